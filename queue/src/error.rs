@@ -1,0 +1,64 @@
+//! What can go wrong in the queue, by what the caller does about it.
+
+use forebay_storage::FileId;
+
+use crate::State;
+
+/// A result of this crate.
+pub type Result<T, E = QueueError> = std::result::Result<T, E>;
+
+/// Why the queue could not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// A sync of the journal failed: nothing more is accepted or claimed until a restart.
+    #[error("queue stopped: {0}")]
+    Poisoned(String),
+    /// No such entry.
+    #[error("no file {0} in the queue")]
+    NotFound(FileId),
+    /// No entry's id begins so.
+    #[error("no file's id begins with \"{0}\"")]
+    NoMatch(String),
+    /// More than one entry's id begins so.
+    #[error("{count} files' ids begin with \"{prefix}\"; give more digits")]
+    Ambiguous {
+        /// What was given.
+        prefix: String,
+        /// How many match.
+        count: usize,
+    },
+    /// The entry's state does not allow it.
+    #[error("file {id} is {state}: cannot {action}")]
+    WrongState {
+        /// The file.
+        id: FileId,
+        /// The state it is in.
+        state: State,
+        /// What was asked.
+        action: &'static str,
+    },
+    /// The lease was given up or taken away; what its holder did no longer counts.
+    #[error("the lease on file {0} has ended")]
+    LeaseLost(FileId),
+    /// The id is in the queue already.
+    #[error("file {0} is in the queue already")]
+    Exists(FileId),
+    /// Another process has the queue open.
+    #[error("{0}")]
+    Locked(String),
+    /// The journal was written by a newer version, or is otherwise not to be opened by this one.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The disk's reserve is all that is left.
+    #[error("not enough disk space for the journal")]
+    Full,
+    /// Anything else.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What the machine said.
+        #[source]
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,164 @@
+//! What the journal says happened. The journal is the truth and the audit trail.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use forebay_storage::{FileId, Sha256};
+use serde::{Deserialize, Serialize};
+
+use crate::{Child, Entry, LeaseToken, State};
+
+/// One thing that happened.
+///
+/// Stored as one version byte (1) and JSON. Unknown fields are an error of a newer version, told by the version byte.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// When, by the wall clock of the server.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub actor: Actor,
+    /// The file it is about, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<FileId>,
+    /// What.
+    #[serde(flatten)]
+    pub fact: Fact,
+}
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Actor {
+    /// The server by itself.
+    Server,
+    /// A partner, through a door.
+    Partner(String),
+    /// A person at the CLI, by system user name.
+    Operator(String),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => f.write_str("server"),
+            Self::Partner(name) => write!(f, "partner {name}"),
+            Self::Operator(name) => write!(f, "operator {name}"),
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Fact {
+    /// A file was accepted (`ready`), kept under a temporary name (`unfinished`) or accepted and held.
+    Accepted {
+        /// Whose.
+        partner: String,
+        /// Its path.
+        name: String,
+        /// The door.
+        door: String,
+        /// Length in bytes.
+        size_bytes: u64,
+        /// Digest.
+        sha256: Sha256,
+        /// When its last byte had come.
+        received_at: DateTime<Utc>,
+        /// The route.
+        route: Option<String>,
+        /// The state it got.
+        state: State,
+        /// Why, if held.
+        reason: Option<String>,
+    },
+    /// A temporary name became final: this is the acceptance.
+    Named {
+        /// The final path.
+        name: String,
+        /// The route of the final path.
+        route: Option<String>,
+        /// `ready`, `held`, or `unfinished` when the new name is temporary too.
+        state: State,
+        /// Why, if held.
+        reason: Option<String>,
+    },
+    /// A processor begins.
+    Started {
+        /// The lease.
+        token: LeaseToken,
+        /// The attempt's number, from 1.
+        attempt: u32,
+        /// When the lease ends unless renewed.
+        until: DateTime<Utc>,
+    },
+    /// The processor's process is known.
+    Child {
+        /// The lease.
+        token: LeaseToken,
+        /// The process group.
+        child: Child,
+    },
+    /// An attempt ended, one way or the other.
+    Ended {
+        /// The state that follows: `done`, `retrying`, `quarantined`, `dead`, `ready` (not counted), or `held`.
+        state: State,
+        /// Whether the attempt counts.
+        counted: bool,
+        /// When it is due again.
+        due_at: Option<DateTime<Utc>>,
+        /// What the processor or the server says of it.
+        reason: Option<String>,
+        /// The end of the processor's output, at most 4 KiB.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        output: String,
+    },
+    /// A crash of the server ended an attempt.
+    Crashed {
+        /// The state that follows: `ready`, or `held` after three.
+        state: State,
+    },
+    /// A claim found that the same file was done shortly before.
+    Duplicate {
+        /// The earlier file.
+        of: FileId,
+    },
+    /// An operator, a partner or a rule put it aside.
+    Held {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Held no more.
+    Released {
+        /// The route it has now.
+        route: Option<String>,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// To be processed again.
+    Requeued {
+        /// The route it has now.
+        route: Option<String>,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Called off.
+    Cancelled {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Forgotten after its retention; the bytes are removed after this record is durable.
+    Purged,
+    /// The entry as it stands, written again so that old segments can go.
+    Carried {
+        /// The entry.
+        entry: Box<Entry>,
+    },
+    /// Something about the server that belongs in the audit trail: gate overrides, accounts, recovery, clock.
+    Noted {
+        /// A short word, such as `gate.close`.
+        topic: String,
+        /// The sentence.
+        text: String,
+    },
+}

@@ -1,0 +1,297 @@
+//! The contract of the queue.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use forebay_storage::FileId;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{Actor, Child, Entry, Lane, LeaseToken, NewEntry, Record, Result, State};
+
+/// The queue. Every method may be called from many tasks at once, and one day from many processes.
+///
+/// Ok of a method that changes something means: it is on stable storage. Not cancel safe in this sense: a change goes
+/// on when its future is dropped. Callers give the time; the queue asks no clock.
+#[async_trait]
+pub trait QueueStore: Send + Sync + 'static {
+    /// Takes a committed file. Ok: journalled, synced and visible to claims (if ready).
+    async fn enqueue(&self, new: NewEntry, now: DateTime<Utc>) -> Result<Entry>;
+
+    /// Gives an `unfinished` file another name, with the state that follows from it.
+    async fn rename(&self, id: FileId, to: NewName, actor: Actor, now: DateTime<Utc>) -> Result<Entry>;
+
+    /// Claims entries whose turn it is: first in, first out in each lane, fair over partners. Ok: the attempts are
+    /// journalled as started. Never gives an entry of a route that was not asked for. Entries that turn out to be
+    /// duplicates become so on the way and are not given.
+    async fn claim(&self, ask: ClaimAsk, now: DateTime<Utc>) -> Result<Vec<Claim>>;
+
+    /// Notes the process that works on a claim. Journalled, but not waited for by the caller's promise: see
+    /// `process` for how children are found without it.
+    async fn note_child(&self, token: LeaseToken, id: FileId, child: Child, now: DateTime<Utc>) -> Result<()>;
+
+    /// Ends an attempt. Ok: the outcome is durable and the lease is gone.
+    async fn settle(&self, token: LeaseToken, id: FileId, end: Settlement, now: DateTime<Utc>) -> Result<Entry>;
+
+    /// Puts the end of a lease off.
+    async fn renew(&self, token: LeaseToken, id: FileId, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<()>;
+
+    /// Ends an attempt that a crash of the server cut, once no process of it runs any more: `ready` again at its old
+    /// turn, or `held` when three crashes found it active. The attempt is not counted.
+    async fn settle_crashed(&self, id: FileId, now: DateTime<Utc>) -> Result<Entry>;
+
+    /// An operator's or partner's action on entries; one answer for each, in order.
+    async fn act(
+        &self,
+        ids: &[FileId],
+        action: Action,
+        reason: Option<String>,
+        actor: Actor,
+        now: DateTime<Utc>,
+    ) -> Vec<Result<Entry>>;
+
+    /// Writes something into the audit trail.
+    async fn note(&self, actor: Actor, topic: &str, text: &str, now: DateTime<Utc>) -> Result<()>;
+
+    /// One entry.
+    async fn get(&self, id: FileId) -> Result<Entry>;
+
+    /// The id that begins so (any number of digits, dashes or not).
+    async fn resolve(&self, prefix: &str) -> Result<FileId>;
+
+    /// Entries that pass the filter, oldest first, from the cursor on.
+    async fn list(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page>;
+
+    /// Everything the journal says of one file, oldest first.
+    async fn history(&self, id: FileId) -> Result<Vec<(u64, Record)>>;
+
+    /// The journal after sequence `after`, at most `limit` records.
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, Record)>>;
+
+    /// Entries that changed after sequence `after`, in order of their latest change, at most `limit`. Purged entries
+    /// are not among them.
+    async fn changes(&self, after: u64, limit: usize) -> Result<Vec<Entry>>;
+
+    /// Counts, bytes and lanes.
+    async fn stats(&self, now: DateTime<Utc>) -> Result<Stats>;
+
+    /// Unprocessed bytes of a partner: everything that is not done, cancelled or duplicate.
+    async fn unprocessed_bytes(&self, partner: &str) -> Result<u64>;
+
+    /// The earliest instant after which a claim may find more than now, if it is known.
+    async fn next_due(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>>;
+
+    /// Every id, ascending.
+    async fn ids(&self) -> Result<Vec<FileId>>;
+
+    /// Whether the journal, as far back as it goes, knows this id, also as purged.
+    async fn knows(&self, id: FileId) -> Result<bool>;
+
+    /// Forgets `done`, `cancelled` and `duplicate` entries that ended before `before`, at most `limit`, and gives
+    /// their ids. Ok: the journal says so; the caller removes the bytes afterwards.
+    async fn purge(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Vec<FileId>>;
+
+    /// Rises with every change; for those who wait for one.
+    fn changed(&self) -> watch::Receiver<u64>;
+
+    /// Reads journal and index whole and compares them. `progress` gets done and total.
+    async fn verify(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<Verified>;
+
+    /// Makes the index anew from the journal.
+    async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<Verified>;
+
+    /// Why the queue takes nothing more, if it does not.
+    fn poisoned(&self) -> Option<String>;
+}
+
+/// What a file is called from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewName {
+    /// The path.
+    pub name: String,
+    /// The route that serves it.
+    pub route: Option<String>,
+    /// `Ready`, `Held` or, when the name is temporary again, `Unfinished`.
+    pub state: State,
+    /// Why it is held.
+    pub reason: Option<String>,
+}
+
+/// What a dispatcher wants.
+#[derive(Clone, Debug, Default)]
+pub struct ClaimAsk {
+    /// The routes whose gate is open and that have room, each with what it wants.
+    pub routes: Vec<RouteAsk>,
+    /// No more than this in all.
+    pub limit: usize,
+    /// Length of the lease.
+    pub lease_ms: u64,
+    /// Entries done within this time make the same file a duplicate; 0 turns it off.
+    pub duplicate_window_ms: u64,
+    /// At most this many active entries for one partner over all routes; 0 for no bound.
+    pub per_partner: usize,
+}
+
+/// What a dispatcher wants of one route.
+#[derive(Clone, Debug)]
+pub struct RouteAsk {
+    /// The route.
+    pub name: String,
+    /// No more than this many of it now.
+    pub slots: usize,
+    /// How its lanes are ordered.
+    pub order: Order,
+}
+
+/// Whether a file that waits to be retried holds up those behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// One file of a lane at a time, and a retrying head blocks its lane.
+    #[default]
+    Strict,
+    /// Any number at once, and a retrying file lets others pass.
+    None,
+}
+
+/// A lease on an entry, as it stood when it was claimed.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The entry, `active`.
+    pub entry: Entry,
+    /// Proves the lease.
+    pub token: LeaseToken,
+    /// This attempt's number, from 1.
+    pub attempt: u32,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// `Done`, `Retrying`, `Quarantined`, `Dead`, `Held`, or `Ready` to give it back at its old turn.
+    pub state: State,
+    /// Whether it counts as an attempt. A stop by the gate or a backend that is down does not.
+    pub counted: bool,
+    /// When it is due again, for `Retrying`.
+    pub due_at: Option<DateTime<Utc>>,
+    /// What is to be said of it.
+    pub reason: Option<String>,
+    /// The end of the processor's output; cut to 4 KiB.
+    pub output: String,
+}
+
+/// What an operator can do to an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// `unfinished`, `ready`, `retrying` → `held`.
+    Hold,
+    /// `held` → `ready` at its old turn. For each id the route that its name has now; without one it stays held.
+    Release(Vec<Option<String>>),
+    /// `done`, `quarantined`, `dead`, `cancelled`, `duplicate`, `held`, `retrying` → `ready`, attempts counted anew.
+    Requeue(Vec<Option<String>>),
+    /// Anything that is neither active nor done → `cancelled`.
+    Cancel,
+}
+
+/// Which entries. Empty lets all pass; all that are set must agree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// In one of these states; empty for any.
+    pub states: Vec<State>,
+    /// Of this partner.
+    pub partner: Option<String>,
+    /// Of this route.
+    pub route: Option<String>,
+    /// Received at or after.
+    pub since: Option<DateTime<Utc>>,
+    /// With exactly this name.
+    pub name: Option<String>,
+}
+
+/// A place in a listing: the acceptance sequence after which it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(pub u64);
+
+/// A piece of a listing.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// Where the next piece begins, if there may be more.
+    pub next: Option<Cursor>,
+}
+
+/// The queue in figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// By partner and state, only what is not zero.
+    pub counts: Vec<StateCount>,
+    /// Lanes that have something to do.
+    pub lanes: Vec<LaneInfo>,
+    /// The oldest entry that waits, by the time it was received.
+    pub oldest_waiting: Option<DateTime<Utc>>,
+    /// The journal's latest sequence.
+    pub last_seq: u64,
+}
+
+/// How many entries of a partner are in a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateCount {
+    /// The partner.
+    pub partner: String,
+    /// The state.
+    pub state: State,
+    /// Entries.
+    pub files: u64,
+    /// Their bytes.
+    pub size_bytes: u64,
+}
+
+/// A lane with something to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneInfo {
+    /// The lane.
+    pub lane: Lane,
+    /// `ready`, `retrying` and `active` entries.
+    pub files: u64,
+    /// Its first entry.
+    pub head: FileId,
+    /// The state of its first entry.
+    pub head_state: State,
+    /// When the head is due, if it is retrying.
+    pub due_at: Option<DateTime<Utc>>,
+}
+
+/// What a look at everything found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Records read.
+    pub records: u64,
+    /// Entries compared.
+    pub entries: u64,
+    /// What disagrees; empty is good.
+    pub faults: Vec<String>,
+}
+
+/// What opening the queue found and did. Shown to operators and noted in the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Entries that were active when the server ended, with the child that may still run.
+    pub interrupted: Vec<Entry>,
+    /// Bytes of a torn tail that were cut.
+    pub torn_bytes: u64,
+    /// How many journal records damage took.
+    pub lost_records: u64,
+    /// Things that were set aside.
+    pub set_aside: Vec<PathBuf>,
+    /// Records that the index had to catch up on.
+    pub replayed: u64,
+    /// Whether the index was made anew.
+    pub rebuilt: bool,
+    /// The newest time in the journal: a clock far behind it is not to be trusted.
+    pub newest_at: Option<DateTime<Utc>>,
+}

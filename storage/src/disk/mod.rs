@@ -1,0 +1,73 @@
+//! The few things that storage asks of a machine's disk, so that a simulated one can stand in.
+
+mod os;
+#[cfg(feature = "sim")]
+pub mod sim;
+
+use std::{
+    fmt::Debug,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use os::OsDisk;
+
+use crate::Space;
+
+/// A disk, as POSIX has it: what is written is there at once for everyone, and after a power cut only what was synced.
+/// All calls block. Paths are absolute.
+pub trait Disk: Send + Sync + Debug + 'static {
+    /// Creates a file that must not exist (O_EXCL), for reading and writing.
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a file for reading and, with `write`, for writing.
+    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn DiskFile>>;
+    /// Renames; fails with `AlreadyExists` when the new name is taken (RENAME_NOREPLACE).
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Renames over whatever has the new name.
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a name.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// Creates a directory, mode 0700; fails with `AlreadyExists`.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory, in no order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Makes the names in this directory durable (fsync of the directory).
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// A second name for the same inode.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Free and total bytes of the file system that holds `path`; the reserve is left 0.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+    /// The real path, when bytes can be reached by one (reflink, copy by the kernel).
+    fn real_path(&self, path: &Path) -> Option<PathBuf>;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync + Debug {
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Reads up to `buffer.len()` bytes at `offset`; 0 at the end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or extends with zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Starts writing back a range, for pace only; promises nothing.
+    fn write_back(&self, offset: u64, len: u64);
+    /// Sets an extended attribute (needs write permission on the inode, so before `make_read_only`).
+    fn set_xattr(&self, name: &str, value: &[u8]) -> io::Result<()>;
+    /// An extended attribute, if it is there.
+    fn xattr(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+    /// Mode 0400.
+    fn make_read_only(&self) -> io::Result<()>;
+    /// Last modification, in milliseconds since the Unix epoch.
+    fn modified_ms(&self) -> io::Result<i64>;
+    /// Contents, length, attributes and mode onto stable storage (fsync).
+    fn sync_all(&self) -> io::Result<()>;
+    /// Contents and length only (fdatasync). Attributes that were set late may be lost.
+    fn sync_data(&self) -> io::Result<()>;
+}

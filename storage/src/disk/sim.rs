@@ -1,0 +1,1 @@
+//! A simulated disk whose power can be cut.

@@ -1,0 +1,1 @@
+//! Bytes in a directory, with fsync discipline.

@@ -1,0 +1,96 @@
+//! What an accepted file says of itself.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::FileId;
+
+/// What is known of a file before its first byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewFile {
+    /// The id it will have.
+    pub id: FileId,
+    /// The partner it belongs to.
+    pub partner: String,
+    /// The path the partner gave it, relative to the login directory, with `/` between components.
+    pub name: String,
+    /// The door it came in by: `ftp`, `sftp`, `web` or `drop`.
+    pub door: String,
+    /// When the upload began.
+    pub began_at: DateTime<Utc>,
+}
+
+/// What is stored beside the bytes, so that a spool without its journal still tells what it holds.
+///
+/// Kept as JSON in the extended attribute `user.forebay`. `version` rises when the meaning of a field changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMeta {
+    /// The format of this record; 1 today.
+    pub version: u8,
+    /// The file.
+    pub id: FileId,
+    /// The partner it belongs to.
+    pub partner: String,
+    /// The path the partner gave it, relative to the login directory.
+    pub name: String,
+    /// The door it came in by.
+    pub door: String,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// SHA-256 over all bytes.
+    pub sha256: Sha256,
+    /// When the last byte had come, before the commit.
+    pub received_at: DateTime<Utc>,
+}
+
+/// A SHA-256 digest (FIPS 180-4), shown and stored as 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sha256(pub [u8; 32]);
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a sha-256 is 64 hexadecimal digits")]
+pub struct NotASha256;
+
+impl FromStr for Sha256 {
+    type Err = NotASha256;
+
+    fn from_str(text: &str) -> Result<Self, NotASha256> {
+        let mut digest = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(NotASha256);
+        }
+        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| NotASha256)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| NotASha256)?;
+        }
+        Ok(Self(digest))
+    }
+}
+
+impl Serialize for Sha256 {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sha256 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,160 @@
+//! The contract of a place that keeps bytes.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::io::AsyncRead;
+
+use crate::{FileId, FileMeta, NewFile, Result, StorageError};
+
+/// A place that keeps bytes. Cheap to share; every method may be called from many tasks at once.
+///
+/// No caller assumes that an accepted file is a file of its own on a local disk, or that there is one process.
+#[async_trait]
+pub trait Storage: Send + Sync + 'static {
+    /// Begins an upload. Ok promises nothing yet; [`StorageError::Full`] and [`StorageError::Poisoned`] are answered
+    /// here already, so that a door can refuse before the first byte.
+    async fn begin(&self, file: NewFile) -> Result<Box<dyn Upload>>;
+
+    /// Goes on with the partial of this partner and name at byte `at`, which must not lie beyond what is durable.
+    /// Bytes beyond `at` are dropped; the digest covers the whole. One writer at a time ([`StorageError::Busy`]).
+    async fn resume(&self, file: NewFile, at: u64) -> Result<Box<dyn Upload>>;
+
+    /// What is kept of an upload that was cut, if anything. Its length is durable.
+    async fn partial(&self, partner: &str, name: &str) -> Result<Option<PartialInfo>>;
+
+    /// Removes partials that were last written before `older_than`, and gives how many.
+    async fn sweep_partials(&self, older_than: DateTime<Utc>) -> Result<usize>;
+
+    /// Bytes that the partials of this partner take.
+    async fn partial_bytes(&self, partner: &str) -> Result<u64>;
+
+    /// Takes a committed file back before anyone was told of it. Ok: it will not be there after a crash either.
+    /// When that cannot be made durable the store is poisoned, for a file that was refused must not appear later.
+    async fn retract(&self, id: FileId, keep: Retract) -> Result<()>;
+
+    /// The bytes of an accepted file. The reader fails with `InvalidData` at its end when size or digest differ.
+    async fn read(&self, id: FileId) -> Result<Box<dyn AsyncRead + Send + Unpin>>;
+
+    /// What the file says of itself.
+    async fn meta(&self, id: FileId) -> Result<FileMeta>;
+
+    /// Puts the accepted bytes at `dest`, which must not exist. Not synced: the caller decides what that name promises.
+    async fn place(&self, id: FileId, dest: &Path, how: Placement) -> Result<()>;
+
+    /// Every id in the spool, in ascending order.
+    async fn ids(&self) -> Result<Vec<FileId>>;
+
+    /// Reads a spool file whole and says whether it is what it claims to be.
+    async fn inspect(&self, id: FileId) -> Result<SpoolItem>;
+
+    /// Moves a spool file that cannot be trusted out of the way, with the reason beside it. It is never deleted.
+    async fn set_aside(&self, id: FileId, reason: &str) -> Result<()>;
+
+    /// Removes files for good. Ok: none of them comes back after a crash. Missing files are no error.
+    async fn remove(&self, ids: &[FileId]) -> Result<()>;
+
+    /// Free space and the reserve that uploads do not touch.
+    fn space(&self) -> Result<Space>;
+
+    /// Why the store takes nothing more, if it does not.
+    fn poisoned(&self) -> Option<String>;
+}
+
+/// An upload in progress. Dropping it without a word keeps nothing.
+#[async_trait]
+pub trait Upload: Send {
+    /// Bytes so far, with those that were resumed.
+    fn len(&self) -> u64;
+
+    /// Whether there are none yet.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the next bytes, in large pieces (256 KiB is good). Bounded memory: waits when the disk is behind.
+    async fn write(&mut self, chunk: Bytes) -> Result<()>;
+
+    /// Ok: bytes, metadata and directory entry are on stable storage, and the file is immutable.
+    /// Err: nothing of it is in the spool. Not cancel safe: the work goes on when the future is dropped.
+    async fn commit(self: Box<Self>, received_at: DateTime<Utc>) -> Result<FileMeta>;
+
+    /// Keeps what came as a partial to resume, synced, and gives its length.
+    async fn keep_partial(self: Box<Self>) -> Result<u64>;
+
+    /// Drops everything.
+    async fn abort(self: Box<Self>) -> Result<()>;
+}
+
+/// What is kept of an upload that was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialInfo {
+    /// Durable length in bytes.
+    pub size_bytes: u64,
+    /// When it was last written.
+    pub written_at: DateTime<Utc>,
+}
+
+/// What to do with the bytes of a commit that is taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retract {
+    /// Keep them as the partial of that partner and name.
+    ToPartial,
+    /// Drop them.
+    Drop,
+}
+
+/// How accepted bytes get to another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// A copy of its own, a reflink where the file system can.
+    Copy,
+    /// The same inode under a second, read-only name; a copy where that cannot be.
+    Link,
+}
+
+/// A spool file after a look at all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpoolItem {
+    /// Metadata, size and digest agree.
+    Sound(FileMeta),
+    /// They do not.
+    Damaged {
+        /// The file.
+        id: FileId,
+        /// What was found.
+        what: String,
+    },
+}
+
+/// Room on the disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Free for this process.
+    pub free_bytes: u64,
+    /// The size of the file system.
+    pub total_bytes: u64,
+    /// What uploads leave untouched so that the journal can go on.
+    pub reserve_bytes: u64,
+}
+
+impl Space {
+    /// Whether uploads are refused for want of room.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.free_bytes <= self.reserve_bytes
+    }
+}
+
+impl From<StorageError> for std::io::Error {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Io { source, .. } => source,
+            StorageError::Full => std::io::ErrorKind::StorageFull.into(),
+            StorageError::NotFound(_) => std::io::ErrorKind::NotFound.into(),
+            other => std::io::Error::other(other),
+        }
+    }
+}
