@@ -1,7 +1,8 @@
 //! Forebay: an FTP and SFTP intake that is always open, with a durable queue behind a maintenance gate.
 //!
 //! The floors, from the ground up; each names only what is beneath it, and `tests/floors.rs` holds them to it:
-//! `storage` · `queue` · [`clock`], [`telemetry`] · [`gate`], [`partners`], [`routes`] · [`ingest`], [`process`]
+//! `storage` · `queue` · [`clock`], [`units`], [`telemetry`] · [`gate`], [`partners`], [`routes`] · [`ingest`], [`process`]
 //! (never each other) · [`doors`] · [`operate`] · [`config`] · [`server`] · [`cli`].
 
 pub mod clock;
+pub mod units;
