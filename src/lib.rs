@@ -5,4 +5,5 @@
 //! (never each other) · [`doors`] · [`operate`] · [`config`] · [`server`] · [`cli`].
 
 pub mod clock;
+pub mod routes;
 pub mod units;
