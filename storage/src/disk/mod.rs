@@ -1,7 +1,7 @@
 //! The few things that storage asks of a machine's disk, so that a simulated one can stand in.
 
 mod os;
-#[cfg(feature = "sim")]
+#[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
 use std::{
@@ -30,7 +30,9 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// Creates a directory, mode 0700; fails with `AlreadyExists`.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// The names in a directory, in no order.
+    /// Removes a directory, which must be empty.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory (without the directory), in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Makes the names in this directory durable (fsync of the directory).
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
@@ -62,8 +64,12 @@ pub trait DiskFile: Send + Sync + Debug {
     fn set_xattr(&self, name: &str, value: &[u8]) -> io::Result<()>;
     /// An extended attribute, if it is there.
     fn xattr(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+    /// Takes an extended attribute away; none there is no error.
+    fn remove_xattr(&self, name: &str) -> io::Result<()>;
     /// Mode 0400.
     fn make_read_only(&self) -> io::Result<()>;
+    /// Mode 0600.
+    fn make_writable(&self) -> io::Result<()>;
     /// Last modification, in milliseconds since the Unix epoch.
     fn modified_ms(&self) -> io::Result<i64>;
     /// Contents, length, attributes and mode onto stable storage (fsync).

@@ -2,22 +2,41 @@
 //!
 //! # Guarantees
 //! When [`Log::append`] returns Ok, its records are on stable storage, in order, under consecutive sequences. One
-//! `fdatasync` covers all records of a call, so the caller groups what waits.
+//! `fdatasync` covers all records of a call, so the caller groups what waits. (A call that fills a segment syncs that
+//! segment too, before it writes to the next.) After any failed write or sync the log takes nothing more: the
+//! records of that call may or may not be there after a restart.
 //!
 //! # After a crash
 //! [`Log::open`] syncs segments and directory before it shows a record. Only invalid bytes with no valid record
 //! after them, in the last segment, are a torn tail and cut; other damage is reported in [`Recovery`], the segment
-//! is set aside as a copy, and the valid records around it are still shown.
+//! is set aside as a copy (in `aside/` below the log), and the valid records around it are still shown. A segment's
+//! name, header and zeros are durable before a record goes into it; what was being prepared is thrown away. Segments
+//! that lie wholly before the sequence that is asked for are not read again at open.
 
-use std::{ops::Range, path::PathBuf};
+mod append;
+mod open;
+mod read;
+mod record;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::{ops::Range, path::PathBuf, sync::Arc};
+
+pub use append::Log;
+pub use read::LogReader;
+
+use crate::disk::Disk;
 
 /// The place of a record in the log. Sequences start at 1 and have no gaps but where damage was found.
 pub type Seq = u64;
 
+type SharedDisk = Arc<dyn Disk>;
+
 /// How a log is laid out.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// Size of a segment in bytes; a record may take a quarter of it.
+    /// Size of a segment in bytes, from 16 KiB to 1 GiB; a record may take a quarter of it.
     pub segment_bytes: u64,
 }
 
@@ -34,7 +53,10 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// Sequences that damage took.
     pub lost: Vec<Range<Seq>>,
-    /// Copies of damaged segments that were set aside.
+    /// Sequences missing within the very last append. A power cut before its acknowledgement leaves this behind, so
+    /// it is most likely no loss; the segment is set aside all the same.
+    pub unsettled: Vec<Range<Seq>>,
+    /// Copies of damaged segments that were set aside. The same damage gives the same path at every start.
     pub set_aside: Vec<PathBuf>,
     /// The sequence of the oldest record.
     pub first: Seq,

@@ -1,0 +1,210 @@
+//! Writing to the log.
+
+use std::{
+    ops::Range,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{
+    LogOptions, LogReader, Recovery, Seq, SharedDisk,
+    open::open,
+    read::Shared,
+    record,
+    segment::{DATA_START, MOST_BYTES, Segment, Spares},
+};
+use crate::{Result, StorageError, disk::DiskFile};
+
+/// The log, for its one writer. Dropping it waits for the segment that is being prepared.
+#[derive(Debug)]
+pub struct Log {
+    pub(super) shared: Arc<Shared>,
+    pub(super) options: LogOptions,
+    pub(super) next: Seq,
+    /// Where the next record goes in the current segment.
+    pub(super) at: u64,
+    pub(super) current: Arc<Segment>,
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) spares: Spares,
+    pub(super) poison: Option<String>,
+}
+
+impl Log {
+    /// Opens the log in `dir`, which is made if it is not there, and shows every sound record from `from` on.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] when a newer version wrote it; nothing has been changed then.
+    pub fn open(
+        disk: SharedDisk,
+        dir: &Path,
+        options: LogOptions,
+        from: Seq,
+        visit: &mut dyn FnMut(Seq, &[u8]),
+    ) -> Result<(Self, Recovery)> {
+        let bytes = options.segment_bytes;
+        if !(16 << 10..=MOST_BYTES).contains(&bytes) {
+            return Err(StorageError::Unsupported(format!(
+                "a segment of {bytes} bytes is not between 16 KiB and 1 GiB"
+            )));
+        }
+        open(disk, dir, options, from, visit)
+    }
+
+    /// Appends records and makes them durable with one `fdatasync`. Ok: they are on stable storage.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] when there is no room, and nothing was written then; [`StorageError::Unsupported`] when a
+    /// record takes more than a quarter of a segment, and nothing was written then. Anything else poisons the log.
+    pub fn append(&mut self, records: &[Vec<u8>]) -> Result<Range<Seq>> {
+        self.sound()?;
+        let first = self.next;
+        if records.is_empty() {
+            return Ok(first..first);
+        }
+        self.make_room(records)?;
+        self.write(records).inspect_err(|error| self.poison = Some(error.to_string()))?;
+        // Only now may readers see them.
+        self.shared.next.store(self.next, Ordering::Release);
+        Ok(first..self.next)
+    }
+
+    fn sound(&self) -> Result<()> {
+        self.poison.clone().map_or(Ok(()), |why| Err(StorageError::Poisoned(why)))
+    }
+
+    /// Prepares every segment that these records will need, before any of them is written.
+    fn make_room(&mut self, records: &[Vec<u8>]) -> Result<()> {
+        let (mut at, mut end, mut needed) = (self.at, self.current.bytes, 0);
+        for payload in records {
+            let size = record::size(payload.len()) as u64;
+            if size > self.options.segment_bytes / 4 {
+                let (len, most) = (payload.len(), self.options.segment_bytes / 4);
+                return Err(StorageError::Unsupported(format!("a record of {len} bytes is over the limit of {most}")));
+            }
+            if at + size > end {
+                (at, end) = (DATA_START, self.options.segment_bytes);
+                needed += 1;
+            }
+            at += size;
+        }
+        let outcome = self.spares.ensure(needed);
+        if let Err(error) = &outcome
+            && !matches!(error, StorageError::Full)
+        {
+            self.poison = Some(error.to_string());
+        }
+        outcome
+    }
+
+    fn write(&mut self, records: &[Vec<u8>]) -> Result<()> {
+        let batch = self.next;
+        let mut buffer = Vec::with_capacity(records.iter().map(|payload| record::size(payload.len())).sum());
+        for payload in records {
+            let at = self.at + buffer.len() as u64;
+            if at + record::size(payload.len()) as u64 > self.current.bytes {
+                self.flush(&mut buffer)?;
+                // Synced before the next segment has a record: a hole here would look like damage.
+                self.sync()?;
+                self.rotate()?;
+            }
+            self.current.mark(self.next, self.at + buffer.len() as u64);
+            record::encode(self.next, batch, payload, &mut buffer);
+            self.next += 1;
+        }
+        self.flush(&mut buffer)?;
+        self.sync()?;
+        self.spares.begin();
+        Ok(())
+    }
+
+    fn flush(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
+        let path = &self.current.path;
+        self.file.write_at(buffer, self.at).map_err(|e| broken(format!("cannot write {}", path.display()), e))?;
+        self.at += buffer.len() as u64;
+        buffer.clear();
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        let path = &self.current.path;
+        self.file.sync_data().map_err(|e| broken(format!("cannot sync {}", path.display()), e))
+    }
+
+    /// Gives the next spare a segment's name, durably.
+    fn rotate(&mut self) -> Result<()> {
+        let Some(spare) = self.spares.take() else {
+            return Err(StorageError::Unsupported("no segment was prepared".to_owned()));
+        };
+        let segment = Segment::new(&self.shared.dir, self.next, self.options.segment_bytes);
+        let naming = |e| broken(format!("cannot begin {}", segment.path.display()), e);
+        let disk = &self.shared.disk;
+        // A damaged last segment without one sound record has the name already; a copy of it was set aside.
+        let replaces = self.current.first == self.next;
+        if replaces {
+            disk.rename_over(&spare, &segment.path).map_err(naming)?;
+        } else {
+            disk.rename_new(&spare, &segment.path).map_err(naming)?;
+        }
+        disk.sync_dir(&self.shared.dir).map_err(naming)?;
+        self.file = disk.open(&segment.path, true).map_err(naming)?;
+        self.current = Arc::new(segment);
+        self.at = DATA_START;
+        let mut segments = self.shared.segments.write();
+        if replaces {
+            segments.pop();
+        }
+        segments.push(self.current.clone());
+        Ok(())
+    }
+
+    /// Gives up the segments whose records all lie before `before`. Ok: they do not come back after a crash.
+    pub fn retire(&mut self, before: Seq) -> Result<()> {
+        self.sound()?;
+        // One at a time and the oldest first, each made durable: a crash between leaves no hole.
+        while let Some(segment) = self.shared.take_oldest(before) {
+            let reuse = Arc::strong_count(&segment) == 1;
+            self.spares.recycle(&segment, reuse).inspect_err(|error| self.poison = Some(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Records from `from` on, at most `limit`.
+    pub fn read(&self, from: Seq, limit: usize) -> Result<Vec<(Seq, Vec<u8>)>> {
+        self.shared.read(from, limit)
+    }
+
+    /// Reads from other threads while this one appends.
+    #[must_use]
+    pub fn reader(&self) -> LogReader {
+        LogReader { shared: self.shared.clone() }
+    }
+
+    /// The sequence the next record gets.
+    #[must_use]
+    pub fn next_seq(&self) -> Seq {
+        self.next
+    }
+
+    /// The sequence of the oldest record that is still kept (or would be, if there is none).
+    #[must_use]
+    pub fn first_seq(&self) -> Seq {
+        self.shared.first_seq()
+    }
+
+    /// Bytes that the segments take on the disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.shared.segments.read().iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Why it takes nothing more, if it does not.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<String> {
+        self.poison.clone()
+    }
+}
+
+/// Past the preparation even a full disk is a broken promise: the room was there.
+fn broken(doing: String, source: std::io::Error) -> StorageError {
+    StorageError::Io { doing, source }
+}

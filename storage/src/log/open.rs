@@ -1,0 +1,276 @@
+//! Opening a log, and what is done about damage.
+
+use std::{
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use parking_lot::RwLock;
+
+use super::{
+    Log, LogOptions, Recovery, Seq, SharedDisk,
+    read::Shared,
+    record::{Piece, Scan},
+    segment::{self, DATA_START, Header, MOST_BYTES, Segment, Spares, read_full},
+};
+use crate::{
+    Result, StorageError,
+    disk::{Disk, DiskFile},
+};
+
+pub(super) fn open(
+    disk: SharedDisk,
+    dir: &Path,
+    options: LogOptions,
+    from: Seq,
+    visit: &mut dyn FnMut(Seq, &[u8]),
+) -> Result<(Log, Recovery)> {
+    make_dir(&*disk, dir)?;
+    let names = disk.list(dir).map_err(|e| StorageError::io(format!("cannot list {}", dir.display()), e))?;
+    let mut firsts: Vec<Seq> = names.iter().filter_map(|name| segment::first_of(name)).collect();
+    firsts.sort_unstable();
+    let files = firsts.iter().map(|first| Found::open(&*disk, dir, *first)).collect::<Result<Vec<_>>>()?;
+    // All are looked at before anything is changed.
+    if let Some(newer) = files.iter().find(|file| matches!(file.header, Header::Newer(_))) {
+        return Err(newer_version(&newer.path));
+    }
+    for file in &files {
+        file.file.sync_all().map_err(|e| StorageError::io(format!("cannot sync {}", file.path.display()), e))?;
+    }
+    drop_spares(&*disk, dir, &names)?;
+
+    let mut walk = Walk { disk: &*disk, dir, from, visit, recovery: Recovery::default(), next: 0, at: DATA_START };
+    let mut segments = Vec::new();
+    for (at, found) in files.iter().enumerate() {
+        segments.push(Arc::new(walk.segment(found, firsts.get(at + 1).copied())?));
+    }
+    let (mut recovery, next, at) = (walk.recovery, walk.next.max(1), walk.at);
+
+    let mut spares = Spares::new(disk.clone(), dir.to_path_buf(), options.segment_bytes);
+    let (current, file) = match (segments.last(), files.into_iter().next_back()) {
+        (Some(last), Some(found)) => (last.clone(), found.file),
+        _ => {
+            let (first, file) = first_segment(&*disk, dir, &mut spares, options.segment_bytes)?;
+            segments.push(first.clone());
+            (first, file)
+        }
+    };
+    spares.begin();
+    recovery.first = segments.first().map_or(1, |segment| segment.first);
+    recovery.next = next;
+    let shared = Shared { disk, dir: dir.to_path_buf(), segments: RwLock::new(segments), next: AtomicU64::new(next) };
+    let log = Log { shared: Arc::new(shared), options, next, at, current, file, spares, poison: None };
+    Ok((log, recovery))
+}
+
+/// Makes the directory if need be, and its name and its names durable before anything acts on them.
+fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let making = |e| StorageError::io(format!("cannot make {}", dir.display()), e);
+    match disk.create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(making(error)),
+        _ => {}
+    }
+    if let Some(parent) = dir.parent() {
+        disk.sync_dir(parent).map_err(making)?;
+    }
+    disk.sync_dir(dir).map_err(making)
+}
+
+/// Spares are made anew at every start: after a power cut one may share its file with a segment.
+fn drop_spares(disk: &dyn Disk, dir: &Path, names: &[PathBuf]) -> Result<()> {
+    for name in names.iter().filter(|name| segment::is_spare(name)) {
+        let path = dir.join(name);
+        disk.unlink(&path).map_err(|e| StorageError::io(format!("cannot remove {}", path.display()), e))?;
+    }
+    Ok(())
+}
+
+fn first_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    spares: &mut Spares,
+    bytes: u64,
+) -> Result<(Arc<Segment>, Arc<dyn DiskFile>)> {
+    spares.ensure(1)?;
+    let segment = Segment::new(dir, 1, bytes);
+    let naming = |e| StorageError::io(format!("cannot begin {}", segment.path.display()), e);
+    if let Some(spare) = spares.take() {
+        disk.rename_new(&spare, &segment.path).map_err(naming)?;
+    }
+    disk.sync_dir(dir).map_err(naming)?;
+    let file = disk.open(&segment.path, true).map_err(naming)?;
+    Ok((Arc::new(segment), file))
+}
+
+fn newer_version(path: &Path) -> StorageError {
+    StorageError::Unsupported(format!("the journal was written by a newer version of forebay ({})", path.display()))
+}
+
+/// A segment file as it was found.
+struct Found {
+    first: Seq,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    len: u64,
+    header: Header,
+}
+
+impl Found {
+    fn open(disk: &dyn Disk, dir: &Path, first: Seq) -> Result<Self> {
+        let path = segment::path(dir, first);
+        let opening = |e| StorageError::io(format!("cannot open {}", path.display()), e);
+        let file = disk.open(&path, true).map_err(opening)?;
+        let len = file.len().map_err(opening)?;
+        if len > MOST_BYTES {
+            let what = format!("{} is no segment: it has {len} bytes", path.display());
+            return Err(StorageError::Unsupported(what));
+        }
+        let mut start = [0; 24];
+        let got = read_full(&*file, &mut start, 0).map_err(opening)?;
+        let header = if len < DATA_START { Header::Damaged } else { segment::judge(&start[..got]) };
+        Ok(Self { first, path, file, len, header })
+    }
+
+    fn contents(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(0)];
+        let got = read_full(&*self.file, &mut bytes, 0)
+            .map_err(|e| StorageError::io(format!("cannot read {}", self.path.display()), e))?;
+        bytes.truncate(got);
+        Ok(bytes)
+    }
+
+    /// Writes zeros over a torn tail, so that no later record can be followed by what is left of it.
+    fn cut(&self, tail: &Range<usize>) -> Result<()> {
+        let cutting = |e| StorageError::io(format!("cannot cut {}", self.path.display()), e);
+        self.file.write_at(&vec![0; tail.len()], tail.start as u64).map_err(cutting)?;
+        self.file.sync_all().map_err(cutting)
+    }
+}
+
+/// The walk over all segments, oldest first.
+struct Walk<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    from: Seq,
+    visit: &'a mut dyn FnMut(Seq, &[u8]),
+    recovery: Recovery,
+    /// The sequence that comes next; 0 before the first segment.
+    next: Seq,
+    /// Where the next record goes in the last segment.
+    at: u64,
+}
+
+impl Walk<'_> {
+    /// Reads one segment; `after` is the first sequence of the one behind it.
+    fn segment(&mut self, found: &Found, after: Option<Seq>) -> Result<Segment> {
+        let segment = Segment::new(self.dir, found.first, found.len);
+        if self.next != 0 && self.next < found.first {
+            self.recovery.lost.push(self.next..found.first);
+        }
+        self.next = self.next.max(found.first);
+        if let Some(after) = after.filter(|after| *after <= self.from) {
+            self.next = after;
+            return Ok(segment);
+        }
+        let bytes = found.contents()?;
+        let seen = self.records(found, &segment, &bytes)?;
+        self.judge(found, &bytes, seen, after.is_none())?;
+        Ok(segment)
+    }
+
+    fn records(&mut self, found: &Found, segment: &Segment, bytes: &[u8]) -> Result<Seen> {
+        let start = bytes.len().min(DATA_START as usize);
+        let mut seen = Seen { end: start, ..Seen::default() };
+        if found.header == Header::Damaged {
+            seen.damage.push(0..start);
+        }
+        let mut next = found.first;
+        for piece in Scan::new(bytes, start, next) {
+            match piece {
+                Piece::Record(at, record) => {
+                    if record.seq > next {
+                        seen.gaps.push(next..record.seq);
+                    }
+                    if record.seq >= self.from && record.seq >= self.next {
+                        (self.visit)(record.seq, record.payload);
+                    }
+                    segment.mark(record.seq, at as u64);
+                    next = record.seq + 1;
+                    (seen.batch, seen.end) = (record.batch, at + record.size());
+                }
+                Piece::Damage(range) => seen.damage.push(range),
+                Piece::Tail(range) => seen.tail = Some(range),
+                Piece::End(_) => {}
+                Piece::Newer(_) => return Err(newer_version(&found.path)),
+            }
+        }
+        self.next = self.next.max(next);
+        Ok(seen)
+    }
+
+    /// Decides what is a torn tail, what is damage and what is lost.
+    fn judge(&mut self, found: &Found, bytes: &[u8], mut seen: Seen, last: bool) -> Result<()> {
+        // A segment whose header is gone takes no further record.
+        let usable = found.header == Header::Sound;
+        match seen.tail.take() {
+            Some(tail) if last && usable => {
+                found.cut(&tail)?;
+                self.recovery.torn_bytes += tail.len() as u64;
+            }
+            Some(tail) => seen.damage.push(tail),
+            None => {}
+        }
+        for gap in seen.gaps {
+            let unsettled = last && gap.start >= seen.batch;
+            if unsettled { self.recovery.unsettled.push(gap) } else { self.recovery.lost.push(gap) }
+        }
+        if !seen.damage.is_empty() {
+            self.recovery.set_aside.push(set_aside(self.disk, self.dir, found, bytes, &seen.damage)?);
+        }
+        self.at = if usable { seen.end as u64 } else { found.len.max(DATA_START) };
+        Ok(())
+    }
+}
+
+/// What a walk over one segment saw.
+#[derive(Default)]
+struct Seen {
+    damage: Vec<Range<usize>>,
+    tail: Option<Range<usize>>,
+    gaps: Vec<Range<Seq>>,
+    /// The first sequence of the append that wrote the last record.
+    batch: Seq,
+    /// The end of the last record.
+    end: usize,
+}
+
+/// Copies a damaged segment to `aside/`, durably. The name follows from the damage, so a restart makes no second copy.
+fn set_aside(disk: &dyn Disk, dir: &Path, found: &Found, bytes: &[u8], damage: &[Range<usize>]) -> Result<PathBuf> {
+    let aside = dir.join("aside");
+    let mark = damage.iter().fold(0, |crc, range| {
+        let crc = crc32c::crc32c_append(crc, &(range.start as u64).to_le_bytes());
+        crc32c::crc32c_append(crc, bytes.get(range.clone()).unwrap_or_default())
+    });
+    let path = aside.join(format!("{:020}.log.damaged-{mark:08x}", found.first));
+    let copying = |e| StorageError::io(format!("cannot set a copy aside as {}", path.display()), e);
+    make_dir(disk, &aside)?;
+    match disk.open(&path, false) {
+        Ok(_) => return Ok(path),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(copying(error)),
+        Err(_) => {}
+    }
+    let unfinished = path.with_extension("unfinished");
+    match disk.unlink(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(copying(error)),
+        _ => {}
+    }
+    let copy = disk.create_new(&unfinished).map_err(copying)?;
+    copy.write_at(bytes, 0).map_err(copying)?;
+    copy.sync_all().map_err(copying)?;
+    disk.rename_new(&unfinished, &path).map_err(copying)?;
+    disk.sync_dir(&aside).map_err(copying)?;
+    tracing::error!(path = %path.display(), "a journal segment is damaged; a copy of it was set aside");
+    Ok(path)
+}

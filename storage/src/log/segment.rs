@@ -1,0 +1,256 @@
+//! A segment: a file of fixed length that begins with a header and is zeros where no record has come yet.
+//!
+//! Segments are named by the sequence of their first record. The header (4 KiB, of which 24 bytes are used) holds
+//! magic, format version and a CRC-32C; it is durable before the file has a segment's name.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    thread::JoinHandle,
+};
+
+use parking_lot::Mutex;
+
+use super::{Seq, SharedDisk};
+use crate::{Result, StorageError, disk::DiskFile};
+
+/// Where records begin.
+pub(super) const DATA_START: u64 = 4096;
+/// More than this is no segment of ours.
+pub(super) const MOST_BYTES: u64 = 1 << 30;
+const MAGIC: &[u8; 8] = b"FBAYLOG\0";
+const VERSION: u32 = 1;
+const MARK_EVERY: u64 = 32 << 10;
+
+/// A segment that has a name.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) first: Seq,
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    /// Offsets of some records, ascending, so that a reader need not begin at the beginning.
+    marks: Mutex<Vec<(Seq, u64)>>,
+}
+
+impl Segment {
+    pub(super) fn new(dir: &Path, first: Seq, bytes: u64) -> Self {
+        Self { first, path: path(dir, first), bytes, marks: Mutex::new(vec![(first, DATA_START)]) }
+    }
+
+    /// Notes where a record lies; most are not worth remembering.
+    pub(super) fn mark(&self, seq: Seq, at: u64) {
+        let mut marks = self.marks.lock();
+        if marks.last().is_none_or(|(_, last)| at >= last + MARK_EVERY) {
+            marks.push((seq, at));
+        }
+    }
+
+    /// A record at or before `seq` and where it lies.
+    pub(super) fn near(&self, seq: Seq) -> (Seq, u64) {
+        let marks = self.marks.lock();
+        let after = marks.partition_point(|(marked, _)| *marked <= seq);
+        marks.get(after.saturating_sub(1)).copied().unwrap_or((self.first, DATA_START))
+    }
+}
+
+/// The path of the segment that begins with `first`.
+pub(super) fn path(dir: &Path, first: Seq) -> PathBuf {
+    dir.join(format!("{first:020}.log"))
+}
+
+/// The first sequence of the segment with this file name, if it is one's.
+pub(super) fn first_of(name: &Path) -> Option<Seq> {
+    let digits = name.to_str()?.strip_suffix(".log")?;
+    let first = digits.parse().ok()?;
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()) && first > 0).then_some(first)
+}
+
+/// Whether this is the file name of a spare, finished or not.
+pub(super) fn is_spare(name: &Path) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("spare-"))
+}
+
+/// What a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Header {
+    Sound,
+    Newer(u32),
+    Damaged,
+}
+
+/// The 24 bytes at the start of every segment.
+pub(super) fn header(version: u32) -> [u8; 24] {
+    let mut header = [0; 24];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..12].copy_from_slice(&version.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..20]);
+    header[20..].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// Judges the beginning of a segment.
+pub(super) fn judge(bytes: &[u8]) -> Header {
+    let Some(&[m0, m1, m2, m3, m4, m5, m6, m7, v0, v1, v2, v3, ..]) = bytes.first_chunk::<24>() else {
+        return Header::Damaged;
+    };
+    let version = u32::from_le_bytes([v0, v1, v2, v3]);
+    let crc = crc32c::crc32c(&bytes[..20]).to_le_bytes();
+    match [m0, m1, m2, m3, m4, m5, m6, m7] == *MAGIC && bytes[20..24] == crc {
+        true if version == VERSION => Header::Sound,
+        true => Header::Newer(version),
+        false => Header::Damaged,
+    }
+}
+
+/// Reads up to `buffer.len()` bytes, fewer only at the end of the file.
+pub(super) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], offset + got as u64)? {
+            0 => break,
+            more => got += more,
+        }
+    }
+    Ok(got)
+}
+
+/// Segments that are made ahead: header and zeros written and synced, so that they need a name and nothing else.
+#[derive(Debug)]
+pub(super) struct Spares {
+    disk: SharedDisk,
+    dir: PathBuf,
+    bytes: u64,
+    ready: Vec<PathBuf>,
+    made: u64,
+    work: Option<JoinHandle<Result<PathBuf>>>,
+}
+
+impl Spares {
+    pub(super) fn new(disk: SharedDisk, dir: PathBuf, bytes: u64) -> Self {
+        Self { disk, dir, bytes, ready: Vec::new(), made: 0, work: None }
+    }
+
+    fn next_path(&mut self) -> PathBuf {
+        self.made += 1;
+        self.dir.join(format!("spare-{}", self.made))
+    }
+
+    /// Begins to make the next one in the background, if there is none.
+    pub(super) fn begin(&mut self) {
+        if !self.ready.is_empty() || self.work.is_some() {
+            return;
+        }
+        let path = self.next_path();
+        self.spawn(move |disk, bytes| make(disk, path, bytes));
+    }
+
+    fn spawn(&mut self, work: impl FnOnce(&SharedDisk, u64) -> Result<PathBuf> + Send + 'static) {
+        let (disk, bytes) = (self.disk.clone(), self.bytes);
+        let thread = std::thread::Builder::new().name("log-spare".to_owned());
+        // Without a thread the spare is made at the rotation, which is slower and nothing worse.
+        self.work = thread.spawn(move || work(&disk, bytes)).ok();
+    }
+
+    /// Waits until `count` are there.
+    pub(super) fn ensure(&mut self, count: usize) -> Result<()> {
+        if self.ready.len() < count {
+            self.collect()?;
+        }
+        while self.ready.len() < count {
+            let path = self.next_path();
+            self.ready.push(make(&self.disk, path, self.bytes)?);
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<()> {
+        match self.work.take().map(JoinHandle::join) {
+            Some(Ok(made)) => self.ready.push(made?),
+            Some(Err(_)) => tracing::error!("the thread that prepares journal segments panicked"),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// One that [`Spares::ensure`] made sure of.
+    pub(super) fn take(&mut self) -> Option<PathBuf> {
+        self.ready.pop()
+    }
+
+    /// Removes a segment's name, durably, and uses the file again when a spare is wanted. Nobody may be reading it.
+    pub(super) fn recycle(&mut self, segment: &Segment, reuse: bool) -> Result<()> {
+        let retiring = |e| StorageError::io(format!("cannot retire {}", segment.path.display()), e);
+        if reuse && segment.bytes == self.bytes && self.ready.is_empty() && self.work.is_none() {
+            let path = self.next_path();
+            self.disk.rename_new(&segment.path, &path).map_err(retiring)?;
+            // Before the zeros: a crash must not bring an emptied segment back under its old name.
+            self.disk.sync_dir(&self.dir).map_err(retiring)?;
+            self.spawn(move |disk, bytes| {
+                let file = disk.open(&path, true).map_err(retiring_spare(&path))?;
+                fill(&*file, bytes).map_err(retiring_spare(&path))?;
+                Ok(path)
+            });
+            return Ok(());
+        }
+        self.disk.unlink(&segment.path).map_err(retiring)?;
+        self.disk.sync_dir(&self.dir).map_err(retiring)
+    }
+}
+
+impl Drop for Spares {
+    fn drop(&mut self) {
+        // So that nothing touches the directory any more once the log is gone.
+        if let Some(Err(_)) = self.work.take().map(JoinHandle::join) {
+            tracing::error!("the thread that prepares journal segments panicked");
+        }
+    }
+}
+
+fn retiring_spare(path: &Path) -> impl Fn(io::Error) -> StorageError {
+    let doing = format!("cannot prepare {}", path.display());
+    move |e| StorageError::io(doing.clone(), e)
+}
+
+fn make(disk: &SharedDisk, path: PathBuf, bytes: u64) -> Result<PathBuf> {
+    let file = disk.create_new(&path).map_err(retiring_spare(&path))?;
+    if let Err(error) = fill(&*file, bytes) {
+        // Half a spare would take the room that the disk has too little of.
+        let _ = disk.unlink(&path);
+        return Err(retiring_spare(&path)(error));
+    }
+    Ok(path)
+}
+
+/// Real zeros, not a hole: a later fdatasync then has no new blocks to write down.
+fn fill(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < bytes {
+        let piece = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_at(&zeros[..piece], at)?;
+        at += piece as u64;
+    }
+    file.write_at(&header(VERSION), 0)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_judged() {
+        assert_eq!(judge(&header(1)), Header::Sound);
+        assert_eq!(judge(&header(9)), Header::Newer(9));
+        assert_eq!(judge(&[0; 24]), Header::Damaged);
+        assert_eq!(judge(b"short"), Header::Damaged);
+    }
+
+    #[test]
+    fn names_are_sequences() {
+        assert_eq!(first_of(Path::new("00000000000000000042.log")), Some(42));
+        for other in ["42.log", "00000000000000000000.log", "+0000000000000000042.log", "spare-1"] {
+            assert_eq!(first_of(Path::new(other)), None, "{other}");
+        }
+    }
+}
