@@ -5,5 +5,7 @@
 //! (never each other) · [`doors`] · [`operate`] · [`config`] · [`server`] · [`cli`].
 
 pub mod clock;
+pub mod doors;
+pub mod partners;
 pub mod routes;
 pub mod units;

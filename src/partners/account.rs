@@ -1,0 +1,113 @@
+//! An account: one small JSON file.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{PartnerName, password::Hash};
+
+/// The version of the stored form.
+const VERSION: u32 = 1;
+
+/// A partner's account. The hash of its password is not shown or serialized with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// The name as it was registered.
+    pub name: PartnerName,
+    /// Whether it may log in.
+    pub enabled: bool,
+    /// When it was added.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub changed_at: DateTime<Utc>,
+    /// What operators noted.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    #[serde(skip)]
+    pub(super) hash: Hash,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    name: PartnerName,
+    enabled: bool,
+    created_at: DateTime<Utc>,
+    changed_at: DateTime<Utc>,
+    #[serde(default)]
+    note: String,
+    password: String,
+}
+
+/// The version alone, so that a newer form is told as such and not as an unknown key.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+impl Account {
+    pub(super) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut json = serde_json::to_vec_pretty(&Stored {
+            version: VERSION,
+            name: self.name.clone(),
+            enabled: self.enabled,
+            created_at: self.created_at,
+            changed_at: self.changed_at,
+            note: self.note.clone(),
+            password: self.hash.as_phc().to_owned(),
+        })?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    /// Reads the stored form; the error says what is wrong with it, and never quotes it.
+    pub(super) fn from_json(json: &[u8]) -> Result<Self, String> {
+        let place = |error: serde_json::Error| format!("is no account (line {}, {:?})", error.line(), error.classify());
+        let Versioned { version } = serde_json::from_slice(json).map_err(place)?;
+        if version != VERSION {
+            return Err(format!("has version {version}, and this program reads version {VERSION}"));
+        }
+        let stored: Stored = serde_json::from_slice(json).map_err(place)?;
+        let hash = Hash::read(&stored.password).map_err(|fault| format!("is no account: {fault}"))?;
+        Ok(Self {
+            name: stored.name,
+            enabled: stored.enabled,
+            created_at: stored.created_at,
+            changed_at: stored.changed_at,
+            note: stored.note,
+            hash,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partners::password::Verifier;
+
+    /// As the first version wrote it. It must open for ever.
+    const FIRST: &str = include_str!("fixtures/account-v1.json");
+
+    #[test]
+    fn the_first_version_still_opens() {
+        let account = Account::from_json(FIRST.as_bytes()).unwrap();
+        assert_eq!(account.name.as_str(), "Demo");
+        assert!(account.enabled);
+        assert_eq!(account.created_at.to_rfc3339(), "2026-04-24T19:00:00+00:00");
+        assert!(Verifier::default().matches("correct horse", &account.hash));
+        assert_eq!(account.to_json().unwrap(), FIRST.as_bytes());
+    }
+
+    #[test]
+    fn a_newer_version_is_told_as_such() {
+        let newer = FIRST.replacen("\"version\": 1", "\"version\": 2, \"more\": []", 1);
+        assert!(Account::from_json(newer.as_bytes()).unwrap_err().contains("has version 2"));
+    }
+
+    #[test]
+    fn what_is_shown_has_no_hash() {
+        let account = Account::from_json(FIRST.as_bytes()).unwrap();
+        assert!(!serde_json::to_string(&account).unwrap().contains("argon2"));
+        assert!(!format!("{account:?}").contains("argon2"));
+    }
+}

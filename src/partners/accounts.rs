@@ -1,0 +1,306 @@
+//! The directory of accounts.
+//!
+//! # Guarantees
+//! A change is on stable storage when its method returns, and is seen by every process at its next look: a look costs
+//! one `stat`. Two names that differ in case alone are one file. Changes of two processes do not lose each other: each
+//! holds a lock on the directory from its read to its rename.
+//!
+//! # After a crash
+//! A file is either as before the change or as after it: it is written aside, synced, renamed, and the directory is
+//! synced. What a crash leaves aside is removed at the next open when it is a day old.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
+use uuid::Uuid;
+
+use super::{Account, PartnerName};
+
+/// No account is near this size.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
+
+/// How long a file that a crash left aside is kept.
+const KEEP_ASIDE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why accounts cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PartnersError {
+    /// The name is taken, perhaps in other letter case.
+    #[error("partner {0} exists already")]
+    Exists(PartnerName),
+    /// There is no such account.
+    #[error("there is no partner {0}")]
+    Unknown(PartnerName),
+    /// The password cannot be one.
+    #[error("password {0}")]
+    Password(&'static str),
+    /// The password cannot be hashed.
+    #[error("cannot hash the password: {0}")]
+    Hash(String),
+    /// The file of an account is not what this program wrote.
+    #[error("account file {} {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The directory or a file of it cannot be read or written.
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// How it failed.
+        source: io::Error,
+    },
+}
+
+/// All accounts, and what is wrong with files that are none.
+#[derive(Debug)]
+pub struct Listing {
+    /// In order of their names.
+    pub accounts: Vec<Account>,
+    /// One for each file that cannot be read as an account.
+    pub faults: Vec<PartnersError>,
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        Self {
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// The directory of accounts.
+#[derive(Debug)]
+pub(super) struct Accounts {
+    directory: PathBuf,
+    read: Mutex<HashMap<String, (Stamp, Arc<Account>)>>,
+}
+
+impl Accounts {
+    /// Opens the directory, and makes it when it is missing.
+    pub(super) fn open(directory: &Path, now: DateTime<Utc>) -> Result<Self, PartnersError> {
+        let accounts = Self { directory: directory.to_owned(), read: Mutex::new(HashMap::new()) };
+        accounts.make_directory()?;
+        accounts.sweep(now)?;
+        Ok(accounts)
+    }
+
+    fn make_directory(&self) -> Result<(), PartnersError> {
+        use std::os::unix::fs::DirBuilderExt;
+        match std::fs::DirBuilder::new().mode(0o700).create(&self.directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            Err(error) => return Err(failed("make", &self.directory)(error)),
+        }
+        let parent = match self.directory.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync", parent))
+    }
+
+    /// Removes what crashes left aside. Young ones may be another process's change in progress.
+    fn sweep(&self, now: DateTime<Utc>) -> Result<(), PartnersError> {
+        for entry in self.entries()? {
+            let path = entry.path();
+            let aside = entry.file_name().to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".tmp"));
+            let Ok(metadata) = entry.metadata() else { continue };
+            if aside && metadata.is_file() && now.timestamp() - metadata.mtime() > KEEP_ASIDE.as_secs() as i64 {
+                std::fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Result<Vec<std::fs::DirEntry>, PartnersError> {
+        let read = std::fs::read_dir(&self.directory).map_err(failed("read", &self.directory))?;
+        read.collect::<io::Result<_>>().map_err(failed("read", &self.directory))
+    }
+
+    fn path(&self, folded: &str) -> PathBuf {
+        self.directory.join(format!("{folded}.json"))
+    }
+
+    /// The account of `name` as it is now.
+    pub(super) fn get(&self, name: &PartnerName) -> Result<Option<Arc<Account>>, PartnersError> {
+        let folded = name.folded();
+        let path = self.path(&folded);
+        let stamp = match std::fs::symlink_metadata(&path) {
+            Ok(metadata) => Stamp::of(&metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.read.lock().remove(&folded);
+                return Ok(None);
+            }
+            Err(error) => return Err(failed("look at", &path)(error)),
+        };
+        if let Some((seen, account)) = self.read.lock().get(&folded)
+            && *seen == stamp
+        {
+            return Ok(Some(Arc::clone(account)));
+        }
+        let (stamp, account) = self.load(&path, &folded)?;
+        let account = Arc::new(account);
+        self.read.lock().insert(folded, (stamp, Arc::clone(&account)));
+        Ok(Some(account))
+    }
+
+    fn load(&self, path: &Path, folded: &str) -> Result<(Stamp, Account), PartnersError> {
+        let damaged = |what: &str| PartnersError::Damaged { path: path.to_owned(), what: what.to_owned() };
+        // Without NOFOLLOW a link could point anywhere; without NONBLOCK a named pipe would hold us for ever.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits().cast_signed();
+        let file = match File::options().read(true).custom_flags(flags).open(path) {
+            Ok(file) => file,
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                return Err(damaged("is a symbolic link"));
+            }
+            Err(error) => return Err(failed("open", path)(error)),
+        };
+        let metadata = file.metadata().map_err(failed("look at", path))?;
+        if !metadata.is_file() {
+            return Err(damaged("is no regular file"));
+        }
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(damaged("is too large to be an account"));
+        }
+        let mut json = Vec::new();
+        file.take(MAX_FILE_BYTES).read_to_end(&mut json).map_err(failed("read", path))?;
+        let account = Account::from_json(&json).map_err(|what| damaged(&what))?;
+        if account.name.folded() != folded {
+            return Err(damaged("holds the account of another name"));
+        }
+        Ok((Stamp::of(&metadata), account))
+    }
+
+    pub(super) fn list(&self) -> Result<Listing, PartnersError> {
+        let mut listing = Listing { accounts: Vec::new(), faults: Vec::new() };
+        for entry in self.entries()? {
+            let name = entry.file_name();
+            let Some(folded) = name.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
+            if folded.starts_with('.') {
+                continue;
+            }
+            match self.load(&entry.path(), folded) {
+                Ok((_, account)) => listing.accounts.push(account),
+                // Removed since the directory was read.
+                Err(PartnersError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(fault) => listing.faults.push(fault),
+            }
+        }
+        listing.accounts.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(listing)
+    }
+
+    /// Adds an account; an existing file of that name is never touched, whatever it holds.
+    pub(super) fn add(&self, account: &Account) -> Result<(), PartnersError> {
+        let _lock = self.lock()?;
+        let folded = account.name.folded();
+        let aside = self.write_aside(&folded, account)?;
+        let path = self.path(&folded);
+        let renamed = rustix::fs::renameat_with(CWD, &aside, CWD, &path, RenameFlags::NOREPLACE);
+        if let Err(error) = renamed {
+            let _ = std::fs::remove_file(&aside);
+            if error == rustix::io::Errno::EXIST {
+                return Err(PartnersError::Exists(account.name.clone()));
+            }
+            return Err(failed("rename to", &path)(error.into()));
+        }
+        self.sync()
+    }
+
+    /// Changes an account in place of the old one, and gives it as it is now.
+    pub(super) fn change(
+        &self,
+        name: &PartnerName,
+        change: impl FnOnce(&mut Account),
+    ) -> Result<Account, PartnersError> {
+        let _lock = self.lock()?;
+        let folded = name.folded();
+        let path = self.path(&folded);
+        let (_, mut account) = self.load(&path, &folded).map_err(|error| unknown(error, name))?;
+        change(&mut account);
+        let aside = self.write_aside(&folded, &account)?;
+        if let Err(error) = std::fs::rename(&aside, &path) {
+            let _ = std::fs::remove_file(&aside);
+            return Err(failed("rename to", &path)(error));
+        }
+        self.sync()?;
+        self.read.lock().remove(&folded);
+        Ok(account)
+    }
+
+    /// Removes an account, also one that cannot be read.
+    pub(super) fn remove(&self, name: &PartnerName) -> Result<(), PartnersError> {
+        let _lock = self.lock()?;
+        let path = self.path(&name.folded());
+        std::fs::remove_file(&path).map_err(|error| unknown(failed("remove", &path)(error), name))?;
+        self.sync()
+    }
+
+    fn write_aside(&self, folded: &str, account: &Account) -> Result<PathBuf, PartnersError> {
+        let path = self.directory.join(format!(".{folded}.{}.tmp", Uuid::new_v4()));
+        let json = account.to_json().map_err(|error| failed("write", &path)(error.into()))?;
+        let written = File::options().write(true).create_new(true).mode(0o600).open(&path).and_then(|mut file| {
+            file.write_all(&json)?;
+            // Synced before the rename: else the name could come to stand for nothing.
+            file.sync_all()
+        });
+        if let Err(error) = written {
+            let _ = std::fs::remove_file(&path);
+            return Err(failed("write", &path)(error));
+        }
+        Ok(path)
+    }
+
+    /// The rename is durable only when the directory is.
+    fn sync(&self) -> Result<(), PartnersError> {
+        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed("sync", &self.directory))
+    }
+
+    /// One change at a time, over all processes. Given back when the file is closed.
+    fn lock(&self) -> Result<File, PartnersError> {
+        let directory = File::open(&self.directory).map_err(failed("open", &self.directory))?;
+        rustix::fs::flock(&directory, FlockOperation::LockExclusive)
+            .map_err(|error| failed("lock", &self.directory)(error.into()))?;
+        Ok(directory)
+    }
+}
+
+fn failed<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> PartnersError + 'a {
+    move |source| PartnersError::Io { what, path: path.to_owned(), source }
+}
+
+fn unknown(error: PartnersError, name: &PartnerName) -> PartnersError {
+    match error {
+        PartnersError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            PartnersError::Unknown(name.clone())
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,357 @@
+//! What doors and operators ask of the partners.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+use tracing::{error, info};
+
+use super::{
+    Account, ConnectionTicket, Limits, Listing, PartnerName, PartnersError, Policies, Policy, SessionStatus,
+    SessionTicket,
+    accounts::Accounts,
+    lockout::{Lockout, Origin},
+    password::{Hash, MAX_PASSWORD_BYTES, Verifier},
+    sessions::Present,
+    verified::Verified,
+};
+use crate::{clock::Clock, units};
+
+/// Why someone does not come in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No such name, a disabled account or another password: the answer is the same.
+    #[error("name or password is wrong")]
+    Wrong,
+    /// Too many failures before; the right password would be refused too.
+    #[error("too many failed logins; try again in {}", units::format_duration(whole_seconds(*.0)))]
+    Wait(Duration),
+    /// The password is right, and the address is none that the partner's policy allows.
+    #[error("logins from this address are not allowed")]
+    Address,
+    /// As many connections as there may be.
+    #[error("too many connections")]
+    TooManyConnections,
+    /// As many connections of this address as there may be.
+    #[error("too many connections from this address")]
+    TooManyFromAddress,
+    /// As many sessions of this partner as there may be.
+    #[error("too many sessions")]
+    TooManySessions,
+    /// The account cannot be looked at just now. The log says why.
+    #[error("logins are not possible at the moment")]
+    Unavailable,
+}
+
+/// Who has logged in.
+#[derive(Clone, Debug)]
+pub struct Partner {
+    /// The name as it was registered, however the client wrote it.
+    pub name: PartnerName,
+    /// What holds for it.
+    pub policy: Arc<Policy>,
+}
+
+/// Accounts, credentials, policies, limits and lockout.
+#[derive(Debug)]
+pub struct Partners {
+    accounts: Accounts,
+    policies: Policies,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    present: Arc<Present>,
+    lockout: Lockout,
+    verified: Verified,
+    verifier: Arc<Verifier>,
+    dummy: Hash,
+    turns: Arc<Semaphore>,
+}
+
+impl Partners {
+    /// Opens the directory of accounts, and makes it when it is missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or read.
+    pub fn open(
+        directory: &Path,
+        limits: Limits,
+        policies: Policies,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, PartnersError> {
+        Ok(Arc::new(Self {
+            accounts: Accounts::open(directory, clock.now())?,
+            policies,
+            present: Present::new(Arc::clone(&clock)),
+            lockout: Lockout::new(&limits),
+            verified: Verified::new(limits.verified_for),
+            verifier: Arc::default(),
+            dummy: Hash::dummy().map_err(PartnersError::Hash)?,
+            turns: Arc::new(Semaphore::new(limits.verify_at_once.max(1) as usize)),
+            limits,
+            clock,
+        }))
+    }
+
+    /// The limits that doors keep.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Lets in who has the right name and password. An unknown name, a disabled account and a wrong password take the
+    /// same time and get the same answer. Passwords are verified a few at a time; the rest wait in turn.
+    ///
+    /// Cancel safe: a run that has begun goes on without anyone waiting, and keeps its turn until it ends.
+    ///
+    /// # Errors
+    /// [`Denied::Wrong`], [`Denied::Wait`], [`Denied::Address`] or [`Denied::Unavailable`].
+    pub async fn verify(&self, name: &str, password: &str, peer: IpAddr) -> Result<Partner, Denied> {
+        let origin = Origin::of(peer);
+        let parsed = name.parse::<PartnerName>().ok();
+        // Names that no account can have wait together: they must not fill the memory.
+        let key = parsed.as_ref().map(PartnerName::folded).unwrap_or_default();
+        self.must_not_wait(&key, origin)?;
+        if let Some(account) = self.remembered(parsed.as_ref(), password)? {
+            return self.enter(&account, &key, origin, peer);
+        }
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Denied::Unavailable)?;
+        // Others had their turn before: they may have failed too often, or been right already.
+        self.must_not_wait(&key, origin)?;
+        if let Some(account) = self.remembered(parsed.as_ref(), password)? {
+            return self.enter(&account, &key, origin, peer);
+        }
+        let account = self.enabled(parsed.as_ref())?;
+        let hash = account.as_ref().map_or_else(|| self.dummy.clone(), |account| account.hash.clone());
+        let (verifier, given) = (Arc::clone(&self.verifier), password.to_owned());
+        let run = tokio::task::spawn_blocking(move || {
+            let right = verifier.matches(&given, &hash);
+            drop(turn);
+            right
+        });
+        let right = run.await.map_err(|_| Denied::Unavailable)?;
+        match account {
+            Some(account) if right => {
+                self.verified.remember(&account, password, self.clock.elapsed());
+                self.enter(&account, &key, origin, peer)
+            }
+            _ => {
+                self.lockout.failed(&key, origin, self.clock.elapsed());
+                Err(Denied::Wrong)
+            }
+        }
+    }
+
+    fn must_not_wait(&self, key: &str, origin: Origin) -> Result<(), Denied> {
+        match self.lockout.wait(key, origin, self.clock.elapsed()) {
+            Some(wait) => Err(Denied::Wait(wait)),
+            None => Ok(()),
+        }
+    }
+
+    /// The account, when `password` was found right for it a short while ago.
+    fn remembered(&self, name: Option<&PartnerName>, password: &str) -> Result<Option<Arc<Account>>, Denied> {
+        let account = self.enabled(name)?;
+        Ok(account.filter(|account| self.verified.holds(account, password, self.clock.elapsed())))
+    }
+
+    fn enabled(&self, name: Option<&PartnerName>) -> Result<Option<Arc<Account>>, Denied> {
+        let Some(name) = name else { return Ok(None) };
+        match self.accounts.get(name) {
+            Ok(account) => Ok(account.filter(|account| account.enabled)),
+            Err(fault) => {
+                error!(partner = %name, error = %chain(&fault), "cannot look at an account");
+                Err(Denied::Unavailable)
+            }
+        }
+    }
+
+    /// The last step, for those whose password is right: only they learn that their address is not allowed.
+    fn enter(&self, account: &Account, key: &str, origin: Origin, peer: IpAddr) -> Result<Partner, Denied> {
+        let policy = self.policy(account.name.as_str());
+        if !policy.allows(peer) {
+            return Err(Denied::Address);
+        }
+        self.lockout.succeeded(key, origin);
+        Ok(Partner { name: account.name.clone(), policy })
+    }
+
+    /// Adds an account. Takes as long as one argon2id run and two syncs.
+    ///
+    /// # Errors
+    /// [`PartnersError::Exists`], [`PartnersError::Password`], or when it cannot be written.
+    pub fn add(&self, name: &PartnerName, password: &str, note: &str) -> Result<Account, PartnersError> {
+        if self.accounts.get(name).is_ok_and(|account| account.is_some()) {
+            return Err(PartnersError::Exists(name.clone()));
+        }
+        let now = self.clock.now();
+        let account = Account {
+            name: name.clone(),
+            enabled: true,
+            created_at: now,
+            changed_at: now,
+            note: note.to_owned(),
+            hash: hashed(password)?,
+        };
+        self.accounts.add(&account)?;
+        self.changed(name);
+        info!(partner = %name, "account added");
+        Ok(account)
+    }
+
+    /// All accounts in order of their names, and the files that are none.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn list(&self) -> Result<Listing, PartnersError> {
+        self.accounts.list()
+    }
+
+    /// The account of `name` as it is now; none too when it cannot be read, which the log tells.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Account> {
+        let name = name.parse::<PartnerName>().ok()?;
+        match self.accounts.get(&name) {
+            Ok(account) => account.map(|account| Account::clone(&account)),
+            Err(fault) => {
+                error!(partner = %name, error = %chain(&fault), "cannot look at an account");
+                None
+            }
+        }
+    }
+
+    /// Whether `name` may be in, now: for sessions that outlive a change of the account. Costs one `stat`.
+    #[must_use]
+    pub fn is_enabled(&self, name: &PartnerName) -> bool {
+        self.enabled(Some(name)).is_ok_and(|account| account.is_some())
+    }
+
+    /// Lets no one in under this name from now on.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], or when it cannot be written.
+    pub fn disable(&self, name: &PartnerName) -> Result<Account, PartnersError> {
+        self.change(name, "account disabled", |account| account.enabled = false)
+    }
+
+    /// Lets logins in again, and forgets failed ones.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], or when it cannot be written.
+    pub fn enable(&self, name: &PartnerName) -> Result<Account, PartnersError> {
+        let account = self.change(name, "account enabled", |account| account.enabled = true)?;
+        self.lockout.forgive(&name.folded());
+        Ok(account)
+    }
+
+    /// Gives the account another password, and forgets failed logins.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], [`PartnersError::Password`], or when it cannot be written.
+    pub fn passwd(&self, name: &PartnerName, password: &str) -> Result<Account, PartnersError> {
+        let hash = hashed(password)?;
+        let account = self.change(name, "password changed", |account| account.hash = hash)?;
+        self.lockout.forgive(&name.folded());
+        Ok(account)
+    }
+
+    /// Removes the account. The partner's files stay.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], or when it cannot be removed.
+    pub fn remove(&self, name: &PartnerName) -> Result<(), PartnersError> {
+        self.accounts.remove(name)?;
+        self.changed(name);
+        info!(partner = %name, "account removed");
+        Ok(())
+    }
+
+    fn change(
+        &self,
+        name: &PartnerName,
+        what: &'static str,
+        change: impl FnOnce(&mut Account),
+    ) -> Result<Account, PartnersError> {
+        let now = self.clock.now();
+        let account = self.accounts.change(name, |account| {
+            change(account);
+            account.changed_at = now;
+        })?;
+        self.changed(name);
+        info!(partner = %account.name, "{what}");
+        Ok(account)
+    }
+
+    fn changed(&self, name: &PartnerName) {
+        self.verified.forget(&name.folded());
+    }
+
+    /// What holds for `partner`.
+    #[must_use]
+    pub fn policy(&self, partner: &str) -> Arc<Policy> {
+        self.policies.of(partner)
+    }
+
+    /// Opens a session for a partner that has logged in.
+    ///
+    /// # Errors
+    /// [`Denied::TooManySessions`].
+    pub fn open_session(
+        &self,
+        partner: &PartnerName,
+        door: &'static str,
+        peer: SocketAddr,
+    ) -> Result<SessionTicket, Denied> {
+        let most = self.policy(partner.as_str()).max_sessions.unwrap_or(self.limits.max_sessions_per_partner);
+        self.present.begin(partner, door, peer, most)
+    }
+
+    /// Gives a connection its place, before anything is read from it.
+    ///
+    /// # Errors
+    /// [`Denied::TooManyConnections`] or [`Denied::TooManyFromAddress`].
+    pub fn admit_connection(&self, peer: IpAddr) -> Result<ConnectionTicket, Denied> {
+        self.present.connect(peer, self.limits.max_connections, self.limits.max_connections_per_address)
+    }
+
+    /// Every session, the oldest first.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionStatus> {
+        self.present.sessions()
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.present.connections()
+    }
+}
+
+fn hashed(password: &str) -> Result<Hash, PartnersError> {
+    if password.is_empty() {
+        return Err(PartnersError::Password("is empty"));
+    }
+    if password.len() > MAX_PASSWORD_BYTES {
+        return Err(PartnersError::Password("is longer than 1024 bytes"));
+    }
+    // Neither could be sent: FTP's PASS is one line.
+    if password.contains(['\r', '\n', '\0']) {
+        return Err(PartnersError::Password("must not hold a line end or NUL"));
+    }
+    Hash::of(password).map_err(PartnersError::Hash)
+}
+
+/// Rounded up, so that who waits as told is not refused again.
+fn whole_seconds(wait: Duration) -> Duration {
+    Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+}
+
+fn chain(fault: &PartnersError) -> String {
+    match std::error::Error::source(fault) {
+        Some(source) => format!("{fault}: {source}"),
+        None => fault.to_string(),
+    }
+}

@@ -1,0 +1,124 @@
+//! What `[limits]` holds: how many may come, how long they may take, how often they may fail.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units;
+
+/// Limits that all doors share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Most connections in all, over every door for partners.
+    pub max_connections: u32,
+    /// Most connections of one address (of one /64 in IPv6).
+    pub max_connections_per_address: u32,
+    /// Most sessions of one partner, unless its policy says otherwise.
+    pub max_sessions_per_partner: u32,
+    /// How long a connection may take to log in.
+    #[serde(with = "units::duration")]
+    pub login_grace: Duration,
+    /// How long a session may do nothing.
+    #[serde(with = "units::duration")]
+    pub idle: Duration,
+    /// How long a transfer may stand still.
+    #[serde(with = "units::duration")]
+    pub stalled: Duration,
+    /// Failed logins after which a connection is closed.
+    pub max_failed_logins: u32,
+    /// Failed logins of a name before its next tries must wait; an address has four times as many.
+    pub free_failures: u32,
+    /// The first wait; it doubles with every further failure.
+    #[serde(with = "units::duration")]
+    pub first_wait: Duration,
+    /// The longest wait.
+    #[serde(with = "units::duration")]
+    pub longest_wait: Duration,
+    /// How long it takes for half of the failures to be forgotten.
+    #[serde(with = "units::duration")]
+    pub forget_failures: Duration,
+    /// How long a password that was right is known without another argon2id run; 0: not at all.
+    #[serde(with = "units::duration")]
+    pub verified_for: Duration,
+    /// Passwords verified at once; each takes 19 MiB for some 20 ms.
+    pub verify_at_once: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            max_connections_per_address: 64,
+            max_sessions_per_partner: 32,
+            login_grace: Duration::from_secs(30),
+            idle: Duration::from_secs(300),
+            stalled: Duration::from_secs(60),
+            max_failed_logins: 3,
+            free_failures: 5,
+            first_wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(300),
+            forget_failures: Duration::from_secs(600),
+            verified_for: Duration::from_secs(300),
+            verify_at_once: 2,
+        }
+    }
+}
+
+impl Limits {
+    /// Every fault, each with its key.
+    #[must_use]
+    pub fn validate(&self) -> Vec<(String, String)> {
+        let mut faults = Vec::new();
+        let mut say = |key: &str, what: &str| faults.push((format!("limits.{key}"), what.to_owned()));
+        for (key, count) in [
+            ("max_connections", self.max_connections),
+            ("max_connections_per_address", self.max_connections_per_address),
+            ("max_sessions_per_partner", self.max_sessions_per_partner),
+            ("max_failed_logins", self.max_failed_logins),
+            ("free_failures", self.free_failures),
+            ("verify_at_once", self.verify_at_once),
+        ] {
+            if count == 0 {
+                say(key, "must be at least 1");
+            }
+        }
+        for (key, time) in [
+            ("login_grace", self.login_grace),
+            ("idle", self.idle),
+            ("stalled", self.stalled),
+            ("first_wait", self.first_wait),
+            ("forget_failures", self.forget_failures),
+        ] {
+            if time < Duration::from_millis(100) {
+                say(key, "must be at least 100ms");
+            }
+        }
+        if self.longest_wait < self.first_wait {
+            say("longest_wait", "must not be less than first_wait");
+        }
+        if self.verify_at_once > 64 {
+            say("verify_at_once", "must be at most 64: each takes 19 MiB");
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_in_order() {
+        assert!(Limits::default().validate().is_empty());
+    }
+
+    #[test]
+    fn every_fault_is_told() {
+        let limits: Limits =
+            toml::from_str("max_connections = 0\nidle = \"0s\"\nlongest_wait = \"1ms\"\nverify_at_once = 65").unwrap();
+        let keys: Vec<_> = limits.validate().into_iter().map(|fault| fault.0).collect();
+        assert_eq!(keys, ["limits.max_connections", "limits.idle", "limits.longest_wait", "limits.verify_at_once"]);
+        assert!(toml::from_str::<Limits>("max_conections = 1").is_err());
+    }
+}

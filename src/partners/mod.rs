@@ -1,0 +1,34 @@
+//! Who may come in, and how much: accounts, credentials, policies, limits and lockout, shared by all doors.
+//!
+//! [`Partners`] is what doors ask. A connection is admitted before anything is read from it, a login is verified, a
+//! session is opened; the tickets that are handed out give their place back when they are dropped.
+//!
+//! # Trust
+//! Names, passwords and addresses come from strangers. An unknown name, a disabled account and a wrong password cost
+//! the same argon2id run and get the same answer; failures make the next try wait, for the name and for the address.
+
+mod account;
+mod accounts;
+mod front;
+mod limits;
+mod lockout;
+mod name;
+mod network;
+mod password;
+mod policy;
+mod sessions;
+mod temporary;
+mod verified;
+
+pub use account::Account;
+pub use accounts::{Listing, PartnersError};
+pub use front::{Denied, Partner, Partners};
+pub use limits::Limits;
+/// What `[limits]` holds.
+pub use limits::Limits as Options;
+pub use name::{BadName, PartnerName};
+pub use network::{BadNetwork, Network};
+pub use password::generate_password;
+pub use policy::{CloseNotify, Complete, Delete, Override, Policies, Policy};
+pub use sessions::{ConnectionTicket, SessionStatus, SessionTicket};
+pub use temporary::TemporaryNames;

@@ -1,0 +1,184 @@
+//! Passwords: argon2id hashes, their verification, and generated ones.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use argon2::{
+    Algorithm, Argon2, Params, Version,
+    password_hash::{Output, ParamsString, PasswordHash, PasswordHasher, PasswordVerifier, SaltString},
+};
+
+/// The longest password, in bytes: what is longer is not hashed as itself, so that no one makes us hash megabytes.
+pub(super) const MAX_PASSWORD_BYTES: usize = 1024;
+
+/// OWASP's present minimum for argon2id: 19 MiB, two passes, one lane.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// The most that a hash from a file may ask for, so that a file cannot exhaust the memory.
+const MOST_MEMORY_KIB: u32 = 256 * 1024;
+const MOST_PASSES: u32 = 16;
+const MOST_LANES: u32 = 4;
+
+/// An argon2id hash in PHC form. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Hash(String);
+
+impl Hash {
+    /// Hashes `password` with a fresh salt. Takes some 20 ms and 19 MiB.
+    pub(super) fn of(password: &str) -> Result<Self, String> {
+        let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>()).map_err(|error| error.to_string())?;
+        let hash = argon2()?.hash_password(password.as_bytes(), &salt).map_err(|error| error.to_string())?;
+        Ok(Self(hash.to_string()))
+    }
+
+    /// Reads a hash from a file.
+    pub(super) fn read(phc: &str) -> Result<Self, &'static str> {
+        let hash = PasswordHash::new(phc).map_err(|_| "hash is no PHC string")?;
+        if hash.algorithm != Algorithm::Argon2id.ident() {
+            return Err("hash is not argon2id");
+        }
+        let params = Params::try_from(&hash).map_err(|_| "hash has parameters that argon2id does not take")?;
+        if params.m_cost() > MOST_MEMORY_KIB || params.t_cost() > MOST_PASSES || params.p_cost() > MOST_LANES {
+            return Err("hash asks for more memory or time than is allowed");
+        }
+        if hash.salt.is_none() || hash.hash.is_none() {
+            return Err("hash has no salt or no output");
+        }
+        Ok(Self(phc.to_owned()))
+    }
+
+    /// A hash of nothing that anyone knows: random output under a random salt. Verifying against it costs what
+    /// verifying against a real one costs.
+    pub(super) fn dummy() -> Result<Self, String> {
+        let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>()).map_err(|error| error.to_string())?;
+        let output = Output::new(&rand::random::<[u8; 32]>()).map_err(|error| error.to_string())?;
+        let hash = PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(argon2()?.params()).map_err(|error| error.to_string())?,
+            salt: Some(salt.as_salt()),
+            hash: Some(output),
+        };
+        Ok(Self(hash.to_string()))
+    }
+
+    pub(super) fn as_phc(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hash(…)")
+    }
+}
+
+/// Verifies passwords, and counts what it ran.
+#[derive(Debug, Default)]
+pub(super) struct Verifier {
+    runs: AtomicU64,
+}
+
+impl Verifier {
+    /// Whether `password` is the one of `hash`. One argon2id run, whatever the answer.
+    pub(super) fn matches(&self, password: &str, hash: &Hash) -> bool {
+        let Ok(hash) = PasswordHash::new(&hash.0) else { return false };
+        // A password beyond the limit runs like any other and is never right.
+        let (hashed, too_long) = match password.as_bytes() {
+            bytes if bytes.len() > MAX_PASSWORD_BYTES => (&bytes[..MAX_PASSWORD_BYTES], true),
+            bytes => (bytes, false),
+        };
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        let right = Argon2::default().verify_password(hashed, &hash).is_ok();
+        right && !too_long
+    }
+
+    #[cfg(test)]
+    pub(super) fn runs(&self) -> u64 {
+        self.runs.load(Ordering::Relaxed)
+    }
+}
+
+fn argon2() -> Result<Argon2<'static>, String> {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|error| error.to_string())?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+/// A password that is easy to read out and to copy: five groups of five from 31 letters and digits without look-alikes,
+/// 123 bits of chance.
+#[must_use]
+pub fn generate_password() -> String {
+    const LETTERS: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
+    let mut password = String::with_capacity(29);
+    let mut count = 0;
+    while count < 25 {
+        let byte = usize::from(rand::random::<u8>());
+        // 248 = 8 * 31: every letter has the same chance.
+        if byte < 248 {
+            if count > 0 && count % 5 == 0 {
+                password.push('-');
+            }
+            password.push(char::from(LETTERS[byte % 31]));
+            count += 1;
+        }
+    }
+    password
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parameters_are_those_of_owasp() {
+        let hash = Hash::of("secret").unwrap();
+        assert!(hash.as_phc().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.as_phc());
+        assert!(Hash::dummy().unwrap().as_phc().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert!(!format!("{hash:?}").contains("argon2id"), "a hash is never shown");
+    }
+
+    #[test]
+    fn the_right_password_matches_and_no_other() {
+        let (verifier, hash) = (Verifier::default(), Hash::of("secret").unwrap());
+        assert!(verifier.matches("secret", &hash));
+        assert!(!verifier.matches("Secret", &hash));
+        assert!(!verifier.matches("", &hash));
+        assert!(!verifier.matches("secret", &Hash::dummy().unwrap()));
+        assert_eq!(verifier.runs(), 4);
+    }
+
+    #[test]
+    fn a_longer_password_is_never_cut_to_a_right_one() {
+        let longest = "x".repeat(MAX_PASSWORD_BYTES);
+        let (verifier, hash) = (Verifier::default(), Hash::of(&longest).unwrap());
+        assert!(verifier.matches(&longest, &hash));
+        assert!(!verifier.matches(&format!("{longest}y"), &hash));
+    }
+
+    #[test]
+    fn hashes_that_are_not_ours_are_refused() {
+        for (phc, why) in [
+            ("", "no PHC"),
+            ("plain", "no PHC"),
+            ("$argon2i$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA", "not argon2id"),
+            ("$argon2id$v=19$m=4194304,t=2,p=1$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA", "more memory"),
+            ("$argon2id$v=19$m=19456,t=9999,p=1$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA", "more memory or time"),
+            ("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0", "no salt or no output"),
+        ] {
+            let fault = Hash::read(phc).unwrap_err();
+            assert!(fault.contains(why), "{phc}: {fault}");
+        }
+    }
+
+    #[test]
+    fn generated_passwords_differ_and_have_no_look_alikes() {
+        let (one, other) = (generate_password(), generate_password());
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 29);
+        assert!(!one.contains(['0', 'o', '1', 'l', 'i']), "{one}");
+    }
+}

@@ -1,0 +1,318 @@
+//! What holds for a partner: one default, and what single partners have otherwise.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Network, PartnerName, TemporaryNames};
+use crate::units;
+
+/// When an upload over plain FTP counts as complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Complete {
+    /// At the end of the data, with the control connection still established.
+    #[default]
+    Eof,
+    /// Like `eof`, but claimable only after the client's next command, QUIT or clean FIN, or 2 s with the connection up.
+    Confirmed,
+    /// Only with an `ALLO` size before it that matches.
+    Allo,
+    /// Only by renaming a temporary name to its final name.
+    Rename,
+}
+
+/// What an FTPS upload without TLS `close_notify` on the data connection is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CloseNotify {
+    /// Judged by the other evidence alone; real clients leave it out.
+    #[default]
+    Accept,
+    /// Accepted and held for an operator.
+    Hold,
+    /// Refused.
+    Refuse,
+}
+
+/// What deleting an accepted file does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delete {
+    /// It leaves the partner's view and nothing else: mirroring clients delete.
+    #[default]
+    ViewOnly,
+    /// It is also cancelled, when it is not yet claimed.
+    Cancel,
+}
+
+/// What holds for a partner. As `[policy]` in the configuration it is the default of all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// When an upload over plain FTP counts as complete.
+    pub complete: Complete,
+    /// What a missing `close_notify` means.
+    pub close_notify: CloseNotify,
+    /// What deleting an accepted file does.
+    pub delete: Delete,
+    /// Most bytes of unprocessed files and partials; none: no limit but the disk.
+    #[serde(rename = "quota", with = "units::size::option", skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<u64>,
+    /// Most bytes of one file; none: no limit but quota and disk.
+    #[serde(rename = "max_file_size", with = "units::size::option", skip_serializing_if = "Option::is_none")]
+    pub max_file_bytes: Option<u64>,
+    /// Most sessions at once; none: `limits.max_sessions_per_partner`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<u32>,
+    /// Networks that logins may come from; empty: any.
+    pub allow_from: Vec<Network>,
+    /// Names of files that are not finished yet.
+    pub temporary_names: TemporaryNames,
+    /// How long the same file again is a duplicate; 0: never.
+    #[serde(with = "units::duration")]
+    pub duplicate_window: Duration,
+    /// How long an interrupted upload is kept for resume.
+    #[serde(with = "units::duration")]
+    pub partial_keep: Duration,
+    /// How long a finished upload may keep its temporary name before it is held.
+    #[serde(with = "units::duration")]
+    pub unfinished_hold_after: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self {
+            complete: Complete::default(),
+            close_notify: CloseNotify::default(),
+            delete: Delete::default(),
+            quota_bytes: None,
+            max_file_bytes: None,
+            max_sessions: None,
+            allow_from: Vec::new(),
+            temporary_names: TemporaryNames::default(),
+            duplicate_window: DAY,
+            partial_keep: DAY,
+            unfinished_hold_after: DAY,
+        }
+    }
+}
+
+impl Policy {
+    /// Whether a login may come from `address`.
+    #[must_use]
+    pub fn allows(&self, address: IpAddr) -> bool {
+        self.allow_from.is_empty() || self.allow_from.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether `path` names a file that is not finished yet.
+    #[must_use]
+    pub fn is_temporary(&self, path: &str) -> bool {
+        self.temporary_names.matches(path)
+    }
+
+    /// Every fault, each with its key under `before` (`policy`, or a `partner`'s).
+    #[must_use]
+    pub fn validate(&self, before: &str) -> Vec<(String, String)> {
+        let mut faults = Vec::new();
+        let mut say = |key: &str, what: &str| faults.push((format!("{before}.{key}"), what.to_owned()));
+        if self.quota_bytes == Some(0) {
+            say("quota", "must be more than 0; leave it out for no limit, or disable the account to take nothing");
+        }
+        if self.max_file_bytes == Some(0) {
+            say("max_file_size", "must be more than 0; leave it out for no limit");
+        }
+        if let (Some(quota), Some(file)) = (self.quota_bytes, self.max_file_bytes)
+            && file > quota
+        {
+            say("max_file_size", "is more than the quota, so that it can never be reached");
+        }
+        if self.max_sessions == Some(0) {
+            say("max_sessions", "must be at least 1; disable the account to let no one in");
+        }
+        if self.complete == Complete::Rename && self.temporary_names.patterns().is_empty() {
+            say("temporary_names", "must name at least one pattern when complete is \"rename\"");
+        }
+        if self.unfinished_hold_after.is_zero() {
+            say("unfinished_hold_after", "must be more than 0");
+        }
+        faults
+    }
+}
+
+/// One `[[partner]]` of the configuration: a name, and what it has otherwise than the default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is that of Policy")]
+pub struct Override {
+    pub name: PartnerName,
+    #[serde(default)]
+    pub complete: Option<Complete>,
+    #[serde(default)]
+    pub close_notify: Option<CloseNotify>,
+    #[serde(default)]
+    pub delete: Option<Delete>,
+    #[serde(default, rename = "quota", with = "units::size::option")]
+    pub quota_bytes: Option<u64>,
+    #[serde(default, rename = "max_file_size", with = "units::size::option")]
+    pub max_file_bytes: Option<u64>,
+    #[serde(default)]
+    pub max_sessions: Option<u32>,
+    #[serde(default)]
+    pub allow_from: Option<Vec<Network>>,
+    #[serde(default)]
+    pub temporary_names: Option<TemporaryNames>,
+    #[serde(default, with = "units::duration::option")]
+    pub duplicate_window: Option<Duration>,
+    #[serde(default, with = "units::duration::option")]
+    pub partial_keep: Option<Duration>,
+    #[serde(default, with = "units::duration::option")]
+    pub unfinished_hold_after: Option<Duration>,
+}
+
+impl Override {
+    fn over(&self, base: &Policy) -> Policy {
+        Policy {
+            complete: self.complete.unwrap_or(base.complete),
+            close_notify: self.close_notify.unwrap_or(base.close_notify),
+            delete: self.delete.unwrap_or(base.delete),
+            quota_bytes: self.quota_bytes.or(base.quota_bytes),
+            max_file_bytes: self.max_file_bytes.or(base.max_file_bytes),
+            max_sessions: self.max_sessions.or(base.max_sessions),
+            allow_from: self.allow_from.clone().unwrap_or_else(|| base.allow_from.clone()),
+            temporary_names: self.temporary_names.clone().unwrap_or_else(|| base.temporary_names.clone()),
+            duplicate_window: self.duplicate_window.unwrap_or(base.duplicate_window),
+            partial_keep: self.partial_keep.unwrap_or(base.partial_keep),
+            unfinished_hold_after: self.unfinished_hold_after.unwrap_or(base.unfinished_hold_after),
+        }
+    }
+}
+
+/// The policy of every partner.
+#[derive(Clone, Debug, Default)]
+pub struct Policies {
+    base: Arc<Policy>,
+    single: HashMap<PartnerName, Arc<Policy>>,
+}
+
+impl Policies {
+    /// Resolves `[policy]` and each `[[partner]]`. Of two for one partner the first holds; [`Policies::validate`] tells.
+    #[must_use]
+    pub fn new(base: Policy, overrides: &[Override]) -> Self {
+        let mut single = HashMap::new();
+        for one in overrides {
+            single.entry(one.name.clone()).or_insert_with(|| Arc::new(one.over(&base)));
+        }
+        Self { base: Arc::new(base), single }
+    }
+
+    /// Every fault of `[policy]` and the `[[partner]]`s, each with its key.
+    #[must_use]
+    pub fn validate(base: &Policy, overrides: &[Override]) -> Vec<(String, String)> {
+        let mut faults = base.validate("policy");
+        let mut seen = HashMap::new();
+        for (at, one) in overrides.iter().enumerate() {
+            let before = format!("partner[{at}]");
+            if let Some(first) = seen.insert(one.name.clone(), at) {
+                let what = format!("{:?} stands at partner[{first}] already (letter case does not count)", one.name);
+                faults.push((format!("{before}.name"), what));
+            }
+            // What the default has wrong is told once, at the default.
+            let inherited = base.validate(&before);
+            faults.extend(one.over(base).validate(&before).into_iter().filter(|fault| !inherited.contains(fault)));
+        }
+        faults
+    }
+
+    /// The policy of `partner`.
+    #[must_use]
+    pub fn of(&self, partner: &str) -> Arc<Policy> {
+        let single = partner.parse::<PartnerName>().ok().and_then(|name| self.single.get(&name));
+        Arc::clone(single.unwrap_or(&self.base))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        policy: Policy,
+        #[serde(default)]
+        partner: Vec<Override>,
+    }
+
+    #[test]
+    fn a_partner_has_the_default_but_for_what_it_overrides() {
+        let file: File = toml::from_str(
+            r#"
+            [policy]
+            complete = "confirmed"
+            quota = "10 GiB"
+            allow_from = ["10.0.0.0/8"]
+            [[partner]]
+            name = "Clinic"
+            delete = "cancel"
+            max_sessions = 128
+            temporary_names = ["*.upload"]
+            duplicate_window = "0s"
+            "#,
+        )
+        .unwrap();
+        assert!(Policies::validate(&file.policy, &file.partner).is_empty());
+        let policies = Policies::new(file.policy, &file.partner);
+        let clinic = policies.of("cLINIC");
+        assert_eq!((clinic.complete, clinic.delete), (Complete::Confirmed, Delete::Cancel));
+        assert_eq!((clinic.quota_bytes, clinic.max_sessions), (Some(10 << 30), Some(128)));
+        assert!(clinic.is_temporary("a.upload") && !clinic.is_temporary("a.tmp"));
+        assert!(clinic.duplicate_window.is_zero() && clinic.allows("10.1.1.1".parse().unwrap()));
+        let other = policies.of("other");
+        assert_eq!((other.delete, other.max_sessions), (Delete::ViewOnly, None));
+        assert!(other.is_temporary("a.tmp") && !other.allows("192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_key() {
+        let file: File = toml::from_str(
+            r#"
+            [policy]
+            quota = "1 MiB"
+            unfinished_hold_after = 0
+            [[partner]]
+            name = "a"
+            max_file_size = "2 MiB"
+            max_sessions = 0
+            [[partner]]
+            name = "A"
+            complete = "rename"
+            temporary_names = []
+            "#,
+        )
+        .unwrap();
+        let keys: Vec<_> = Policies::validate(&file.policy, &file.partner).into_iter().map(|fault| fault.0).collect();
+        let expected = [
+            "policy.unfinished_hold_after",
+            "partner[0].max_file_size",
+            "partner[0].max_sessions",
+            "partner[1].name",
+            "partner[1].temporary_names",
+        ];
+        assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn unknown_keys_and_words_are_refused() {
+        for text in [
+            "[policy]\nquotas = 1",
+            "[policy]\ncomplete = \"maybe\"",
+            "[policy]\nallow_from = [\"10.1.2.3/8\"]",
+            "[[partner]]\nname = \"../x\"",
+            "[[partner]]\nname = \"x\"\nport = 1",
+        ] {
+            assert!(toml::from_str::<File>(text).is_err(), "{text}");
+        }
+    }
+}

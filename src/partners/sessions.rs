@@ -1,0 +1,296 @@
+//! Connections and sessions that are there now. Each holds a ticket, and its place is free when the ticket is dropped.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Denied, PartnerName, lockout::Origin};
+use crate::clock::Clock;
+
+/// What is there now, counted and listed.
+#[derive(Debug)]
+pub(super) struct Present {
+    clock: Arc<dyn Clock>,
+    connections: Mutex<Connections>,
+    sessions: Mutex<Sessions>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    all: u32,
+    by_origin: HashMap<Origin, u32>,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    by_id: HashMap<Uuid, Arc<Session>>,
+    by_partner: HashMap<PartnerName, u32>,
+}
+
+#[derive(Debug)]
+struct Session {
+    id: Uuid,
+    partner: PartnerName,
+    door: &'static str,
+    peer: SocketAddr,
+    since: DateTime<Utc>,
+    bytes: AtomicU64,
+    active_ms: AtomicU64,
+    doing: Mutex<String>,
+}
+
+/// One session, for those who look.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionStatus {
+    /// Which one.
+    pub id: Uuid,
+    /// Whose.
+    pub partner: PartnerName,
+    /// Through which door.
+    pub door: &'static str,
+    /// From where.
+    pub peer: SocketAddr,
+    /// When it logged in.
+    pub since: DateTime<Utc>,
+    /// What it does; empty when it waits for a command.
+    pub doing: String,
+    /// Bytes it has sent and fetched.
+    pub bytes: u64,
+    /// How long it has done nothing, in seconds.
+    pub idle_seconds: u64,
+}
+
+impl Present {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, connections: Mutex::default(), sessions: Mutex::default() })
+    }
+
+    pub(super) fn connect(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        most: u32,
+        most_of_one: u32,
+    ) -> Result<ConnectionTicket, Denied> {
+        let origin = Origin::of(peer);
+        let mut connections = self.connections.lock();
+        if connections.all >= most {
+            return Err(Denied::TooManyConnections);
+        }
+        let of_one = connections.by_origin.entry(origin).or_default();
+        if *of_one >= most_of_one {
+            return Err(Denied::TooManyFromAddress);
+        }
+        *of_one += 1;
+        connections.all += 1;
+        Ok(ConnectionTicket { present: Arc::clone(self), origin })
+    }
+
+    pub(super) fn connections(&self) -> u32 {
+        self.connections.lock().all
+    }
+
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        partner: &PartnerName,
+        door: &'static str,
+        peer: SocketAddr,
+        most: u32,
+    ) -> Result<SessionTicket, Denied> {
+        let session = Arc::new(Session {
+            id: Uuid::new_v4(),
+            partner: partner.clone(),
+            door,
+            peer,
+            since: self.clock.now(),
+            bytes: AtomicU64::new(0),
+            active_ms: AtomicU64::new(millis(self.clock.elapsed())),
+            doing: Mutex::default(),
+        });
+        let mut sessions = self.sessions.lock();
+        let of_one = sessions.by_partner.entry(partner.clone()).or_default();
+        if *of_one >= most {
+            return Err(Denied::TooManySessions);
+        }
+        *of_one += 1;
+        sessions.by_id.insert(session.id, Arc::clone(&session));
+        Ok(SessionTicket { present: Arc::clone(self), session })
+    }
+
+    /// Every session, the oldest first.
+    pub(super) fn sessions(&self) -> Vec<SessionStatus> {
+        let now = self.clock.elapsed();
+        let mut all: Vec<_> = self.sessions.lock().by_id.values().map(|session| session.status(now)).collect();
+        all.sort_by_key(|session| (session.since, session.id));
+        all
+    }
+}
+
+impl Session {
+    fn status(&self, now: Duration) -> SessionStatus {
+        SessionStatus {
+            id: self.id,
+            partner: self.partner.clone(),
+            door: self.door,
+            peer: self.peer,
+            since: self.since,
+            doing: self.doing.lock().clone(),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            idle_seconds: self.idle(now).as_secs(),
+        }
+    }
+
+    fn idle(&self, now: Duration) -> Duration {
+        now.saturating_sub(Duration::from_millis(self.active_ms.load(Ordering::Relaxed)))
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The place of one connection.
+#[derive(Debug)]
+pub struct ConnectionTicket {
+    present: Arc<Present>,
+    origin: Origin,
+}
+
+impl Drop for ConnectionTicket {
+    fn drop(&mut self) {
+        let mut connections = self.present.connections.lock();
+        connections.all -= 1;
+        give_back(&mut connections.by_origin, &self.origin);
+    }
+}
+
+/// The place of one session, and where it tells what it does.
+#[derive(Debug)]
+pub struct SessionTicket {
+    present: Arc<Present>,
+    session: Arc<Session>,
+}
+
+impl SessionTicket {
+    /// The session's own id.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.session.id
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn partner(&self) -> &PartnerName {
+        &self.session.partner
+    }
+
+    /// The door it came through.
+    #[must_use]
+    pub fn door(&self) -> &'static str {
+        self.session.door
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.session.peer
+    }
+
+    /// The client has done something.
+    pub fn touch(&self) {
+        self.session.active_ms.store(millis(self.present.clock.elapsed()), Ordering::Relaxed);
+    }
+
+    /// What the session does now, such as `STOR a.hl7`; empty when it waits. Counts as a touch.
+    pub fn doing(&self, what: impl Into<String>) {
+        *self.session.doing.lock() = what.into();
+        self.touch();
+    }
+
+    /// Bytes that were sent or fetched. Counts as a touch.
+    pub fn add_bytes(&self, bytes: u64) {
+        self.session.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.touch();
+    }
+
+    /// How long nothing has been done.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        self.session.idle(self.present.clock.elapsed())
+    }
+}
+
+impl Drop for SessionTicket {
+    fn drop(&mut self) {
+        let mut sessions = self.present.sessions.lock();
+        sessions.by_id.remove(&self.session.id);
+        give_back(&mut sessions.by_partner, &self.session.partner);
+    }
+}
+
+fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SetClock;
+
+    fn present() -> (Arc<Present>, SetClock) {
+        let clock = SetClock::new(DateTime::UNIX_EPOCH);
+        (Present::new(Arc::new(clock.clone())), clock)
+    }
+
+    #[test]
+    fn a_connection_gives_its_place_back() {
+        let (present, _) = present();
+        let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let first = present.connect(one, 3, 2).unwrap();
+        let _second = present.connect(one, 3, 2).unwrap();
+        assert_eq!(present.connect(one, 3, 2).unwrap_err(), Denied::TooManyFromAddress);
+        let _third = present.connect(other, 3, 2).unwrap();
+        assert_eq!(present.connect(other, 3, 2).unwrap_err(), Denied::TooManyConnections);
+        assert_eq!(present.connections(), 3);
+        drop(first);
+        drop(present.connect(one, 3, 2).unwrap());
+        assert_eq!(present.connections(), 2);
+        assert_eq!(present.connections.lock().by_origin.len(), 2, "no count of nothing is kept");
+    }
+
+    #[test]
+    fn a_session_is_counted_and_listed_while_its_ticket_is_held() {
+        let (present, clock) = present();
+        let (name, peer) = ("Demo".parse().unwrap(), "192.0.2.1:5000".parse().unwrap());
+        let ticket = present.begin(&name, "ftp", peer, 1).unwrap();
+        let again = "demo".parse().unwrap();
+        assert_eq!(present.begin(&again, "sftp", peer, 1).unwrap_err(), Denied::TooManySessions);
+        ticket.add_bytes(7);
+        ticket.doing("STOR a.hl7");
+        clock.advance(Duration::from_secs(9));
+        let listed = present.sessions();
+        assert_eq!(listed.len(), 1);
+        assert_eq!((listed[0].id, listed[0].bytes, listed[0].idle_seconds), (ticket.id(), 7, 9));
+        assert_eq!((listed[0].partner.as_str(), listed[0].doing.as_str()), ("Demo", "STOR a.hl7"));
+        ticket.touch();
+        assert_eq!(ticket.idle(), Duration::ZERO);
+        drop(ticket);
+        assert!(present.sessions().is_empty());
+        assert!(present.begin(&again, "ftp", peer, 1).is_ok());
+    }
+}
