@@ -304,3 +304,156 @@ fn unknown(error: PartnersError, name: &PartnerName) -> PartnersError {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+    use crate::partners::password::Hash;
+
+    const AT: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+    fn account(name: &str) -> Account {
+        let hash = Hash::dummy().unwrap();
+        Account {
+            name: name.parse().unwrap(),
+            enabled: true,
+            created_at: AT,
+            changed_at: AT,
+            note: String::new(),
+            hash,
+        }
+    }
+
+    fn opened() -> (tempfile::TempDir, Accounts) {
+        let root = tempfile::tempdir().unwrap();
+        let accounts = Accounts::open(&root.path().join("partners"), AT).unwrap();
+        (root, accounts)
+    }
+
+    fn fault(accounts: &Accounts, name: &str) -> String {
+        accounts.get(&name.parse().unwrap()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn names_that_differ_in_case_alone_are_one() {
+        let (_root, accounts) = opened();
+        accounts.add(&account("Demo")).unwrap();
+        assert!(matches!(accounts.add(&account("dEMO")), Err(PartnersError::Exists(_))));
+        assert_eq!(accounts.get(&"DEMO".parse().unwrap()).unwrap().unwrap().name.as_str(), "Demo");
+        accounts.remove(&"demo".parse().unwrap()).unwrap();
+        assert!(accounts.get(&"Demo".parse().unwrap()).unwrap().is_none());
+        assert!(matches!(accounts.remove(&"demo".parse().unwrap()), Err(PartnersError::Unknown(_))));
+    }
+
+    #[test]
+    fn another_process_s_change_is_seen_at_once() {
+        let (root, accounts) = opened();
+        let other = Accounts::open(&root.path().join("partners"), AT).unwrap();
+        let name: PartnerName = "demo".parse().unwrap();
+        assert!(accounts.get(&name).unwrap().is_none());
+        other.add(&account("demo")).unwrap();
+        assert!(accounts.get(&name).unwrap().unwrap().enabled);
+        for enabled in [false, true, false] {
+            other.change(&name, |account| account.enabled = enabled).unwrap();
+            assert_eq!(accounts.get(&name).unwrap().unwrap().enabled, enabled);
+        }
+        other.remove(&name).unwrap();
+        assert!(accounts.get(&name).unwrap().is_none());
+    }
+
+    #[test]
+    fn changes_at_the_same_time_do_not_lose_each_other() {
+        let (root, accounts) = opened();
+        accounts.add(&account("demo")).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let own = Accounts::open(&root.path().join("partners"), AT).unwrap();
+                    for _ in 0..10 {
+                        own.change(&"demo".parse().unwrap(), |account| account.note.push('x')).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(accounts.get(&"demo".parse().unwrap()).unwrap().unwrap().note.len(), 40);
+    }
+
+    #[test]
+    fn a_crash_before_the_rename_leaves_the_old_account() {
+        let (root, accounts) = opened();
+        let directory = root.path().join("partners");
+        accounts.add(&account("demo")).unwrap();
+        let mut changed = account("demo");
+        changed.enabled = false;
+        // What a crash leaves: the new form aside, whole or torn, and no rename.
+        let aside = accounts.write_aside("demo", &changed).unwrap();
+        let torn = directory.join(".demo.torn.tmp");
+        std::fs::write(&torn, "{\"vers").unwrap();
+
+        let after = Accounts::open(&directory, AT).unwrap();
+        assert!(after.get(&"demo".parse().unwrap()).unwrap().unwrap().enabled);
+        let listing = after.list().unwrap();
+        assert_eq!((listing.accounts.len(), listing.faults.len()), (1, 0));
+        after.change(&"demo".parse().unwrap(), |account| account.enabled = false).unwrap();
+
+        assert!(aside.exists() && torn.exists(), "a young one may be a change in progress");
+        let written = chrono::DateTime::<Utc>::from(std::fs::metadata(&aside).unwrap().modified().unwrap());
+        Accounts::open(&directory, written + KEEP_ASIDE + Duration::from_secs(5)).unwrap();
+        assert!(!aside.exists() && !torn.exists());
+        assert!(!after.get(&"demo".parse().unwrap()).unwrap().unwrap().enabled);
+    }
+
+    #[test]
+    fn nobody_else_may_read_them() {
+        let (root, accounts) = opened();
+        accounts.add(&account("demo")).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&root.path().join("partners")), 0o700);
+        assert_eq!(mode(&accounts.path("demo")), 0o600);
+    }
+
+    #[test]
+    fn hostile_files_get_clear_errors() {
+        let (root, accounts) = opened();
+        accounts.add(&account("real")).unwrap();
+        let real = std::fs::read_to_string(accounts.path("real")).unwrap();
+        std::fs::write(accounts.path("empty"), "").unwrap();
+        std::fs::write(accounts.path("words"), "password = \"secret\"").unwrap();
+        std::fs::write(accounts.path("huge"), vec![b' '; 70_000]).unwrap();
+        File::create(accounts.path("sparse")).unwrap().set_len(1 << 40).unwrap();
+        std::fs::write(accounts.path("newer"), real.replace("\"version\": 1", "\"version\": 9")).unwrap();
+        std::fs::write(accounts.path("keys"), real.replace("\"note\"", "\"nota\"")).unwrap();
+        std::fs::write(accounts.path("hash"), real.replace("argon2id", "argon2i")).unwrap();
+        std::fs::write(accounts.path("another"), &real).unwrap();
+        std::fs::create_dir(accounts.path("folder")).unwrap();
+        symlink(accounts.path("real"), accounts.path("link")).unwrap();
+        symlink("/nowhere", accounts.path("dangling")).unwrap();
+        rustix::fs::mknodat(CWD, accounts.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for (name, why) in [
+            ("empty", "is no account"),
+            ("words", "is no account"),
+            ("huge", "too large"),
+            ("sparse", "too large"),
+            ("newer", "has version 9"),
+            ("keys", "is no account"),
+            ("hash", "not argon2id"),
+            ("another", "of another name"),
+            ("folder", "is no regular file"),
+            ("link", "is a symbolic link"),
+            ("dangling", "is a symbolic link"),
+            ("pipe", "is no regular file"),
+        ] {
+            let told = fault(&accounts, name);
+            assert!(told.contains(why), "{name}: {told}");
+            assert!(told.contains(&format!("{name}.json")) && !told.contains("secret"), "{told}");
+        }
+        let listing = accounts.list().unwrap();
+        assert_eq!((listing.accounts.len(), listing.faults.len()), (1, 12));
+        assert!(matches!(accounts.add(&account("huge")), Err(PartnersError::Exists(_))), "nothing is overwritten");
+        accounts.remove(&"huge".parse().unwrap()).unwrap();
+        accounts.add(&account("huge")).unwrap();
+        drop(root);
+    }
+}

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{error, info};
 
 use super::{
@@ -64,11 +64,17 @@ pub struct Partners {
     limits: Limits,
     clock: Arc<dyn Clock>,
     present: Arc<Present>,
+    logins: Arc<Logins>,
+    turns: Arc<Semaphore>,
+}
+
+/// What is known of passwords that were tried.
+#[derive(Debug)]
+struct Logins {
+    verifier: Verifier,
+    dummy: Hash,
     lockout: Lockout,
     verified: Verified,
-    verifier: Arc<Verifier>,
-    dummy: Hash,
-    turns: Arc<Semaphore>,
 }
 
 impl Partners {
@@ -82,14 +88,17 @@ impl Partners {
         policies: Policies,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, PartnersError> {
+        let logins = Logins {
+            verifier: Verifier::default(),
+            dummy: Hash::dummy().map_err(PartnersError::Hash)?,
+            lockout: Lockout::new(&limits),
+            verified: Verified::new(limits.verified_for),
+        };
         Ok(Arc::new(Self {
             accounts: Accounts::open(directory, clock.now())?,
             policies,
             present: Present::new(Arc::clone(&clock)),
-            lockout: Lockout::new(&limits),
-            verified: Verified::new(limits.verified_for),
-            verifier: Arc::default(),
-            dummy: Hash::dummy().map_err(PartnersError::Hash)?,
+            logins: Arc::new(logins),
             turns: Arc::new(Semaphore::new(limits.verify_at_once.max(1) as usize)),
             limits,
             clock,
@@ -105,7 +114,7 @@ impl Partners {
     /// Lets in who has the right name and password. An unknown name, a disabled account and a wrong password take the
     /// same time and get the same answer. Passwords are verified a few at a time; the rest wait in turn.
     ///
-    /// Cancel safe: a run that has begun goes on without anyone waiting, and keeps its turn until it ends.
+    /// Cancel safe: a run that has begun goes on without anyone waiting, keeps its turn, and counts.
     ///
     /// # Errors
     /// [`Denied::Wrong`], [`Denied::Wait`], [`Denied::Address`] or [`Denied::Unavailable`].
@@ -125,28 +134,48 @@ impl Partners {
             return self.enter(&account, &key, origin, peer);
         }
         let account = self.enabled(parsed.as_ref())?;
-        let hash = account.as_ref().map_or_else(|| self.dummy.clone(), |account| account.hash.clone());
-        let (verifier, given) = (Arc::clone(&self.verifier), password.to_owned());
+        if self.judge(turn, account.clone(), password, &key, origin).await?
+            && let Some(account) = account
+        {
+            return self.enter(&account, &key, origin, peer);
+        }
+        Err(Denied::Wrong)
+    }
+
+    /// One argon2id run, whether there is an account or not. What it says is kept before the turn is given back, so
+    /// that whoever is next knows it, and also when the caller has gone.
+    async fn judge(
+        &self,
+        turn: OwnedSemaphorePermit,
+        account: Option<Arc<Account>>,
+        password: &str,
+        key: &str,
+        origin: Origin,
+    ) -> Result<bool, Denied> {
+        let logins = Arc::clone(&self.logins);
+        let clock = Arc::clone(&self.clock);
+        let (password, key) = (password.to_owned(), key.to_owned());
         let run = tokio::task::spawn_blocking(move || {
-            let right = verifier.matches(&given, &hash);
+            let hash = account.as_ref().map_or(&logins.dummy, |account| &account.hash);
+            let matches = logins.verifier.matches(&password, hash);
+            let right = match &account {
+                Some(account) if matches => {
+                    logins.verified.remember(account, &password, clock.elapsed());
+                    true
+                }
+                _ => {
+                    logins.lockout.failed(&key, origin, clock.elapsed());
+                    false
+                }
+            };
             drop(turn);
             right
         });
-        let right = run.await.map_err(|_| Denied::Unavailable)?;
-        match account {
-            Some(account) if right => {
-                self.verified.remember(&account, password, self.clock.elapsed());
-                self.enter(&account, &key, origin, peer)
-            }
-            _ => {
-                self.lockout.failed(&key, origin, self.clock.elapsed());
-                Err(Denied::Wrong)
-            }
-        }
+        run.await.map_err(|_| Denied::Unavailable)
     }
 
     fn must_not_wait(&self, key: &str, origin: Origin) -> Result<(), Denied> {
-        match self.lockout.wait(key, origin, self.clock.elapsed()) {
+        match self.logins.lockout.wait(key, origin, self.clock.elapsed()) {
             Some(wait) => Err(Denied::Wait(wait)),
             None => Ok(()),
         }
@@ -155,7 +184,7 @@ impl Partners {
     /// The account, when `password` was found right for it a short while ago.
     fn remembered(&self, name: Option<&PartnerName>, password: &str) -> Result<Option<Arc<Account>>, Denied> {
         let account = self.enabled(name)?;
-        Ok(account.filter(|account| self.verified.holds(account, password, self.clock.elapsed())))
+        Ok(account.filter(|account| self.logins.verified.holds(account, password, self.clock.elapsed())))
     }
 
     fn enabled(&self, name: Option<&PartnerName>) -> Result<Option<Arc<Account>>, Denied> {
@@ -175,7 +204,7 @@ impl Partners {
         if !policy.allows(peer) {
             return Err(Denied::Address);
         }
-        self.lockout.succeeded(key, origin);
+        self.logins.lockout.succeeded(key, origin);
         Ok(Partner { name: account.name.clone(), policy })
     }
 
@@ -243,7 +272,7 @@ impl Partners {
     /// [`PartnersError::Unknown`], or when it cannot be written.
     pub fn enable(&self, name: &PartnerName) -> Result<Account, PartnersError> {
         let account = self.change(name, "account enabled", |account| account.enabled = true)?;
-        self.lockout.forgive(&name.folded());
+        self.logins.lockout.forgive(&name.folded());
         Ok(account)
     }
 
@@ -254,7 +283,7 @@ impl Partners {
     pub fn passwd(&self, name: &PartnerName, password: &str) -> Result<Account, PartnersError> {
         let hash = hashed(password)?;
         let account = self.change(name, "password changed", |account| account.hash = hash)?;
-        self.lockout.forgive(&name.folded());
+        self.logins.lockout.forgive(&name.folded());
         Ok(account)
     }
 
@@ -286,7 +315,7 @@ impl Partners {
     }
 
     fn changed(&self, name: &PartnerName) {
-        self.verified.forget(&name.folded());
+        self.logins.verified.forget(&name.folded());
     }
 
     /// What holds for `partner`.
@@ -321,6 +350,12 @@ impl Partners {
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionStatus> {
         self.present.sessions()
+    }
+
+    /// How many passwords were run through argon2id.
+    #[cfg(test)]
+    pub(super) fn runs(&self) -> u64 {
+        self.logins.verifier.runs()
     }
 
     /// How many connections there are.

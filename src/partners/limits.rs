@@ -66,11 +66,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Every fault, each with its key.
+    /// Every fault, as the key below `[limits]` and what is wrong with it.
     #[must_use]
     pub fn validate(&self) -> Vec<(String, String)> {
         let mut faults = Vec::new();
-        let mut say = |key: &str, what: &str| faults.push((format!("limits.{key}"), what.to_owned()));
+        let mut say = |key: &str, what: &str| faults.push((key.to_owned(), what.to_owned()));
         for (key, count) in [
             ("max_connections", self.max_connections),
             ("max_connections_per_address", self.max_connections_per_address),
@@ -118,7 +118,7 @@ mod tests {
         let limits: Limits =
             toml::from_str("max_connections = 0\nidle = \"0s\"\nlongest_wait = \"1ms\"\nverify_at_once = 65").unwrap();
         let keys: Vec<_> = limits.validate().into_iter().map(|fault| fault.0).collect();
-        assert_eq!(keys, ["limits.max_connections", "limits.idle", "limits.longest_wait", "limits.verify_at_once"]);
+        assert_eq!(keys, ["max_connections", "idle", "longest_wait", "verify_at_once"]);
         assert!(toml::from_str::<Limits>("max_conections = 1").is_err());
     }
 }

@@ -18,6 +18,8 @@ mod password;
 mod policy;
 mod sessions;
 mod temporary;
+#[cfg(test)]
+mod tests;
 mod verified;
 
 pub use account::Account;
