@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod doors;
+pub mod gate;
 pub mod partners;
 pub mod routes;
 pub mod units;

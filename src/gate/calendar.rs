@@ -1,0 +1,85 @@
+//! The windows as an iCalendar feed (RFC 5545) that partners can subscribe to.
+//!
+//! Every occurrence is an event of its own in UTC, so that no reader has to repeat our reading of the rules.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+
+use super::status::Occurrence;
+
+/// The feed; `now` is the time at which it was made.
+#[must_use]
+pub fn calendar(occurrences: &[Occurrence], now: DateTime<Utc>) -> String {
+    let mut text = String::new();
+    for line in ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//Forebay//Maintenance//EN", "METHOD:PUBLISH"] {
+        put(&mut text, line);
+    }
+    for one in occurrences {
+        event(&mut text, one, now);
+    }
+    put(&mut text, "END:VCALENDAR");
+    text
+}
+
+fn event(text: &mut String, one: &Occurrence, now: DateTime<Utc>) {
+    let instant = |at: DateTime<Utc>| at.format("%Y%m%dT%H%M%SZ").to_string();
+    put(text, "BEGIN:VEVENT");
+    put(text, &format!("UID:{}@forebay", uid(one)));
+    put(text, &format!("DTSTAMP:{}", instant(now)));
+    put(text, &format!("DTSTART:{}", instant(one.start)));
+    put(text, &format!("DTEND:{}", instant(one.end)));
+    put(text, &format!("SUMMARY:{}", escape(&one.name)));
+    let words: Vec<&str> =
+        [one.reason.as_str(), one.message.as_str()].into_iter().filter(|words| !words.is_empty()).collect();
+    if !words.is_empty() {
+        put(text, &format!("DESCRIPTION:{}", escape(&words.join("\n"))));
+    }
+    if !one.routes.is_empty() {
+        let routes: Vec<String> = one.routes.iter().map(|route| escape(route)).collect();
+        put(text, &format!("CATEGORIES:{}", routes.join(",")));
+    }
+    put(text, "TRANSP:TRANSPARENT");
+    put(text, "END:VEVENT");
+}
+
+/// The same occurrence keeps its name over changes of its words and its end.
+fn uid(one: &Occurrence) -> String {
+    let mut hash = Sha256::new();
+    hash.update(one.name.as_bytes());
+    hash.update([0]);
+    hash.update(one.routes.join("\0"));
+    hash.update(one.start.timestamp().to_be_bytes());
+    hash.finalize().iter().take(16).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | ';' | ',' => escaped.extend(['\\', c]),
+            '\n' => escaped.push_str("\\n"),
+            c if c.is_control() => {}
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// A content line, folded so that no line is longer than 75 octets.
+fn put(text: &mut String, line: &str) {
+    let mut octets = 0;
+    for c in line.chars() {
+        if octets + c.len_utf8() > 75 {
+            text.push_str("\r\n ");
+            octets = 1;
+        }
+        text.push(c);
+        octets += c.len_utf8();
+    }
+    text.push_str("\r\n");
+}

@@ -1,0 +1,281 @@
+//! The live gate.
+//!
+//! # Guarantees
+//! - Every decision looks at the clock, the schedule and the overrides as they are at that moment.
+//! - [`Gate::pass`] decides under the lock that closing takes: when [`Gate::close`] has returned, no hand-over that it
+//!   forbids can begin any more.
+//! - An override is on stable storage when the call that makes it returns `Ok`.
+//!
+//! # After a crash
+//! Overrides and the last good schedule are found again; the epoch goes on rising.
+
+use std::{io, path::Path, path::PathBuf, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use notify::RecommendedWatcher;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::{
+    Fault, Options,
+    clock_trust::{Pulse, distrust},
+    overrides::Override,
+    schedule::Schedule,
+    snapshot::Snapshot,
+    source::Source,
+    state::{Closure, Scope, State},
+    store::{Memory, Store},
+    turnstile::{Passage, Permit, Turnstile},
+    watch as file_watch,
+};
+use crate::clock::Clock;
+
+/// Why the gate could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// The file system refused.
+    #[error("cannot {what} {path}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// What was remembered cannot be read. It may have held the override that keeps the gate closed.
+    #[error(
+        "the gate's memory {path} is damaged: {reason}; repair it, or remove it and close the gate anew if need be"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A newer Forebay has written it.
+    #[error("the gate's memory {path} has version {version}, which is newer than this program")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u64,
+    },
+    /// There is nothing to open or to extend.
+    #[error("nothing is closed now")]
+    NothingClosed,
+    /// There is no override of this id.
+    #[error("there is no override {0}")]
+    NoSuchOverride(u64),
+    /// The end is not after now, or not after the end that is to be extended.
+    #[error("{until} is not after {than}")]
+    TooEarly {
+        /// What was asked for.
+        until: DateTime<Utc>,
+        /// What it must be after.
+        than: DateTime<Utc>,
+    },
+    /// What is closed has no end that could be moved.
+    #[error("the gate is closed until an operator acts; there is no end to extend")]
+    NoEnd,
+    /// A reason is asked for, and words that are told to people must be words.
+    #[error("{0}")]
+    Words(&'static str),
+}
+
+/// Decides whether claims and hand-overs may begin. Shared in an [`Arc`].
+pub struct Gate {
+    pub(super) options: Options,
+    pub(super) clock: Arc<dyn Clock>,
+    snapshot: RwLock<Arc<Snapshot>>,
+    pub(super) turnstile: Turnstile,
+    pub(super) ledger: Mutex<Ledger>,
+    changed: watch::Sender<u64>,
+    _watcher: Mutex<Option<RecommendedWatcher>>,
+}
+
+/// What changes are made to, one at a time.
+pub(super) struct Ledger {
+    pub(super) memory: Memory,
+    pub(super) store: Store,
+    pub(super) source: Source,
+    pub(super) untrusted: Option<DateTime<Utc>>,
+    pub(super) newest: Option<DateTime<Utc>>,
+    pulse: Pulse,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("epoch", &self.epoch()).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// Opens the gate's memory in `dir` (made if missing), reads the schedule and begins to watch its file.
+    ///
+    /// `newest_journal` is the time of the journal's newest record, by which the clock is judged.
+    ///
+    /// # Errors
+    /// When the memory cannot be read or written. A broken schedule is no error: it is a state of the gate.
+    pub fn open(
+        dir: &Path,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        newest_journal: Option<DateTime<Utc>>,
+    ) -> Result<Arc<Self>, GateError> {
+        let store = Store::open(dir)?;
+        let mut memory = store.read()?;
+        memory.epoch += 1;
+        let written = store.write(&memory)?;
+        let pulse = Pulse::of(&*clock);
+        let doubted = distrust(clock.now(), newest_journal);
+        let untrusted = doubted.filter(|newest| memory.confirmed.is_none_or(|confirmed| *newest > confirmed));
+        if let Some(newest) = untrusted {
+            warn!(now = %clock.now(), %newest, "the clock is behind the journal: the gate stays closed until it catches up");
+        }
+        let source = Source::open(options.file.clone(), &store, &mut memory, &*clock, written)?;
+        let ledger = Ledger { memory, store, source, untrusted, newest: newest_journal, pulse };
+        let snapshot = RwLock::new(Arc::new(ledger.snapshot(&options)));
+        let (changed, _) = watch::channel(ledger.memory.epoch);
+        let gate = Arc::new(Self {
+            options,
+            clock,
+            snapshot,
+            turnstile: Turnstile::default(),
+            ledger: Mutex::new(ledger),
+            changed,
+            _watcher: Mutex::new(None),
+        });
+        *gate._watcher.lock() = file_watch::begin(&gate);
+        // What was written between the first look and the watch is seen now.
+        gate.tick();
+        Ok(gate)
+    }
+
+    /// The state of a scope now.
+    pub fn state(&self, scope: &Scope) -> State {
+        let snapshot = self.snapshot();
+        snapshot.state(scope, self.clock.now())
+    }
+
+    /// Asks to claim an entry of a route.
+    ///
+    /// # Errors
+    /// The closure, when the route is closed.
+    pub fn admit(&self, route: &str) -> Result<Permit, Closure> {
+        let snapshot = self.snapshot();
+        let at = self.clock.now();
+        match snapshot.state(&Scope::Route(route.to_owned()), at) {
+            State::Closed(closure) => Err(closure),
+            State::Open { closes_at } => Ok(Permit { route: route.to_owned(), epoch: snapshot.epoch, at, closes_at }),
+        }
+    }
+
+    /// Asks to begin the hand-over of what was claimed. Drop the passage as soon as it has begun.
+    ///
+    /// # Errors
+    /// The closure, when the route has been closed since.
+    pub fn pass(&self, permit: &Permit) -> Result<Passage<'_>, Closure> {
+        self.turnstile.pass(|| {
+            let snapshot = self.snapshot();
+            let now = self.clock.now();
+            let unchanged = snapshot.epoch == permit.epoch && permit.at <= now;
+            if unchanged && permit.closes_at.is_some_and(|closes_at| now < closes_at) {
+                return (snapshot.epoch, Ok(()));
+            }
+            match snapshot.state(&Scope::Route(permit.route.clone()), now) {
+                State::Closed(closure) => (snapshot.epoch, Err(closure)),
+                State::Open { .. } => (snapshot.epoch, Ok(())),
+            }
+        })
+    }
+
+    /// Rises with every change of the schedule, the overrides and the trust in the clock.
+    pub fn epoch(&self) -> u64 {
+        self.snapshot().epoch
+    }
+
+    /// Wakes on every change of the epoch; also when the clock has jumped.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The zone of the schedule; UTC when there is none.
+    pub fn zone(&self) -> Tz {
+        self.snapshot().schedule.zone
+    }
+
+    /// A time for people: `22:00 CDT`, with the date when it is not today.
+    pub fn local(&self, at: DateTime<Utc>) -> String {
+        super::notices::local(self.zone(), at, self.clock.now())
+    }
+
+    /// What operators have decided and is not over.
+    pub fn overrides(&self) -> Vec<Override> {
+        let now = self.clock.now();
+        self.snapshot().overrides.iter().filter(|one| one.lasts(now)).cloned().collect()
+    }
+
+    /// To be called every second: notices jumps of the clock, trust in it regained, and changes of the schedule's file.
+    pub fn tick(&self) {
+        let ledger = &mut *self.ledger.lock();
+        let now = self.clock.now();
+        let mut changed = false;
+        if let Some(jump) = ledger.pulse.beat(&*self.clock) {
+            warn!(seconds = jump.num_seconds(), %now, "the wall clock has jumped");
+            changed = true;
+        }
+        if ledger.untrusted.is_some_and(|newest| newest <= now) {
+            info!(%now, "the clock has caught up with the journal and is trusted");
+            ledger.untrusted = None;
+            changed = true;
+        }
+        changed |= ledger.look(&*self.clock, false);
+        if changed {
+            self.publish(ledger);
+        }
+    }
+
+    /// Reads the schedule's file now. What it closes is closed at once; what it opens waits until the file has stood
+    /// still for two seconds.
+    ///
+    /// # Errors
+    /// What is wrong with the file; the last good schedule then stays in force.
+    pub fn reload(&self) -> Result<(), Vec<Fault>> {
+        let ledger = &mut *self.ledger.lock();
+        if ledger.look(&*self.clock, true) {
+            self.publish(ledger);
+        }
+        ledger.source.faults().map_or(Ok(()), |faults| Err(faults.to_vec()))
+    }
+
+    /// Puts changes in force and tells those who wait. The memory is written by the caller.
+    pub(super) fn publish(&self, ledger: &mut Ledger) -> u64 {
+        ledger.memory.epoch += 1;
+        let epoch = ledger.memory.epoch;
+        *self.snapshot.write() = Arc::new(ledger.snapshot(&self.options));
+        self.changed.send_replace(epoch);
+        epoch
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read())
+    }
+}
+
+impl Ledger {
+    fn snapshot(&self, options: &Options) -> Snapshot {
+        let mut schedule: Schedule = self.source.in_force();
+        schedule.drain = options.drain;
+        let broken = self.source.closed_since();
+        let overrides = self.memory.overrides.clone();
+        Snapshot::new(self.memory.epoch, Arc::new(schedule), broken, self.untrusted, overrides)
+    }
+
+    /// Whether anything changed.
+    fn look(&mut self, clock: &dyn Clock, anyway: bool) -> bool {
+        self.source.look(&self.store, &mut self.memory, clock, anyway)
+    }
+}

@@ -1,0 +1,64 @@
+//! The gate's part of the configuration.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::units;
+
+/// `[schedule]` in `forebay.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// The schedule, usually `maintenance.toml`. None: there are no windows, only what operators close.
+    pub file: Option<PathBuf>,
+    /// Claiming stops this long before a window's start, so that what runs can end. The web faces stay open.
+    #[serde(with = "units::duration")]
+    pub drain: Duration,
+    /// What happens to attempts that run when the gate closes.
+    pub at_close: AtClose,
+    /// How long before a window partners find a notice.
+    #[serde(with = "units::duration")]
+    pub notice_before: Duration,
+}
+
+/// What happens to attempts that run when the gate closes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AtClose {
+    /// They are stopped (TERM, then KILL), and the attempt is not counted.
+    #[default]
+    Stop,
+    /// They run to their end.
+    Finish,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            file: None,
+            drain: Duration::ZERO,
+            at_close: AtClose::Stop,
+            notice_before: Duration::from_secs(7 * 86_400),
+        }
+    }
+}
+
+impl Options {
+    /// Every fault, as the key below `[schedule]` and what is wrong with it.
+    #[must_use]
+    pub fn validate(&self) -> Vec<(String, String)> {
+        let mut faults = Vec::new();
+        let mut fault = |key: &str, message: &str| faults.push((key.to_owned(), message.to_owned()));
+        if self.file.as_ref().is_some_and(|file| file.file_name().is_none()) {
+            fault("file", "does not name a file");
+        }
+        if self.drain > Duration::from_secs(86_400) {
+            fault("drain", "is longer than a day");
+        }
+        if self.notice_before > Duration::from_secs(366 * 86_400) {
+            fault("notice_before", "is longer than a year");
+        }
+        faults
+    }
+}

@@ -1,0 +1,157 @@
+//! All that a decision needs, unchanging but for what has been worked out from it already.
+
+use std::{collections::HashMap, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    overrides::{Action, Override},
+    schedule::{MESSAGE, Schedule},
+    scope_line::ScopeLine,
+    state::{Cause, Closure, Scope, State},
+    timeline::{HORIZON, Timeline},
+};
+
+/// Bounds what is remembered when scopes are made up.
+const SCOPES: usize = 1_024;
+
+pub(super) struct Snapshot {
+    pub(super) epoch: u64,
+    pub(super) schedule: Arc<Schedule>,
+    /// Since when there is no schedule to go by.
+    pub(super) broken: Option<DateTime<Utc>>,
+    /// The journal's newest record, while the clock is behind it and nobody confirmed that.
+    pub(super) untrusted: Option<DateTime<Utc>>,
+    pub(super) overrides: Vec<Override>,
+    forecast: Mutex<Option<Forecast>>,
+    states: RwLock<HashMap<Scope, Known>>,
+}
+
+/// A timeline around the time at which it was made.
+struct Forecast {
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    timeline: Arc<Timeline>,
+    lines: HashMap<Scope, Arc<ScopeLine>>,
+}
+
+/// A state, and for how long it holds.
+struct Known {
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    state: State,
+}
+
+impl Snapshot {
+    pub(super) fn new(
+        epoch: u64,
+        schedule: Arc<Schedule>,
+        broken: Option<DateTime<Utc>>,
+        untrusted: Option<DateTime<Utc>>,
+        overrides: Vec<Override>,
+    ) -> Self {
+        let (forecast, states) = (Mutex::new(None), RwLock::new(HashMap::new()));
+        Self { epoch, schedule, broken, untrusted, overrides, forecast, states }
+    }
+
+    /// The state of a scope. Fast when it was asked before and nothing has turned since.
+    pub(super) fn state(&self, scope: &Scope, at: DateTime<Utc>) -> State {
+        if let Some(known) = self.states.read().get(scope)
+            && known.from <= at
+            && at < known.to
+        {
+            return known.state.clone();
+        }
+        let (state, to) = self.work_out(scope, at);
+        let mut states = self.states.write();
+        if states.len() >= SCOPES {
+            states.clear();
+        }
+        states.insert(scope.clone(), Known { from: at, to, state: state.clone() });
+        state
+    }
+
+    fn work_out(&self, scope: &Scope, at: DateTime<Utc>) -> (State, DateTime<Utc>) {
+        if let Some(newest) = self.untrusted.filter(|newest| at < *newest) {
+            return (State::Closed(untrusted(newest)), newest);
+        }
+        let (line, known_to) = self.line(scope, at);
+        if let Some(since) = self.broken
+            && !self.opened_though_broken(scope)
+        {
+            return (State::Closed(broken(since)), known_to);
+        }
+        let (state, to) = line.state(&self.overrides, at);
+        (state, to.unwrap_or(known_to).min(known_to))
+    }
+
+    fn opened_though_broken(&self, scope: &Scope) -> bool {
+        self.overrides.iter().any(|one| one.action == Action::Open && one.broken && one.concerns(scope))
+    }
+
+    /// What `open` would reopen: since when, and until when.
+    pub(super) fn present(&self, scope: &Scope, at: DateTime<Utc>) -> Option<(DateTime<Utc>, Option<DateTime<Utc>>)> {
+        if self.broken.is_some() && !self.opened_though_broken(scope) {
+            return Some((at, None));
+        }
+        self.line(scope, at).0.present(&self.overrides, at)
+    }
+
+    /// The scope's closings around an instant, and until when they are worked out well enough.
+    fn line(&self, scope: &Scope, at: DateTime<Utc>) -> (Arc<ScopeLine>, DateTime<Utc>) {
+        let mut forecast = self.forecast.lock();
+        let forecast = match &mut *forecast {
+            Some(forecast) if forecast.from <= at && at < forecast.to => forecast,
+            other => other.insert(Forecast {
+                from: at - TimeDelta::days(1),
+                to: at + TimeDelta::days(7),
+                timeline: Arc::new(Timeline::expand(&self.schedule, at - TimeDelta::days(3), at + HORIZON)),
+                lines: HashMap::new(),
+            }),
+        };
+        if forecast.lines.len() >= SCOPES {
+            forecast.lines.clear();
+        }
+        let Forecast { timeline, lines, to, .. } = forecast;
+        let line = lines.entry(scope.clone());
+        let line = line.or_insert_with(|| Arc::new(ScopeLine::new(timeline, scope, self.schedule.drain)));
+        (Arc::clone(line), *to)
+    }
+
+    /// The scopes that something speaks of by name, the web faces, and `*` for all other routes.
+    pub(super) fn scopes(&self) -> Vec<Scope> {
+        let mut names = self.schedule.names();
+        names.extend(self.overrides.iter().flat_map(|one| one.scope.iter().cloned()));
+        names.retain(|name| name != Scope::Web.name() && name != OTHERS);
+        names.sort_unstable();
+        names.dedup();
+        let named = names.into_iter().map(Scope::Route);
+        [Scope::Web].into_iter().chain(named).chain([Scope::Route(OTHERS.to_owned())]).collect()
+    }
+}
+
+/// Stands for every route that nothing names.
+pub(super) const OTHERS: &str = "*";
+
+fn untrusted(newest: DateTime<Utc>) -> Closure {
+    Closure {
+        until: Some(newest),
+        since: None,
+        name: "The clock is not trusted".to_owned(),
+        reason: "the clock is behind the newest record of the journal".to_owned(),
+        message: MESSAGE.to_owned(),
+        cause: Cause::UntrustedClock,
+    }
+}
+
+fn broken(since: DateTime<Utc>) -> Closure {
+    Closure {
+        until: None,
+        since: Some(since),
+        name: "The schedule is broken".to_owned(),
+        reason: "the maintenance schedule cannot be read and there is no earlier one".to_owned(),
+        message: MESSAGE.to_owned(),
+        cause: Cause::BrokenSchedule,
+    }
+}

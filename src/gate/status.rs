@@ -1,0 +1,252 @@
+//! What the gate says of itself: its state in all scopes, what comes, and what would be closed when.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use super::{
+    Fault,
+    gate::Gate,
+    options::AtClose,
+    overrides::Override,
+    scope_line::ScopeLine,
+    snapshot::OTHERS,
+    state::{Cause, Scope, State},
+    timeline::{HORIZON, Timeline},
+};
+use crate::units::format_duration;
+
+/// The longest time that is looked through at once.
+const LONGEST: TimeDelta = TimeDelta::days(3_660);
+/// The most that is listed at once.
+const LISTED: usize = 10_000;
+
+/// One time that a window closes the gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Occurrence {
+    /// The window's name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// What the refused are told.
+    pub message: String,
+    /// What it closes; empty: everything.
+    pub routes: Vec<String>,
+    /// From when.
+    pub start: DateTime<Utc>,
+    /// Until when.
+    pub end: DateTime<Utc>,
+    /// The start on the wall, with date and zone.
+    pub start_local: String,
+    /// The end on the wall, with date and zone.
+    pub end_local: String,
+    /// The window's zone.
+    pub zone: String,
+}
+
+/// A time in which a scope would be closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// A route's name, `web`, or `*` for every route that nothing names.
+    pub scope: String,
+    /// From when.
+    pub from: DateTime<Utc>,
+    /// Until when; None: until an operator acts.
+    pub to: Option<DateTime<Utc>>,
+    /// What it is called.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// What closes it.
+    pub cause: Cause,
+}
+
+/// All there is to know about the gate now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The epoch.
+    pub epoch: u64,
+    /// The wall clock.
+    pub now: DateTime<Utc>,
+    /// The schedule's zone.
+    pub zone: String,
+    /// Each scope that something names, `web`, and `*` for every other route.
+    pub scopes: Vec<ScopeStatus>,
+    /// When the schedule or the end of an override changes the state of any scope next.
+    pub next_change: Option<DateTime<Utc>>,
+    /// The schedule.
+    pub schedule: ScheduleStatus,
+    /// Overrides that are not over.
+    pub overrides: Vec<Override>,
+    /// Whether the clock is trusted.
+    pub clock_trusted: bool,
+    /// The journal's newest record that the clock is behind.
+    pub clock_behind: Option<DateTime<Utc>>,
+    /// How long before a start claiming stops.
+    pub drain: String,
+    /// What happens to attempts that run at a closing.
+    pub at_close: AtClose,
+}
+
+/// The state of one scope.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScopeStatus {
+    /// A route's name, `web`, or `*`.
+    pub scope: String,
+    /// Its state.
+    #[serde(flatten)]
+    pub state: State,
+}
+
+/// The schedule and its file.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScheduleStatus {
+    /// The file; None when none is configured.
+    pub file: Option<String>,
+    /// How many windows are in force.
+    pub windows: usize,
+    /// Since when the last good schedule is in force.
+    pub in_force_since: Option<DateTime<Utc>>,
+    /// A change of the file waits until it has stood still; what it closes is closed already.
+    pub pending: bool,
+    /// Since when the file is broken.
+    pub broken_since: Option<DateTime<Utc>>,
+    /// What is wrong with it.
+    pub faults: Vec<Fault>,
+}
+
+impl Gate {
+    /// The windows' occurrences that touch `[from, to)`, by start.
+    pub fn upcoming(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Occurrence> {
+        let timeline = Timeline::expand(&self.snapshot().schedule, from, to.min(from + LONGEST));
+        timeline
+            .closings
+            .into_iter()
+            .take(LISTED)
+            .map(|closing| {
+                let zone = closing.window.zone;
+                let local = |at: DateTime<Utc>| at.with_timezone(&zone).format("%Y-%m-%d %H:%M %Z").to_string();
+                Occurrence {
+                    name: closing.window.name.clone(),
+                    reason: closing.window.reason.clone(),
+                    message: closing.window.message.clone(),
+                    routes: closing.window.routes.clone(),
+                    start: closing.start,
+                    end: closing.end,
+                    start_local: local(closing.start),
+                    end_local: local(closing.end),
+                    zone: zone.name().to_owned(),
+                }
+            })
+            .collect()
+    }
+
+    /// What would be closed when, by schedule and overrides as they are now; the trust in the clock is left aside.
+    pub fn simulate(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Span> {
+        let snapshot = self.snapshot();
+        let to = to.min(from + LONGEST);
+        let timeline = Timeline::expand(&snapshot.schedule, from - TimeDelta::days(3), to + TimeDelta::days(3));
+        let mut spans = Vec::new();
+        for scope in snapshot.scopes() {
+            let line = ScopeLine::new(&timeline, &scope, snapshot.schedule.drain);
+            let mut at = from;
+            while at < to && spans.len() < LISTED {
+                match line.state(&snapshot.overrides, at).0 {
+                    State::Open { closes_at: None } => break,
+                    State::Open { closes_at: Some(closes_at) } => at = closes_at,
+                    State::Closed(closure) => {
+                        spans.push(Span {
+                            scope: scope.name().to_owned(),
+                            from: at,
+                            to: closure.until,
+                            name: closure.name,
+                            reason: closure.reason,
+                            cause: closure.cause,
+                        });
+                        let Some(until) = closure.until else { break };
+                        at = until;
+                    }
+                }
+            }
+        }
+        spans.sort_by_key(|span| span.from);
+        spans
+    }
+
+    /// The next instant at which the state of any scope changes if nobody acts.
+    pub fn next_change(&self) -> Option<DateTime<Utc>> {
+        let snapshot = self.snapshot();
+        let now = self.clock.now();
+        let turn = |scope: &Scope| match snapshot.state(scope, now) {
+            State::Open { closes_at } => closes_at,
+            State::Closed(closure) => closure.until,
+        };
+        snapshot.scopes().iter().filter_map(turn).min()
+    }
+
+    /// All there is to know now.
+    pub fn status(&self) -> Status {
+        let schedule = self.schedule_status();
+        let snapshot = self.snapshot();
+        let now = self.clock.now();
+        let scope = |scope: &Scope| ScopeStatus { scope: scope.name().to_owned(), state: snapshot.state(scope, now) };
+        let behind = snapshot.untrusted.filter(|newest| now < *newest);
+        Status {
+            epoch: snapshot.epoch,
+            now,
+            zone: snapshot.schedule.zone.name().to_owned(),
+            scopes: snapshot.scopes().iter().map(scope).collect(),
+            next_change: self.next_change(),
+            schedule,
+            overrides: self.overrides(),
+            clock_trusted: behind.is_none(),
+            clock_behind: behind,
+            drain: format_duration(self.options.drain),
+            at_close: self.options.at_close,
+        }
+    }
+
+    fn schedule_status(&self) -> ScheduleStatus {
+        let ledger = self.ledger.lock();
+        let broken = ledger.source.broken();
+        ScheduleStatus {
+            file: ledger.source.file().map(|file| file.display().to_string()),
+            windows: ledger.source.in_force().windows.len(),
+            in_force_since: ledger.memory.good_since,
+            pending: ledger.source.is_pending(),
+            broken_since: broken.map(|broken| broken.since),
+            faults: broken.map(|broken| broken.faults.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// The occurrences of the next 400 days as an iCalendar feed.
+    pub fn calendar(&self) -> String {
+        let now = self.clock.now();
+        super::calendar(&self.upcoming(now, now + HORIZON), now)
+    }
+
+    /// The text for partners whose files go by these routes (empty: by any), or None when there is nothing to tell.
+    pub fn notice(&self, routes: &[String]) -> Option<String> {
+        let now = self.clock.now();
+        let ahead = TimeDelta::from_std(self.options.notice_before).unwrap_or(HORIZON);
+        let concerns =
+            |names: &[String]| names.is_empty() || routes.is_empty() || names.iter().any(|name| routes.contains(name));
+        let mut upcoming = self.upcoming(now, now + ahead);
+        upcoming.retain(|one| concerns(&one.routes));
+        let scopes = if routes.is_empty() {
+            self.snapshot().scopes()
+        } else {
+            routes.iter().cloned().map(Scope::Route).collect()
+        };
+        let closed = scopes.iter().filter(|scope| **scope != Scope::Web).find_map(|scope| match self.state(scope) {
+            State::Closed(closure) => Some(closure),
+            State::Open { .. } => None,
+        });
+        super::notice(self.zone(), now, closed.as_ref(), &upcoming)
+    }
+
+    /// What a reply says behind an accepted file of a route: `processing deferred until 22:00 CDT`; None when open.
+    pub fn deferral(&self, route: &str) -> Option<String> {
+        let state = self.state(&Scope::Route(if route.is_empty() { OTHERS } else { route }.to_owned()));
+        super::deferral(self.zone(), self.clock.now(), &state)
+    }
+}

@@ -1,0 +1,120 @@
+//! What the gate remembers: overrides, and the last good schedule.
+//!
+//! # Guarantees
+//! When a write returns, what was written is on stable storage: a file of its own is written and synced, renamed over
+//! the old one, and the directory is synced.
+//!
+//! # After a crash
+//! Either the old or the new file is found whole. One that cannot be read is an error and nobody's to guess about: it
+//! may have held the override that keeps the gate closed.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{gate::GateError, overrides::Override};
+
+const VERSION: u32 = 1;
+
+/// The contents of `state.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Memory {
+    version: u32,
+    /// The last epoch; the next start continues above it.
+    pub(super) epoch: u64,
+    pub(super) next_id: u64,
+    /// Whether a schedule file was ever there.
+    pub(super) seen: bool,
+    /// Since when the last good schedule is in force.
+    pub(super) good_since: Option<DateTime<Utc>>,
+    /// The journal record that an operator knows to be ahead of the clock.
+    pub(super) confirmed: Option<DateTime<Utc>>,
+    pub(super) overrides: Vec<Override>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let (epoch, next_id, overrides) = (0, 1, Vec::new());
+        Self { version: VERSION, epoch, next_id, seen: false, good_since: None, confirmed: None, overrides }
+    }
+}
+
+pub(super) struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    pub(super) fn open(dir: &Path) -> Result<Self, GateError> {
+        let store = Self { dir: dir.to_owned() };
+        let made = fs::DirBuilder::new();
+        store.make(made).map_err(|source| GateError::Io { what: "make", path: dir.to_owned(), source })?;
+        Ok(store)
+    }
+
+    fn make(&self, mut builder: fs::DirBuilder) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        if self.dir.is_dir() {
+            return Ok(());
+        }
+        builder.recursive(true).mode(0o700).create(&self.dir)?;
+        self.dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    }
+
+    pub(super) fn read(&self) -> Result<Memory, GateError> {
+        let path = self.dir.join("state.json");
+        let damaged = |reason: String| GateError::Damaged { path: path.clone(), reason };
+        let Some(text) = read(&path)? else { return Ok(Memory::default()) };
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        match value.get("version").and_then(serde_json::Value::as_u64) {
+            Some(version) if version > u64::from(VERSION) => Err(GateError::Newer { path: path.clone(), version }),
+            Some(_) => serde_json::from_value(value).map_err(|error| damaged(error.to_string())),
+            None => Err(damaged("it has no version".to_owned())),
+        }
+    }
+
+    /// Returns the file system's time of the write.
+    pub(super) fn write(&self, memory: &Memory) -> Result<Option<SystemTime>, GateError> {
+        let path = self.dir.join("state.json");
+        let text = serde_json::to_string_pretty(memory)
+            .map_err(|error| GateError::Damaged { path: path.clone(), reason: error.to_string() })?;
+        self.replace("state.json", &text)?;
+        Ok(fs::metadata(&path).and_then(|meta| meta.modified()).ok())
+    }
+
+    pub(super) fn last_good(&self) -> Result<Option<String>, GateError> {
+        read(&self.dir.join("last-good.toml"))
+    }
+
+    pub(super) fn keep_good(&self, text: &str) -> Result<(), GateError> {
+        self.replace("last-good.toml", text)
+    }
+
+    fn replace(&self, name: &str, text: &str) -> Result<(), GateError> {
+        let path = self.dir.join(name);
+        let aside = self.dir.join(format!("{name}.new"));
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&aside, &path)?;
+            // A rename alone can vanish.
+            File::open(&self.dir)?.sync_all()
+        };
+        write().map_err(|source| GateError::Io { what: "write", path: path.clone(), source })
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, GateError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(GateError::Io { what: "read", path: path.to_owned(), source }),
+    }
+}
