@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod doors;
 pub mod gate;
+pub mod ingest;
 pub mod partners;
 pub mod routes;
 pub mod units;

@@ -324,6 +324,12 @@ impl Partners {
         self.policies.of(partner)
     }
 
+    /// The longest that any partner's interrupted uploads are kept.
+    #[must_use]
+    pub fn longest_partial_keep(&self) -> Duration {
+        self.policies.longest_partial_keep()
+    }
+
     /// Opens a session for a partner that has logged in.
     ///
     /// # Errors

@@ -231,6 +231,12 @@ impl Policies {
         let single = partner.parse::<PartnerName>().ok().and_then(|name| self.single.get(&name));
         Arc::clone(single.unwrap_or(&self.base))
     }
+
+    /// The longest that any partner's interrupted uploads are kept.
+    #[must_use]
+    pub fn longest_partial_keep(&self) -> Duration {
+        self.single.values().map(|policy| policy.partial_keep).fold(self.base.partial_keep, Duration::max)
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,153 @@
+//! The object that all doors share.
+
+use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use forebay_queue::{QueueStore, State};
+use forebay_storage::Storage;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    partners::{Complete, PartnerName, Partners, Policy},
+    routes::Routes,
+};
+
+use super::{Name, Options, Refusal, quota::Quota, unfinished::Unfinished, view::View};
+
+/// What ingest stands on.
+pub struct Foundation {
+    /// Where bytes go.
+    pub storage: Arc<dyn Storage>,
+    /// Where entries go.
+    pub queue: Arc<dyn QueueStore>,
+    /// Which route serves a name.
+    pub routes: Arc<Routes>,
+    /// Policies.
+    pub partners: Arc<Partners>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The directory with one login directory for each partner. It exists.
+    pub home: PathBuf,
+}
+
+/// Who is at the door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// The partner.
+    pub partner: PartnerName,
+    /// The door: `ftp`, `sftp`, `web` or `drop`.
+    pub door: &'static str,
+    /// Where the partner connects from.
+    pub peer: SocketAddr,
+    /// The session.
+    pub id: Uuid,
+}
+
+/// The one way in.
+pub struct Ingest {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) queue: Arc<dyn QueueStore>,
+    pub(super) routes: Arc<Routes>,
+    pub(super) partners: Arc<Partners>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) options: Options,
+    pub(super) view: View,
+    pub(super) quota: Arc<Quota>,
+    pub(super) unfinished: Unfinished,
+    under_way: watch::Sender<usize>,
+}
+
+/// Where a file stands when it gets its name.
+pub(super) struct Standing {
+    pub(super) state: State,
+    pub(super) route: Option<String>,
+    pub(super) reason: Option<String>,
+}
+
+/// How a file got its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    ByUpload,
+    ByRename,
+}
+
+impl Ingest {
+    /// Stands ready. Call [`Ingest::recover`] before a door opens.
+    #[must_use]
+    pub fn new(on: Foundation, options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            view: View::new(on.home, on.storage.clone()),
+            quota: Arc::new(Quota::new(on.storage.clone(), on.queue.clone())),
+            storage: on.storage,
+            queue: on.queue,
+            routes: on.routes,
+            partners: on.partners,
+            clock: on.clock,
+            options,
+            unfinished: Unfinished::default(),
+            under_way: watch::Sender::new(0),
+        })
+    }
+
+    /// The partner's login directory. It and `out/` are created (mode 0700) when they are missing.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn home(&self, partner: &PartnerName) -> Result<PathBuf, Refusal> {
+        Ok(self.view.home(partner.as_str())?)
+    }
+
+    /// Waits until no commit, rename or removal is under way.
+    pub async fn idle(&self) {
+        let mut under_way = self.under_way.subscribe();
+        // The sender is ours, so this cannot fail while we exist.
+        let _ = under_way.wait_for(|&count| count == 0).await;
+    }
+
+    /// Does work that must not stop half-way when the door's task is dropped.
+    pub(super) async fn through<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let under_way = UnderWay::begin(self.clone());
+        let work = tokio::spawn(async move {
+            let _under_way = under_way;
+            work.await
+        });
+        work.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
+    }
+
+    /// The state that follows from a name.
+    pub(super) fn standing(&self, policy: &Policy, partner: &str, name: &Name, named: Named) -> Standing {
+        let waits_for_rename = policy.complete == Complete::Rename && named == Named::ByUpload;
+        if waits_for_rename || policy.is_temporary(name.as_str()) {
+            return Standing { state: State::Unfinished, route: None, reason: None };
+        }
+        match self.routes.serve(partner, name.as_str()) {
+            Some(route) => Standing { state: State::Ready, route: Some(route.name().to_owned()), reason: None },
+            None => Standing { state: State::Held, route: None, reason: Some("no route serves this file".to_owned()) },
+        }
+    }
+}
+
+impl fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ingest").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+struct UnderWay(Arc<Ingest>);
+
+impl UnderWay {
+    fn begin(ingest: Arc<Ingest>) -> Self {
+        ingest.under_way.send_modify(|count| *count += 1);
+        Self(ingest)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.send_modify(|count| *count -= 1);
+    }
+}

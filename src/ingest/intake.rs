@@ -1,0 +1,241 @@
+//! One upload: begin, write, then finish or cut.
+//!
+//! The end of an upload is taken once: [`Intake::finish`], [`Intake::cut`] and [`Intake::discard`] consume it, so a
+//! commit and a cancellation cannot both happen. What `finish` began goes on when its future is dropped.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay_queue::{NewEntry, State};
+use forebay_storage::{FileId, FileMeta, NewFile, Retract, Upload};
+use tracing::{info, warn};
+
+use crate::partners::Policy;
+
+use super::{
+    Accepted, Evidence, Ingest, Name, Refusal, SessionInfo, Verdict,
+    core::{Named, Standing},
+    quota::Reservation,
+};
+
+/// An upload in progress. Dropping it is as good as [`Intake::cut`].
+pub struct Intake {
+    file: Arc<Incoming>,
+    open: Option<Open>,
+}
+
+/// What is known of the file.
+struct Incoming {
+    ingest: Arc<Ingest>,
+    session: SessionInfo,
+    name: Name,
+    id: FileId,
+    policy: Arc<Policy>,
+}
+
+struct Open {
+    upload: Box<dyn Upload>,
+    reservation: Reservation,
+}
+
+impl Ingest {
+    /// Begins an upload. Everything that can be refused before the first byte is refused here.
+    ///
+    /// # Errors
+    /// Bad names, no such directory, quota, size, disk, a stopped store.
+    pub async fn begin(
+        self: &Arc<Self>,
+        session: &SessionInfo,
+        path: &str,
+        declared_size: Option<u64>,
+    ) -> Result<Intake, Refusal> {
+        let name = Name::parse(path)?;
+        name.not_in_out()?;
+        let partner = session.partner.as_str();
+        let policy = self.partners.policy(partner);
+        if let Some(why) = self.queue.poisoned() {
+            return Err(Refusal::Stopped(why));
+        }
+        if policy.max_file_bytes.zip(declared_size).is_some_and(|(most, size)| size > most) {
+            return Err(Refusal::TooLarge);
+        }
+        self.view.has_room_for(partner, &name)?;
+        let mut reservation = self.quota.open(partner, policy.quota_bytes).await?;
+        reservation.cover(declared_size.unwrap_or(0)).await?;
+        let now = self.clock.now();
+        let id = FileId::new(now);
+        let file = NewFile {
+            id,
+            partner: partner.to_owned(),
+            name: name.as_str().to_owned(),
+            door: session.door.to_owned(),
+            began_at: now,
+        };
+        let upload = self.storage.begin(file).await?;
+        let open = Some(Open { upload, reservation });
+        let file = Incoming { ingest: self.clone(), session: session.clone(), name, id, policy };
+        Ok(Intake { file: Arc::new(file), open })
+    }
+}
+
+impl Intake {
+    /// The id the file will have.
+    #[must_use]
+    pub fn id(&self) -> FileId {
+        self.file.id
+    }
+
+    /// The name it will have.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.file.name
+    }
+
+    /// The partner's policy as it was when the upload began.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.file.policy
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.upload.len())
+    }
+
+    /// Takes the next bytes; large pieces are good. After an error nothing but [`Intake::discard`] makes sense.
+    ///
+    /// # Errors
+    /// Quota, size, disk.
+    pub async fn write(&mut self, chunk: Bytes) -> Result<(), Refusal> {
+        let open = self.open.as_mut().ok_or_else(over)?;
+        let size = open.upload.len() + chunk.len() as u64;
+        if self.file.policy.max_file_bytes.is_some_and(|most| size > most) {
+            return Err(Refusal::TooLarge);
+        }
+        open.reservation.cover(size).await?;
+        Ok(open.upload.write(chunk).await?)
+    }
+
+    /// Makes the file durable, looks at the evidence, and queues it. Ok is what a positive reply may be sent for.
+    ///
+    /// # Errors
+    /// [`Refusal::Cut`] when the evidence says so; anything of storage and queue. The file is not there then.
+    pub async fn finish(mut self, evidence: Box<dyn Evidence>) -> Result<Accepted, Refusal> {
+        let open = self.open.take().ok_or_else(over)?;
+        let file = self.file.clone();
+        self.file.ingest.through(async move { file.settle(open, evidence).await }).await
+    }
+
+    /// The upload was cut: keeps what came as a partial to resume, and gives its length.
+    pub async fn cut(mut self, why: &str) -> u64 {
+        let Some(open) = self.open.take() else { return 0 };
+        let file = self.file.clone();
+        info!(name = %file.name, partner = %file.session.partner, size_bytes = open.upload.len(), why, "upload was cut");
+        self.file.ingest.through(async move { Ok(keep(open, &file.name).await) }).await.unwrap_or(0)
+    }
+
+    /// The upload was refused: leaves nothing behind.
+    pub async fn discard(mut self) {
+        let Some(open) = self.open.take() else { return };
+        let name = self.file.name.clone();
+        let done = self.file.ingest.through(async move { Ok(open.upload.abort().await?) }).await;
+        if let Err(error) = done {
+            warn!(%name, %error, "cannot remove a refused upload");
+        }
+    }
+}
+
+impl Incoming {
+    async fn settle(&self, open: Open, mut evidence: Box<dyn Evidence>) -> Result<Accepted, Refusal> {
+        let Open { upload, reservation } = open;
+        let ingest = &self.ingest;
+        let partner = self.session.partner.as_str();
+        let mut standing = ingest.standing(&self.policy, partner, &self.name, Named::ByUpload);
+        let meta = upload.commit(ingest.clock.now()).await?;
+        match evidence.look().await {
+            Verdict::Whole => {}
+            Verdict::Hold(reason) => {
+                standing.state = State::Held;
+                standing.reason = Some(reason);
+            }
+            Verdict::Cut(why) => return self.take_back(&meta, reservation, why).await,
+        }
+        let entry = match ingest.queue.enqueue(self.entry(&meta, standing), ingest.clock.now()).await {
+            Ok(entry) => entry,
+            Err(error) => {
+                warn!(file.id = %self.id, name = %self.name, %partner, %error, "cannot queue a file; taking it back");
+                ingest.storage.retract(self.id, Retract::Drop).await?;
+                return Err(error.into());
+            }
+        };
+        reservation.settle(entry.size_bytes);
+        if entry.state == State::Unfinished {
+            ingest.unfinished.put(partner, self.name.clone(), self.id);
+        }
+        // The journal has it, so the reply is positive whatever becomes of the view: that can be rebuilt.
+        if let Err(error) = ingest.view.show(self.id, partner, &self.name).await {
+            warn!(file.id = %self.id, name = %self.name, %partner, %error, "cannot show an accepted file in the view");
+        }
+        info!(file.id = %self.id, name = %self.name, %partner, size_bytes = entry.size_bytes, state = %entry.state,
+            door = self.session.door, "accepted");
+        Ok(Accepted::new(entry))
+    }
+
+    async fn take_back(&self, meta: &FileMeta, reservation: Reservation, why: String) -> Result<Accepted, Refusal> {
+        info!(file.id = %self.id, name = %self.name, partner = %self.session.partner, size_bytes = meta.size_bytes,
+            why, "upload was cut");
+        self.ingest.storage.retract(self.id, Retract::ToPartial).await?;
+        reservation.settle(meta.size_bytes);
+        Err(Refusal::Cut(why))
+    }
+
+    fn entry(&self, meta: &FileMeta, standing: Standing) -> NewEntry {
+        NewEntry {
+            id: meta.id,
+            partner: meta.partner.clone(),
+            name: meta.name.clone(),
+            door: meta.door.clone(),
+            size_bytes: meta.size_bytes,
+            sha256: meta.sha256,
+            received_at: meta.received_at,
+            route: standing.route,
+            state: standing.state,
+            reason: standing.reason,
+        }
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let file = self.file.clone();
+        info!(name = %file.name, partner = %file.session.partner, size_bytes = open.upload.len(), "upload was dropped");
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let ingest = file.ingest.clone();
+            runtime.spawn(async move { ingest.through(async move { Ok(keep(open, &file.name).await) }).await });
+        }
+    }
+}
+
+async fn keep(open: Open, name: &Name) -> u64 {
+    let Open { upload, reservation } = open;
+    let kept = match upload.is_empty() {
+        true => upload.abort().await.map(|()| 0),
+        false => upload.keep_partial().await,
+    };
+    match kept {
+        Ok(bytes) => {
+            reservation.settle(bytes);
+            bytes
+        }
+        Err(error) => {
+            warn!(%name, %error, "cannot keep the partial of an upload that was cut");
+            0
+        }
+    }
+}
+
+fn over() -> Refusal {
+    Refusal::Internal("the upload is over".to_owned())
+}

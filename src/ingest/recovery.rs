@@ -1,0 +1,182 @@
+//! After a crash: what the spool holds and the journal does not know, and the other way round.
+
+use std::{collections::HashSet, sync::Arc};
+
+use forebay_queue::{Action, Actor, Entry, Fact, Filter, NewEntry, QueueError, Recovered, State};
+use forebay_storage::{FileId, FileMeta, SpoolItem};
+use tracing::{info, warn};
+
+use super::{Ingest, Name, Refusal};
+
+const PAGE: usize = 1000;
+
+/// What [`Ingest::recover`] found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Sound spool files that the journal did not know; they are `held` now.
+    pub adopted: Vec<FileId>,
+    /// Spool files that were not what they claimed to be, with what was found. They were moved aside, not deleted.
+    pub set_aside: Vec<(FileId, String)>,
+    /// Entries that are not over and whose bytes are missing. They are `held` where they could be.
+    pub missing: Vec<FileId>,
+    /// Files whose purge a crash had interrupted; their bytes are removed now.
+    pub purged: usize,
+    /// Names in views that were put right.
+    pub shown: usize,
+    /// Names in views that could not be.
+    pub not_shown: usize,
+}
+
+impl RecoveryReport {
+    /// Whether an operator should look.
+    #[must_use]
+    pub fn needs_an_operator(&self) -> bool {
+        !(self.adopted.is_empty() && self.set_aside.is_empty() && self.missing.is_empty())
+    }
+}
+
+impl Ingest {
+    /// Puts spool, queue and views in order. To be called once, before a door opens. Every find is in the journal's
+    /// audit trail when this returns.
+    ///
+    /// # Errors
+    /// When storage or queue fail.
+    pub async fn recover(self: &Arc<Self>, recovered: &Recovered) -> Result<RecoveryReport, Refusal> {
+        let mut report = RecoveryReport::default();
+        let spooled: HashSet<FileId> = self.storage.ids().await?.into_iter().collect();
+        let queued: HashSet<FileId> = self.queue.ids().await?.into_iter().collect();
+        let mut strangers: Vec<FileId> = spooled.difference(&queued).copied().collect();
+        strangers.sort();
+        for id in strangers {
+            self.settle_stranger(id, &mut report).await?;
+        }
+        let missing: Vec<FileId> = queued.difference(&spooled).copied().collect();
+        self.settle_missing(missing, &mut report).await?;
+        self.remember_unfinished().await?;
+        self.rebuild_views(&mut report).await?;
+        if recovered.lost_records > 0 {
+            warn!(
+                lost = recovered.lost_records,
+                adopted = report.adopted.len(),
+                "the journal was damaged; files it lost are held for an operator"
+            );
+        }
+        Ok(report)
+    }
+
+    async fn settle_stranger(&self, id: FileId, report: &mut RecoveryReport) -> Result<(), Refusal> {
+        if self.queue.knows(id).await? && self.was_purged(id).await? {
+            self.storage.remove(&[id]).await?;
+            report.purged += 1;
+            return Ok(());
+        }
+        match self.storage.inspect(id).await? {
+            SpoolItem::Sound(meta) => {
+                info!(file.id = %id, name = %meta.name, partner = %meta.partner,
+                    "adopted a file that the journal did not know");
+                self.adopt(meta).await?;
+                report.adopted.push(id);
+            }
+            SpoolItem::Damaged { what, .. } => {
+                warn!(file.id = %id, %what, "set a damaged spool file aside");
+                self.storage.set_aside(id, &what).await?;
+                let text = format!("spool file {id} was set aside: {what}");
+                self.queue.note(Actor::Server, "spool.set_aside", &text, self.clock.now()).await?;
+                report.set_aside.push((id, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Only a record that says so allows bytes to be removed: damage may have taken the acceptance and left the rest.
+    async fn was_purged(&self, id: FileId) -> Result<bool, Refusal> {
+        let history = self.queue.history(id).await?;
+        Ok(history.iter().any(|(_, record)| record.fact == Fact::Purged))
+    }
+
+    async fn adopt(&self, meta: FileMeta) -> Result<Entry, QueueError> {
+        let route = self.routes.serve(&meta.partner, &meta.name).map(|route| route.name().to_owned());
+        let reason = "found in the spool without a record in the journal: it was not acknowledged, and the partner may \
+                      have sent it again";
+        let new = NewEntry {
+            id: meta.id,
+            partner: meta.partner,
+            name: meta.name,
+            door: meta.door,
+            size_bytes: meta.size_bytes,
+            sha256: meta.sha256,
+            received_at: meta.received_at,
+            route,
+            state: State::Held,
+            reason: Some(reason.to_owned()),
+        };
+        self.queue.enqueue(new, self.clock.now()).await
+    }
+
+    async fn settle_missing(&self, missing: Vec<FileId>, report: &mut RecoveryReport) -> Result<(), Refusal> {
+        for id in missing {
+            let entry = self.queue.get(id).await?;
+            if matches!(entry.state, State::Done | State::Cancelled | State::Duplicate) {
+                continue;
+            }
+            warn!(file.id = %id, name = %entry.name, partner = %entry.partner, state = %entry.state,
+                "the bytes of a queued file are missing");
+            let reason = Some("its bytes are missing from the spool".to_owned());
+            for held in self.queue.act(&[id], Action::Hold, reason, Actor::Server, self.clock.now()).await {
+                match held {
+                    Ok(_) | Err(QueueError::WrongState { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            report.missing.push(id);
+        }
+        Ok(())
+    }
+
+    async fn remember_unfinished(&self) -> Result<(), Refusal> {
+        let filter = Filter { states: vec![State::Unfinished], ..Filter::default() };
+        let mut after = None;
+        loop {
+            let page = self.queue.list(&filter, after, PAGE).await?;
+            for entry in page.entries {
+                if let Ok(name) = Name::parse(&entry.name) {
+                    self.unfinished.put(&entry.partner, name, entry.id);
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn rebuild_views(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
+        self.view.clear_aside()?;
+        let durable = self.view.checkpoint();
+        let mut after = durable;
+        loop {
+            let changed = self.queue.changes(after, PAGE).await?;
+            let Some(last) = changed.last() else { break };
+            after = last.changed_seq;
+            let mut accepted: Vec<Entry> = changed.into_iter().filter(|entry| entry.turn > durable).collect();
+            accepted.sort_by_key(|entry| entry.turn);
+            self.drop_old_names(&accepted).await;
+            let (shown, failed) = self.view.rebuild(&accepted).await;
+            report.shown += shown;
+            report.not_shown += failed;
+        }
+        Ok(())
+    }
+
+    /// A rename whose view was lost leaves the temporary name behind.
+    async fn drop_old_names(&self, entries: &[Entry]) {
+        for entry in entries {
+            let Ok(meta) = self.storage.meta(entry.id).await else { continue };
+            let Ok(old) = Name::parse(&meta.name) else { continue };
+            if meta.name != entry.name && self.unfinished.get(&entry.partner, &old).is_none() {
+                // Not there is the usual case.
+                let _ = self.view.hide(&entry.partner, &old);
+            }
+        }
+    }
+}

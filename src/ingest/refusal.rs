@@ -1,0 +1,79 @@
+//! Why something was not taken. Each door maps these to its own codes in its `reply.rs`.
+
+use forebay_queue::QueueError;
+use forebay_storage::StorageError;
+
+/// Why an upload or another request of a partner was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The name cannot be taken.
+    #[error("{0}")]
+    BadName(String),
+    /// The partner's quota of unprocessed bytes would be exceeded.
+    #[error("quota exceeded: too many bytes wait to be processed")]
+    Quota,
+    /// The file is larger than the partner may send.
+    #[error("file is too large")]
+    TooLarge,
+    /// The disk is full, or only its reserve is left.
+    #[error("not enough disk space, try again later")]
+    Full,
+    /// The server takes nothing more until it is restarted.
+    #[error("server stopped accepting: {0}")]
+    Stopped(String),
+    /// The upload did not arrive whole. What came is kept to be resumed.
+    #[error("upload was cut: {0}")]
+    Cut(String),
+    /// Another session is writing it.
+    #[error("another session is uploading this file")]
+    Busy,
+    /// There is no such file or directory.
+    #[error("no such file or directory")]
+    NotFound,
+    /// It is not allowed.
+    #[error("{0}")]
+    Denied(String),
+    /// It is there already.
+    #[error("it exists already")]
+    Exists,
+    /// Something failed that the partner cannot do anything about.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl From<StorageError> for Refusal {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Full => Self::Full,
+            StorageError::Poisoned(why) => Self::Stopped(why),
+            StorageError::Busy => Self::Busy,
+            StorageError::NotFound(_) => Self::NotFound,
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl From<QueueError> for Refusal {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Full => Self::Full,
+            QueueError::Poisoned(why) => Self::Stopped(why),
+            QueueError::NotFound(_) => Self::NotFound,
+            QueueError::WrongState { .. } => Self::Denied(error.to_string()),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Refusal {
+    fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => Self::NotFound,
+            ErrorKind::AlreadyExists | ErrorKind::IsADirectory => Self::Exists,
+            ErrorKind::DirectoryNotEmpty => Self::Denied("directory is not empty".to_owned()),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Internal(error.to_string()),
+        }
+    }
+}

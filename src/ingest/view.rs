@@ -1,0 +1,172 @@
+//! What a partner sees of its files: names in a directory of its own that mean accepted bytes.
+//!
+//! A name is a second name for the spooled bytes and nothing ever writes through it: an upload goes to new bytes, and
+//! the same name again moves the name over to the newest file. Nothing here is promised; it can be rebuilt.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use forebay_queue::Entry;
+use forebay_storage::{FileId, Placement, Storage, StorageError};
+use parking_lot::Mutex;
+
+use super::{Name, OUT, Refusal};
+
+/// Names on their way to where they are shown. No partner's name begins with a dot.
+const ASIDE: &str = ".new";
+/// The journal's sequence up to which all names were made durable.
+const CHECKPOINT: &str = ".checkpoint";
+
+pub(super) struct View {
+    root: PathBuf,
+    storage: Arc<dyn Storage>,
+    homes: Mutex<HashSet<String>>,
+    noted: Mutex<Option<(Duration, u64)>>,
+}
+
+impl View {
+    pub(super) fn new(root: PathBuf, storage: Arc<dyn Storage>) -> Self {
+        Self { root, storage, homes: Mutex::default(), noted: Mutex::default() }
+    }
+
+    pub(super) fn home(&self, partner: &str) -> io::Result<PathBuf> {
+        let home = self.root.join(partner);
+        if !self.homes.lock().contains(partner) {
+            create_private(&home.join(OUT))?;
+            self.homes.lock().insert(partner.to_owned());
+        }
+        Ok(home)
+    }
+
+    pub(super) fn path(&self, partner: &str, name: &Name) -> PathBuf {
+        self.root.join(partner).join(name.as_str())
+    }
+
+    /// Whether a file of that name can be shown: its directory exists, and it is not a directory itself.
+    pub(super) fn has_room_for(&self, partner: &str, name: &Name) -> Result<(), Refusal> {
+        let path = self.home(partner)?.join(name.as_str());
+        match path.parent().map(fs::symlink_metadata) {
+            Some(Ok(parent)) if parent.is_dir() => {}
+            Some(Err(error)) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Err(error.into());
+            }
+            _ => return Err(Refusal::NotFound),
+        }
+        match fs::symlink_metadata(&path) {
+            Ok(there) if there.is_dir() => Err(Refusal::BadName("a directory has that name".to_owned())),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Shows the file under its name, in place of an older one of that name.
+    pub(super) async fn show(&self, id: FileId, partner: &str, name: &Name) -> Result<(), StorageError> {
+        let shown = self.path(partner, name);
+        match self.storage.place(id, &shown, Placement::Link).await {
+            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                let doing = || format!("cannot create the directory of {name}");
+                self.home(partner).and_then(|_| create_parent(&shown)).map_err(|e| StorageError::io(doing(), e))?;
+            }
+            other => return other,
+        }
+        let aside = self.root.join(ASIDE);
+        let doing = || format!("cannot show file {id}");
+        create_private(&aside).map_err(|error| StorageError::io(doing(), error))?;
+        let aside = aside.join(id.to_string());
+        remove_if_there(&aside).map_err(|error| StorageError::io(doing(), error))?;
+        self.storage.place(id, &aside, Placement::Link).await?;
+        let renamed = fs::rename(&aside, &shown);
+        // A rename between two names of the same bytes does nothing, and leaves the first.
+        remove_if_there(&aside).map_err(|error| StorageError::io(doing(), error))?;
+        renamed.map_err(|error| StorageError::io(doing(), error))
+    }
+
+    /// Puts the view's names right for entries that were accepted since the last checkpoint, oldest first.
+    pub(super) async fn rebuild(&self, entries: &[Entry]) -> (usize, usize) {
+        let (mut shown, mut failed) = (0, 0);
+        for entry in entries {
+            let Ok(name) = Name::parse(&entry.name) else { continue };
+            if is_shown(&self.path(&entry.partner, &name), entry) {
+                continue;
+            }
+            match self.show(entry.id, &entry.partner, &name).await {
+                Ok(()) => shown += 1,
+                Err(error) => {
+                    failed += 1;
+                    tracing::warn!(file.id = %entry.id, %name, partner = %entry.partner, %error, "cannot rebuild the view");
+                }
+            }
+        }
+        (shown, failed)
+    }
+
+    pub(super) fn hide(&self, partner: &str, name: &Name) -> io::Result<()> {
+        fs::remove_file(self.path(partner, name))
+    }
+
+    /// The sequence up to which names are known to be durable, 0 if none are.
+    pub(super) fn checkpoint(&self) -> u64 {
+        fs::read_to_string(self.root.join(CHECKPOINT)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// The sequence that was noted at least an interval ago, if it is time; the given one is noted then.
+    pub(super) fn due_checkpoint(&self, seq: u64, elapsed: Duration, every: Duration) -> Option<u64> {
+        let mut noted = self.noted.lock();
+        match *noted {
+            Some((at, _)) if elapsed.saturating_sub(at) < every => None,
+            _ => noted.replace((elapsed, seq)).map(|(_, earlier)| earlier),
+        }
+    }
+
+    /// Makes all names durable and notes that those up to `seq` are.
+    pub(super) fn set_checkpoint(&self, seq: u64) -> io::Result<()> {
+        rustix::fs::syncfs(fs::File::open(&self.root)?)?;
+        let aside = self.root.join(".checkpoint.new");
+        fs::write(&aside, format!("{seq}\n"))?;
+        fs::File::open(&aside)?.sync_all()?;
+        fs::rename(&aside, self.root.join(CHECKPOINT))?;
+        fs::File::open(&self.root)?.sync_all()
+    }
+
+    /// Removes names that a crash left aside.
+    pub(super) fn clear_aside(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.root.join(ASIDE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the name shows this very file, as far as size and time tell: bytes older than the upload are another's.
+fn is_shown(path: &Path, entry: &Entry) -> bool {
+    let Ok(there) = fs::symlink_metadata(path) else { return false };
+    let written = there.modified().map(DateTime::<Utc>::from).map(|at| at.timestamp_millis()).unwrap_or(i64::MIN);
+    there.is_file()
+        && there.len() == entry.size_bytes
+        && written >= i64::try_from(entry.id.unix_ms()).unwrap_or(i64::MAX)
+}
+
+/// Creates a directory and those above it, mode 0700.
+pub(super) fn create_private(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn create_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), create_private)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
