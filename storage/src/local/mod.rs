@@ -1,1 +1,168 @@
 //! Bytes in a directory, with fsync discipline.
+//!
+//! | below the root | what |
+//! |---|---|
+//! | `spool/<YYYYMMDD>/<id>` | accepted files, by the UTC day in their id; mode 0400, metadata in `user.forebay` |
+//! | `tmp/<id>` | uploads that come in; emptied at every start |
+//! | `partials/<partner>/<digest of the name>` | uploads that were cut, to resume; `user.forebay.partial` says how far |
+//! | `aside/<id>`, `aside/<id>.reason` | spool files that cannot be trusted, and why; never deleted |
+//!
+//! # Guarantees
+//! A commit writes to `tmp/`, sets the metadata and mode 0400, renames into the spool without replacing anything, syncs
+//! the file (contents, metadata and mode), and then its directory, and the directory's parent when that day is new. A
+//! sync of a directory serves all commits that wait for it. What is reported as a partial was synced before its length
+//! was recorded. After a failed sync the store takes nothing more, for the page cache cannot be believed any more.
+//!
+//! # After a crash
+//! [`LocalStorage::open`] empties `tmp/` and syncs every directory; nothing else is touched. A file in the spool whose
+//! commit was never answered may be there, whole or not: `inspect` syncs it and says which. Partials end at their
+//! recorded length, whatever else was written.
+
+mod dirs;
+mod partial;
+mod place;
+mod read;
+mod root;
+mod spool;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncRead;
+
+use self::{read::VerifiedReader, root::Root, upload::LocalUpload};
+use crate::{
+    FileId, FileMeta, NewFile, PartialInfo, Placement, Result, Retract, Space, SpoolItem, Storage, StorageError,
+    Upload, disk::Disk,
+};
+
+/// How much a [`LocalStorage`] may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Bytes of the disk that uploads leave free, so that the journal can go on.
+    pub reserve_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { reserve_bytes: 256 << 20 }
+    }
+}
+
+/// Files in a directory of one machine. Cheap to clone. Works within a Tokio runtime.
+#[derive(Clone, Debug)]
+pub struct LocalStorage {
+    root: Arc<Root>,
+}
+
+impl LocalStorage {
+    /// Opens the store in `root`, which must exist. One process may have it open; its lock is the caller's. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] when the file system keeps no extended attributes.
+    pub fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result<Self> {
+        Ok(Self { root: Arc::new(Root::open(disk, root, options)?) })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Root>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let root = self.root.clone();
+        blocking(move || work(&root)).await
+    }
+}
+
+/// Runs what blocks where it may. It goes on when the future is dropped.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+/// The outcome of a task; that it panicked or was stopped is an error like others.
+fn joined<T>(outcome: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    outcome.unwrap_or_else(|error| Err(StorageError::io("storage work did not end", std::io::Error::other(error))))
+}
+
+#[async_trait]
+impl Storage for LocalStorage {
+    async fn begin(&self, file: NewFile) -> Result<Box<dyn Upload>> {
+        self.root.admits(&file)?;
+        Ok(Box::new(LocalUpload::fresh(self.root.clone(), file)))
+    }
+
+    async fn resume(&self, file: NewFile, at: u64) -> Result<Box<dyn Upload>> {
+        self.root.admits(&file)?;
+        self.blocking(move |root| partial::resume(root, file, at)).await
+    }
+
+    async fn partial(&self, partner: &str, name: &str) -> Result<Option<PartialInfo>> {
+        let key = partial::Key::new(&self.root, partner, name)?;
+        self.blocking(move |root| partial::info(root, &key)).await
+    }
+
+    async fn sweep_partials(&self, older_than: DateTime<Utc>) -> Result<usize> {
+        self.blocking(move |root| partial::sweep(root, older_than)).await
+    }
+
+    async fn partial_bytes(&self, partner: &str) -> Result<u64> {
+        let key = partial::Key::new(&self.root, partner, "")?;
+        self.blocking(move |root| partial::bytes(root, &key)).await
+    }
+
+    async fn retract(&self, id: FileId, keep: Retract) -> Result<()> {
+        self.blocking(move |root| match keep {
+            Retract::ToPartial => partial::from_spool(root, id),
+            Retract::Drop => root.drop_file(id),
+        })
+        .await
+    }
+
+    async fn read(&self, id: FileId) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        self.blocking(move |root| {
+            let (file, meta) = root.described(id)?;
+            Ok(Box::new(VerifiedReader::new(file, meta)) as Box<dyn AsyncRead + Send + Unpin>)
+        })
+        .await
+    }
+
+    async fn meta(&self, id: FileId) -> Result<FileMeta> {
+        self.blocking(move |root| Ok(root.described(id)?.1)).await
+    }
+
+    async fn place(&self, id: FileId, dest: &Path, how: Placement) -> Result<()> {
+        let dest = dest.to_path_buf();
+        self.blocking(move |root| place::place(root, id, &dest, how)).await
+    }
+
+    async fn ids(&self) -> Result<Vec<FileId>> {
+        self.blocking(|root| root.ids()).await
+    }
+
+    async fn inspect(&self, id: FileId) -> Result<SpoolItem> {
+        self.blocking(move |root| root.inspect(id)).await
+    }
+
+    async fn set_aside(&self, id: FileId, reason: &str) -> Result<()> {
+        let reason = reason.to_owned();
+        self.blocking(move |root| root.set_aside(id, &reason)).await
+    }
+
+    async fn remove(&self, ids: &[FileId]) -> Result<()> {
+        let ids = ids.to_vec();
+        self.blocking(move |root| root.remove(&ids)).await
+    }
+
+    fn space(&self) -> Result<Space> {
+        self.root.space()
+    }
+
+    fn poisoned(&self) -> Option<String> {
+        self.root.poisoned()
+    }
+}

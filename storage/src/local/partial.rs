@@ -1,0 +1,268 @@
+//! Uploads that were cut, kept to be resumed.
+//!
+//! # Guarantees
+//! The length in the attribute never goes beyond what was synced before it was written down. Going on below that
+//! length first makes the shorter one durable.
+//!
+//! # After a crash
+//! A partial that was being written ends where its attribute says. A file among the partials that carries the metadata
+//! of an accepted file is a leftover of its commit: it is never written to, and swept with age.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::Digest;
+
+use super::{
+    root::{META, Root, make_dir},
+    spool::hash_into,
+    upload::{LocalUpload, Working},
+};
+use crate::{FileId, NewFile, PartialInfo, Result, Sha256, StorageError, Upload, disk::DiskFile};
+
+/// The extended attribute of a partial.
+pub(super) const PARTIAL: &str = "user.forebay.partial";
+
+/// What the attribute says.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    version: u8,
+    partner: String,
+    name: String,
+    /// Durable length.
+    size_bytes: u64,
+}
+
+/// Where the partial of a partner and a name is.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    dir: PathBuf,
+    path: PathBuf,
+    partner: String,
+    name: String,
+}
+
+impl Key {
+    pub(super) fn new(root: &Root, partner: &str, name: &str) -> Result<Self> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if partner.is_empty() || partner.len() > 64 || partner.starts_with('.') || !partner.bytes().all(plain) {
+            return Err(StorageError::Unsupported(format!("{partner:?} cannot be the name of a partner")));
+        }
+        let dir = root.partials.join(partner);
+        // Digits of a digest: names have any length and any characters.
+        let digest = Sha256(sha2::Sha256::digest(name.as_bytes()).into()).to_string();
+        Ok(Self { path: dir.join(&digest[..32]), dir, partner: partner.to_owned(), name: name.to_owned() })
+    }
+
+    fn record(&self, size_bytes: u64) -> Result<Vec<u8>> {
+        let record = Record { version: 1, partner: self.partner.clone(), name: self.name.clone(), size_bytes };
+        serde_json::to_vec(&record).map_err(|e| StorageError::io("cannot write the record of a partial", e.into()))
+    }
+
+    /// The durable length of this partial, if the file is it.
+    fn durable(&self, file: &dyn DiskFile) -> Result<Option<u64>> {
+        let reading = |e| StorageError::io(format!("cannot read {}", self.path.display()), e);
+        let Some(json) = file.xattr(PARTIAL).map_err(reading)? else { return Ok(None) };
+        if file.xattr(META).map_err(reading)?.is_some() {
+            return Ok(None);
+        }
+        let Ok(record) = serde_json::from_slice::<Record>(&json) else { return Ok(None) };
+        let ours = record.version == 1 && record.partner == self.partner && record.name == self.name;
+        if !ours {
+            return Ok(None);
+        }
+        Ok(Some(record.size_bytes.min(file.len().map_err(reading)?)))
+    }
+
+    fn open(&self, root: &Root, write: bool) -> Result<Option<Arc<dyn DiskFile>>> {
+        match root.disk.open(&self.path, write) {
+            Ok(file) => Ok(Some(file)),
+            // A read-only file is the leftover of a commit.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(None),
+            Err(error) => Err(StorageError::io(format!("cannot open {}", self.path.display()), error)),
+        }
+    }
+}
+
+/// The right to write a partial; one at a time has it.
+#[derive(Debug)]
+pub(super) struct Claim {
+    root: Arc<Root>,
+    path: PathBuf,
+}
+
+impl Claim {
+    fn take(root: &Arc<Root>, path: &Path) -> Result<Self> {
+        if !root.claimed.lock().insert(path.to_path_buf()) {
+            return Err(StorageError::Busy);
+        }
+        Ok(Self { root: root.clone(), path: path.to_path_buf() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.root.claimed.lock().remove(&self.path);
+    }
+}
+
+pub(super) fn info(root: &Root, key: &Key) -> Result<Option<PartialInfo>> {
+    let Some(file) = key.open(root, false)? else { return Ok(None) };
+    let Some(size_bytes) = key.durable(&*file)? else { return Ok(None) };
+    let modified =
+        file.modified_ms().map_err(|e| StorageError::io(format!("cannot look at {}", key.path.display()), e))?;
+    Ok(Some(PartialInfo { size_bytes, written_at: DateTime::from_timestamp_millis(modified).unwrap_or_default() }))
+}
+
+pub(super) fn resume(root: &Arc<Root>, new: NewFile, at: u64) -> Result<Box<dyn Upload>> {
+    let key = Key::new(root, &new.partner, &new.name)?;
+    let claim = Claim::take(root, &key.path)?;
+    let nothing = StorageError::CannotResume { at, have: 0 };
+    let Some(file) = key.open(root, true)? else { return Err(nothing) };
+    let Some(have) = key.durable(&*file)? else { return Err(nothing) };
+    if at > have {
+        return Err(StorageError::CannotResume { at, have });
+    }
+    cut(root, &key, &*file, at)?;
+    let mut hasher = sha2::Sha256::new();
+    let reading = |e| StorageError::io(format!("cannot read {}", key.path.display()), e);
+    if hash_into(&*file, at, &mut hasher).map_err(reading)? != at {
+        return Err(reading(io::ErrorKind::UnexpectedEof.into()));
+    }
+    let working = Working::partial(root.clone(), file, claim);
+    Ok(Box::new(LocalUpload::with(root.clone(), new, at, hasher, working)))
+}
+
+/// Makes the partial end at `at`, durably, before anything is written behind it: a crash must not leave bytes of the
+/// new upload below a length that was recorded for the old one.
+fn cut(root: &Root, key: &Key, file: &dyn DiskFile, at: u64) -> Result<()> {
+    let cutting = |e| StorageError::io(format!("cannot cut {}", key.path.display()), e);
+    file.set_xattr(PARTIAL, &key.record(at)?).map_err(cutting)?;
+    file.set_len(at).map_err(cutting)?;
+    file.sync_all().map_err(|error| root.stop(format!("cannot sync {}: {error}", key.path.display())))
+}
+
+/// Keeps `len` bytes of an upload as the partial of its partner and name.
+pub(super) fn keep(root: &Arc<Root>, new: &NewFile, working: &Working, len: u64) -> Result<()> {
+    root.sound()?;
+    let key = Key::new(root, &new.partner, &new.name)?;
+    let file = working.file()?;
+    let syncing = |error| root.stop(format!("cannot sync {}: {error}", working.path.display()));
+    if working.is_partial() {
+        // The bytes before the length that speaks of them.
+        file.sync_data().map_err(syncing)?;
+        record(&key, &**file, len)?;
+        file.sync_all().map_err(syncing)?;
+    } else {
+        let _claim = Claim::take(root, &key.path)?;
+        record(&key, &**file, len)?;
+        file.sync_all().map_err(syncing)?;
+        make_dir(&*root.disk, &key.dir)?;
+        let naming = |e| StorageError::io(format!("cannot keep {}", key.path.display()), e);
+        root.disk.rename_over(&working.path, &key.path).map_err(naming)?;
+        settle(root, &key)?;
+    }
+    working.keep();
+    Ok(())
+}
+
+fn record(key: &Key, file: &dyn DiskFile, len: u64) -> Result<()> {
+    let recording = |e| StorageError::io(format!("cannot record the length of {}", key.path.display()), e);
+    file.set_xattr(PARTIAL, &key.record(len)?).map_err(recording)
+}
+
+fn settle(root: &Root, key: &Key) -> Result<()> {
+    root.settle(&key.dir)?;
+    root.settle(&root.partials)
+}
+
+/// Takes a committed file out of the spool, and keeps its bytes as a partial where that can be.
+pub(super) fn from_spool(root: &Arc<Root>, id: FileId) -> Result<()> {
+    root.sound()?;
+    let Ok((file, meta)) = root.described(id) else { return root.drop_file(id) };
+    let Ok(key) = Key::new(root, &meta.partner, &meta.name) else { return root.drop_file(id) };
+    // Somebody uploads it again already.
+    let Ok(_claim) = Claim::take(root, &key.path) else { return root.drop_file(id) };
+    if meta.size_bytes == 0 || make_dir(&*root.disk, &key.dir).is_err() {
+        return root.drop_file(id);
+    }
+    // A rename onto another name of the same file would do nothing at all.
+    let _ = root.disk.unlink(&key.path);
+    if root.disk.rename_new(&root.spool_path(id), &key.path).is_err() {
+        return root.drop_file(id);
+    }
+    // Gone from the spool for good before it changes: until then a crash may bring back the whole file, unchanged.
+    settle(root, &key)?;
+    root.settled_day(id)?;
+    let changed = (|| {
+        file.make_writable()?;
+        file.remove_xattr(META)?;
+        file.set_xattr(PARTIAL, &key.record(meta.size_bytes).map_err(io::Error::from)?)
+    })();
+    if let Err(error) = changed {
+        // It was taken back, which is what was promised; only the convenience is lost.
+        tracing::warn!(file.id = %id, %error, "a file that was taken back could not be kept as a partial");
+        let _ = root.disk.unlink(&key.path);
+        return Ok(());
+    }
+    file.sync_all().map_err(|error| root.stop(format!("cannot sync {}: {error}", key.path.display())))
+}
+
+/// Every partial of a partner's directory.
+fn paths(root: &Root, dir: &Path) -> Result<Vec<PathBuf>> {
+    match root.disk.list(dir) {
+        Ok(names) => Ok(names.iter().map(|name| dir.join(name)).collect()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(error) => Err(StorageError::io(format!("cannot list {}", dir.display()), error)),
+    }
+}
+
+pub(super) fn sweep(root: &Arc<Root>, older_than: DateTime<Utc>) -> Result<usize> {
+    root.sound()?;
+    let mut swept = 0;
+    for partner in root.list(&root.partials)? {
+        let dir = root.partials.join(partner);
+        let before = swept;
+        for path in paths(root, &dir)? {
+            // One that is being written is not old.
+            let Ok(_claim) = Claim::take(root, &path) else { continue };
+            swept += usize::from(remove_if_older(root, &path, older_than)?);
+        }
+        if swept > before {
+            root.settle(&dir)?;
+        }
+    }
+    Ok(swept)
+}
+
+fn remove_if_older(root: &Root, path: &Path, older_than: DateTime<Utc>) -> Result<bool> {
+    let sweeping = |e| StorageError::io(format!("cannot sweep {}", path.display()), e);
+    let modified = match root.disk.open(path, false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file.and_then(|file| file.modified_ms()).map_err(sweeping)?,
+    };
+    if modified >= older_than.timestamp_millis() {
+        return Ok(false);
+    }
+    root.disk.unlink(path).map_err(sweeping).map(|()| true)
+}
+
+pub(super) fn bytes(root: &Root, key: &Key) -> Result<u64> {
+    let mut bytes = 0;
+    for path in paths(root, &key.dir)? {
+        match root.disk.open(&path, false).and_then(|file| file.len()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            len => bytes += len.map_err(|e| StorageError::io(format!("cannot look at {}", path.display()), e))?,
+        }
+    }
+    Ok(bytes)
+}

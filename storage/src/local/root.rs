@@ -1,0 +1,189 @@
+//! The directory as a whole: opening it, its poison and its room.
+
+use std::{
+    collections::HashSet,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::{Options, dirs::DirSync, spool::Days};
+use crate::{FileMeta, NewFile, Result, Sha256, Space, StorageError, disk::Disk};
+
+/// The extended attribute with the metadata of an accepted file.
+pub(super) const META: &str = "user.forebay";
+/// ext4 keeps some 4,000 bytes of attributes beside an inode; anything near that is refused before it fails there.
+const MOST_META_BYTES: usize = 3_900;
+
+/// What all parts of a local store share.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) options: Options,
+    path: PathBuf,
+    pub(super) spool: PathBuf,
+    pub(super) tmp: PathBuf,
+    pub(super) partials: PathBuf,
+    pub(super) aside: PathBuf,
+    dirs: DirSync,
+    pub(super) days: Days,
+    /// Partials that are being written.
+    pub(super) claimed: Mutex<HashSet<PathBuf>>,
+    poison: OnceLock<String>,
+}
+
+impl Root {
+    pub(super) fn open(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Self> {
+        let [spool, tmp, partials, aside] = ["spool", "tmp", "partials", "aside"].map(|name| path.join(name));
+        for dir in [&spool, &tmp, &partials, &aside] {
+            make_dir(&*disk, dir)?;
+        }
+        let root = Self {
+            disk,
+            options,
+            path: path.to_path_buf(),
+            spool,
+            tmp,
+            partials,
+            aside,
+            dirs: DirSync::default(),
+            days: Days::default(),
+            claimed: Mutex::default(),
+            poison: OnceLock::new(),
+        };
+        root.sync_what_is_there()?;
+        root.empty_tmp()?;
+        root.probe()?;
+        Ok(root)
+    }
+
+    /// What the last run saw may never have reached the disk: it is made durable before anything acts on it.
+    fn sync_what_is_there(&self) -> Result<()> {
+        let mut dirs = vec![self.path.clone(), self.spool.clone(), self.partials.clone(), self.aside.clone()];
+        let days = self.list(&self.spool)?;
+        dirs.extend(days.iter().map(|day| self.spool.join(day)));
+        dirs.extend(self.list(&self.partials)?.iter().map(|partner| self.partials.join(partner)));
+        for dir in dirs {
+            match self.disk.sync_dir(&dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                    tracing::warn!(path = %dir.display(), "this is no directory of the store and is left alone");
+                }
+                outcome => outcome.map_err(|e| StorageError::io(format!("cannot sync {}", dir.display()), e))?,
+            }
+        }
+        self.days.are_durable(days);
+        Ok(())
+    }
+
+    fn empty_tmp(&self) -> Result<()> {
+        for name in self.list(&self.tmp)? {
+            let path = self.tmp.join(name);
+            self.disk.unlink(&path).map_err(|e| StorageError::io(format!("cannot remove {}", path.display()), e))?;
+        }
+        Ok(())
+    }
+
+    /// Tries what a commit needs, so that a file system that cannot keep the promise is told at the start.
+    fn probe(&self) -> Result<()> {
+        let at = self.path.display();
+        let [from, to] = [(); 2].map(|()| self.tmp.join(format!("probe-{}", Uuid::new_v4())));
+        let file = self.disk.create_new(&from).map_err(|e| StorageError::io(format!("cannot write to {at}"), e))?;
+        let value = b"probe".as_slice();
+        let kept = file.set_xattr(META, value).and_then(|()| file.xattr(META));
+        let renamed = self.disk.rename_new(&from, &to);
+        let removed = self.disk.unlink(if renamed.is_ok() { &to } else { &from });
+        match kept {
+            Ok(kept) if kept.as_deref() == Some(value) => {}
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(StorageError::Full),
+            outcome => {
+                let why = outcome.err().map_or("they are not kept".to_owned(), |error| error.to_string());
+                return Err(StorageError::Unsupported(format!(
+                    "the file system of {at} keeps no extended attributes ({why}); put the data directory on ext4, \
+                     xfs, btrfs or tmpfs, or mount with user_xattr"
+                )));
+            }
+        }
+        renamed.map_err(|error| {
+            let what = format!("the file system of {at} cannot rename without replacing ({error})");
+            StorageError::Unsupported(format!("{what}; put the data directory on ext4, xfs, btrfs or tmpfs"))
+        })?;
+        removed.map_err(|e| StorageError::io(format!("cannot remove from {at}"), e))
+    }
+
+    pub(super) fn list(&self, dir: &Path) -> Result<Vec<PathBuf>> {
+        self.disk.list(dir).map_err(|e| StorageError::io(format!("cannot list {}", dir.display()), e))
+    }
+
+    pub(super) fn poisoned(&self) -> Option<String> {
+        self.poison.get().cloned()
+    }
+
+    pub(super) fn sound(&self) -> Result<()> {
+        self.poisoned().map_or(Ok(()), |why| Err(StorageError::Poisoned(why)))
+    }
+
+    /// Stops the store for good: what was written can no longer be promised.
+    pub(super) fn stop(&self, why: String) -> StorageError {
+        if self.poison.set(why.clone()).is_ok() {
+            tracing::error!(%why, "storage stopped accepting until a restart");
+        }
+        StorageError::Poisoned(why)
+    }
+
+    /// Makes the names in a directory durable, together with all who wait for the same. A failure stops the store.
+    pub(super) fn settle(&self, dir: &Path) -> Result<()> {
+        let outcome = self.dirs.sync(&*self.disk, dir);
+        outcome.map_err(|error| self.stop(format!("cannot sync directory {}: {error}", dir.display())))
+    }
+
+    pub(super) fn space(&self) -> Result<Space> {
+        let looking = |e| StorageError::io(format!("cannot ask for the space of {}", self.path.display()), e);
+        Ok(Space { reserve_bytes: self.options.reserve_bytes, ..self.disk.space(&self.path).map_err(looking)? })
+    }
+
+    /// Whether the reserve stays untouched.
+    pub(super) fn has_room(&self) -> Result<()> {
+        if self.space()?.is_short() { Err(StorageError::Full) } else { Ok(()) }
+    }
+
+    /// Whether an upload may begin at all.
+    pub(super) fn admits(&self, file: &NewFile) -> Result<()> {
+        self.sound()?;
+        self.has_room()?;
+        let longest = FileMeta {
+            version: 1,
+            id: file.id,
+            partner: file.partner.clone(),
+            name: file.name.clone(),
+            door: file.door.clone(),
+            size_bytes: u64::MAX,
+            sha256: Sha256([0; 32]),
+            received_at: chrono::DateTime::<chrono::Utc>::MAX_UTC,
+        };
+        encode(&longest).map(drop)
+    }
+}
+
+/// Metadata as it is stored.
+pub(super) fn encode(meta: &FileMeta) -> Result<Vec<u8>> {
+    let json = serde_json::to_vec(meta).map_err(|e| StorageError::io("cannot write metadata", e.into()))?;
+    if json.len() > MOST_META_BYTES {
+        let (len, id) = (json.len(), meta.id);
+        let what = format!("the metadata of {id} takes {len} bytes of {MOST_META_BYTES}: its name is too long");
+        return Err(StorageError::Unsupported(what));
+    }
+    Ok(json)
+}
+
+/// Makes a directory if it is not there.
+pub(super) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    match disk.create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StorageError::io(format!("cannot make {}", dir.display()), error))
+        }
+        _ => Ok(()),
+    }
+}

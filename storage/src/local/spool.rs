@@ -1,0 +1,306 @@
+//! Accepted files in their day's directories.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use chrono::DateTime;
+use parking_lot::RwLock;
+use sha2::Digest;
+
+use super::root::{META, Root, encode, make_dir};
+use crate::{FileId, FileMeta, Result, Sha256, SpoolItem, StorageError, disk::DiskFile};
+
+/// The days whose directories are known to be durable in the spool.
+#[derive(Debug, Default)]
+pub(super) struct Days(RwLock<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    days: HashSet<String>,
+    /// Rises when a directory is removed, so that nobody calls its successor durable by mistake.
+    removals: u64,
+}
+
+impl Days {
+    pub(super) fn are_durable(&self, days: Vec<PathBuf>) {
+        self.0.write().days.extend(days.into_iter().filter_map(|day| day.into_os_string().into_string().ok()));
+    }
+
+    fn is_durable(&self, day: String, removals: u64) {
+        let mut known = self.0.write();
+        if known.removals == removals {
+            known.days.insert(day);
+        }
+    }
+}
+
+/// The name of the directory for this id.
+fn day(id: FileId) -> String {
+    let instant = i64::try_from(id.unix_ms()).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
+    instant.format("%Y%m%d").to_string()
+}
+
+impl Root {
+    fn day_dir(&self, id: FileId) -> PathBuf {
+        self.spool.join(day(id))
+    }
+
+    pub(super) fn spool_path(&self, id: FileId) -> PathBuf {
+        self.day_dir(id).join(id.to_string())
+    }
+
+    /// Takes a written file into the spool: metadata, mode, name, and all of it durable. On failure after the name was
+    /// given the store is stopped and the name taken back.
+    pub(super) fn admit(&self, file: &dyn DiskFile, from: &Path, meta: &FileMeta) -> Result<()> {
+        self.sound()?;
+        let id = meta.id;
+        self.describe(file, meta)?;
+        // After the metadata, which needs write permission.
+        file.make_read_only().map_err(|e| StorageError::io(format!("cannot make file {id} read-only"), e))?;
+        let new_day = self.enter(id, from)?;
+        self.make_durable(file, id, new_day).inspect_err(|_| {
+            let _ = self.disk.unlink(&self.spool_path(id));
+        })
+    }
+
+    fn describe(&self, file: &dyn DiskFile, meta: &FileMeta) -> Result<()> {
+        let json = encode(meta)?;
+        file.set_xattr(META, &json).map_err(|error| match error.kind() {
+            // ext4 says so too when only the room beside the inode is spent.
+            io::ErrorKind::StorageFull if self.has_room().is_ok() => StorageError::Unsupported(format!(
+                "the file system has no room for {} bytes of metadata beside file {}; the disk is not full",
+                json.len(),
+                meta.id
+            )),
+            _ => StorageError::io(format!("cannot set the metadata of file {}", meta.id), error),
+        })
+    }
+
+    /// Renames into the spool. Gives, when the day's directory may not be durable yet, what was known of removals.
+    fn enter(&self, id: FileId, from: &Path) -> Result<Option<u64>> {
+        // Held over the rename, so that the directory is not removed as an empty one in between.
+        let known = self.days.0.read();
+        let durable = known.days.contains(&day(id));
+        if !durable {
+            make_dir(&*self.disk, &self.day_dir(id))?;
+        }
+        let naming = |e| StorageError::io(format!("cannot name file {id} in the spool"), e);
+        self.disk.rename_new(from, &self.spool_path(id)).map_err(naming)?;
+        Ok((!durable).then_some(known.removals))
+    }
+
+    fn make_durable(&self, file: &dyn DiskFile, id: FileId, new_day: Option<u64>) -> Result<()> {
+        // Not fdatasync, which may leave the metadata behind.
+        file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}")))?;
+        // The directory is synced before the answer: a rename alone can vanish.
+        self.settle(&self.day_dir(id))?;
+        if let Some(removals) = new_day {
+            self.settle(&self.spool)?;
+            self.days.is_durable(day(id), removals);
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_spooled(&self, id: FileId) -> Result<Arc<dyn DiskFile>> {
+        self.disk.open(&self.spool_path(id), false).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StorageError::NotFound(id),
+            _ => StorageError::io(format!("cannot open spool file {id}"), error),
+        })
+    }
+
+    /// An accepted file and what it says of itself.
+    pub(super) fn described(&self, id: FileId) -> Result<(Arc<dyn DiskFile>, FileMeta)> {
+        let file = self.open_spooled(id)?;
+        let damaged = |what: String| StorageError::Damaged { id, what };
+        let json =
+            file.xattr(META).map_err(|e| StorageError::io(format!("cannot read the metadata of file {id}"), e))?;
+        let json = json.ok_or_else(|| damaged("it has no metadata".to_owned()))?;
+        let meta: FileMeta =
+            serde_json::from_slice(&json).map_err(|error| damaged(format!("its metadata cannot be read: {error}")))?;
+        if meta.version != 1 {
+            return Err(damaged(format!("its metadata has version {}, which is not known", meta.version)));
+        }
+        if meta.id != id {
+            return Err(damaged(format!("it says that it is {}", meta.id)));
+        }
+        Ok((file, meta))
+    }
+
+    /// Compares a file with its metadata.
+    pub(super) fn check(&self, file: &dyn DiskFile, meta: &FileMeta) -> Result<()> {
+        let reading = |e| StorageError::io(format!("cannot read spool file {}", meta.id), e);
+        let (len, sha256) = digest(file).map_err(reading)?;
+        match mismatch(meta, len, sha256) {
+            Some(what) => Err(StorageError::Damaged { id: meta.id, what }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn inspect(&self, id: FileId) -> Result<SpoolItem> {
+        let outcome = self.described(id).and_then(|(file, meta)| {
+            // It may come from a commit that a crash cut: what is called sound must also be there tomorrow.
+            file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}")))?;
+            self.check(&*file, &meta)?;
+            Ok(meta)
+        });
+        match outcome {
+            Ok(meta) => Ok(SpoolItem::Sound(meta)),
+            Err(StorageError::Damaged { id, what }) => Ok(SpoolItem::Damaged { id, what }),
+            Err(StorageError::Io { doing, source }) => {
+                Ok(SpoolItem::Damaged { id, what: format!("{doing}: {source}") })
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    pub(super) fn ids(&self) -> Result<Vec<FileId>> {
+        let mut ids = Vec::new();
+        for name in self.list(&self.spool)? {
+            let dir = self.spool.join(&name);
+            let names = match self.disk.list(&dir) {
+                // Another thread may remove an empty day; anything that is no directory is not ours.
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+                names => names.map_err(|e| StorageError::io(format!("cannot list {}", dir.display()), e))?,
+            };
+            for file in names {
+                let id = file.to_str().and_then(|file| file.parse::<FileId>().ok());
+                match id.filter(|id| self.spool_path(*id) == dir.join(&file)) {
+                    Some(id) => ids.push(id),
+                    None => {
+                        tracing::warn!(path = %dir.join(&file).display(), "this is no spool file and is left alone")
+                    }
+                }
+            }
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Takes a committed file back for good.
+    pub(super) fn drop_file(&self, id: FileId) -> Result<()> {
+        self.sound()?;
+        match self.disk.unlink(&self.spool_path(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // A file that was refused must not appear later.
+                Err(self.stop(format!("cannot take file {id} back: {error}")))
+            }
+            _ => self.settle(&self.day_dir(id)),
+        }
+    }
+
+    pub(super) fn remove(&self, ids: &[FileId]) -> Result<()> {
+        self.sound()?;
+        let mut days = BTreeSet::new();
+        for id in ids {
+            match self.disk.unlink(&self.spool_path(*id)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StorageError::io(format!("cannot remove spool file {id}"), error));
+                }
+                _ => days.insert(day(*id)),
+            };
+        }
+        let mut emptied = false;
+        for day in days {
+            emptied |= self.forget(&day)?;
+        }
+        if emptied { self.settle(&self.spool) } else { Ok(()) }
+    }
+
+    /// Makes removals in a day durable. Gives whether the day is gone itself, which is not durable yet.
+    fn forget(&self, day: &str) -> Result<bool> {
+        let dir = self.spool.join(day);
+        match self.disk.list(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(StorageError::io(format!("cannot list {}", dir.display()), error)),
+            // Also when nothing was there to remove: an earlier removal may have been cut before its sync.
+            Ok(names) if !names.is_empty() => return self.settle(&dir).map(|()| false),
+            Ok(_) => {}
+        }
+        let mut known = self.days.0.write();
+        known.days.remove(day);
+        known.removals += 1;
+        match self.disk.remove_dir(&dir) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            // Somebody was faster with a new file.
+            Err(_) => {
+                drop(known);
+                self.settle(&dir).map(|()| false)
+            }
+        }
+    }
+
+    /// Makes removals from the day of this id durable.
+    pub(super) fn settled_day(&self, id: FileId) -> Result<()> {
+        self.settle(&self.day_dir(id))
+    }
+
+    /// Moves a file out of the spool, with the reason beside it.
+    pub(super) fn set_aside(&self, id: FileId, reason: &str) -> Result<()> {
+        self.sound()?;
+        if let Err(missing @ StorageError::NotFound(_)) = self.open_spooled(id) {
+            return Err(missing);
+        }
+        let setting = |e| StorageError::io(format!("cannot set file {id} aside"), e);
+        let mut stem = id.to_string();
+        let mut again = 1;
+        loop {
+            // The reason first: a file without one would say nothing.
+            match self.disk.create_new(&self.aside.join(format!("{stem}.reason"))) {
+                Ok(note) => {
+                    note.write_at(format!("{reason}\n").as_bytes(), 0).map_err(setting)?;
+                    note.sync_all().map_err(|error| self.stop(format!("cannot set file {id} aside: {error}")))?;
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    again += 1;
+                    stem = format!("{id}.{again}");
+                }
+                Err(error) => return Err(setting(error)),
+            }
+        }
+        self.disk.rename_new(&self.spool_path(id), &self.aside.join(&stem)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StorageError::NotFound(id),
+            _ => setting(error),
+        })?;
+        // The new name first, so that a crash leaves two names rather than none.
+        self.settle(&self.aside)?;
+        self.settle(&self.day_dir(id))
+    }
+}
+
+/// Length and SHA-256 of all bytes.
+pub(super) fn digest(file: &dyn DiskFile) -> io::Result<(u64, Sha256)> {
+    let mut hasher = sha2::Sha256::new();
+    let len = hash_into(file, u64::MAX, &mut hasher)?;
+    Ok((len, Sha256(hasher.finalize().into())))
+}
+
+/// Hashes up to `most` bytes from the beginning, and gives how many there were.
+pub(super) fn hash_into(file: &dyn DiskFile, most: u64, hasher: &mut sha2::Sha256) -> io::Result<u64> {
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = 0;
+    while at < most {
+        let want = usize::try_from(most - at).unwrap_or(usize::MAX).min(buffer.len());
+        match file.read_at(&mut buffer[..want], at)? {
+            0 => break,
+            got => {
+                hasher.update(&buffer[..got]);
+                at += got as u64;
+            }
+        }
+    }
+    Ok(at)
+}
+
+/// What does not agree, if something does not.
+pub(super) fn mismatch(meta: &FileMeta, len: u64, sha256: Sha256) -> Option<String> {
+    if len != meta.size_bytes {
+        return Some(format!("it has {len} bytes instead of {}", meta.size_bytes));
+    }
+    (sha256 != meta.sha256).then(|| format!("its sha-256 is {sha256} instead of {}", meta.sha256))
+}

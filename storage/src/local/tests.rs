@@ -1,0 +1,296 @@
+//! The local store on a real directory.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use sha2::Digest;
+use tokio::io::AsyncReadExt;
+
+use super::{LocalStorage, Options};
+use crate::{
+    FileId, FileMeta, NewFile, Placement, Retract, Sha256, SpoolItem, Storage, StorageError, Upload, disk::OsDisk,
+};
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(1_777_075_200_123).expect("in range")
+}
+
+fn store(root: &Path) -> LocalStorage {
+    LocalStorage::open(OsDisk::shared(), root, Options { reserve_bytes: 1 << 20 }).expect("opens")
+}
+
+fn new_file(name: &str) -> NewFile {
+    NewFile {
+        id: FileId::new(now()),
+        partner: "clinic".to_owned(),
+        name: name.to_owned(),
+        door: "ftp".to_owned(),
+        began_at: now(),
+    }
+}
+
+fn contents(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at / 7 % 251) as u8).collect()
+}
+
+async fn send(upload: &mut dyn Upload, bytes: &[u8], chunk: usize) {
+    for piece in bytes.chunks(chunk) {
+        upload.write(Bytes::copy_from_slice(piece)).await.expect("written");
+    }
+}
+
+async fn put(store: &LocalStorage, bytes: &[u8], chunk: usize) -> FileMeta {
+    let mut upload = store.begin(new_file("a/b.hl7")).await.expect("begun");
+    send(&mut *upload, bytes, chunk).await;
+    assert_eq!(upload.len(), bytes.len() as u64);
+    upload.commit(now()).await.expect("committed")
+}
+
+async fn all_of(store: &LocalStorage, id: FileId) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    store.read(id).await.expect("opened").read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+fn sha256(bytes: &[u8]) -> Sha256 {
+    Sha256(sha2::Sha256::digest(bytes).into())
+}
+
+fn names(dir: impl AsRef<Path>) -> usize {
+    fs::read_dir(dir).expect("listed").count()
+}
+
+/// Blocking tasks remove what was dropped; this waits for them, with a bound.
+async fn becomes_empty(dir: std::path::PathBuf) {
+    let emptied = async {
+        while names(&dir) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), emptied).await.expect("it becomes empty");
+}
+
+#[tokio::test]
+async fn what_is_committed_is_read_again_in_every_size() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let mut ids = Vec::new();
+    for (len, chunk) in [(0, 1), (5, 2), (10_240, 10_240), (262_144, 65_536), (262_145, 1000), (20 << 20, 262_144)] {
+        let bytes = contents(len);
+        let meta = put(&store, &bytes, chunk).await;
+        assert_eq!((meta.size_bytes, meta.sha256), (len as u64, sha256(&bytes)));
+        assert_eq!(store.meta(meta.id).await.expect("meta"), meta);
+        assert!(all_of(&store, meta.id).await.expect("read") == bytes, "{len}");
+        assert_eq!(store.inspect(meta.id).await.expect("inspected"), SpoolItem::Sound(meta.clone()));
+        let path = dir.path().join(format!("spool/20260425/{}", meta.id));
+        assert_eq!(fs::metadata(path).expect("there").permissions().mode() & 0o777, 0o400);
+        ids.push(meta.id);
+    }
+    ids.sort_unstable();
+    assert_eq!(store.ids().await.expect("ids"), ids);
+    assert_eq!(names(dir.path().join("tmp")), 0);
+    let mode = fs::metadata(dir.path().join("spool")).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn what_is_dropped_or_aborted_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    for len in [100, 600_000, 3 << 20] {
+        let mut upload = store.begin(new_file("x")).await.expect("begun");
+        send(&mut *upload, &contents(len), 100_000).await;
+        drop(upload);
+        let mut upload = store.begin(new_file("x")).await.expect("begun");
+        send(&mut *upload, &contents(len), 100_000).await;
+        upload.abort().await.expect("aborted");
+    }
+    becomes_empty(dir.path().join("tmp")).await;
+    assert_eq!(store.ids().await.expect("ids"), []);
+}
+
+#[tokio::test]
+async fn a_small_upload_costs_no_disk_work_before_its_commit() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let mut upload = store.begin(new_file("x")).await.expect("begun");
+    send(&mut *upload, &contents(200_000), 50_000).await;
+    assert_eq!(names(dir.path().join("tmp")), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_commit_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let tasks: Vec<_> = (0..100)
+        .map(|at| {
+            let store = store.clone();
+            tokio::spawn(async move { put(&store, &contents(at * 97), 1000).await })
+        })
+        .collect();
+    for task in tasks {
+        let meta = task.await.expect("committed");
+        assert_eq!(store.inspect(meta.id).await.expect("inspected"), SpoolItem::Sound(meta));
+    }
+    assert_eq!(store.ids().await.expect("ids").len(), 100);
+}
+
+#[tokio::test]
+async fn a_partial_is_resumed_by_one_and_only_as_far_as_it_goes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bytes = contents(2_000_000);
+    for kept in [1000, 1_500_000] {
+        let store = store(dir.path());
+        let mut upload = store.begin(new_file("in/big.hl7")).await.expect("begun");
+        send(&mut *upload, &bytes[..kept], 70_000).await;
+        assert_eq!(upload.keep_partial().await.expect("kept"), kept as u64);
+        let info = store.partial("clinic", "in/big.hl7").await.expect("asked").expect("there");
+        assert_eq!(info.size_bytes, kept as u64);
+        assert_eq!(store.partial_bytes("clinic").await.expect("asked"), kept as u64);
+        assert_eq!(store.partial("clinic", "other").await.expect("asked"), None);
+
+        let beyond = store.resume(new_file("in/big.hl7"), kept as u64 + 1).await.err().expect("refused");
+        assert!(matches!(beyond, StorageError::CannotResume { have, .. } if have == kept as u64), "{beyond}");
+        let mut upload = store.resume(new_file("in/big.hl7"), 500).await.expect("resumed");
+        let second = store.resume(new_file("in/big.hl7"), 500).await.err().expect("refused");
+        assert!(matches!(second, StorageError::Busy), "{second}");
+        send(&mut *upload, &bytes[500..900_000], 70_000).await;
+        assert_eq!(upload.keep_partial().await.expect("kept"), 900_000);
+        let mut upload = store.resume(new_file("in/big.hl7"), 900_000).await.expect("resumed");
+        send(&mut *upload, &bytes[900_000..], 70_000).await;
+        let meta = upload.commit(now()).await.expect("committed");
+        assert_eq!(meta.sha256, sha256(&bytes));
+        assert!(all_of(&store, meta.id).await.expect("read") == bytes);
+        assert_eq!(store.partial("clinic", "in/big.hl7").await.expect("asked"), None);
+    }
+}
+
+#[tokio::test]
+async fn partials_are_swept_by_age() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let mut upload = store.begin(new_file("old")).await.expect("begun");
+    send(&mut *upload, b"bytes", 5).await;
+    upload.keep_partial().await.expect("kept");
+    let written_at = store.partial("clinic", "old").await.expect("asked").expect("there").written_at;
+    assert_eq!(store.sweep_partials(written_at).await.expect("swept"), 0);
+    let later = written_at + chrono::TimeDelta::seconds(1);
+    let writing = store.resume(new_file("old"), 5).await.expect("resumed");
+    assert_eq!(store.sweep_partials(later).await.expect("swept"), 0);
+    writing.keep_partial().await.expect("kept");
+    let later = later + chrono::TimeDelta::hours(1);
+    assert_eq!(store.sweep_partials(later).await.expect("swept"), 1);
+    assert_eq!(store.partial("clinic", "old").await.expect("asked"), None);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_taken_back_is_gone_or_a_partial() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let bytes = contents(5000);
+    let dropped = put(&store, &bytes, 5000).await;
+    store.retract(dropped.id, Retract::Drop).await.expect("retracted");
+    assert_eq!(store.partial("clinic", "a/b.hl7").await.expect("asked"), None);
+    let cut = put(&store, &bytes, 5000).await;
+    store.retract(cut.id, Retract::ToPartial).await.expect("retracted");
+    assert_eq!(store.ids().await.expect("ids"), []);
+    let info = store.partial("clinic", "a/b.hl7").await.expect("asked").expect("kept");
+    assert_eq!(info.size_bytes, 5000);
+    let mut upload = store.resume(new_file("a/b.hl7"), 5000).await.expect("resumed");
+    send(&mut *upload, b"more", 4).await;
+    let meta = upload.commit(now()).await.expect("committed");
+    assert_eq!(meta.sha256, sha256(&[&bytes[..], b"more"].concat()));
+}
+
+#[tokio::test]
+async fn damage_is_found_by_every_reader_and_set_aside() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let meta = put(&store, &contents(300_000), 100_000).await;
+    let path = dir.path().join(format!("spool/20260425/{}", meta.id));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
+    let mut bytes = fs::read(&path).expect("read");
+    bytes[200_000] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    assert_eq!(all_of(&store, meta.id).await.expect_err("found").kind(), std::io::ErrorKind::InvalidData);
+    let dest = dir.path().join("dest");
+    let refusal = store.place(meta.id, &dest, Placement::Copy).await.expect_err("found");
+    assert!(matches!(refusal, StorageError::Damaged { .. }), "{refusal}");
+    assert!(!dest.exists());
+    let SpoolItem::Damaged { what, .. } = store.inspect(meta.id).await.expect("inspected") else { panic!("sound") };
+    assert!(what.contains("sha-256"), "{what}");
+    store.set_aside(meta.id, &what).await.expect("set aside");
+    assert!(matches!(store.meta(meta.id).await, Err(StorageError::NotFound(_))));
+    assert_eq!(fs::metadata(dir.path().join(format!("aside/{}", meta.id))).expect("there").len(), 300_000);
+    let reason = fs::read_to_string(dir.path().join(format!("aside/{}.reason", meta.id))).expect("there");
+    assert_eq!(reason.trim_end(), what);
+}
+
+#[tokio::test]
+async fn removed_files_are_gone_and_their_day_with_the_last() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let (a, b) = (put(&store, b"a", 1).await.id, put(&store, b"b", 1).await.id);
+    store.remove(&[a]).await.expect("removed");
+    assert_eq!(store.ids().await.expect("ids"), [b]);
+    store.remove(&[a, b]).await.expect("removed");
+    assert_eq!(names(dir.path().join("spool")), 0);
+    store.remove(&[a, b]).await.expect("nothing to remove is no error");
+    let c = put(&store, b"c", 1).await.id;
+    assert_eq!(store.ids().await.expect("ids"), [c]);
+}
+
+#[tokio::test]
+async fn accepted_bytes_are_placed_as_a_copy_or_a_link_and_never_over_something() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let bytes = contents(400_000);
+    let meta = put(&store, &bytes, 100_000).await;
+    let (copy, link) = (dir.path().join("copy"), dir.path().join("link"));
+    store.place(meta.id, &copy, Placement::Copy).await.expect("copied");
+    store.place(meta.id, &link, Placement::Link).await.expect("linked");
+    assert!(fs::read(&copy).expect("read") == bytes && fs::read(&link).expect("read") == bytes);
+    let inode = |path: &Path| fs::metadata(path).expect("there").ino();
+    let spooled = dir.path().join(format!("spool/20260425/{}", meta.id));
+    assert!(inode(&copy) != inode(&spooled) && inode(&link) == inode(&spooled));
+    for how in [Placement::Copy, Placement::Link] {
+        assert!(store.place(meta.id, &copy, how).await.is_err(), "taken");
+    }
+    assert!(fs::read(&copy).expect("read") == bytes, "what was there is left alone");
+    let absent = store.place(FileId::new(now()), &dir.path().join("x"), Placement::Link).await.expect_err("absent");
+    assert!(matches!(absent, StorageError::NotFound(_)), "{absent}");
+}
+
+#[tokio::test]
+async fn uploads_leave_the_reserve_alone_and_metadata_has_a_limit() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let full = LocalStorage::open(OsDisk::shared(), dir.path(), Options { reserve_bytes: u64::MAX }).expect("opens");
+    assert!(matches!(full.begin(new_file("x")).await, Err(StorageError::Full)));
+    assert!(full.space().expect("asked").is_short());
+    let store = store(dir.path());
+    let refusal = store.begin(new_file(&"x".repeat(4000))).await.err().expect("too long");
+    assert!(refusal.to_string().contains("its name is too long"), "{refusal}");
+    let long = NewFile { name: "y".repeat(3500), ..new_file("") };
+    let meta = store.begin(long).await.expect("begun").commit(now()).await.expect("committed");
+    assert_eq!(meta.name.len(), 3500);
+    let escape = store.partial("../etc", "x").await.expect_err("no partner is called so");
+    assert!(matches!(escape, StorageError::Unsupported(_)), "{escape}");
+}
+
+#[tokio::test]
+async fn only_what_was_coming_in_is_swept_at_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let meta = put(&store(dir.path()), b"kept", 4).await;
+    let mut upload = store(dir.path()).begin(new_file("p")).await.expect("begun");
+    send(&mut *upload, b"part", 4).await;
+    upload.keep_partial().await.expect("kept");
+    fs::write(dir.path().join("tmp/left"), b"over").expect("written");
+    fs::write(dir.path().join("spool/20260425/stray"), b"not ours").expect("written");
+    let store = store(dir.path());
+    assert_eq!(names(dir.path().join("tmp")), 0);
+    assert_eq!(store.ids().await.expect("ids"), [meta.id]);
+    assert!(store.partial("clinic", "p").await.expect("asked").is_some());
+    assert!(dir.path().join("spool/20260425/stray").exists());
+}

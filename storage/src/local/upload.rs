@@ -1,0 +1,330 @@
+//! Bytes on their way in.
+//!
+//! A small upload stays in memory and costs nothing on the disk before its commit. A larger one is written in batches:
+//! while one batch is hashed and written, each by a blocking task, the next one comes in. No thread waits for a slow
+//! client, and an upload holds two batches in memory at most.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
+use sha2::Digest;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{
+    blocking, joined,
+    partial::{self, Claim},
+    root::Root,
+};
+use crate::{FileMeta, NewFile, Result, Sha256, StorageError, Upload, disk::DiskFile};
+
+/// Up to here an upload stays in memory.
+const SMALL_BYTES: usize = 256 << 10;
+/// What is hashed and written at once.
+const BATCH_BYTES: usize = 1 << 20;
+/// Chunks below this are gathered, so that they do not hold on to the large buffers they may be cut from.
+const GATHER_BYTES: usize = 64 << 10;
+/// How often the disk is asked for its room, and told to begin writing back.
+const STEP_BYTES: u64 = 8 << 20;
+
+/// A file under construction. Unless it is kept, its name goes away with the last of those who work on it.
+#[derive(Debug)]
+pub(super) struct Working {
+    root: Arc<Root>,
+    pub(super) path: PathBuf,
+    file: OnceLock<Arc<dyn DiskFile>>,
+    kept: AtomicBool,
+    /// Of an upload that goes on with a partial.
+    claim: Option<Claim>,
+}
+
+impl Working {
+    fn fresh(root: Arc<Root>, path: PathBuf) -> Self {
+        Self { root, path, file: OnceLock::new(), kept: AtomicBool::new(false), claim: None }
+    }
+
+    /// Goes on with the partial that `claim` is for.
+    pub(super) fn partial(root: Arc<Root>, file: Arc<dyn DiskFile>, claim: Claim) -> Self {
+        let path = claim.path().to_path_buf();
+        Self { root, path, file: file.into(), kept: AtomicBool::new(false), claim: Some(claim) }
+    }
+
+    pub(super) fn is_partial(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// The name belongs to somebody else from now on.
+    pub(super) fn keep(&self) {
+        self.kept.store(true, Ordering::Release);
+    }
+
+    /// The open file; created when it is asked for first.
+    pub(super) fn file(&self) -> Result<&Arc<dyn DiskFile>> {
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let file = self.root.disk.create_new(&self.path);
+        let file = file.map_err(|e| StorageError::io(format!("cannot create {}", self.path.display()), e))?;
+        Ok(self.file.get_or_init(|| file))
+    }
+
+    fn write(&self, mut at: u64, pieces: &[Bytes]) -> Result<()> {
+        let file = self.file()?;
+        for piece in pieces {
+            file.write_at(piece, at)
+                .map_err(|e| StorageError::io(format!("cannot write {}", self.path.display()), e))?;
+            let step = (at / STEP_BYTES) * STEP_BYTES;
+            at += piece.len() as u64;
+            if at >= step + STEP_BYTES {
+                file.write_back(step, STEP_BYTES);
+                self.root.has_room()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self) -> Result<()> {
+        if self.file.get().is_none() || self.kept.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let outcome = self.root.disk.unlink(&self.path);
+        outcome.map_err(|e| StorageError::io(format!("cannot remove {}", self.path.display()), e))
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if self.file.get().is_none() || self.kept.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // Giving back the blocks of a large file takes its time. What is missed is swept at the next start.
+        let (disk, path, claim) = (self.root.disk.clone(), std::mem::take(&mut self.path), self.claim.take());
+        let unlink = move || {
+            let _ = disk.unlink(&path);
+            drop(claim);
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(unlink)),
+            Err(_) => unlink(),
+        }
+    }
+}
+
+/// An upload into a local store.
+pub(super) struct LocalUpload {
+    root: Arc<Root>,
+    new: NewFile,
+    len: u64,
+    pending: Batch,
+    /// Bytes that were given to writing tasks, with those that were resumed.
+    written: u64,
+    /// Over the same bytes; away while a task hashes.
+    hasher: sha2::Sha256,
+    hashing: Option<JoinHandle<Result<sha2::Sha256>>>,
+    writing: Option<JoinHandle<Result<()>>>,
+    failed: Option<Failed>,
+    working: Arc<Working>,
+}
+
+#[derive(Clone, Copy)]
+enum Failed {
+    Full,
+    Otherwise,
+}
+
+impl LocalUpload {
+    pub(super) fn fresh(root: Arc<Root>, new: NewFile) -> Self {
+        let path = root.tmp.join(new.id.to_string());
+        let working = Working::fresh(root.clone(), path);
+        Self::with(root, new, 0, sha2::Sha256::new(), working)
+    }
+
+    /// An upload that has `len` bytes already, over which `hasher` went.
+    pub(super) fn with(root: Arc<Root>, new: NewFile, len: u64, hasher: sha2::Sha256, working: Working) -> Self {
+        Self {
+            root,
+            new,
+            len,
+            pending: Batch::default(),
+            written: len,
+            hasher,
+            hashing: None,
+            writing: None,
+            failed: None,
+            working: Arc::new(working),
+        }
+    }
+
+    fn usable(&self) -> Result<()> {
+        match self.failed {
+            None => self.root.sound(),
+            Some(Failed::Full) => Err(StorageError::Full),
+            Some(Failed::Otherwise) => {
+                let doing = format!("cannot go on with upload {}", self.new.id);
+                Err(StorageError::Io { doing, source: std::io::Error::other("it failed before") })
+            }
+        }
+    }
+
+    /// Waits for the batch that is being worked on. Cancel safe.
+    async fn idle(&mut self) -> Result<()> {
+        let hashed = match &mut self.hashing {
+            Some(task) => joined(task.await).map(Some),
+            None => Ok(None),
+        };
+        self.hashing = None;
+        let written = match &mut self.writing {
+            Some(task) => joined(task.await),
+            None => Ok(()),
+        };
+        self.writing = None;
+        let outcome = written.and(hashed).map(|hasher| hasher.into_iter().for_each(|hasher| self.hasher = hasher));
+        outcome.inspect_err(|error| {
+            let full = matches!(error, StorageError::Full);
+            self.failed = Some(if full { Failed::Full } else { Failed::Otherwise });
+        })
+    }
+
+    /// Gives the pending batch to tasks, once they are done with the one before.
+    async fn turn(&mut self) -> Result<()> {
+        self.idle().await?;
+        let pieces: Arc<[Bytes]> = self.pending.take().into();
+        let (at, working) = (self.written, self.working.clone());
+        self.written = self.len;
+        let (to_hash, mut hasher) = (pieces.clone(), std::mem::take(&mut self.hasher));
+        self.hashing = Some(spawn_blocking(move || {
+            to_hash.iter().for_each(|piece| hasher.update(piece));
+            Ok(hasher)
+        }));
+        self.writing = Some(spawn_blocking(move || working.write(at, &pieces)));
+        Ok(())
+    }
+
+    /// What is left, for the task that ends the upload.
+    async fn last(mut self) -> Result<Last> {
+        self.usable()?;
+        self.idle().await?;
+        let Self { root, new, len, mut pending, written, hasher, working, .. } = self;
+        Ok(Last { root, new, len, pieces: pending.take(), written, hasher, working })
+    }
+}
+
+#[async_trait]
+impl Upload for LocalUpload {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        self.usable()?;
+        self.len += chunk.len() as u64;
+        self.pending.push(chunk);
+        let most = if self.written == 0 { SMALL_BYTES } else { BATCH_BYTES };
+        if self.pending.len > most { self.turn().await } else { Ok(()) }
+    }
+
+    async fn commit(self: Box<Self>, received_at: DateTime<Utc>) -> Result<FileMeta> {
+        let last = self.last().await?;
+        blocking(move || last.commit(received_at)).await
+    }
+
+    async fn keep_partial(self: Box<Self>) -> Result<u64> {
+        let last = self.last().await?;
+        blocking(move || last.keep_partial()).await
+    }
+
+    async fn abort(mut self: Box<Self>) -> Result<()> {
+        // How its last writes went is of no interest any more.
+        let _ = self.idle().await;
+        let working = self.working.clone();
+        blocking(move || working.remove()).await
+    }
+}
+
+/// An upload whose last bytes are in memory and that no other task works on.
+struct Last {
+    root: Arc<Root>,
+    new: NewFile,
+    len: u64,
+    pieces: Vec<Bytes>,
+    written: u64,
+    hasher: sha2::Sha256,
+    working: Arc<Working>,
+}
+
+impl Last {
+    fn commit(mut self, received_at: DateTime<Utc>) -> Result<FileMeta> {
+        self.root.sound()?;
+        self.pieces.iter().for_each(|piece| self.hasher.update(piece));
+        self.root.has_room()?;
+        self.working.write(self.written, &self.pieces)?;
+        let file = self.working.file()?;
+        if self.working.is_partial() {
+            // Both attributes may not fit beside one inode, and it is no partial any more.
+            let outcome = file.remove_xattr(partial::PARTIAL);
+            outcome.map_err(|e| StorageError::io(format!("cannot finish the partial of {}", self.new.id), e))?;
+        }
+        let meta = FileMeta {
+            version: 1,
+            id: self.new.id,
+            partner: self.new.partner,
+            name: self.new.name,
+            door: self.new.door,
+            size_bytes: self.len,
+            sha256: Sha256(self.hasher.finalize().into()),
+            received_at,
+        };
+        self.root.admit(&**file, &self.working.path, &meta)?;
+        self.working.keep();
+        Ok(meta)
+    }
+
+    fn keep_partial(self) -> Result<u64> {
+        if self.len == 0 {
+            return self.working.remove().map(|()| 0);
+        }
+        self.working.write(self.written, &self.pieces)?;
+        partial::keep(&self.root, &self.new, &self.working, self.len)?;
+        Ok(self.len)
+    }
+}
+
+/// Bytes that wait to be hashed and written.
+#[derive(Default)]
+struct Batch {
+    pieces: Vec<Bytes>,
+    gathered: BytesMut,
+    len: usize,
+}
+
+impl Batch {
+    fn push(&mut self, chunk: Bytes) {
+        self.len += chunk.len();
+        if chunk.len() < GATHER_BYTES {
+            self.gathered.extend_from_slice(&chunk);
+        } else {
+            self.seal();
+            self.pieces.push(chunk);
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.gathered.is_empty() {
+            self.pieces.push(self.gathered.split().freeze());
+        }
+    }
+
+    fn take(&mut self) -> Vec<Bytes> {
+        self.seal();
+        self.len = 0;
+        self.gathered = BytesMut::new();
+        std::mem::take(&mut self.pieces)
+    }
+}
