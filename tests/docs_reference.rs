@@ -1,5 +1,6 @@
 //! docs/CONFIGURATION.md against the code: every key is there, none is made up, and each default is the true one.
 
+#![allow(clippy::expect_used, reason = "a test says so by failing")]
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, de::DeserializeOwned};
