@@ -9,5 +9,6 @@ pub mod doors;
 pub mod gate;
 pub mod ingest;
 pub mod partners;
+pub mod process;
 pub mod routes;
 pub mod units;

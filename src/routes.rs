@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use forebay_queue::Order;
+use forebay_queue::{Backoff, Order};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
@@ -91,9 +91,9 @@ pub struct Retry {
 impl Default for Retry {
     fn default() -> Self {
         Self {
-            first: Duration::from_secs(10),
+            first: Duration::from_secs(5),
             factor: 2.0,
-            max: Duration::from_secs(3600),
+            max: Duration::from_secs(900),
             jitter: 0.2,
             give_up_after: Duration::from_secs(72 * 3600),
         }
@@ -249,6 +249,19 @@ impl Options {
 }
 
 impl Retry {
+    /// For the queue's words.
+    #[must_use]
+    pub fn backoff(&self) -> Backoff {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Backoff {
+            first_ms: millis(self.first),
+            factor: self.factor,
+            max_ms: millis(self.max),
+            jitter: self.jitter,
+            give_up_after_ms: millis(self.give_up_after),
+        }
+    }
+
     fn validate(&self, say: &mut impl FnMut(&str, &str)) {
         if self.first.is_zero() {
             say("retry.first", "must be longer than 0");
@@ -258,6 +271,9 @@ impl Retry {
         }
         if self.max < self.first {
             say("retry.max", "must not be shorter than retry.first");
+        }
+        if self.max > Duration::from_secs(7 * 86_400) {
+            say("retry.max", "must not be longer than a week");
         }
         if !(0.0..=1.0).contains(&self.jitter) {
             say("retry.jitter", "must be from 0 to 1");
@@ -352,6 +368,12 @@ impl Route {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.options.name
+    }
+
+    /// Whether it serves files of this partner.
+    #[must_use]
+    pub fn serves(&self, partner: &str) -> bool {
+        self.partners.matches(partner)
     }
 
     /// Whether it serves this file of this partner.

@@ -19,13 +19,13 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{
-    Fault, Options,
+    AtClose, Fault, Options,
     clock_trust::{Pulse, distrust},
     overrides::Override,
     schedule::Schedule,
     snapshot::Snapshot,
     source::Source,
-    state::{Closure, Scope, State},
+    state::{Cause, Closure, Scope, State},
     store::{Memory, Store},
     turnstile::{Passage, Permit, Turnstile},
     watch as file_watch,
@@ -190,6 +190,28 @@ impl Gate {
                 State::Open { .. } => (snapshot.epoch, Ok(())),
             }
         })
+    }
+
+    /// What happens to attempts that run when the gate closes.
+    pub fn at_close(&self) -> AtClose {
+        self.options.at_close
+    }
+
+    /// Whether attempts of this route that run are to be stopped now: it is closed, not only drained, and `at_close`
+    /// does not let them finish.
+    pub fn must_stop(&self, route: &str) -> Option<Closure> {
+        if self.options.at_close == AtClose::Finish {
+            return None;
+        }
+        let now = self.clock.now();
+        match self.snapshot().state(&Scope::Route(route.to_owned()), now) {
+            State::Open { .. } => None,
+            State::Closed(closure) => {
+                let draining = closure.cause == Cause::Window
+                    && closure.since.is_some_and(|since| now < since + self.options.drain);
+                (!draining).then_some(closure)
+            }
+        }
     }
 
     /// Rises with every change of the schedule, the overrides and the trust in the clock.

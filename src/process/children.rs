@@ -1,0 +1,291 @@
+//! Programs that a crashed server left running are stopped before anything is claimed.
+//!
+//! # After a crash
+//! A program leads its own process group, so it outlives a server that is killed. It is found twice over: by the
+//! process group in the journal, if its start time still agrees, and by `FOREBAY_INSTANCE` in its environment, which
+//! its own children inherit, in whatever group they are. TERM, then KILL, and only when all are gone are their
+//! entries given back.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use forebay_queue::{Child, Entry, QueueError, QueueStore, State};
+use rustix::{
+    fd::OwnedFd,
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal, test_kill_process_group},
+};
+use tokio::{task, time};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::attempt::start_ticks;
+use crate::clock::Clock;
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long is waited for processes that even KILL does not end, such as those in a hung file system.
+const KILL_WAIT: Duration = Duration::from_secs(30);
+
+/// Why recovery could not make sure that nothing of before runs on.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildrenError {
+    /// They do not end. Claiming now could run a file twice at the same time.
+    #[error("processes of a former server do not end, not even by KILL: {0:?}")]
+    Stuck(Vec<i32>),
+    /// The queue would not take them back.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The machine refused something.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What the machine said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What was found and done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildrenReport {
+    /// Processes that had to be stopped.
+    pub stopped: usize,
+    /// Entries that are ready again.
+    pub ready: usize,
+    /// Entries that three crashes found active, and that wait for an operator now.
+    pub held: usize,
+}
+
+/// The mark of the programs of this data directory: made once and kept in `<data>/instance`.
+///
+/// # Errors
+/// When it can be neither read nor made.
+pub fn instance_of(data: &Path) -> Result<Uuid, ChildrenError> {
+    let path = data.join("instance");
+    let failed = |source| ChildrenError::Io { doing: format!("cannot read or make {}", path.display()), source };
+    match fs::read_to_string(&path) {
+        Ok(text) => Uuid::try_parse(text.trim()).map_err(|error| failed(io::Error::other(error))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let instance = Uuid::new_v4();
+            make_instance(data, &path, instance).map_err(failed)?;
+            Ok(instance)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Durable before any program carries it.
+fn make_instance(data: &Path, path: &Path, instance: Uuid) -> io::Result<()> {
+    let temporary = data.join("instance.tmp");
+    let mut file = fs::File::create(&temporary)?;
+    writeln!(file, "{instance}")?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    fs::File::open(data)?.sync_all()
+}
+
+/// Stops what runs on of a former server, empties `<data>/scratch`, and gives the interrupted entries back. Called
+/// before anything is claimed. `kill_after` is the time between TERM and KILL.
+///
+/// # Errors
+/// When something cannot be stopped or given back; then nothing may be claimed.
+pub async fn recover_children(
+    queue: &Arc<dyn QueueStore>,
+    interrupted: &[Entry],
+    instance: Uuid,
+    data: &Path,
+    clock: &Arc<dyn Clock>,
+    kill_after: Duration,
+) -> Result<ChildrenReport, ChildrenError> {
+    let children: Vec<Child> = interrupted.iter().filter_map(|entry| entry.lease.as_ref()?.child).collect();
+    let mut report = ChildrenReport { stopped: stop_all(instance, children, kill_after).await?, ..Default::default() };
+    empty_scratch(data).await?;
+    for entry in interrupted {
+        match queue.settle_crashed(entry.id, clock.now()).await?.state {
+            State::Held => report.held += 1,
+            _ => report.ready += 1,
+        }
+    }
+    if report != ChildrenReport::default() {
+        info!(report.stopped, report.ready, report.held, "attempts that a crash had cut are given back");
+    }
+    Ok(report)
+}
+
+/// Nothing of before runs any more, so what attempts left is of no use to anyone.
+async fn empty_scratch(data: &Path) -> Result<(), ChildrenError> {
+    let scratch = data.join("scratch");
+    let doing = format!("cannot empty {}", scratch.display());
+    let removed = task::spawn_blocking(move || match fs::remove_dir_all(&scratch) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    });
+    let removed = removed.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    removed.map_err(|source| ChildrenError::Io { doing, source })
+}
+
+async fn stop_all(instance: Uuid, children: Vec<Child>, kill_after: Duration) -> Result<usize, ChildrenError> {
+    let children = Arc::new(children);
+    let found = look(instance, &children, Some(Signal::TERM)).await?;
+    if found.is_empty() {
+        return Ok(0);
+    }
+    warn!(processes = ?found, "a former server left these running: they are stopped");
+    if let Some(left) = until_gone(instance, &children, None, kill_after).await? {
+        warn!(processes = ?left, "they do not end by TERM and are killed");
+        if let Some(left) = until_gone(instance, &children, Some(Signal::KILL), KILL_WAIT).await? {
+            return Err(ChildrenError::Stuck(left));
+        }
+    }
+    Ok(found.len())
+}
+
+/// Looks again and again, since what is stopped may have started something in the meantime; what is left at the end
+/// of `bound`, if anything.
+async fn until_gone(
+    instance: Uuid,
+    children: &Arc<Vec<Child>>,
+    signal: Option<Signal>,
+    bound: Duration,
+) -> Result<Option<Vec<i32>>, ChildrenError> {
+    let mut left = Vec::new();
+    for _ in 0..=bound.as_millis() / LOOK_EVERY.as_millis() {
+        left = look(instance, children, signal).await?;
+        if left.is_empty() {
+            return Ok(None);
+        }
+        time::sleep(LOOK_EVERY).await;
+    }
+    Ok(Some(left))
+}
+
+async fn look(instance: Uuid, children: &Arc<Vec<Child>>, signal: Option<Signal>) -> Result<Vec<i32>, ChildrenError> {
+    let children = Arc::clone(children);
+    let found = task::spawn_blocking(move || look_blocking(instance, &children, signal)).await;
+    let found = found.unwrap_or_else(|error| Err(io::Error::other(error)));
+    found.map_err(|source| ChildrenError::Io { doing: "cannot look through /proc".to_owned(), source })
+}
+
+fn look_blocking(instance: Uuid, children: &[Child], signal: Option<Signal>) -> io::Result<Vec<i32>> {
+    let mark = format!("FOREBAY_INSTANCE={instance}");
+    let own = std::process::id();
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc")? {
+        let name = process?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        if pid.unsigned_abs() != own && is_marked(pid, &mark) {
+            send(pid, &mark, signal);
+            found.push(pid);
+        }
+    }
+    for child in children {
+        if is_there(*child) && !found.contains(&child.pgid) {
+            if let (Some(signal), Some(group)) = (signal, Pid::from_raw(child.pgid)) {
+                let _ = kill_process_group(group, signal);
+            }
+            found.push(child.pgid);
+        }
+    }
+    Ok(found)
+}
+
+fn is_marked(pid: i32, mark: &str) -> bool {
+    // Not readable are zombies and processes of other users; ours are neither.
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()))
+}
+
+/// The number may have gone to another process since it was read: the descriptor holds on to one process, which is
+/// looked at again.
+fn send(pid: i32, mark: &str, signal: Option<Signal>) {
+    let Some(signal) = signal else { return };
+    let Some(fd) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return };
+    if is_marked(pid, mark) {
+        deliver(&fd, pid, signal);
+    }
+}
+
+fn deliver(fd: &OwnedFd, pid: i32, signal: Signal) {
+    match pidfd_send_signal(fd, signal) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => warn!(pid, %error, "cannot stop a process that a former server left"),
+    }
+}
+
+/// Whether the journalled process still leads its group: a later one with its number has another start time.
+fn is_there(child: Child) -> bool {
+    let Some(group) = Pid::from_raw(child.pgid) else { return false };
+    start_ticks(child.pgid) == Some(child.start_ticks)
+        && !is_zombie(child.pgid)
+        && test_kill_process_group(group).is_ok()
+}
+
+fn is_zombie(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rfind(')').is_some_and(|end| matches!(stat.as_bytes().get(end + 2), Some(b'Z' | b'X')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_made_once() {
+        let data = tempfile::tempdir().unwrap();
+        let first = instance_of(data.path()).unwrap();
+        assert_eq!(instance_of(data.path()).unwrap(), first);
+        fs::write(data.path().join("instance"), "nonsense").unwrap();
+        assert!(instance_of(data.path()).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_marked_process_and_a_journalled_group_are_stopped_and_others_are_not() {
+        use std::{
+            os::unix::process::CommandExt,
+            process::{Command, Stdio},
+        };
+        let instance = Uuid::new_v4();
+        let sleep = |arguments: &[&str], mark: Option<Uuid>| {
+            let mut command = Command::new("/bin/sh");
+            command.args(arguments).process_group(0).env_clear().stdout(Stdio::null());
+            command.envs(mark.map(|mark| ("FOREBAY_INSTANCE", mark.to_string())));
+            command.spawn().unwrap()
+        };
+        let mut marked = sleep(&["-c", "sleep 600 & wait"], Some(instance));
+        let mut stubborn = sleep(&["-c", "trap '' TERM; while :; do sleep 600; done"], Some(instance));
+        let mut journalled = sleep(&["-c", "exec sleep 600"], None);
+        let mut other = sleep(&["-c", "exec sleep 600"], Some(Uuid::new_v4()));
+        let child = |pid: u32| {
+            let pgid = i32::try_from(pid).unwrap();
+            Child { pgid, start_ticks: start_ticks(pgid).unwrap() }
+        };
+        let stale = Child { start_ticks: 1, ..child(other.id()) };
+        // Both shells have to be past their first lines.
+        time::timeout(Duration::from_secs(10), async {
+            while look(instance, &Arc::default(), None).await.unwrap().len() < 4 {
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
+        let children = vec![child(journalled.id()), stale];
+        // They are this test's children and have to be reaped while it is waited for their end.
+        let (stopped, ()) = tokio::join!(stop_all(instance, children, Duration::from_millis(300)), async {
+            for process in [&mut marked, &mut stubborn, &mut journalled] {
+                while process.try_wait().unwrap().is_none() {
+                    time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        });
+        assert!(stopped.unwrap() >= 5, "two shells, their two sleeps, and the journalled one");
+        assert!(other.try_wait().unwrap().is_none(), "another instance's process runs on");
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+}

@@ -1,0 +1,95 @@
+//! The directory of one attempt: `<data>/scratch/<id>-<attempt>/`.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use forebay_storage::FileId;
+
+/// An attempt's directory. Dropped, it is removed with all that is in it.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    dir: PathBuf,
+    file: PathBuf,
+}
+
+impl Scratch {
+    /// Makes it, empty, also when an attempt of the same number was there before.
+    pub(super) fn make(root: &Path, id: FileId, attempt: u32, name: &str) -> io::Result<Self> {
+        let dir = root.join(format!("{id}-{attempt}"));
+        match make_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_dir_all(&dir)?;
+                make_dir(&dir)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+                make_dir(&dir)?;
+            }
+            made => made?,
+        }
+        let file = dir.join(last_component(name));
+        Ok(Self { dir, file })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the attempt's file belongs; nothing is there yet.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Most attempts leave nothing but their file.
+        let removed = fs::remove_file(&self.file).and_then(|()| fs::remove_dir(&self.dir));
+        if removed.is_err()
+            && let Err(error) = fs::remove_dir_all(&self.dir)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.dir.display(), %error, "cannot remove an attempt's directory");
+        }
+    }
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(dir)
+}
+
+/// The file keeps its last name, since programs look at endings.
+fn last_component(name: &str) -> &str {
+    match name.rsplit('/').next() {
+        None | Some("" | "." | "..") => "file",
+        Some(last) => last,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn it_is_empty_each_time_and_gone_afterwards() {
+        let root = tempfile::tempdir().unwrap();
+        let id = FileId::new(DateTime::UNIX_EPOCH);
+        let first = Scratch::make(&root.path().join("scratch"), id, 1, "in/a.hl7").unwrap();
+        assert_eq!(first.file().file_name().unwrap(), "a.hl7");
+        fs::create_dir(first.dir().join("left")).unwrap();
+        std::mem::forget(first);
+        let second = Scratch::make(&root.path().join("scratch"), id, 1, "..").unwrap();
+        assert_eq!(fs::read_dir(second.dir()).unwrap().count(), 0);
+        fs::write(second.file(), "x").unwrap();
+        fs::write(second.dir().join("more"), "x").unwrap();
+        let dir = second.dir().to_owned();
+        drop(second);
+        assert!(!dir.exists());
+    }
+}
