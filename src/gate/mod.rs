@@ -10,7 +10,7 @@
 mod calendar;
 mod clock_trust;
 mod fault;
-mod gate;
+mod live;
 mod notices;
 mod operators;
 mod options;
@@ -31,7 +31,7 @@ mod window;
 
 pub use calendar::calendar;
 pub use fault::Fault;
-pub use gate::{Gate, GateError};
+pub use live::{Gate, GateError};
 pub use notices::{deferral, notice};
 pub use operators::Until;
 pub use options::{AtClose, Options};

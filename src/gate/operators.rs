@@ -6,12 +6,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tracing::info;
 
 use super::{
-    gate::{Gate, GateError, Ledger},
+    live::{Gate, GateError, Ledger},
     overrides::{Action, Override, place},
     schedule::MESSAGE,
     snapshot::OTHERS,
     state::{Closure, Scope, State},
 };
+
+/// The most that an end is moved by at once.
+const LONGEST: TimeDelta = TimeDelta::days(3_660);
 
 /// The end of an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,7 @@ impl Gate {
         let than = closure.until.ok_or(GateError::NoEnd)?;
         let until = match until {
             Until::At(until) => until,
-            Until::By(by) => than + TimeDelta::from_std(by).unwrap_or(TimeDelta::days(366)),
+            Until::By(by) => than + TimeDelta::from_std(by).unwrap_or(LONGEST).min(LONGEST),
         };
         if until <= than {
             return Err(GateError::TooEarly { until, than });

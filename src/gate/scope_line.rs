@@ -102,7 +102,7 @@ impl ScopeLine {
         match hold {
             Hold::Override(one) => Closure {
                 until,
-                since: Some(one.at.min(at)),
+                since: Some(one.at).filter(|since| *since <= at),
                 name: one.name.clone(),
                 reason: one.reason.clone(),
                 message: one.message.clone(),

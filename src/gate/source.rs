@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Fault, Window,
-    gate::GateError,
+    live::GateError,
     schedule::{FILE_BYTES, Schedule, parse_schedule, whole},
     store::{Memory, Store},
 };

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     Fault,
-    gate::Gate,
+    live::Gate,
     options::AtClose,
     overrides::Override,
     scope_line::ScopeLine,

@@ -19,7 +19,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{gate::GateError, overrides::Override};
+use super::{live::GateError, overrides::Override};
 
 const VERSION: u32 = 1;
 
