@@ -1,0 +1,177 @@
+//! The door's certificate: the one that is configured, or one that is made and signed by itself at the first start.
+
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Datelike, Utc};
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::ServerSessionMemoryCache,
+};
+use serde::Serialize;
+
+use super::Options;
+
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
+/// How many years a certificate that was made here is good for.
+const YEARS: i32 = 5;
+
+/// What operators want to know of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CertificateInfo {
+    /// Where it is.
+    pub path: PathBuf,
+    /// When it ends.
+    pub not_after: DateTime<Utc>,
+    /// Whether Forebay made it.
+    pub made_here: bool,
+}
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{}: {what}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// No certificate could be made.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// Loads what is configured, or what was made in `directory`, which is made when it is missing.
+pub(super) fn load(
+    options: &Options,
+    directory: &Path,
+    now: DateTime<Utc>,
+) -> Result<(Arc<ServerConfig>, CertificateInfo), TlsError> {
+    let (certificate, key, made_here) = match (&options.certificate, &options.key) {
+        (Some(certificate), Some(key)) => (certificate.clone(), key.clone(), false),
+        _ => {
+            let (certificate, key) = (directory.join(CERTIFICATE), directory.join(KEY));
+            if !(certificate.exists() && key.exists()) {
+                make(options, directory, now)?;
+            }
+            (certificate, key, true)
+        }
+    };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(&certificate)?)
+        .collect::<Result<_, _>>()
+        .map_err(|error| content(&certificate, format!("is no certificate in PEM: {error}")))?;
+    let first = chain.first().ok_or_else(|| content(&certificate, "holds no certificate"))?;
+    let info = CertificateInfo { not_after: end_of(first, &certificate)?, path: certificate.clone(), made_here };
+    let private = PrivateKeyDer::from_pem_slice(&read(&key)?)
+        .map_err(|error| content(&key, format!("is no private key in PEM: {error}")))?;
+    let config = configured(chain, private).map_err(|error| content(&certificate, error.to_string()))?;
+    Ok((Arc::new(config), info))
+}
+
+fn configured(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS12, &rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.session_storage = ServerSessionMemoryCache::new(4096);
+    config.ticketer = ring::Ticketer::new()?;
+    // A client that only writes leaves TLS 1.3 tickets unread, and closing then resets the connection: the end of an
+    // upload could not be told from a cut. TLS 1.2 sends its ticket within the handshake.
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn end_of(certificate: &CertificateDer<'_>, path: &Path) -> Result<DateTime<Utc>, TlsError> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+        .map_err(|error| content(path, format!("cannot be parsed: {error}")))?;
+    DateTime::from_timestamp(parsed.validity().not_after.timestamp(), 0)
+        .ok_or_else(|| content(path, "ends beyond all time"))
+}
+
+fn make(options: &Options, directory: &Path, now: DateTime<Utc>) -> Result<(), TlsError> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    names.extend(options.advertise.clone());
+    if !options.listen.ip().is_unspecified() && !options.listen.ip().is_loopback() {
+        names.push(options.listen.ip().to_string());
+    }
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, "Forebay");
+    // The first of a month exists in every month.
+    params.not_before = rcgen::date_time_ymd(now.year() - 1, now.month() as u8, 1);
+    params.not_after = rcgen::date_time_ymd(now.year() + YEARS, now.month() as u8, 1);
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    let failed = |source| TlsError::File { path: directory.to_owned(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    // The key first: a certificate without its key is made again at the next start.
+    write_private(&directory.join(KEY), key.serialize_pem().as_bytes())?;
+    write_private(&directory.join(CERTIFICATE), certificate.pem().as_bytes())?;
+    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), TlsError> {
+    let failed = |source| TlsError::File { path: path.to_owned(), source };
+    let aside = path.with_extension("new");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&aside, path).map_err(failed)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
+}
+
+fn content(path: &Path, what: impl Into<String>) -> TlsError {
+    TlsError::Content { path: path.to_owned(), what: what.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_made_once_and_its_key_is_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let tls = directory.path().join("tls");
+        let now = DateTime::from_timestamp(1_777_075_200, 0).unwrap();
+        let (_, made) = load(&Options::default(), &tls, now).unwrap();
+        assert!(made.made_here && made.not_after > now);
+        let key = fs::read(tls.join(KEY)).unwrap();
+        assert_eq!(fs::metadata(tls.join(KEY)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(load(&Options::default(), &tls, now).unwrap().1, made);
+        assert_eq!(fs::read(tls.join(KEY)).unwrap(), key);
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_told_with_its_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c.pem");
+        fs::write(&path, "nothing").unwrap();
+        let options = Options { certificate: Some(path.clone()), key: Some(path), ..Options::default() };
+        let error = load(&options, directory.path(), DateTime::UNIX_EPOCH).unwrap_err().to_string();
+        assert!(error.contains("c.pem") && error.contains("certificate"), "{error}");
+    }
+}

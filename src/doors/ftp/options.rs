@@ -1,0 +1,192 @@
+//! The `[ftp]` part of the configuration.
+
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{partners::Complete, units};
+
+/// How the FTP door is set up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether clients may or must use TLS; by default they must unless `listen` is on loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// The certificate chain in PEM; without it one is made that is signed by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// The private key of `certificate` in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// The ports of data connections.
+    pub passive_ports: PortRange,
+    /// The IPv4 address or host name that clients are told to open data connections to, when it is another than that
+    /// of the control connection (address translation).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// How long after the end of the data the control connection must still be established. A client that was killed
+    /// closes both within less than a millisecond; less than the default risks truncated files.
+    #[serde(with = "units::duration")]
+    pub settle: Duration,
+    /// How long transfers may go on when the server is stopped.
+    #[serde(with = "units::duration")]
+    pub grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 2121)),
+            tls: None,
+            certificate: None,
+            key: None,
+            passive_ports: PortRange { first: 40_000, last: 40_099 },
+            advertise: None,
+            settle: Duration::from_millis(5),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Whether clients may or must use TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// They cannot.
+    Off,
+    /// They may.
+    Optional,
+    /// They must, on control and data connections.
+    Required,
+}
+
+impl Options {
+    /// What holds for TLS when the configuration says nothing.
+    #[must_use]
+    pub fn tls(&self) -> Tls {
+        self.tls.unwrap_or(if self.listen.ip().is_loopback() { Tls::Optional } else { Tls::Required })
+    }
+
+    /// Every fault, as key and what is wrong with it.
+    #[must_use]
+    pub fn validate(&self) -> Vec<(String, String)> {
+        let mut faults = Vec::new();
+        let mut say = |key: &str, what: &str| faults.push((key.to_owned(), what.to_owned()));
+        match (&self.certificate, &self.key) {
+            (Some(_), None) => say("key", "is missing: a certificate needs its key"),
+            (None, Some(_)) => say("certificate", "is missing: a key needs its certificate"),
+            _ => {}
+        }
+        if self.tls() == Tls::Off && self.certificate.is_some() {
+            say("certificate", "is of no use with tls = \"off\"");
+        }
+        if let Some(host) = &self.advertise
+            && (host.is_empty() || host.parse::<std::net::Ipv6Addr>().is_ok() || host.contains(char::is_whitespace))
+        {
+            say("advertise", "must be an IPv4 address or a host name");
+        }
+        if self.settle > Duration::from_secs(1) {
+            say("settle", "must be at most 1s: every upload waits for it");
+        }
+        faults
+    }
+}
+
+/// Why this door cannot honour a policy on when uploads are complete, if it cannot. Configuration refuses it then.
+///
+/// # Errors
+/// A sentence for the person who wrote it.
+pub fn can_honour(complete: Complete) -> Result<(), &'static str> {
+    match complete {
+        Complete::Eof | Complete::Rename => Ok(()),
+        Complete::Allo => Err("\"allo\" cannot be honoured yet: the FTP door does not see ALLO's size"),
+        Complete::Confirmed => Err("\"confirmed\" cannot be honoured yet: the FTP door does not see the next command"),
+    }
+}
+
+/// Ports from the first to the last, written `40000-40099`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last, not before the first.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// The ports.
+    #[must_use]
+    pub fn range(self) -> RangeInclusive<u16> {
+        self.first..=self.last
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|&port| port > 0);
+        match (port(first), port(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
+            _ => Err(format!("\"{text}\" is no range of ports; write for example \"40000-40099\"")),
+        }
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(range: PortRange) -> Self {
+        range.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_is_required_unless_on_loopback() {
+        let mut options = Options::default();
+        assert_eq!(options.tls(), Tls::Optional);
+        options.listen = SocketAddr::from(([0, 0, 0, 0], 21));
+        assert_eq!(options.tls(), Tls::Required);
+        options.tls = Some(Tls::Off);
+        assert_eq!(options.tls(), Tls::Off);
+    }
+
+    #[test]
+    fn faults_have_their_keys() {
+        let text = "certificate = \"c.pem\"\nadvertise = \"::1\"\nsettle = \"2s\"\npassive_ports = \"40000-40001\"";
+        let options: Options = toml::from_str(text).unwrap();
+        let keys: Vec<_> = options.validate().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["key", "advertise", "settle"]);
+        assert!(Options::default().validate().is_empty());
+        for bad in [
+            "passive_ports = \"5-4\"",
+            "passive_ports = \"0-4\"",
+            "passive_ports = \"x\"",
+            "tls = \"maybe\"",
+            "port = 1",
+        ] {
+            assert!(toml::from_str::<Options>(bad).is_err(), "{bad}");
+        }
+    }
+}
