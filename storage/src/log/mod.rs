@@ -15,6 +15,8 @@
 
 mod append;
 mod open;
+#[cfg(test)]
+mod power_tests;
 mod read;
 mod record;
 mod segment;

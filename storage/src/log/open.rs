@@ -207,6 +207,8 @@ impl Walk<'_> {
             }
         }
         self.next = self.next.max(next);
+        // A segment under a wrong name may end before one that came earlier: nothing can be appended to it.
+        seen.ends_the_log = self.next == next;
         Ok(seen)
     }
 
@@ -229,7 +231,7 @@ impl Walk<'_> {
         if !seen.damage.is_empty() {
             self.recovery.set_aside.push(set_aside(self.disk, self.dir, found, bytes, &seen.damage)?);
         }
-        self.at = if usable { seen.end as u64 } else { found.len.max(DATA_START) };
+        self.at = if usable && seen.ends_the_log { seen.end as u64 } else { found.len.max(DATA_START) };
         Ok(())
     }
 }
@@ -244,6 +246,8 @@ struct Seen {
     batch: Seq,
     /// The end of the last record.
     end: usize,
+    /// Whether the next record of the log follows here.
+    ends_the_log: bool,
 }
 
 /// Copies a damaged segment to `aside/`, durably. The name follows from the damage, so a restart makes no second copy.

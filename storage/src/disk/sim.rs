@@ -1,1 +1,0 @@
-//! A simulated disk whose power can be cut.
