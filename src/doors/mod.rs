@@ -2,3 +2,4 @@
 //! whether it is processed now; it never sees storage or queue.
 
 pub mod ftp;
+pub mod web;

@@ -1,0 +1,165 @@
+//! Which answer a request gets.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Method, Response, StatusCode,
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+        RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{announcement::Announcement, dialect::Dialect, page, problem::problem, soap, status::Status};
+
+/// What is said, before it is sent.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+const HTML: &str = "text/html; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Whether the process is alive.
+    Health,
+    /// Whether files can be taken in.
+    Readiness,
+    /// How it stands.
+    Status,
+    /// The windows as a calendar.
+    Calendar,
+    /// Anything else.
+    Other,
+}
+
+impl Asked {
+    pub(super) fn of(path: &str) -> Self {
+        match path {
+            "/healthz" => Self::Health,
+            "/readyz" => Self::Readiness,
+            "/" => Self::Status,
+            "/calendar.ics" => Self::Calendar,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// 503 with the announcement, whatever was asked.
+pub(super) fn unavailable(announcement: &Announcement, dialect: Dialect) -> Answer {
+    let nonce = nonce();
+    let (kind, body) = match dialect {
+        Dialect::Html => (HTML, page::unavailable(announcement, &nonce)),
+        Dialect::Json => ("application/problem+json", problem(announcement)),
+        Dialect::Soap11 => ("text/xml; charset=utf-8", soap::version_1_1(announcement)),
+        Dialect::Soap12 => ("application/soap+xml; charset=utf-8", soap::version_1_2(announcement)),
+        Dialect::Text => (TEXT, announcement.text()),
+    };
+    let mut answer = answer(StatusCode::SERVICE_UNAVAILABLE, kind, body, &nonce);
+    answer.headers_mut().insert(RETRY_AFTER, announcement.retry_after.into());
+    answer
+}
+
+/// The status while the gate is open.
+pub(super) fn status(status: &Status, dialect: Dialect) -> Answer {
+    let nonce = nonce();
+    let (kind, body) = match dialect {
+        Dialect::Html => (HTML, page::open(status, &nonce)),
+        Dialect::Json => (JSON, json(status)),
+        _ => (TEXT, status.text()),
+    };
+    answer(StatusCode::OK, kind, body, &nonce)
+}
+
+/// The calendar.
+pub(super) fn calendar(feed: String) -> Answer {
+    answer(StatusCode::OK, "text/calendar; charset=utf-8", feed, "")
+}
+
+/// The process answers, so it is alive.
+pub(super) fn health(dialect: Dialect) -> Answer {
+    match dialect {
+        Dialect::Json => answer(StatusCode::OK, JSON, json(&serde_json::json!({ "alive": true })), ""),
+        _ => answer(StatusCode::OK, TEXT, "alive\n".to_owned(), ""),
+    }
+}
+
+/// 200 when there is no fault, else 503 with each of them.
+pub(super) fn readiness(faults: &[String], dialect: Dialect) -> Answer {
+    let status = if faults.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if dialect == Dialect::Json {
+        let body = json(&serde_json::json!({ "ready": faults.is_empty(), "reasons": faults }));
+        return answer(status, JSON, body, "");
+    }
+    let mut text = if faults.is_empty() { "ready\n".to_owned() } else { "not ready\n".to_owned() };
+    for fault in faults {
+        text.push_str(&format!("- {}\n", fault.replace(char::is_control, " ")));
+    }
+    answer(status, TEXT, text, "")
+}
+
+/// Nothing is here.
+pub(super) fn not_found(dialect: Dialect) -> Answer {
+    plain(StatusCode::NOT_FOUND, "Not Found", dialect)
+}
+
+/// Only looking is possible here.
+pub(super) fn not_allowed(dialect: Dialect) -> Answer {
+    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", dialect);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer
+}
+
+fn plain(status: StatusCode, title: &str, dialect: Dialect) -> Answer {
+    if dialect == Dialect::Json {
+        let body = json(&serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() }));
+        return answer(status, "application/problem+json", body, "");
+    }
+    answer(status, TEXT, format!("{title}\n"), "")
+}
+
+/// Whether the method only looks.
+pub(super) fn looks(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+/// Whether the caller waits to be told before it sends its body (RFC 9110 10.1.1).
+pub(super) fn expects_go_ahead(headers: &HeaderMap) -> bool {
+    headers.contains_key(hyper::header::EXPECT)
+}
+
+/// With a line end behind it, for those who look with curl.
+pub(super) fn json(value: &impl Serialize) -> String {
+    // Plain structs of text and numbers cannot fail.
+    let mut text = serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned());
+    text.push('\n');
+    text
+}
+
+fn nonce() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: String, nonce: &str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
+    headers.insert(CONTENT_SECURITY_POLICY, policy(nonce));
+    answer
+}
+
+fn policy(nonce: &str) -> HeaderValue {
+    const NOTHING: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let text = if nonce.is_empty() { NOTHING.to_owned() } else { format!("{NOTHING}; style-src 'nonce-{nonce}'") };
+    // A nonce is hexadecimal, so the text is always a header's.
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(NOTHING))
+}
