@@ -8,6 +8,7 @@ mod error;
 mod record;
 mod retry;
 mod store;
+mod transition;
 
 pub use entry::{Child, Entry, Lane, Lease, LeaseToken, NewEntry, State};
 pub use error::{QueueError, Result};

@@ -292,6 +292,8 @@ pub struct Recovered {
     pub replayed: u64,
     /// Whether the index was made anew.
     pub rebuilt: bool,
+    /// Records of the journal that do not follow from those before them.
+    pub faults: Vec<String>,
     /// The newest time in the journal: a clock far behind it is not to be trusted.
     pub newest_at: Option<DateTime<Utc>>,
 }

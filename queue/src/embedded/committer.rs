@@ -1,0 +1,461 @@
+//! The one thread that changes anything: it takes what waits, appends it as one group, and answers.
+//!
+//! The order is check, journal, index, answer. Once the journal has a record the answer is positive, whatever becomes
+//! of the index: the index is made anew from the journal on the spot.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use chrono::{DateTime, Utc};
+use forebay_storage::{
+    FileId, StorageError,
+    log::{Log, LogReader},
+};
+use parking_lot::RwLock;
+use std::collections::{HashMap, HashSet};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    batch::Batch,
+    index::{Fault, Index},
+    lanes::Counts,
+    record_codec,
+    recover::{self, Old, Replay},
+    state::QueueState,
+};
+use crate::{
+    Action, Actor, Child, Claim, ClaimAsk, Entry, Fact, LeaseToken, QueueError, Record, Result, Stats, Verified,
+};
+
+/// No group is larger.
+const MOST_JOBS: usize = 1_024;
+
+/// What is asked of the committer.
+pub(super) enum Ask {
+    /// A record that needs no more than to be checked: acceptance, rename, note.
+    Write {
+        record: Box<Record>,
+        bytes: Vec<u8>,
+    },
+    Claim {
+        ask: ClaimAsk,
+        now: DateTime<Utc>,
+    },
+    Child {
+        id: FileId,
+        token: LeaseToken,
+        child: Child,
+        now: DateTime<Utc>,
+    },
+    Settle {
+        id: FileId,
+        token: LeaseToken,
+        record: Box<Record>,
+        bytes: Vec<u8>,
+    },
+    Renew {
+        id: FileId,
+        token: LeaseToken,
+        until: DateTime<Utc>,
+    },
+    SettleCrashed {
+        id: FileId,
+        now: DateTime<Utc>,
+    },
+    Act {
+        ids: Vec<FileId>,
+        action: Action,
+        reason: Option<String>,
+        actor: Actor,
+        now: DateTime<Utc>,
+    },
+    Purge {
+        before: DateTime<Utc>,
+        limit: usize,
+        now: DateTime<Utc>,
+    },
+    Carry {
+        ids: Vec<FileId>,
+        now: DateTime<Utc>,
+    },
+    /// Gives up segments that lie wholly before this sequence.
+    Retire {
+        before: u64,
+    },
+    Stats,
+    NextDue {
+        now: DateTime<Utc>,
+    },
+    /// Makes the index anew; not again if that has been done since the generation that was found damaged.
+    Rebuild {
+        damaged: Option<u64>,
+        progress: Option<mpsc::UnboundedSender<(u64, u64)>>,
+    },
+}
+
+/// What it answers.
+pub(super) enum Reply {
+    Nothing,
+    Entry(Box<Entry>),
+    Entries(Vec<Result<Entry>>),
+    Claims(Vec<Claim>),
+    Ids(Vec<FileId>),
+    Stats(Box<Stats>),
+    Due(Option<DateTime<Utc>>),
+    Verified(Verified),
+}
+
+pub(super) struct Job {
+    pub(super) ask: Ask,
+    pub(super) answer: oneshot::Sender<Result<Reply>>,
+}
+
+/// What the committer and those who only read have in common.
+pub(super) struct Shared {
+    pub(super) index: RwLock<Index>,
+    /// Rises when the index is made anew.
+    pub(super) generation: std::sync::atomic::AtomicU64,
+    pub(super) journal: LogReader,
+    pub(super) poisoned: OnceLock<String>,
+    /// As of the last commit.
+    pub(super) counts: RwLock<HashMap<String, Counts>>,
+    pub(super) changed: watch::Sender<u64>,
+}
+
+impl Shared {
+    pub(super) fn poison(&self, why: &str) {
+        if self.poisoned.set(why.to_owned()).is_ok() {
+            tracing::error!(reason = why, "the queue takes nothing more until a restart");
+        }
+    }
+
+    pub(super) fn poison_error(&self) -> QueueError {
+        QueueError::Poisoned(self.poisoned.get().cloned().unwrap_or_else(|| "it is closed".into()))
+    }
+}
+
+pub(super) struct Committer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) log: Log,
+    pub(super) state: QueueState,
+    pub(super) index_dir: PathBuf,
+    pub(super) cache_bytes: u64,
+    /// Leases that were found at open.
+    pub(super) void: HashSet<LeaseToken>,
+}
+
+impl Committer {
+    /// Works until every sender is gone.
+    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(job) = jobs.blocking_recv() {
+            let mut changes = vec![job];
+            while changes.len() < MOST_JOBS {
+                match jobs.try_recv() {
+                    Ok(job) => changes.push(job),
+                    Err(_) => break,
+                }
+            }
+            self.serve(changes);
+        }
+    }
+
+    fn serve(&mut self, jobs: Vec<Job>) {
+        let (mut changes, mut others) = (Vec::with_capacity(jobs.len()), Vec::new());
+        for job in jobs {
+            match job.ask {
+                Ask::Stats | Ask::NextDue { .. } | Ask::Rebuild { .. } | Ask::Retire { .. } => others.push(job),
+                _ => changes.push(job),
+            }
+        }
+        if !changes.is_empty() {
+            self.commit(changes);
+        }
+        // Asked after the commit, so that they see what is durable and nothing else.
+        for job in others {
+            let reply = self.other(&job.ask);
+            // Whoever asked may be gone.
+            let _ = job.answer.send(reply);
+        }
+    }
+
+    fn other(&mut self, ask: &Ask) -> Result<Reply> {
+        match ask {
+            Ask::Stats => Ok(Reply::Stats(Box::new(self.look(|state, index| state.stats(index))?))),
+            Ask::NextDue { now } => Ok(Reply::Due(self.state.next_due(*now))),
+            Ask::Retire { before } => {
+                self.sound()?;
+                self.log.retire(*before).map_err(|error| self.journal_error(error))?;
+                Ok(Reply::Nothing)
+            }
+            Ask::Rebuild { damaged, progress } => self.rebuild(*damaged, progress.as_ref()).map(Reply::Verified),
+            _ => Ok(Reply::Nothing),
+        }
+    }
+
+    /// Reads the index, and once more after it was made anew if it turns out to be damaged.
+    fn look<T>(&mut self, read: impl Fn(&QueueState, &Index) -> Result<T, Fault>) -> Result<T> {
+        let first = read(&self.state, &self.shared.index.read());
+        match first {
+            Err(Fault::Index(what)) => {
+                self.remake(&what)?;
+                Ok(read(&self.state, &self.shared.index.read())?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn commit(&mut self, jobs: Vec<Job>) {
+        let (replies, records) = match self.stage_all(&jobs) {
+            Ok(staged) => staged,
+            Err(error) => return refuse_all(jobs, |_| again(&error)),
+        };
+        if records.is_empty() {
+            return answer(jobs, replies);
+        }
+        let first = self.log.next_seq();
+        match self.log.append(&records) {
+            Ok(range) if range.start == first => {}
+            Ok(_) => {
+                self.shared.poison("the journal gave other sequences than it had said");
+                return refuse_all(jobs, |_| self.shared.poison_error());
+            }
+            Err(error) => {
+                let error = self.journal_error(error);
+                self.discard();
+                return answer(jobs, replies.into_iter().map(|reply| reply.and_then(|_| Err(again(&error)))).collect());
+            }
+        }
+        let failed = self.apply();
+        let last = self.log.next_seq() - 1;
+        if failed.is_err() {
+            // Whoever reads now finds it closed, and waits until it is whole again.
+            self.shared.index.write().close();
+        }
+        // The journal has it, so the answers are true whatever becomes of the index.
+        answer(jobs, replies);
+        if let Err(what) = failed {
+            // A failure has been told by poisoning.
+            let _ = self.remake(&what);
+        }
+        self.shared.changed.send_replace(last);
+    }
+
+    /// Checks every job against all before it. An index that turns out to be damaged is made anew, and all is checked
+    /// once more.
+    fn stage_all(&mut self, jobs: &[Job]) -> Result<Staging> {
+        self.sound()?;
+        match self.try_stage_all(jobs) {
+            Ok(staging) => Ok(staging),
+            Err(what) => {
+                self.remake(&what)?;
+                self.try_stage_all(jobs).map_err(|what| {
+                    self.shared.poison(&format!("the index was made anew and is damaged again: {what}"));
+                    self.shared.poison_error()
+                })
+            }
+        }
+    }
+
+    fn try_stage_all(&mut self, jobs: &[Job]) -> Result<Staging, String> {
+        let index = self.shared.index.read();
+        let next = self.log.next_seq();
+        let mut batch = Batch { state: &mut self.state, index: &index, records: Vec::with_capacity(jobs.len()), next };
+        let mut replies = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match stage(&mut batch, &job.ask) {
+                Ok(reply) => replies.push(Ok(reply)),
+                Err(Fault::Queue(error)) => replies.push(Err(error)),
+                Err(Fault::Index(what)) => return Err(what),
+            }
+        }
+        Ok((replies, batch.records))
+    }
+
+    fn apply(&mut self) -> Result<(), String> {
+        let (batch, counts) = self.state.take_batch();
+        self.shared.index.read().apply(batch).map_err(|fault| match fault {
+            Fault::Index(what) => what,
+            Fault::Queue(error) => error.to_string(),
+        })?;
+        self.shared.counts.write().extend(counts);
+        Ok(())
+    }
+
+    fn sound(&self) -> Result<()> {
+        if self.shared.poisoned.get().is_some() { Err(self.shared.poison_error()) } else { Ok(()) }
+    }
+
+    /// What the journal's error means to the caller. All but a full disk and an impossible record are the end.
+    fn journal_error(&self, error: StorageError) -> QueueError {
+        match error {
+            StorageError::Full => QueueError::Full,
+            StorageError::Unsupported(what) => recover::io("cannot write to the journal", std::io::Error::other(what)),
+            other => {
+                self.shared.poison(&other.to_string());
+                self.shared.poison_error()
+            }
+        }
+    }
+
+    /// Forgets what was staged and not journalled.
+    fn discard(&mut self) {
+        let loaded = QueueState::load(&self.shared.index.read());
+        match loaded {
+            Ok(state) => self.adopt(state),
+            Err(Fault::Index(what)) => {
+                let _ = self.remake(&what);
+            }
+            Err(Fault::Queue(error)) => self.shared.poison(&error.to_string()),
+        }
+    }
+
+    /// Goes on with a state that was read anew; leases keep what only memory knows of them.
+    fn adopt(&mut self, mut state: QueueState) {
+        for (id, held) in &mut state.lanes.leases {
+            held.void = self.void.contains(&held.token);
+            if let Some(known) = self.state.lanes.leases.get(id).filter(|known| known.token == held.token) {
+                held.clone_from(known);
+            }
+        }
+        state.lanes.served = std::mem::take(&mut self.state.lanes.served);
+        *self.shared.counts.write() = state.all_counts().collect();
+        self.state = state;
+    }
+
+    /// Sets the damaged index aside and makes it anew from the journal.
+    fn remake(&mut self, what: &str) -> Result<Verified> {
+        tracing::error!(reason = what, "the index of the queue is damaged and made anew from the journal");
+        self.replace_index(Old::Keep, &mut |_, _| {})
+    }
+
+    fn rebuild(
+        &mut self,
+        damaged: Option<u64>,
+        progress: Option<&mpsc::UnboundedSender<(u64, u64)>>,
+    ) -> Result<Verified> {
+        let now = self.shared.generation.load(std::sync::atomic::Ordering::Acquire);
+        if damaged.is_some_and(|damaged| damaged < now) {
+            return Ok(Verified::default());
+        }
+        let old = if damaged.is_some() { Old::Keep } else { Old::Remove };
+        self.replace_index(old, &mut |done, total| {
+            if let Some(progress) = progress {
+                // Whoever watched may be gone.
+                let _ = progress.send((done, total));
+            }
+        })
+    }
+
+    fn replace_index(&mut self, old: Old, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified> {
+        let shared = self.shared.clone();
+        let mut index = shared.index.write();
+        index.close();
+        let made = recover::fresh_index(&self.index_dir, self.cache_bytes, old).and_then(|(fresh, _)| {
+            *index = fresh;
+            let mut state = QueueState::default();
+            let mut replay = Replay::default();
+            replay.run(&mut state, &index, &self.shared.journal, self.shared.journal.first_seq(), progress)?;
+            Ok((state, replay))
+        });
+        drop(index);
+        match made {
+            Ok((state, replay)) => {
+                let (records, entries, faults) = (replay.records, state.meta.entries, replay.faults);
+                self.adopt(state);
+                self.shared.generation.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                Ok(Verified { records, entries, faults })
+            }
+            Err(fault) => {
+                self.shared.poison(&format!("the index cannot be made anew: {}", QueueError::from(fault)));
+                Err(self.shared.poison_error())
+            }
+        }
+    }
+}
+
+type Staging = (Vec<Result<Reply>>, Vec<Vec<u8>>);
+
+fn stage(batch: &mut Batch<'_>, ask: &Ask) -> Result<Reply, Fault> {
+    Ok(match ask {
+        Ask::Write { record, bytes } => match batch.write_encoded(record, bytes.clone())? {
+            Some(entry) => Reply::Entry(Box::new(entry)),
+            None => Reply::Nothing,
+        },
+        Ask::Claim { ask, now } => Reply::Claims(batch.claim(ask, *now)?),
+        Ask::Child { id, token, child, now } => {
+            batch.note_child(*id, *token, *child, *now)?;
+            Reply::Nothing
+        }
+        Ask::Settle { id, token, record, bytes } => {
+            Reply::Entry(Box::new(batch.settle(*id, *token, record, bytes.clone())?))
+        }
+        Ask::Renew { id, token, until } => {
+            batch.renew(*id, *token, *until)?;
+            Reply::Nothing
+        }
+        Ask::SettleCrashed { id, now } => Reply::Entry(Box::new(batch.settle_crashed(*id, *now)?)),
+        Ask::Act { ids, action, reason, actor, now } => {
+            Reply::Entries(batch.act(ids, action, reason.as_deref(), actor, *now)?)
+        }
+        Ask::Purge { before, limit, now } => Reply::Ids(batch.purge(*before, *limit, *now)?),
+        Ask::Carry { ids, now } => {
+            batch.carry(ids, *now)?;
+            Reply::Nothing
+        }
+        Ask::Stats | Ask::NextDue { .. } | Ask::Rebuild { .. } | Ask::Retire { .. } => Reply::Nothing,
+    })
+}
+
+fn answer(jobs: Vec<Job>, replies: Vec<Result<Reply>>) {
+    for (job, reply) in jobs.into_iter().zip(replies) {
+        // Whoever asked may be gone; what was done stays done.
+        let _ = job.answer.send(reply);
+    }
+}
+
+fn refuse_all(jobs: Vec<Job>, error: impl Fn(&Job) -> QueueError) {
+    for job in jobs {
+        let error = error(&job);
+        let _ = job.answer.send(Err(error));
+    }
+}
+
+/// The same error for another caller.
+pub(super) fn again(error: &QueueError) -> QueueError {
+    match error {
+        QueueError::Full => QueueError::Full,
+        QueueError::Poisoned(why) => QueueError::Poisoned(why.clone()),
+        other => recover::io("queue", std::io::Error::other(other.to_string())),
+    }
+}
+
+/// A note, encoded by whoever writes it.
+pub(super) fn write(record: Record) -> Result<Ask> {
+    let bytes = record_codec::encode(&record)?;
+    Ok(Ask::Write { record: Box::new(record), bytes })
+}
+
+/// The end of a text, at most `most` bytes of it.
+pub(super) fn end_of(text: String, most: usize) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    let start = (text.len() - most..).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    text[start..].to_owned()
+}
+
+/// The beginning of a text, at most `most` bytes of it.
+pub(super) fn start_of(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+/// A fact about the server itself.
+pub(super) fn noted(actor: Actor, topic: &str, text: String, at: DateTime<Utc>) -> Record {
+    Record { at, actor, id: None, fact: Fact::Noted { topic: topic.to_owned(), text } }
+}

@@ -1,0 +1,76 @@
+//! The queue in figures, from the outline in memory.
+
+use std::ops::Bound;
+
+use chrono::{DateTime, Utc};
+use forebay_storage::FileId;
+
+use super::{
+    entry_codec,
+    index::{Fault, Index},
+    keys,
+    lanes::{Counts, LaneState},
+    state::{QueueState, missing},
+};
+use crate::{Lane, LaneInfo, State, StateCount, Stats};
+
+impl QueueState {
+    /// Everything in figures: two look-ups for each lane that has something to do.
+    pub(super) fn stats(&self, index: &Index) -> Result<Stats, Fault> {
+        let mut stats = Stats { last_seq: self.meta.applied, ..Stats::default() };
+        for (name, partner) in &self.lanes.partners {
+            count_states(name, &partner.counts, &mut stats.counts);
+            for (route, lane) in partner.lanes.iter().filter(|(_, lane)| lane.files() > 0) {
+                let place = Lane { partner: name.clone(), route: route.clone() };
+                self.count_lane(index, place, lane, &mut stats)?;
+            }
+        }
+        Ok(stats)
+    }
+
+    fn count_lane(&self, index: &Index, place: Lane, lane: &LaneState, stats: &mut Stats) -> Result<(), Fault> {
+        let ready = if lane.ready == 0 { None } else { self.first_ready(index, lane)? };
+        let active = lane.active.first_key_value().map(|(turn, id)| (*turn, *id, State::Active, None));
+        let retrying =
+            lane.retrying.first_key_value().map(|(turn, (due, id))| (*turn, *id, State::Retrying, Some(*due)));
+        let ready = ready.map(|(turn, id)| (turn, id, State::Ready, None));
+        for (_, id, ..) in [ready, retrying].into_iter().flatten() {
+            let received = self.stored(index, id)?.ok_or_else(|| missing(id))?.entry.received_at;
+            stats.oldest_waiting = Some(stats.oldest_waiting.map_or(received, |oldest| oldest.min(received)));
+        }
+        let head = [ready, active, retrying].into_iter().flatten().min_by_key(|(turn, ..)| *turn);
+        if let Some((_, head, head_state, due_at)) = head {
+            stats.lanes.push(LaneInfo { lane: place, files: lane.files(), head, head_state, due_at });
+        }
+        Ok(())
+    }
+
+    pub(super) fn first_ready(&self, index: &Index, lane: &LaneState) -> Result<Option<(u64, FileId)>, Fault> {
+        let (from, to) = (keys::ready(lane.number, 0), keys::ready(lane.number, u64::MAX));
+        let first = self.staged.first(index, &from, &to)?;
+        Ok(first.and_then(|(key, value)| Some((keys::last_number(&key)?, keys::id(&value)?))))
+    }
+
+    /// The next time at which a retrying file becomes due. Leases that run out are left to the poll.
+    pub(super) fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let lanes = self.lanes.partners.values().flat_map(|partner| partner.lanes.values());
+        let behind = (Bound::Excluded((now, u64::MAX)), Bound::Unbounded);
+        lanes.filter_map(|lane| lane.due.range(behind).next().map(|(due, _)| *due)).min()
+    }
+}
+
+fn count_states(partner: &str, counts: &Counts, into: &mut Vec<StateCount>) {
+    for state in State::ALL {
+        let count = counts[usize::from(entry_codec::code(state))];
+        if count.files > 0 {
+            into.push(StateCount { partner: partner.into(), state, files: count.files, size_bytes: count.size_bytes });
+        }
+    }
+}
+
+/// Bytes that count as unprocessed.
+pub(super) fn unprocessed_bytes(counts: &Counts) -> u64 {
+    let over = [State::Done, State::Cancelled, State::Duplicate];
+    let open = State::ALL.into_iter().filter(|state| !over.contains(state));
+    open.map(|state| counts[usize::from(entry_codec::code(state))].size_bytes).sum()
+}

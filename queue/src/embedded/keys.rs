@@ -1,0 +1,104 @@
+//! The keys of the index. One tree, so that one batch is atomic; the first byte tells what a key is of.
+//!
+//! | key | value |
+//! |---|---|
+//! | `m` | [`Meta`](super::meta::Meta): the applied sequence and what else describes the whole |
+//! | `e` id | the entry |
+//! | `s` state, turn | id: listings, in order of acceptance |
+//! | `l` lane, turn | id: `ready` entries, in order of their turn |
+//! | `n` lane | how many are ready, and the lane |
+//! | `k` partner | files and bytes by state |
+//! | `c` sequence | id: entries by their latest change |
+//! | `x` end, turn | id: entries that may be purged one day, by when they ended |
+//! | `d` digest, name | id: the latest done file of this partner, path, size and digest |
+//! | `p` id | nothing: was purged |
+//! | `g` first, next | nothing: this damage of the journal has been dealt with |
+
+use chrono::{DateTime, Utc};
+use forebay_storage::FileId;
+use sled::IVec;
+
+use super::entry_codec::code;
+use crate::{Entry, State};
+
+pub(super) const META: &[u8] = b"m";
+
+fn key<const N: usize>(prefix: u8, parts: [&[u8]; N]) -> IVec {
+    let mut bytes = [0u8; 32];
+    bytes[0] = prefix;
+    let mut length = 1;
+    for part in parts {
+        bytes[length..length + part.len()].copy_from_slice(part);
+        length += part.len();
+    }
+    IVec::from(&bytes[..length])
+}
+
+/// The first key that is behind all keys of this kind.
+pub(super) fn behind(prefix: u8) -> [u8; 1] {
+    [prefix + 1]
+}
+
+pub(super) fn entry(id: FileId) -> IVec {
+    key(b'e', [id.as_bytes()])
+}
+
+pub(super) fn by_state(state: State, turn: u64) -> IVec {
+    key(b's', [&[code(state)], &turn.to_be_bytes()])
+}
+
+pub(super) fn ready(lane: u32, turn: u64) -> IVec {
+    key(b'l', [&lane.to_be_bytes(), &turn.to_be_bytes()])
+}
+
+pub(super) fn lane(lane: u32) -> IVec {
+    key(b'n', [&lane.to_be_bytes()])
+}
+
+pub(super) fn partner(partner: &str) -> IVec {
+    let mut bytes = Vec::with_capacity(1 + partner.len());
+    bytes.push(b'k');
+    bytes.extend_from_slice(partner.as_bytes());
+    IVec::from(bytes)
+}
+
+pub(super) fn changed(seq: u64) -> IVec {
+    key(b'c', [&seq.to_be_bytes()])
+}
+
+/// Seconds are enough here: who asks compares the entry's own time again.
+pub(super) fn ended(at: DateTime<Utc>, turn: u64) -> IVec {
+    key(b'x', [&sortable(at.timestamp()), &turn.to_be_bytes()])
+}
+
+fn sortable(number: i64) -> [u8; 8] {
+    (number as u64 ^ (1 << 63)).to_be_bytes()
+}
+
+/// Twelve bytes of the digest and a hash (FNV-1a) of the rest. Who asks compares the entries themselves.
+pub(super) fn done(entry: &Entry) -> IVec {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let size = entry.size_bytes.to_be_bytes();
+    for byte in entry.partner.bytes().chain([0]).chain(entry.name.bytes()).chain([0]).chain(size) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    key(b'd', [&entry.sha256.0[..12], &hash.to_be_bytes()])
+}
+
+pub(super) fn purged(id: FileId) -> IVec {
+    key(b'p', [id.as_bytes()])
+}
+
+pub(super) fn damage(first: u64, next: u64) -> IVec {
+    key(b'g', [&first.to_be_bytes(), &next.to_be_bytes()])
+}
+
+/// The last eight bytes of a key, as the turn or sequence they are.
+pub(super) fn last_number(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The id that a key (behind its first byte) or a value is.
+pub(super) fn id(bytes: &[u8]) -> Option<FileId> {
+    <[u8; 16]>::try_from(bytes).ok().map(FileId::from_bytes)
+}

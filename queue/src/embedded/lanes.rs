@@ -1,0 +1,165 @@
+//! What the committer keeps in memory: lanes in outline, counters, leases. Waiting files stay in the index.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use forebay_storage::FileId;
+
+use super::entry_codec::code;
+use crate::{Entry, LeaseToken, State};
+
+/// Files and bytes of a partner in one state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) files: u64,
+    pub(super) size_bytes: u64,
+}
+
+/// A partner's counts, by the state's code.
+pub(super) type Counts = [Count; 10];
+
+/// A lane in outline.
+#[derive(Debug, Default)]
+pub(super) struct LaneState {
+    /// Its number in keys.
+    pub(super) number: u32,
+    /// How many of its files are ready.
+    pub(super) ready: u64,
+    /// Retrying files by turn, and the same by when they are due.
+    pub(super) retrying: BTreeMap<u64, (DateTime<Utc>, FileId)>,
+    pub(super) due: BTreeSet<(DateTime<Utc>, u64)>,
+    /// Active files by turn.
+    pub(super) active: BTreeMap<u64, FileId>,
+}
+
+impl LaneState {
+    pub(super) fn files(&self) -> u64 {
+        self.ready + self.retrying.len() as u64 + self.active.len() as u64
+    }
+}
+
+/// A partner in outline.
+#[derive(Debug, Default)]
+pub(super) struct PartnerState {
+    pub(super) counts: Counts,
+    pub(super) lanes: BTreeMap<String, LaneState>,
+    /// Active files over all its lanes.
+    pub(super) active: usize,
+}
+
+/// A lease as the committer knows it. Its end is put off in memory alone: after a crash every lease is void.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) token: LeaseToken,
+    pub(super) until: DateTime<Utc>,
+    /// Found active when the queue was opened: no one holds it.
+    pub(super) void: bool,
+    /// When a claim first found that it had ended.
+    pub(super) overdue_since: Option<DateTime<Utc>>,
+}
+
+/// All partners in outline.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    pub(super) partners: BTreeMap<String, PartnerState>,
+    pub(super) leases: HashMap<FileId, Held>,
+    /// The partner that was served last.
+    pub(super) served: String,
+}
+
+impl Lanes {
+    /// Takes the entry out of counters and lane.
+    pub(super) fn leave(&mut self, entry: &Entry) {
+        let Some(partner) = self.partners.get_mut(&entry.partner) else { return };
+        let count = &mut partner.counts[usize::from(code(entry.state))];
+        count.files = count.files.saturating_sub(1);
+        count.size_bytes = count.size_bytes.saturating_sub(entry.size_bytes);
+        if entry.state == State::Active {
+            partner.active = partner.active.saturating_sub(1);
+            self.leases.remove(&entry.id);
+        }
+        let Some(lane) = entry.route.as_ref().and_then(|route| partner.lanes.get_mut(route)) else { return };
+        match entry.state {
+            State::Ready => lane.ready = lane.ready.saturating_sub(1),
+            State::Retrying => {
+                if let Some((due, _)) = lane.retrying.remove(&entry.turn) {
+                    lane.due.remove(&(due, entry.turn));
+                }
+            }
+            State::Active => {
+                lane.active.remove(&entry.turn);
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts the entry into counters and lane, which there is already when the entry has one.
+    pub(super) fn enter(&mut self, entry: &Entry) {
+        let partner = self.partner(&entry.partner);
+        let count = &mut partner.counts[usize::from(code(entry.state))];
+        count.files += 1;
+        count.size_bytes = count.size_bytes.saturating_add(entry.size_bytes);
+        if let (State::Ready, Some(lane)) = (entry.state, lane_of(partner, entry)) {
+            lane.ready += 1;
+        }
+        self.enter_lane(entry);
+    }
+
+    /// The part of [`Lanes::enter`] that the index keeps no number of.
+    pub(super) fn enter_lane(&mut self, entry: &Entry) {
+        let partner = self.partner(&entry.partner);
+        match entry.state {
+            State::Retrying => {
+                let due = entry.due_at.unwrap_or(entry.since);
+                if let Some(lane) = lane_of(partner, entry) {
+                    lane.retrying.insert(entry.turn, (due, entry.id));
+                    lane.due.insert((due, entry.turn));
+                }
+            }
+            State::Active => {
+                partner.active += 1;
+                if let Some(lane) = lane_of(partner, entry) {
+                    lane.active.insert(entry.turn, entry.id);
+                }
+                if let Some(lease) = &entry.lease {
+                    let held = Held { token: lease.token, until: lease.until, void: false, overdue_since: None };
+                    self.leases.insert(entry.id, held);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn partner(&mut self, name: &str) -> &mut PartnerState {
+        if !self.partners.contains_key(name) {
+            self.partners.insert(name.to_owned(), PartnerState::default());
+        }
+        self.partners.entry(name.to_owned()).or_default()
+    }
+
+    pub(super) fn lane(&self, partner: &str, route: &str) -> Option<&LaneState> {
+        self.partners.get(partner)?.lanes.get(route)
+    }
+
+    /// No lease outlives the process that gave it.
+    pub(super) fn void_leases(&mut self) {
+        self.leases.values_mut().for_each(|held| held.void = true);
+    }
+
+    /// Partners in the order in which they are to be served: those behind the one served last come first.
+    pub(super) fn rotation(&self) -> Vec<String> {
+        let behind = self
+            .partners
+            .range::<String, _>((std::ops::Bound::Excluded(self.served.clone()), std::ops::Bound::Unbounded));
+        let before = self.partners.range::<String, _>(..=self.served.clone());
+        behind
+            .chain(before)
+            .filter(|(_, partner)| partner.lanes.values().any(|lane| lane.files() > 0))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}
+
+fn lane_of<'a>(partner: &'a mut PartnerState, entry: &Entry) -> Option<&'a mut LaneState> {
+    partner.lanes.get_mut(entry.route.as_ref()?)
+}

@@ -1,0 +1,178 @@
+//! Reading the index, beside the committer.
+
+use std::{collections::HashSet, ops::ControlFlow};
+
+use forebay_storage::{FileId, log::LogReader};
+
+use super::{
+    entry_codec::Stored,
+    index::{Fault, Index},
+    keys,
+    meta::Meta,
+    record_codec,
+    recover::{entry_id, journal_error},
+};
+use crate::{Cursor, Entry, Filter, Page, QueueError, Record, Result, State};
+
+/// More matches of a prefix are not counted.
+const MOST_MATCHES: usize = 1_000;
+
+/// Records that are read from the journal at a time.
+const CHUNK: usize = 4_096;
+
+pub(super) fn stored(index: &Index, id: FileId) -> Result<Stored, Fault> {
+    match index.get(&keys::entry(id))? {
+        Some(bytes) => Stored::decode(id, &bytes),
+        None => Err(QueueError::NotFound(id).into()),
+    }
+}
+
+/// The id that begins with these hexadecimal digits.
+pub(super) fn resolve(index: &Index, prefix: &str) -> Result<FileId, Fault> {
+    let no_match = || QueueError::NoMatch(prefix.to_owned());
+    let digits: Vec<u8> = prefix.bytes().filter(|byte| *byte != b'-').map(|byte| byte.to_ascii_lowercase()).collect();
+    if digits.is_empty() || digits.len() > 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Err(no_match().into());
+    }
+    let bound = |fill: u8| {
+        let mut bytes = [0u8; 16];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            let digit = |at: usize| (*digits.get(at).unwrap_or(&fill) as char).to_digit(16).unwrap_or(0) as u8;
+            *byte = digit(at * 2) << 4 | digit(at * 2 + 1);
+        }
+        keys::entry(FileId::from_bytes(bytes))
+    };
+    let mut to = bound(b'f').to_vec();
+    to.push(0);
+    let (mut found, mut count) = (None, 0);
+    index.scan(&bound(b'0'), &to, |key, _| {
+        found = Some(entry_id(&key)?);
+        count += 1;
+        Ok(if count < MOST_MATCHES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    match (found, count) {
+        (Some(id), 1) => Ok(id),
+        (Some(_), count) => Err(QueueError::Ambiguous { prefix: prefix.to_owned(), count }.into()),
+        (None, _) => Err(no_match().into()),
+    }
+}
+
+/// Entries that pass, in the order of their turns: the listings of all states, merged.
+pub(super) fn list(index: &Index, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page, Fault> {
+    let states = if filter.states.is_empty() { State::ALL.to_vec() } else { filter.states.clone() };
+    let start = after.map_or(0, |cursor| cursor.0.saturating_add(1));
+    let mut heads = Vec::new();
+    for state in HashSet::<State>::from_iter(states) {
+        heads.push((state, listed(index, state, start)?));
+    }
+    let mut page = Page::default();
+    // An entry that changes its state meanwhile must not be given twice.
+    let mut given = HashSet::new();
+    while let Some((state, head)) = heads.iter_mut().filter(|(_, head)| head.is_some()).min_by_key(|(_, head)| *head) {
+        let Some((turn, id)) = *head else { break };
+        if page.entries.len() >= limit {
+            page.next = page.entries.last().map(|entry| Cursor(entry.turn)).or(after);
+            break;
+        }
+        *head = listed(index, *state, turn + 1)?;
+        let entry = match stored(index, id) {
+            Ok(stored) => stored.entry,
+            Err(Fault::Queue(QueueError::NotFound(_))) => continue,
+            Err(fault) => return Err(fault),
+        };
+        if passes(&entry, filter) && given.insert(id) {
+            page.entries.push(entry);
+        }
+    }
+    Ok(page)
+}
+
+/// The first entry of this state whose turn is `from` or later.
+fn listed(index: &Index, state: State, from: u64) -> Result<Option<(u64, FileId)>, Fault> {
+    let first = index.first(&keys::by_state(state, from), &keys::by_state(state, u64::MAX))?;
+    Ok(first.and_then(|(key, value)| Some((keys::last_number(&key)?, keys::id(&value)?))))
+}
+
+fn passes(entry: &Entry, filter: &Filter) -> bool {
+    (filter.states.is_empty() || filter.states.contains(&entry.state))
+        && filter.partner.as_ref().is_none_or(|partner| *partner == entry.partner)
+        && filter.route.as_ref().is_none_or(|route| entry.route.as_ref() == Some(route))
+        && filter.since.is_none_or(|since| entry.received_at >= since)
+        && filter.name.as_ref().is_none_or(|name| *name == entry.name)
+}
+
+/// What the journal says of a file, as far back as the journal goes.
+pub(super) fn history(index: &Index, journal: &LogReader, id: FileId) -> Result<Vec<(u64, Record)>, Fault> {
+    let mut records = Vec::new();
+    for seq in stored(index, id)?.seqs {
+        for (found, bytes) in journal.read(seq, 1).map_err(journal_error)? {
+            if found == seq {
+                records.push((seq, record_codec::decode(seq, &bytes)?));
+            }
+        }
+    }
+    Ok(records)
+}
+
+pub(super) fn audit(journal: &LogReader, after: u64, limit: usize) -> Result<Vec<(u64, Record)>> {
+    let records = journal.read(after.saturating_add(1), limit).map_err(journal_error)?;
+    records.into_iter().map(|(seq, bytes)| Ok((seq, record_codec::decode(seq, &bytes)?))).collect()
+}
+
+pub(super) fn changes(index: &Index, after: u64, limit: usize) -> Result<Vec<Entry>, Fault> {
+    let mut changed = Vec::new();
+    index.scan(&keys::changed(after.saturating_add(1)), &keys::behind(b'c'), |key, value| {
+        if changed.len() >= limit {
+            return Ok(ControlFlow::Break(()));
+        }
+        changed.extend(keys::last_number(&key).zip(keys::id(&value)));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let mut entries = Vec::with_capacity(changed.len());
+    for (seq, id) in changed {
+        match stored(index, id) {
+            // It has changed again and comes later.
+            Ok(stored) if stored.entry.changed_seq != seq => {}
+            Ok(stored) => entries.push(stored.entry),
+            Err(Fault::Queue(QueueError::NotFound(_))) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(entries)
+}
+
+pub(super) fn ids(index: &Index) -> Result<Vec<FileId>, Fault> {
+    let mut ids = Vec::new();
+    index.scan(b"e", &keys::behind(b'e'), |key, _| {
+        ids.push(entry_id(&key)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(ids)
+}
+
+/// Whether the index knows; none when only the journal can tell.
+pub(super) fn knows(index: &Index, id: FileId) -> Result<Option<bool>, Fault> {
+    if index.get(&keys::entry(id))?.is_some() || index.get(&keys::purged(id))?.is_some() {
+        return Ok(Some(true));
+    }
+    let Some(meta) = index.get(keys::META)? else { return Ok(Some(false)) };
+    let meta = Meta::decode(&meta).ok_or_else(|| Fault::Index("it has another layout".into()))?;
+    // Ids that were purged and forgotten are all smaller.
+    Ok((id.as_bytes() > &meta.forgotten).then_some(false))
+}
+
+/// Whether a record of the journal says that this file was purged.
+pub(super) fn purged_long_ago(journal: &LogReader, id: FileId) -> Result<bool> {
+    let mut next = journal.first_seq();
+    loop {
+        let records = journal.read(next, CHUNK).map_err(journal_error)?;
+        let Some((last, _)) = records.last() else { return Ok(false) };
+        next = last + 1;
+        for (seq, bytes) in &records {
+            let record = record_codec::decode(*seq, bytes)?;
+            if record.id == Some(id) && record.fact == crate::Fact::Purged {
+                return Ok(true);
+            }
+        }
+    }
+}

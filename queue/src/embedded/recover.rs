@@ -1,0 +1,376 @@
+//! Opening: the index catches up with the journal, or is made anew from it; damage is dealt with.
+
+use std::{io, ops::ControlFlow, os::unix::fs::DirBuilderExt, path::Path, path::PathBuf, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use forebay_storage::{
+    FileId, StorageError,
+    disk::Disk,
+    log::{Log, LogOptions, LogReader, Recovery},
+};
+
+use super::{
+    Options,
+    batch::Batch,
+    entry_codec::Stored,
+    index::{self, Fault, Index},
+    keys, record_codec,
+    state::{DAMAGE_TOPIC, QueueState, Take, damage_text},
+};
+use crate::{Actor, Entry, Fact, QueueError, Record, Recovered, Result, State};
+
+/// Records that are read, and applied as one batch, at a time.
+const CHUNK: usize = 2_048;
+
+/// No more faults are told one by one.
+const MOST_FAULTS: usize = 100;
+
+/// What to do with the index that is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Old {
+    /// Set it aside: someone may want to know what happened to it.
+    Keep,
+    Remove,
+}
+
+/// An open journal with an index that agrees with it.
+pub(super) struct Opened {
+    pub(super) log: Log,
+    pub(super) index: Index,
+    pub(super) state: QueueState,
+    pub(super) recovered: Recovered,
+}
+
+/// Opens journal and index and makes them agree.
+pub(super) fn open(disk: Arc<dyn Disk>, journal: &Path, dir: &Path, options: &Options) -> Result<Opened> {
+    let mut recovered = Recovered::default();
+    // The index first: its lock keeps a second process away from the journal.
+    let found = match open_index(dir, options.cache_bytes) {
+        Err(Fault::Queue(error)) => return Err(error),
+        found => found,
+    };
+    let applied = found.as_ref().map_or(0, |(_, state)| state.meta.applied);
+    let segments = LogOptions { segment_bytes: options.segment_bytes };
+    let (mut log, recovery) = Log::open(disk, journal, segments, applied + 1, &mut |_, _| {}).map_err(journal_error)?;
+    let reader = log.reader();
+    // A newer version's journal is left alone, and so is its index.
+    if let Some((seq, bytes)) = reader.read(recovery.next.saturating_sub(1), 1).map_err(journal_error)?.last() {
+        record_codec::decode(*seq, bytes)?;
+    }
+    let found = found.and_then(|(index, state)| belongs(&index, &state, &reader, &recovery).map(|()| (index, state)));
+    let (mut index, mut state) = match found {
+        Ok(found) => found,
+        Err(fault) => {
+            tracing::warn!(reason = %QueueError::from(fault), "the index of the queue is made anew from the journal");
+            recovered.rebuilt = true;
+            let (index, aside) = fresh_index(dir, options.cache_bytes, Old::Keep)?;
+            recovered.set_aside.extend(aside);
+            (index, QueueState::default())
+        }
+    };
+    let known = state.meta.applied;
+    let from = if known == 0 { recovery.first } else { known + 1 };
+    let mut replay = Replay::default();
+    replay.run(&mut state, &index, &reader, from, &mut |_, _| {})?;
+    recovered.replayed = replay.records;
+    recovered.faults = replay.faults;
+    recovered.torn_bytes = recovery.torn_bytes;
+    recovered.set_aside.extend(recovery.set_aside.iter().cloned());
+    recovered.newest_at = state.meta.newest_at;
+    if state.meta.entries.saturating_mul(3 << 10).saturating_add(64 << 20) < index.size_on_disk()? {
+        index = compact(index, dir, options.cache_bytes)?;
+        state = QueueState::load(&index)?;
+        recovered.rebuilt = true;
+    }
+    recovered.interrupted = active(&index, &state)?;
+    let mut gaps = replay.gaps;
+    for lost in &recovery.lost {
+        if !gaps.iter().any(|gap| gap.0 < lost.end && lost.start < gap.1) {
+            gaps.push((lost.start, lost.end));
+        }
+    }
+    for gap in gaps {
+        if index.get(&keys::damage(gap.0, gap.1))?.is_some() {
+            continue;
+        }
+        let knowledge = if recovery.unsettled.iter().any(|lost| lost.start <= gap.0 && gap.1 <= lost.end) {
+            Knowledge::NeverAcknowledged
+        } else {
+            recovered.lost_records += gap.1 - gap.0;
+            knowledge(gap, known)
+        };
+        deal_with(gap, knowledge, &mut log, &index, &mut state)?;
+    }
+    state.lanes.void_leases();
+    Ok(Opened { log, index, state, recovered })
+}
+
+fn open_index(dir: &Path, cache_bytes: u64) -> Result<(Index, QueueState), Fault> {
+    let _ = std::fs::remove_dir_all(beside(dir, "new"));
+    let _ = std::fs::remove_dir_all(beside(dir, "old"));
+    make_dir(dir)?;
+    let index = Index::open(dir, cache_bytes)?;
+    let state = QueueState::load(&index).and_then(|state| state.cross_check(&index).map(|()| state))?;
+    Ok((index, state))
+}
+
+/// Whether this index is one of this journal.
+fn belongs(index: &Index, state: &QueueState, journal: &LogReader, recovery: &Recovery) -> Result<(), Fault> {
+    let applied = state.meta.applied;
+    if applied >= recovery.next {
+        return Err(Fault::Index(format!("it is at record {applied}, ahead of the journal's {}", recovery.next - 1)));
+    }
+    if applied + 1 < recovery.first && !(applied == 0 && state.meta.entries == 0) {
+        return Err(Fault::Index(format!("it is at record {applied}, and the journal begins at {}", recovery.first)));
+    }
+    let records = if applied == 0 { Vec::new() } else { journal.read(applied, 1).map_err(journal_error)? };
+    let Some((seq, bytes)) = records.first().filter(|(seq, _)| *seq == applied) else { return Ok(()) };
+    let record = record_codec::decode(*seq, bytes)?;
+    let Some(id) = record.id else { return Ok(()) };
+    let changed = state.stored(index, id)?.map(|stored| stored.entry.changed_seq);
+    if changed == Some(applied) || (changed.is_none() && matches!(record.fact, Fact::Purged)) {
+        return Ok(());
+    }
+    // A record about a file whose acceptance is gone leaves no entry.
+    if changed.is_none() && !matches!(record.fact, Fact::Accepted { .. } | Fact::Carried { .. }) {
+        return Ok(());
+    }
+    Err(Fault::Index(format!("its entry of file {id} is not what record {applied} says")))
+}
+
+/// Applies the journal to the index.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    pub(super) records: u64,
+    pub(super) faults: Vec<String>,
+    /// First and next sequence of each stretch that is missing.
+    pub(super) gaps: Vec<(u64, u64)>,
+}
+
+impl Replay {
+    /// Applies every record from `from` on.
+    pub(super) fn run(
+        &mut self,
+        state: &mut QueueState,
+        index: &Index,
+        journal: &LogReader,
+        from: u64,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), Fault> {
+        let end = journal.next_seq();
+        // What an old segment said of a file is gone with it; that is no fault.
+        let whole = journal.first_seq() <= 1;
+        let mut next = from.max(1);
+        while next < end {
+            let records = journal.read(next, CHUNK).map_err(journal_error)?;
+            if records.is_empty() {
+                self.gaps.push((next, end));
+                break;
+            }
+            for (seq, bytes) in records {
+                if seq > next {
+                    self.gaps.push((next, seq));
+                }
+                self.take(state, index, seq, &record_codec::decode(seq, &bytes)?, whole)?;
+                next = seq + 1;
+            }
+            index.apply(state.take_batch().0)?;
+            progress(next - from, end - from);
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        state: &mut QueueState,
+        index: &Index,
+        seq: u64,
+        record: &Record,
+        whole: bool,
+    ) -> Result<(), Fault> {
+        self.records += 1;
+        let error = match state.apply(index, seq, record, Take::Checked) {
+            Ok(_) => return Ok(()),
+            Err(Fault::Queue(error)) => error,
+            Err(fault) => return Err(fault),
+        };
+        // It is in the journal, so it happened; but why it was possible wants to be known.
+        let expected = !self.gaps.is_empty() || (!whole && matches!(error, QueueError::NotFound(_)));
+        if !expected && self.faults.len() < MOST_FAULTS {
+            self.faults.push(format!("journal record {seq} does not follow: {error}"));
+        }
+        state.apply(index, seq, record, Take::Follow)?;
+        Ok(())
+    }
+}
+
+/// What is known of the records that damage took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Knowledge {
+    /// The index had applied them all.
+    Index,
+    Nothing,
+    /// They were part of the last append before a crash, which no one was told of.
+    NeverAcknowledged,
+}
+
+fn knowledge((_, next): (u64, u64), applied: u64) -> Knowledge {
+    if applied + 1 >= next { Knowledge::Index } else { Knowledge::Nothing }
+}
+
+/// Journals what follows from a loss, and that it has been dealt with.
+fn deal_with(
+    gap: (u64, u64),
+    known: Knowledge,
+    log: &mut Log,
+    index: &Index,
+    state: &mut QueueState,
+) -> Result<(), Fault> {
+    let at = state.meta.newest_at.unwrap_or(DateTime::UNIX_EPOCH);
+    let mut entries = Vec::new();
+    each_entry(index, |stored| {
+        let touched = stored.seqs.iter().any(|seq| (gap.0..gap.1).contains(seq));
+        let unknown = stored.entry.changed_seq < gap.0 && !stored.entry.state.is_settled();
+        match known {
+            Knowledge::Index if touched => entries.push(stored.entry),
+            Knowledge::Nothing if unknown => entries.push(stored.entry),
+            _ => {}
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    for chunk in entries.chunks(CHUNK) {
+        commit(log, index, state, |batch| {
+            for entry in chunk {
+                batch.write(&after_loss(entry, gap, known, at))?;
+            }
+            Ok(())
+        })?;
+    }
+    let text = damage_text(gap.0, gap.1);
+    tracing::warn!(files = entries.len(), "journal: {text}");
+    commit(log, index, state, |batch| {
+        batch.write(&super::committer::noted(Actor::Server, DAMAGE_TOPIC, text, at)).map(|_| ())
+    })
+}
+
+/// What the index knows is written again; a file whose outcome may have been lost waits for an operator.
+fn after_loss(entry: &Entry, gap: (u64, u64), known: Knowledge, at: DateTime<Utc>) -> Record {
+    let reason = Some(format!("{}: what became of this file is not known", damage_text(gap.0, gap.1)));
+    let fact = match (known, entry.state) {
+        (Knowledge::Index, _) => Fact::Carried { entry: Box::new(entry.clone()) },
+        (_, State::Active) => {
+            Fact::Ended { state: State::Held, counted: false, due_at: None, reason, output: String::new() }
+        }
+        _ => Fact::Held { reason },
+    };
+    Record { at, actor: Actor::Server, id: Some(entry.id), fact }
+}
+
+impl State {
+    /// Whether no processor may get it without an operator.
+    fn is_settled(self) -> bool {
+        !matches!(self, Self::Ready | Self::Retrying | Self::Active)
+    }
+}
+
+/// One group of records, before the committer runs.
+fn commit(
+    log: &mut Log,
+    index: &Index,
+    state: &mut QueueState,
+    write: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let next = log.next_seq();
+    let mut batch = Batch { state, index, records: Vec::new(), next };
+    write(&mut batch)?;
+    let records = batch.records;
+    log.append(&records).map_err(journal_error)?;
+    index.apply(state.take_batch().0)
+}
+
+/// Every entry, in the order of ids.
+pub(super) fn each_entry(
+    index: &Index,
+    mut visit: impl FnMut(Stored) -> Result<ControlFlow<()>, Fault>,
+) -> Result<(), Fault> {
+    index.scan(b"e", &keys::behind(b'e'), |key, value| visit(Stored::decode(entry_id(&key)?, &value)?))
+}
+
+pub(super) fn entry_id(key: &[u8]) -> Result<FileId, Fault> {
+    key.get(1..).and_then(keys::id).ok_or_else(|| Fault::Index("an entry has no id".into()))
+}
+
+fn active(index: &Index, state: &QueueState) -> Result<Vec<Entry>, Fault> {
+    let mut entries = Vec::new();
+    for id in state.lanes.leases.keys() {
+        entries.extend(state.stored(index, *id)?.map(|stored| stored.entry));
+    }
+    entries.sort_unstable_by_key(|entry| entry.turn);
+    Ok(entries)
+}
+
+/// An empty index in place of the one in `dir`, which must be closed; and where that one went, if it was kept.
+pub(super) fn fresh_index(dir: &Path, cache_bytes: u64, old: Old) -> Result<(Index, Option<PathBuf>), Fault> {
+    let moving = |error| io("cannot move the old index away", error);
+    let mut aside = None;
+    if dir.try_exists().map_err(moving)? {
+        match old {
+            Old::Keep => aside = Some(index::set_aside(dir).map_err(moving)?),
+            Old::Remove => {
+                let away = beside(dir, "old");
+                std::fs::rename(dir, &away).map_err(moving)?;
+                std::fs::remove_dir_all(&away).map_err(moving)?;
+            }
+        }
+    }
+    make_dir(dir)?;
+    Ok((Index::open(dir, cache_bytes)?, aside))
+}
+
+/// Copies what is live into a fresh directory: sled gives no room back.
+fn compact(mut old: Index, dir: &Path, cache_bytes: u64) -> Result<Index, Fault> {
+    let path = beside(dir, "new");
+    make_dir(&path)?;
+    let mut new = Index::open(&path, cache_bytes)?;
+    let (mut batch, mut count) = (sled::Batch::default(), 0);
+    old.scan(&[0], &[0xff], |key, value| {
+        batch.insert(key, value);
+        count += 1;
+        if count % CHUNK == 0 {
+            new.apply(std::mem::take(&mut batch))?;
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    new.apply(batch)?;
+    old.close();
+    new.close();
+    // A crash between the two leaves no index, and the next start makes it anew from the journal.
+    std::fs::remove_dir_all(dir).map_err(|error| io("cannot remove the old index", error))?;
+    std::fs::rename(&path, dir).map_err(|error| io("cannot move the new index into place", error))?;
+    Index::open(dir, cache_bytes)
+}
+
+fn make_dir(dir: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| io(&format!("cannot make {}", dir.display()), error))
+}
+
+fn beside(dir: &Path, what: &str) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(what);
+    dir.with_file_name(name)
+}
+
+pub(super) fn journal_error(error: StorageError) -> QueueError {
+    match error {
+        StorageError::Full => QueueError::Full,
+        StorageError::Poisoned(why) => QueueError::Poisoned(why),
+        StorageError::Unsupported(what) => QueueError::Unreadable(what),
+        other => io("journal", io::Error::from(other)),
+    }
+}
+
+pub(super) fn io(doing: &str, source: io::Error) -> QueueError {
+    QueueError::Io { doing: doing.into(), source }
+}

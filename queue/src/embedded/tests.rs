@@ -1,0 +1,88 @@
+//! What only the inside can bring about: an index that fails under the running queue.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
+
+use chrono::{DateTime, Utc};
+use forebay_storage::{FileId, Sha256, disk::OsDisk};
+
+use super::{EmbeddedQueue, Options};
+use crate::{NewEntry, QueueStore, State};
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_777_075_200 + seconds, 0).unwrap()
+}
+
+fn open(dir: &Path) -> EmbeddedQueue {
+    let options = Options { segment_bytes: 256 << 10, ..Options::default() };
+    EmbeddedQueue::open(Arc::new(OsDisk), &dir.join("journal"), &dir.join("queue"), options).unwrap().0
+}
+
+fn file(name: &str) -> NewEntry {
+    NewEntry {
+        id: FileId::new(at(0)),
+        partner: "clinic".into(),
+        name: name.into(),
+        door: "ftp".into(),
+        size_bytes: 1,
+        sha256: Sha256([1; 32]),
+        received_at: at(0),
+        route: Some("rest".into()),
+        state: State::Ready,
+        reason: None,
+    }
+}
+
+fn set_aside(dir: &Path) -> usize {
+    let names = std::fs::read_dir(dir).unwrap().map(|item| item.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().contains(".corrupt-")).count()
+}
+
+#[tokio::test]
+async fn an_index_that_fails_after_the_journal_changes_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    let first = queue.enqueue(file("a"), at(0)).await.unwrap();
+    queue.shared().index.read().fail.store(true, Ordering::SeqCst);
+    let second = queue.enqueue(file("b"), at(1)).await.unwrap();
+    for entry in [&first, &second] {
+        assert_eq!(queue.get(entry.id).await.unwrap(), *entry);
+    }
+    assert_eq!(set_aside(dir.path()), 1);
+    assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
+    assert_eq!(queue.poisoned(), None);
+    let third = queue.enqueue(file("c"), at(2)).await.unwrap();
+    assert_eq!(queue.changes(0, 9).await.unwrap(), [first, second, third]);
+}
+
+#[tokio::test]
+async fn an_index_that_a_reader_finds_broken_is_made_anew_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    let entry = queue.enqueue(file("a"), at(0)).await.unwrap();
+    for _ in 0..2 {
+        queue.shared().index.write().close();
+        let (one, two) = tokio::join!(queue.get(entry.id), queue.get(entry.id));
+        assert_eq!((one.unwrap(), two.unwrap()), (entry.clone(), entry.clone()));
+    }
+    assert_eq!(set_aside(dir.path()), 2);
+}
+
+#[tokio::test]
+async fn a_damaged_key_is_found_by_verify_and_mended_by_rebuild() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    let entry = queue.enqueue(file("a"), at(0)).await.unwrap();
+    let mut batch = sled::Batch::default();
+    batch.remove(super::keys::by_state(State::Ready, entry.turn));
+    batch.insert(super::keys::by_state(State::Done, entry.turn), entry.id.as_bytes());
+    queue.shared().index.read().apply(batch).unwrap();
+    let faults = queue.verify(&|_, _| {}).await.unwrap().faults;
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    let seen = std::sync::atomic::AtomicU64::new(0);
+    queue.rebuild(&|done, total| seen.store(done * 1_000 + total, Ordering::SeqCst)).await.unwrap();
+    assert_eq!(seen.load(Ordering::SeqCst), 1_001);
+    assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
+}

@@ -1,0 +1,193 @@
+//! Whether journal and index say the same, while both go on.
+
+use std::{collections::HashMap, ops::ControlFlow};
+
+use forebay_storage::{FileId, log::LogReader};
+
+use super::{
+    entry_codec::{self, Stored},
+    index::{Fault, Index},
+    keys, read, record_codec,
+    recover::{each_entry, journal_error},
+    state::{decode_lane, may_be_purged},
+};
+use crate::{Entry, QueueError, State, Verified};
+
+const CHUNK: usize = 4_096;
+
+/// No more faults are told one by one.
+const MOST_FAULTS: usize = 1_000;
+
+/// Replays the journal in memory and compares what comes out with the index. What has changed since then is not
+/// judged.
+pub(super) fn verify(index: &Index, journal: &LogReader, progress: &dyn Fn(u64, u64)) -> Result<Verified, Fault> {
+    let mut found = Verified::default();
+    let (end, whole) = (journal.next_seq(), journal.first_seq() <= 1);
+    let replayed = replay(journal, end, whole, &mut found, progress)?;
+    let mut entries = Vec::new();
+    each_entry(index, |stored| {
+        found.entries += 1;
+        entries.push((stored.entry.id, stored.entry.changed_seq));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let lanes = lane_numbers(index)?;
+    let total = end + found.entries;
+    for (done, (id, _)) in entries.iter().enumerate() {
+        // Read again: it may have gone or changed meanwhile, and then so have its keys.
+        let stored = match read::stored(index, *id) {
+            Ok(stored) if stored.entry.changed_seq < end => stored,
+            Ok(_) | Err(Fault::Queue(QueueError::NotFound(_))) => continue,
+            Err(fault) => return Err(fault),
+        };
+        let said = replayed.get(id).map(|bytes| Stored::decode(*id, bytes)).transpose()?;
+        for fault in compare(index, &lanes, &stored.entry, said.as_ref().map(|said| &said.entry))? {
+            if !changed_since(index, &stored.entry)? {
+                tell(&mut found, fault);
+            }
+        }
+        if done % CHUNK == 0 {
+            progress(end + done as u64, total);
+        }
+    }
+    for id in replayed.keys() {
+        if index.get(&keys::entry(*id))?.is_none() && read::knows(index, *id)? == Some(false) {
+            tell(&mut found, format!("file {id} is in the journal and not in the index"));
+        }
+    }
+    superfluous(index, &mut found)?;
+    progress(total, total);
+    Ok(found)
+}
+
+fn replay(
+    journal: &LogReader,
+    end: u64,
+    whole: bool,
+    found: &mut Verified,
+    progress: &dyn Fn(u64, u64),
+) -> Result<HashMap<FileId, Box<[u8]>>, Fault> {
+    let mut entries: HashMap<FileId, Box<[u8]>> = HashMap::new();
+    let (mut next, mut gaps) = (journal.first_seq(), false);
+    while next < end {
+        let records = journal.read(next, CHUNK).map_err(journal_error)?;
+        if records.is_empty() {
+            break;
+        }
+        for (seq, bytes) in records.into_iter().take_while(|(seq, _)| *seq < end) {
+            gaps |= seq != next;
+            next = seq + 1;
+            found.records += 1;
+            let record = record_codec::decode(seq, &bytes)?;
+            let Some(id) = record.id else { continue };
+            let old = entries.get(&id).map(|bytes| Stored::decode(id, bytes)).transpose()?.map(|old| old.entry);
+            let new = match Entry::apply(old.as_ref(), seq, &record) {
+                Ok(new) => new,
+                Err(error) => {
+                    if !gaps && (whole || !matches!(error, QueueError::NotFound(_))) {
+                        tell(found, format!("journal record {seq} does not follow: {error}"));
+                    }
+                    Entry::follow(old.as_ref(), seq, &record)
+                }
+            };
+            match new {
+                Some(entry) => entries.insert(id, Stored { entry, basis: 0, seqs: Vec::new() }.encode().into()),
+                None => entries.remove(&id),
+            };
+        }
+        progress(next, end);
+    }
+    Ok(entries)
+}
+
+type LaneNumbers = HashMap<String, HashMap<String, u32>>;
+
+fn lane_numbers(index: &Index) -> Result<LaneNumbers, Fault> {
+    let mut lanes = LaneNumbers::new();
+    index.scan(b"n", &keys::behind(b'n'), |key, value| {
+        let (_, partner, route) = decode_lane(&value)?;
+        if let Some(number) = key.last_chunk::<4>() {
+            lanes.entry(partner.to_owned()).or_default().insert(route.to_owned(), u32::from_be_bytes(*number));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(lanes)
+}
+
+fn compare(index: &Index, lanes: &LaneNumbers, entry: &Entry, said: Option<&Entry>) -> Result<Vec<String>, Fault> {
+    let id = entry.id;
+    let mut faults = Vec::new();
+    match said {
+        None => faults.push(format!("file {id} is in the index and not in the journal")),
+        Some(said) if said != entry => {
+            faults.push(format!("file {id} is {} in the index and {} after the journal", entry.state, said.state));
+        }
+        Some(_) => {}
+    }
+    let mut wanted = vec![keys::by_state(entry.state, entry.turn), keys::changed(entry.changed_seq)];
+    if may_be_purged(entry.state) {
+        wanted.push(keys::ended(entry.since, entry.turn));
+    }
+    let lane = entry.route.as_ref().and_then(|route| lanes.get(&entry.partner)?.get(route));
+    match (entry.state, lane) {
+        (State::Ready, Some(lane)) => wanted.push(keys::ready(*lane, entry.turn)),
+        (State::Ready, None) => faults.push(format!("file {id} is ready in no lane")),
+        _ => {}
+    }
+    for key in wanted {
+        if index.get(&key)?.is_none_or(|value| value != id.as_bytes()) {
+            faults.push(format!("file {id} is missing in a listing ({})", char::from(key[0])));
+        }
+    }
+    Ok(faults)
+}
+
+fn changed_since(index: &Index, entry: &Entry) -> Result<bool, Fault> {
+    match read::stored(index, entry.id) {
+        Ok(stored) => Ok(stored.entry.changed_seq != entry.changed_seq),
+        Err(Fault::Queue(QueueError::NotFound(_))) => Ok(true),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Listings must not name what is not there, and `ready` ones must be as many as there are ready files.
+fn superfluous(index: &Index, found: &mut Verified) -> Result<(), Fault> {
+    let mut listed = Vec::new();
+    for prefix in [b's', b'l', b'c', b'x'] {
+        index.scan(&[prefix], &keys::behind(prefix), |key, value| {
+            listed.push((key, value));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for (key, value) in listed.drain(..) {
+            let Some(id) = keys::id(&value) else {
+                tell(found, format!("a listing names no file ({})", char::from(prefix)));
+                continue;
+            };
+            let belongs = match read::stored(index, id) {
+                Ok(stored) => names(prefix, &key, &stored.entry),
+                Err(Fault::Queue(QueueError::NotFound(_))) => false,
+                Err(fault) => return Err(fault),
+            };
+            // Still so at a second look, or it has merely changed meanwhile.
+            if !belongs && index.get(&key)?.is_some_and(|now| now == value) {
+                tell(found, format!("file {id} stands in a listing that is not its own ({})", char::from(prefix)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn names(prefix: u8, key: &[u8], entry: &Entry) -> bool {
+    let number = keys::last_number(key);
+    match prefix {
+        b's' => number == Some(entry.turn) && key.get(1) == Some(&entry_codec::code(entry.state)),
+        b'l' => number == Some(entry.turn) && entry.state == State::Ready,
+        b'c' => number == Some(entry.changed_seq),
+        _ => number == Some(entry.turn) && may_be_purged(entry.state),
+    }
+}
+
+fn tell(found: &mut Verified, fault: String) {
+    if found.faults.len() < MOST_FAULTS {
+        found.faults.push(fault);
+    }
+}

@@ -1,0 +1,311 @@
+//! What is broken is set aside, told, and made good.
+
+use std::{
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use forebay_queue::{
+    QueueError, QueueStore, State,
+    embedded::{EmbeddedQueue, Options},
+};
+use forebay_storage::{
+    Space,
+    disk::{Disk, DiskFile, OsDisk},
+};
+
+use crate::house::{House, ask, assert_sound, at, claim_one, copy_dir, file, finish, picture, put};
+
+#[tokio::test]
+async fn an_index_that_does_not_open_is_set_aside() {
+    let house = House::new();
+    let queue = house.open();
+    for n in 0..50 {
+        put(&queue, "clinic", &format!("{n}")).await;
+    }
+    let before = picture(&queue).await;
+    drop(queue);
+    let db = house.index().join("db");
+    for damage in 0..3 {
+        match damage {
+            0 => std::fs::write(&db, vec![0xa5; 100_000]).unwrap(),
+            1 => std::fs::write(house.index().join("conf"), b"nonsense").unwrap(),
+            _ => {
+                let bytes = std::fs::read(&db).unwrap();
+                let noise: Vec<u8> = bytes.iter().map(|byte| byte ^ 0x5a).collect();
+                std::fs::write(&db, noise).unwrap();
+            }
+        }
+        let (queue, recovered) = house.try_open().unwrap();
+        assert!(recovered.rebuilt, "damage {damage}");
+        assert_eq!(recovered.replayed, 50);
+        let aside = &recovered.set_aside[0];
+        assert!(aside.to_string_lossy().contains("queue.corrupt-") && aside.is_dir(), "{aside:?}");
+        assert_eq!(picture(&queue).await, before);
+        assert_sound(&queue).await;
+    }
+}
+
+#[tokio::test]
+async fn an_index_ahead_of_the_journal_is_set_aside() {
+    let house = House::new();
+    let queue = house.open();
+    put(&queue, "clinic", "a").await;
+    let before = picture(&queue).await;
+    drop(queue);
+    let older = house.dir().join("older");
+    copy_dir(&house.journal(), &older);
+    let queue = house.open();
+    put(&queue, "clinic", "b").await;
+    drop(queue);
+    std::fs::remove_dir_all(house.journal()).unwrap();
+    copy_dir(&older, &house.journal());
+    let (queue, recovered) = house.try_open().unwrap();
+    assert!(recovered.rebuilt && recovered.set_aside.len() == 1);
+    assert_eq!(picture(&queue).await, before);
+}
+
+#[tokio::test]
+async fn an_index_of_another_journal_is_set_aside() {
+    let (house, other) = (House::new(), House::new());
+    for house in [&house, &other] {
+        let queue = house.open();
+        put(&queue, "clinic", "a").await;
+        put(&queue, "clinic", "b").await;
+    }
+    let queue = house.open();
+    let before = picture(&queue).await;
+    drop(queue);
+    std::fs::remove_dir_all(house.index()).unwrap();
+    copy_dir(&other.index(), &house.index());
+    let (queue, recovered) = house.try_open().unwrap();
+    assert!(recovered.rebuilt);
+    assert_eq!(picture(&queue).await, before);
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_so() {
+    let house = House::new();
+    let queue = house.open();
+    let Err(QueueError::Locked(said)) = house.try_open() else { panic!("opened twice") };
+    assert!(said.contains("another process"), "{said}");
+    put(&queue, "clinic", "a").await;
+}
+
+/// Where `text` stands in the file.
+fn find(path: &Path, text: &str) -> u64 {
+    let bytes = std::fs::read(path).unwrap();
+    bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap() as u64
+}
+
+fn spoil(path: &Path, at: u64) {
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"\xff\xfe\xfd", at).unwrap();
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_cut() {
+    let house = House::new();
+    let queue = house.open();
+    put(&queue, "clinic", "first").await;
+    let before = picture(&queue).await;
+    drop(queue);
+    let older = house.dir().join("older");
+    copy_dir(&house.index(), &older);
+    let queue = house.open();
+    put(&queue, "clinic", "torn-away").await;
+    drop(queue);
+    let segment = house.last_segment();
+    spoil(&segment, find(&segment, "torn-away"));
+    std::fs::remove_dir_all(house.index()).unwrap();
+    copy_dir(&older, &house.index());
+    let (queue, recovered) = house.try_open().unwrap();
+    assert!(recovered.torn_bytes > 0);
+    assert_eq!((recovered.lost_records, recovered.rebuilt), (0, false));
+    assert_eq!(picture(&queue).await, before);
+    put(&queue, "clinic", "next").await;
+    assert_sound(&queue).await;
+}
+
+#[tokio::test]
+async fn what_the_index_knows_of_lost_records_is_written_again() {
+    let house = House::new();
+    let queue = house.open();
+    for name in ["one", "two-is-hit", "three"] {
+        put(&queue, "clinic", name).await;
+    }
+    let claim = claim_one(&queue, 1).await;
+    finish(&queue, &claim, State::Done, 2).await;
+    let known = picture(&queue).await.entries;
+    drop(queue);
+    let segment = house.last_segment();
+    spoil(&segment, find(&segment, "two-is-hit"));
+    for round in 0..3 {
+        if round == 2 {
+            std::fs::remove_dir_all(house.index()).unwrap();
+        }
+        let (queue, _) = house.try_open().unwrap();
+        let now = picture(&queue).await.entries;
+        let plain = |entries: &[forebay_queue::Entry]| {
+            entries.iter().map(|entry| (entry.id, entry.state, entry.turn)).collect::<Vec<_>>()
+        };
+        if round == 2 || now.len() == 3 {
+            assert_eq!(plain(&now), plain(&known), "round {round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_whose_outcome_may_be_lost_are_held() {
+    let house = House::new();
+    let queue = house.open();
+    for name in ["one", "two", "three"] {
+        put(&queue, "clinic", name).await;
+    }
+    let claim = claim_one(&queue, 1).await;
+    let mut end = crate::house::end(State::Done);
+    end.reason = Some("loaded-well".into());
+    queue.settle(claim.token, claim.entry.id, end, at(2)).await.unwrap();
+    let last = put(&queue, "clinic", "after").await;
+    drop(queue);
+    let segment = house.last_segment();
+    spoil(&segment, find(&segment, "loaded-well"));
+    std::fs::remove_dir_all(house.index()).unwrap();
+    let (queue, recovered) = house.try_open().unwrap();
+    assert_eq!(recovered.lost_records, 1);
+    assert_eq!(recovered.interrupted.len(), 1, "its child may still run");
+    let states: Vec<_> = picture(&queue).await.entries.iter().map(|entry| (entry.id, entry.state)).collect();
+    assert!(states[..3].iter().all(|(_, state)| *state == State::Held), "{states:?}");
+    assert_eq!(states[3], (last, State::Ready), "it came later");
+    let crashed = queue.settle_crashed(recovered.interrupted[0].id, at(3)).await.unwrap();
+    assert_eq!(crashed.state, State::Held);
+    drop(queue);
+    // Dealt with once, and the same when the index is made anew.
+    std::fs::remove_dir_all(house.index()).unwrap();
+    let (queue, recovered) = house.try_open().unwrap();
+    assert_eq!(recovered.lost_records, 0);
+    let again: Vec<_> = picture(&queue).await.entries.iter().map(|entry| (entry.id, entry.state)).collect();
+    assert_eq!(again, states);
+}
+
+/// The machine's disk, until its syncs are told to fail.
+#[derive(Debug, Default)]
+struct FailingDisk {
+    fails: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct FailingFile {
+    file: Arc<dyn DiskFile>,
+    fails: Arc<AtomicBool>,
+}
+
+impl FailingDisk {
+    fn wrap(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(FailingFile { file, fails: self.fails.clone() })
+    }
+}
+
+impl Disk for FailingDisk {
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        OsDisk.create_new(path).map(|file| self.wrap(file))
+    }
+    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn DiskFile>> {
+        OsDisk.open(path, write).map(|file| self.wrap(file))
+    }
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename_new(from, to)
+    }
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename_over(from, to)
+    }
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        OsDisk.unlink(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.create_dir(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        OsDisk.list(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(dir)
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.link(from, to)
+    }
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        OsDisk.space(path)
+    }
+    fn real_path(&self, path: &Path) -> Option<PathBuf> {
+        OsDisk.real_path(path)
+    }
+}
+
+impl DiskFile for FailingFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn write_back(&self, offset: u64, len: u64) {
+        self.file.write_back(offset, len);
+    }
+    fn set_xattr(&self, name: &str, value: &[u8]) -> io::Result<()> {
+        self.file.set_xattr(name, value)
+    }
+    fn xattr(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.file.xattr(name)
+    }
+    fn make_read_only(&self) -> io::Result<()> {
+        self.file.make_read_only()
+    }
+    fn modified_ms(&self) -> io::Result<i64> {
+        self.file.modified_ms()
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk gave up"));
+        }
+        self.file.sync_data()
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_stops_the_queue_until_a_restart() {
+    let house = House::new();
+    let disk = FailingDisk::default();
+    let fails = disk.fails.clone();
+    let options = Options { segment_bytes: 256 << 10, ..Options::default() };
+    let (queue, _) = EmbeddedQueue::open(Arc::new(disk), &house.journal(), &house.index(), options).unwrap();
+    let kept = put(&queue, "clinic", "a").await;
+    fails.store(true, Ordering::SeqCst);
+    let refused = file("clinic", "b");
+    assert!(matches!(queue.enqueue(refused.clone(), at(1)).await, Err(QueueError::Poisoned(_))));
+    fails.store(false, Ordering::SeqCst);
+    // The page cache lies from now on: not even a disk that works again is trusted.
+    assert!(matches!(queue.enqueue(file("clinic", "c"), at(1)).await, Err(QueueError::Poisoned(_))));
+    assert!(matches!(queue.claim(ask(1), at(1)).await, Err(QueueError::Poisoned(_))));
+    assert!(queue.poisoned().unwrap().contains("the disk gave up"), "{:?}", queue.poisoned());
+    // Reading goes on, and shows what was acknowledged and nothing else.
+    assert_eq!(queue.get(kept).await.unwrap().state, State::Ready);
+    assert!(matches!(queue.get(refused.id).await, Err(QueueError::NotFound(_))));
+    assert_eq!(queue.stats(at(1)).await.unwrap().counts[0].files, 1);
+    drop(queue);
+    let queue = house.open();
+    assert_eq!(claim_one(&queue, 2).await.entry.id, kept);
+}

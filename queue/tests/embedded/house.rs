@@ -1,0 +1,162 @@
+//! A queue in a directory of its own, and what to put into it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use forebay_queue::{
+    Actor, Claim, ClaimAsk, Entry, Filter, NewEntry, Order, QueueStore, Recovered, Result, RouteAsk, Settlement, State,
+    Stats,
+    embedded::{EmbeddedQueue, Options},
+};
+use forebay_storage::{FileId, Sha256, disk::OsDisk};
+use tempfile::TempDir;
+
+pub struct House {
+    dir: TempDir,
+}
+
+impl House {
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn index(&self) -> PathBuf {
+        self.dir().join("queue")
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.dir().join("journal")
+    }
+
+    pub fn try_open(&self) -> Result<(EmbeddedQueue, Recovered)> {
+        let options = Options { segment_bytes: 256 << 10, ..Options::default() };
+        EmbeddedQueue::open(Arc::new(OsDisk), &self.journal(), &self.index(), options)
+    }
+
+    pub fn open(&self) -> EmbeddedQueue {
+        self.try_open().unwrap().0
+    }
+
+    /// The only segment that has records, or the last of them.
+    pub fn last_segment(&self) -> PathBuf {
+        let names = std::fs::read_dir(self.journal()).unwrap().map(|item| item.unwrap().path());
+        let mut names: Vec<_> =
+            names.filter(|path| path.is_file() && !path.to_string_lossy().contains("spare")).collect();
+        names.sort();
+        names.pop().unwrap()
+    }
+}
+
+pub fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_777_075_200 + seconds, 123_456_789).unwrap()
+}
+
+pub fn digest(text: &str) -> Sha256 {
+    let mut bytes = [7; 32];
+    for (at, byte) in text.bytes().enumerate() {
+        bytes[at % 32] = bytes[at % 32].wrapping_mul(31).wrapping_add(byte);
+    }
+    Sha256(bytes)
+}
+
+pub fn file(partner: &str, name: &str) -> NewEntry {
+    NewEntry {
+        id: FileId::new(at(0)),
+        partner: partner.into(),
+        name: name.into(),
+        door: "ftp".into(),
+        size_bytes: 100,
+        sha256: digest(name),
+        received_at: at(0),
+        route: Some("rest".into()),
+        state: State::Ready,
+        reason: None,
+    }
+}
+
+pub fn ask(limit: usize) -> ClaimAsk {
+    ask_of(&["rest"], limit, Order::Strict)
+}
+
+pub fn ask_of(routes: &[&str], limit: usize, order: Order) -> ClaimAsk {
+    let routes = routes.iter().map(|name| RouteAsk { name: (*name).into(), slots: limit, order }).collect();
+    ClaimAsk { routes, limit, lease_ms: 60_000, duplicate_window_ms: 0, per_partner: 0 }
+}
+
+pub fn end(state: State) -> Settlement {
+    Settlement { state, counted: true, due_at: None, reason: None, output: String::new() }
+}
+
+pub fn later(seconds: i64) -> TimeDelta {
+    TimeDelta::seconds(seconds)
+}
+
+pub fn operator() -> Actor {
+    Actor::Operator("root".into())
+}
+
+pub async fn put(queue: &EmbeddedQueue, partner: &str, name: &str) -> FileId {
+    queue.enqueue(file(partner, name), at(0)).await.unwrap().id
+}
+
+pub async fn claim_one(queue: &EmbeddedQueue, now: i64) -> Claim {
+    let mut claims = queue.claim(ask(1), at(now)).await.unwrap();
+    assert_eq!(claims.len(), 1, "one file may be claimed");
+    claims.pop().unwrap()
+}
+
+pub async fn finish(queue: &EmbeddedQueue, claim: &Claim, state: State, now: i64) -> Entry {
+    queue.settle(claim.token, claim.entry.id, end(state), at(now)).await.unwrap()
+}
+
+/// All that can be seen of a queue.
+#[derive(Debug, PartialEq)]
+pub struct Picture {
+    pub entries: Vec<Entry>,
+    pub changes: Vec<Entry>,
+    pub stats: Stats,
+    pub ids: Vec<FileId>,
+}
+
+pub async fn picture(queue: &EmbeddedQueue) -> Picture {
+    let mut entries = Vec::new();
+    let mut after = None;
+    loop {
+        let page = queue.list(&Filter::default(), after, 7).await.unwrap();
+        entries.extend(page.entries);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Picture {
+        entries,
+        changes: queue.changes(0, usize::MAX).await.unwrap(),
+        stats: queue.stats(at(0)).await.unwrap(),
+        ids: queue.ids().await.unwrap(),
+    }
+}
+
+pub async fn assert_sound(queue: &EmbeddedQueue) {
+    let verified = queue.verify(&|_, _| {}).await.unwrap();
+    assert_eq!(verified.faults, Vec::<String>::new());
+}
+
+pub fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for item in std::fs::read_dir(from).unwrap() {
+        let item = item.unwrap();
+        if item.file_type().unwrap().is_dir() {
+            copy_dir(&item.path(), &to.join(item.file_name()));
+        } else {
+            std::fs::copy(item.path(), to.join(item.file_name())).unwrap();
+        }
+    }
+}
