@@ -233,13 +233,13 @@ impl Committer {
             // Whoever reads now finds it closed, and waits until it is whole again.
             self.shared.index.write().close();
         }
+        self.shared.changed.send_replace(last);
         // The journal has it, so the answers are true whatever becomes of the index.
         answer(jobs, replies);
         if let Err(what) = failed {
             // A failure has been told by poisoning.
             let _ = self.remake(&what);
         }
-        self.shared.changed.send_replace(last);
     }
 
     /// Checks every job against all before it. An index that turns out to be damaged is made anew, and all is checked

@@ -73,6 +73,8 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal: &Path, dir: &Path, options: &Op
     let mut replay = Replay::default();
     replay.run(&mut state, &index, &reader, from, &mut |_, _| {})?;
     recovered.replayed = replay.records;
+    // sled may also come up empty from a damaged file.
+    recovered.rebuilt |= known == 0 && replay.records > 0;
     recovered.faults = replay.faults;
     recovered.torn_bytes = recovery.torn_bytes;
     recovered.set_aside.extend(recovery.set_aside.iter().cloned());

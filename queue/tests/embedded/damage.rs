@@ -19,6 +19,8 @@ use forebay_storage::{
     disk::{Disk, DiskFile, OsDisk},
 };
 
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
 use crate::house::{House, ask, assert_sound, at, claim_one, copy_dir, file, finish, picture, put};
 
 #[tokio::test]
@@ -31,22 +33,37 @@ async fn an_index_that_does_not_open_is_set_aside() {
     let before = picture(&queue).await;
     drop(queue);
     let db = house.index().join("db");
-    for damage in 0..3 {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    for damage in 0..8 {
         match damage {
             0 => std::fs::write(&db, vec![0xa5; 100_000]).unwrap(),
-            1 => std::fs::write(house.index().join("conf"), b"nonsense").unwrap(),
+            1 => {
+                std::fs::remove_file(&db).unwrap();
+                std::fs::create_dir(&db).unwrap();
+            }
             _ => {
-                let bytes = std::fs::read(&db).unwrap();
-                let noise: Vec<u8> = bytes.iter().map(|byte| byte ^ 0x5a).collect();
-                std::fs::write(&db, noise).unwrap();
+                let mut bytes = std::fs::read(&db).unwrap();
+                for _ in 0..64 {
+                    let at = rng.random_range(0..bytes.len());
+                    bytes[at] ^= 0x5a;
+                }
+                std::fs::write(&db, bytes).unwrap();
             }
         }
         let (queue, recovered) = house.try_open().unwrap();
-        assert!(recovered.rebuilt, "damage {damage}");
-        assert_eq!(recovered.replayed, 50);
-        let aside = &recovered.set_aside[0];
-        assert!(aside.to_string_lossy().contains("queue.corrupt-") && aside.is_dir(), "{aside:?}");
-        assert_eq!(picture(&queue).await, before);
+        // sled cuts some damage off by itself; what is missing then comes from the journal as well.
+        println!("damage {damage}: replayed {}, aside {:?}", recovered.replayed, recovered.set_aside);
+        if damage == 1 {
+            let aside = &recovered.set_aside[0];
+            assert!(aside.to_string_lossy().contains("queue.corrupt-") && aside.is_dir(), "{aside:?}");
+        }
+        if damage < 2 {
+            assert!(recovered.rebuilt);
+            assert_eq!(recovered.replayed, 50);
+        }
+        assert_eq!(picture(&queue).await, before, "damage {damage}, seed {seed}");
         assert_sound(&queue).await;
     }
 }
@@ -144,6 +161,7 @@ async fn what_the_index_knows_of_lost_records_is_written_again() {
     drop(queue);
     let segment = house.last_segment();
     spoil(&segment, find(&segment, "two-is-hit"));
+    // Written again at the first start; and from then on the journal alone is enough.
     for round in 0..3 {
         if round == 2 {
             std::fs::remove_dir_all(house.index()).unwrap();
@@ -153,9 +171,7 @@ async fn what_the_index_knows_of_lost_records_is_written_again() {
         let plain = |entries: &[forebay_queue::Entry]| {
             entries.iter().map(|entry| (entry.id, entry.state, entry.turn)).collect::<Vec<_>>()
         };
-        if round == 2 || now.len() == 3 {
-            assert_eq!(plain(&now), plain(&known), "round {round}");
-        }
+        assert_eq!(plain(&now), plain(&known), "round {round}");
     }
 }
 
@@ -229,6 +245,9 @@ impl Disk for FailingDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         OsDisk.create_dir(path)
     }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove_dir(path)
+    }
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         OsDisk.list(dir)
     }
@@ -267,6 +286,12 @@ impl DiskFile for FailingFile {
     }
     fn xattr(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         self.file.xattr(name)
+    }
+    fn remove_xattr(&self, name: &str) -> io::Result<()> {
+        self.file.remove_xattr(name)
+    }
+    fn make_writable(&self) -> io::Result<()> {
+        self.file.make_writable()
     }
     fn make_read_only(&self) -> io::Result<()> {
         self.file.make_read_only()

@@ -14,38 +14,38 @@ use forebay_queue::{
 use forebay_storage::{FileId, Sha256, disk::OsDisk};
 use tempfile::TempDir;
 
-pub struct House {
+pub(crate) struct House {
     dir: TempDir,
 }
 
 impl House {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn index(&self) -> PathBuf {
+    pub(crate) fn index(&self) -> PathBuf {
         self.dir().join("queue")
     }
 
-    pub fn journal(&self) -> PathBuf {
+    pub(crate) fn journal(&self) -> PathBuf {
         self.dir().join("journal")
     }
 
-    pub fn try_open(&self) -> Result<(EmbeddedQueue, Recovered)> {
+    pub(crate) fn try_open(&self) -> Result<(EmbeddedQueue, Recovered)> {
         let options = Options { segment_bytes: 256 << 10, ..Options::default() };
         EmbeddedQueue::open(Arc::new(OsDisk), &self.journal(), &self.index(), options)
     }
 
-    pub fn open(&self) -> EmbeddedQueue {
+    pub(crate) fn open(&self) -> EmbeddedQueue {
         self.try_open().unwrap().0
     }
 
     /// The only segment that has records, or the last of them.
-    pub fn last_segment(&self) -> PathBuf {
+    pub(crate) fn last_segment(&self) -> PathBuf {
         let names = std::fs::read_dir(self.journal()).unwrap().map(|item| item.unwrap().path());
         let mut names: Vec<_> =
             names.filter(|path| path.is_file() && !path.to_string_lossy().contains("spare")).collect();
@@ -54,19 +54,19 @@ impl House {
     }
 }
 
-pub fn at(seconds: i64) -> DateTime<Utc> {
+pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_777_075_200 + seconds, 123_456_789).unwrap()
 }
 
-pub fn digest(text: &str) -> Sha256 {
-    let mut bytes = [7; 32];
+pub(crate) fn digest(text: &str) -> Sha256 {
+    let mut bytes = [7u8; 32];
     for (at, byte) in text.bytes().enumerate() {
         bytes[at % 32] = bytes[at % 32].wrapping_mul(31).wrapping_add(byte);
     }
     Sha256(bytes)
 }
 
-pub fn file(partner: &str, name: &str) -> NewEntry {
+pub(crate) fn file(partner: &str, name: &str) -> NewEntry {
     NewEntry {
         id: FileId::new(at(0)),
         partner: partner.into(),
@@ -81,51 +81,51 @@ pub fn file(partner: &str, name: &str) -> NewEntry {
     }
 }
 
-pub fn ask(limit: usize) -> ClaimAsk {
+pub(crate) fn ask(limit: usize) -> ClaimAsk {
     ask_of(&["rest"], limit, Order::Strict)
 }
 
-pub fn ask_of(routes: &[&str], limit: usize, order: Order) -> ClaimAsk {
+pub(crate) fn ask_of(routes: &[&str], limit: usize, order: Order) -> ClaimAsk {
     let routes = routes.iter().map(|name| RouteAsk { name: (*name).into(), slots: limit, order }).collect();
     ClaimAsk { routes, limit, lease_ms: 60_000, duplicate_window_ms: 0, per_partner: 0 }
 }
 
-pub fn end(state: State) -> Settlement {
+pub(crate) fn end(state: State) -> Settlement {
     Settlement { state, counted: true, due_at: None, reason: None, output: String::new() }
 }
 
-pub fn later(seconds: i64) -> TimeDelta {
+pub(crate) fn later(seconds: i64) -> TimeDelta {
     TimeDelta::seconds(seconds)
 }
 
-pub fn operator() -> Actor {
+pub(crate) fn operator() -> Actor {
     Actor::Operator("root".into())
 }
 
-pub async fn put(queue: &EmbeddedQueue, partner: &str, name: &str) -> FileId {
+pub(crate) async fn put(queue: &EmbeddedQueue, partner: &str, name: &str) -> FileId {
     queue.enqueue(file(partner, name), at(0)).await.unwrap().id
 }
 
-pub async fn claim_one(queue: &EmbeddedQueue, now: i64) -> Claim {
+pub(crate) async fn claim_one(queue: &EmbeddedQueue, now: i64) -> Claim {
     let mut claims = queue.claim(ask(1), at(now)).await.unwrap();
     assert_eq!(claims.len(), 1, "one file may be claimed");
     claims.pop().unwrap()
 }
 
-pub async fn finish(queue: &EmbeddedQueue, claim: &Claim, state: State, now: i64) -> Entry {
+pub(crate) async fn finish(queue: &EmbeddedQueue, claim: &Claim, state: State, now: i64) -> Entry {
     queue.settle(claim.token, claim.entry.id, end(state), at(now)).await.unwrap()
 }
 
 /// All that can be seen of a queue.
 #[derive(Debug, PartialEq)]
-pub struct Picture {
-    pub entries: Vec<Entry>,
-    pub changes: Vec<Entry>,
-    pub stats: Stats,
-    pub ids: Vec<FileId>,
+pub(crate) struct Picture {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) changes: Vec<Entry>,
+    pub(crate) stats: Stats,
+    pub(crate) ids: Vec<FileId>,
 }
 
-pub async fn picture(queue: &EmbeddedQueue) -> Picture {
+pub(crate) async fn picture(queue: &EmbeddedQueue) -> Picture {
     let mut entries = Vec::new();
     let mut after = None;
     loop {
@@ -144,12 +144,12 @@ pub async fn picture(queue: &EmbeddedQueue) -> Picture {
     }
 }
 
-pub async fn assert_sound(queue: &EmbeddedQueue) {
+pub(crate) async fn assert_sound(queue: &EmbeddedQueue) {
     let verified = queue.verify(&|_, _| {}).await.unwrap();
     assert_eq!(verified.faults, Vec::<String>::new());
 }
 
-pub fn copy_dir(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for item in std::fs::read_dir(from).unwrap() {
         let item = item.unwrap();

@@ -1,5 +1,7 @@
 //! The embedded queue through its contract, on a real disk.
 
+#![allow(clippy::unwrap_used, reason = "a test may expect")]
+
 mod acting;
 mod claims;
 mod damage;
