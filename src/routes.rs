@@ -91,9 +91,9 @@ pub struct Retry {
 impl Default for Retry {
     fn default() -> Self {
         Self {
-            first: Duration::from_secs(5),
+            first: Duration::from_secs(10),
             factor: 2.0,
-            max: Duration::from_secs(900),
+            max: Duration::from_secs(3600),
             jitter: 0.2,
             give_up_after: Duration::from_secs(72 * 3600),
         }

@@ -1,0 +1,690 @@
+//! What happens behind the gate, with the real queue, storage and gate: processors and their contracts, order, pauses,
+//! closures, receipts, and what a crash leaves running.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test says so by failing")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use forebay::{
+    clock::{Clock, SystemClock},
+    gate::{self, AtClose, Gate},
+    process::{self, Dispatcher, Outcome, Parts, Processor, Receipts, Report, Work},
+    routes::{self, Routes},
+};
+use forebay_queue::{
+    Action, Actor, ClaimAsk, Entry, Fact, NewEntry, Order, QueueStore, RouteAsk, State, embedded::EmbeddedQueue,
+};
+use forebay_storage::{FileId, NewFile, Storage, disk::OsDisk, local::LocalStorage};
+use tokio::{sync::Semaphore, task::JoinHandle, time};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const BOUND: Duration = Duration::from_secs(30);
+
+/// A data directory with all that processing stands on.
+struct House {
+    dir: tempfile::TempDir,
+    queue: Arc<dyn QueueStore>,
+    storage: Arc<dyn Storage>,
+    gate: Arc<Gate>,
+    routes: Arc<Routes>,
+    clock: Arc<dyn Clock>,
+    instance: Uuid,
+}
+
+struct Works {
+    dispatcher: Arc<Dispatcher>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Works {
+    async fn end(self) {
+        self.shutdown.cancel();
+        time::timeout(BOUND, self.task).await.expect("the dispatcher ends").unwrap();
+    }
+}
+
+impl House {
+    fn new(routes: &str) -> Self {
+        Self::with_gate(routes, gate::Options::default())
+    }
+
+    /// `OUT` in the routes stands for a directory that programs may write to.
+    fn with_gate(routes: &str, options: gate::Options) -> Self {
+        #[derive(serde::Deserialize)]
+        struct Config {
+            route: Vec<routes::Options>,
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("OUT")).unwrap();
+        let text = routes.replace("OUT/", &format!("{}/OUT/", dir.path().display()));
+        let config: Config = toml::from_str(&text).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        Self {
+            queue: open_queue(dir.path()).0,
+            storage: Arc::new(LocalStorage::open(Arc::new(OsDisk), dir.path(), storage_options()).unwrap()),
+            gate: Gate::open(&dir.path().join("gate"), options, Arc::clone(&clock), None).unwrap(),
+            routes: Arc::new(Routes::from_options(config.route).unwrap()),
+            clock,
+            instance: process::instance_of(dir.path()).unwrap(),
+            dir,
+        }
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.dir.path().join("OUT").join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.out(name)).unwrap_or_default()
+    }
+
+    fn parts(&self) -> Parts {
+        Parts {
+            queue: Arc::clone(&self.queue),
+            storage: Arc::clone(&self.storage),
+            gate: Arc::clone(&self.gate),
+            routes: Arc::clone(&self.routes),
+            clock: Arc::clone(&self.clock),
+            data: self.dir.path().to_owned(),
+            instance: self.instance,
+            options: process::Options {
+                kill_after: Duration::from_millis(500),
+                shutdown_grace: Duration::from_millis(100),
+                probe_first: Duration::from_millis(50),
+                probe_max: Duration::from_millis(100),
+                ..process::Options::default()
+            },
+        }
+    }
+
+    fn start(&self) -> Works {
+        Self::run(Dispatcher::new(self.parts()))
+    }
+
+    fn start_with(&self, route: &str, processor: Arc<dyn Processor>) -> Works {
+        Self::run(Dispatcher::with_processors(self.parts(), BTreeMap::from([(route.to_owned(), processor)])))
+    }
+
+    fn run(dispatcher: Arc<Dispatcher>) -> Works {
+        let (shutdown, own) = (CancellationToken::new(), Arc::clone(&dispatcher));
+        let token = shutdown.clone();
+        let task = tokio::spawn(async move { own.run(token).await });
+        Works { dispatcher, shutdown, task }
+    }
+
+    async fn put(&self, partner: &str, name: &str, bytes: &[u8]) -> Entry {
+        let now = self.clock.now();
+        let id = FileId::new(now);
+        let file = NewFile { id, partner: partner.into(), name: name.into(), door: "ftp".into(), began_at: now };
+        let mut upload = self.storage.begin(file).await.unwrap();
+        upload.write(Bytes::copy_from_slice(bytes)).await.unwrap();
+        let meta = upload.commit(now).await.unwrap();
+        let new = NewEntry {
+            id,
+            partner: meta.partner,
+            name: meta.name,
+            door: meta.door,
+            size_bytes: meta.size_bytes,
+            sha256: meta.sha256,
+            received_at: now,
+            route: self.routes.serve(partner, name).map(|route| route.name().to_owned()),
+            state: State::Ready,
+            reason: None,
+        };
+        self.queue.enqueue(new, now).await.unwrap()
+    }
+
+    async fn until(&self, id: FileId, what: impl Fn(&Entry) -> bool) -> Entry {
+        let mut changed = self.queue.changed();
+        let waited = time::timeout(BOUND, async {
+            loop {
+                changed.mark_unchanged();
+                let entry = self.queue.get(id).await.unwrap();
+                if what(&entry) {
+                    return entry;
+                }
+                let _ = time::timeout(Duration::from_millis(50), changed.changed()).await;
+            }
+        });
+        match waited.await {
+            Ok(entry) => entry,
+            Err(_) => panic!("it never came to that: {:?}", self.queue.get(id).await),
+        }
+    }
+
+    async fn until_state(&self, id: FileId, state: State) -> Entry {
+        self.until(id, |entry| entry.state == state).await
+    }
+
+    async fn facts(&self, id: FileId) -> Vec<Fact> {
+        self.queue.history(id).await.unwrap().into_iter().map(|(_, record)| record.fact).collect()
+    }
+
+    /// What the last attempt put out.
+    async fn output(&self, id: FileId) -> String {
+        let facts = self.facts(id).await;
+        facts.into_iter().rev().find_map(|fact| if let Fact::Ended { output, .. } = fact { Some(output) } else { None }).unwrap()
+    }
+
+    async fn close(&self, scope: &[&str]) {
+        let (gate, scope) = (Arc::clone(&self.gate), scope.iter().map(|name| (*name).to_owned()).collect());
+        let until = self.clock.now() + Duration::from_secs(3600);
+        let closed = tokio::task::spawn_blocking(move || gate.close(scope, Some(until), "test".into(), None, "t".into()));
+        closed.await.unwrap().unwrap();
+    }
+
+    fn reopen(&self) {
+        self.gate.reopen(Vec::new(), "test".into(), "t".into()).unwrap();
+    }
+}
+
+fn open_queue(data: &Path) -> (Arc<dyn QueueStore>, forebay_queue::Recovered) {
+    let (journal, index) = (data.join("journal"), data.join("queue"));
+    let (queue, recovered) =
+        EmbeddedQueue::open(Arc::new(OsDisk), &journal, &index, forebay_queue::embedded::Options::default()).unwrap();
+    (Arc::new(queue), recovered)
+}
+
+fn storage_options() -> forebay_storage::local::Options {
+    forebay_storage::local::Options { reserve_bytes: 0 }
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waited = time::timeout(BOUND, async {
+        while !is_so() {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "it never came to that: {what}");
+}
+
+fn runs(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.rfind(')').is_some_and(|end| !stat[end..].starts_with(") Z"))
+}
+
+fn exec(script: &str) -> String {
+    format!("[[route]]\nname = \"r\"\nprocessor = \"exec\"\ncommand = [\"/bin/sh\", \"-c\", '''{script}''']\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit_code_decides_what_becomes_of_a_file() {
+    let house = House::new(&(exec("read code; [ $code = kill ] && kill -9 $$; exit $code") + "order = \"none\"\n"));
+    let works = house.start();
+    for (code, state, attempts, reason) in [
+        ("0", State::Done, 1, None),
+        ("65", State::Quarantined, 1, Some("exit 65")),
+        ("75", State::Retrying, 1, Some("exit 75")),
+        ("1", State::Retrying, 1, Some("exit 1")),
+        ("kill", State::Retrying, 1, Some("killed by signal 9")),
+    ] {
+        let id = house.put("demo", &format!("{code}.txt"), format!("{code}\n").as_bytes()).await.id;
+        let entry = house.until_state(id, state).await;
+        assert_eq!((entry.attempts, entry.reason.as_deref()), (attempts, reason), "exit {code}");
+        assert_eq!(entry.due_at.is_some(), state == State::Retrying);
+    }
+    assert!(works.dispatcher.paused().is_empty());
+    works.end().await;
+    assert_eq!(fs::read_dir(house.dir.path().join("scratch")).unwrap().count(), 0, "no attempt's directory is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_gets_the_file_twice_and_this_environment_alone() {
+    let route = "[[route]]\nname = \"r\"\nprocessor = \"exec\"\nenvironment = { MINE = \"1\" }\n";
+    let house = House::new(&format!("{route}command = [\"env\"]\n"));
+    let works = house.start();
+    let entry = house.put("demo", "in/a b.hl7", b"MSH|").await;
+    house.until_state(entry.id, State::Done).await;
+    works.end().await;
+    let output = house.output(entry.id).await;
+    let got: BTreeMap<_, _> = output.lines().filter_map(|line| line.split_once('=')).collect();
+    let path = house.dir.path().join("scratch").join(format!("{}-1", entry.id)).join("a b.hl7");
+    let (id, sha256, received) = (entry.id.to_string(), entry.sha256.to_string(), entry.received_at.to_rfc3339());
+    let (path, instance) = (path.display().to_string(), house.instance.to_string());
+    let mut wanted = BTreeMap::from([
+        ("MINE", "1"),
+        ("FOREBAY_FILE_ID", id.as_str()),
+        ("FOREBAY_PARTNER", "demo"),
+        ("FOREBAY_NAME", "in/a b.hl7"),
+        ("FOREBAY_PATH", path.as_str()),
+        ("FOREBAY_SHA256", sha256.as_str()),
+        ("FOREBAY_SIZE", "4"),
+        ("FOREBAY_ATTEMPT", "1"),
+        ("FOREBAY_ROUTE", "r"),
+        ("FOREBAY_DOOR", "ftp"),
+        ("FOREBAY_RECEIVED_AT", received.as_str()),
+        ("FOREBAY_INSTANCE", instance.as_str()),
+    ]);
+    let kept: Vec<_> = ["PATH", "HOME", "LANG"].into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?))).collect();
+    wanted.extend(kept.iter().map(|(name, value)| (*name, value.as_str())));
+    assert_eq!(got, wanted);
+
+    let house = House::new(&exec("cat > OUT/stdin; cat \"$FOREBAY_PATH\" > OUT/path; pwd > OUT/pwd; echo to stderr >&2"));
+    let works = house.start();
+    let entry = house.put("demo", "a.hl7", b"MSH|").await;
+    house.until_state(entry.id, State::Done).await;
+    works.end().await;
+    assert_eq!((house.read("stdin"), house.read("path")), ("MSH|".into(), "MSH|".into()));
+    assert!(house.read("pwd").trim().ends_with(&format!("{}-1", entry.id)));
+    assert_eq!(house.output(entry.id).await, "to stderr\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_out_ends_the_whole_group() {
+    let script = "trap '' TERM; sleep 600 & echo $! > OUT/child; echo $$ > OUT/self; wait; sleep 600";
+    let house = House::new(&(exec(script) + "timeout = \"300ms\"\n"));
+    let works = house.start();
+    let id = house.put("demo", "a", b"x").await.id;
+    let entry = house.until_state(id, State::Retrying).await;
+    assert_eq!(entry.reason.as_deref(), Some("timed out after 300ms"));
+    assert_eq!(entry.attempts, 1);
+    for name in ["self", "child"] {
+        assert!(!house.read(name).is_empty());
+        until("the process is gone", || !runs(&house.read(name))).await;
+    }
+    works.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_leaves_behind_ends_with_it() {
+    let house = House::new(&exec("sleep 600 & echo $! > OUT/child"));
+    let works = house.start();
+    let id = house.put("demo", "a", b"x").await.id;
+    house.until_state(id, State::Done).await;
+    until("the process is gone", || !runs(&house.read("child"))).await;
+    works.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_output_costs_no_memory_and_its_end_is_kept() {
+    let house = House::new(&exec("head -c 104857600 /dev/zero | tr '\\\\0' x; echo; echo the end"));
+    let works = house.start();
+    let id = house.put("demo", "a", b"x").await.id;
+    house.until_state(id, State::Done).await;
+    assert_eq!(house.output(id).await, "the end\n");
+    works.end().await;
+    let peak = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = peak.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let kib: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib < 400 << 10, "{peak}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_closes_stops_what_runs_and_does_not_count_it() {
+    let script = "trap 'echo term > OUT/term; exit 1' TERM; echo > OUT/began; while :; do sleep 0.05; done";
+    let house = House::new(&exec(script));
+    let works = house.start();
+    let id = house.put("demo", "a", b"x").await.id;
+    until("it began", || house.out("began").exists()).await;
+    assert_eq!(works.dispatcher.running().len(), 1);
+    house.close(&[]).await;
+    let entry = house.until_state(id, State::Ready).await;
+    assert_eq!((entry.attempts, house.read("term").as_str()), (0, "term\n"));
+    time::timeout(BOUND, works.dispatcher.wait_idle(&[])).await.unwrap();
+    works.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_lets_finish_does() {
+    let options = gate::Options { at_close: AtClose::Finish, ..gate::Options::default() };
+    let house = House::with_gate(&exec("echo > OUT/began; until [ -e OUT/go ]; do sleep 0.02; done"), options);
+    let works = house.start();
+    let id = house.put("demo", "a", b"x").await.id;
+    until("it began", || house.out("began").exists()).await;
+    house.close(&[]).await;
+    let second = house.put("demo", "b", b"y").await.id;
+    fs::write(house.out("go"), "").unwrap();
+    house.until_state(id, State::Done).await;
+    works.end().await;
+    assert_eq!(house.queue.get(second).await.unwrap().state, State::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_route_is_not_claimed_while_another_is_and_goes_on_by_itself() {
+    let routes = exec("exit 0").replace("name = \"r\"", "name = \"shut\"\npaths = [\"*.s\"]") + &exec("exit 0");
+    let house = House::new(&routes);
+    house.close(&["shut"]).await;
+    let works = house.start();
+    let shut = house.put("demo", "a.s", b"x").await.id;
+    // What is processed after it shows that the dispatcher has looked.
+    for number in 0..3 {
+        let open = house.put("demo", &format!("{number}"), &[number]).await.id;
+        house.until_state(open, State::Done).await;
+    }
+    assert_eq!(house.facts(shut).await.len(), 1, "accepted, and nothing else");
+    house.reopen();
+    house.until_state(shut, State::Done).await;
+    works.end().await;
+}
+
+/// Waits between claim and hand-over for as long as a test wants.
+struct Slow {
+    claimed: Semaphore,
+    go: Semaphore,
+    begun: AtomicUsize,
+}
+
+#[async_trait]
+impl Processor for Slow {
+    async fn process(&self, work: &Arc<Work>) -> Report {
+        self.claimed.add_permits(1);
+        self.go.acquire().await.unwrap().forget();
+        match work.hand_over(|| self.begun.fetch_add(1, Ordering::SeqCst)) {
+            Ok(_) => Outcome::Done.into(),
+            Err(_) => Outcome::gate_closed().into(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_closes_after_the_claim_refuses_the_hand_over() {
+    let house = House::new("[[route]]\nname = \"r\"\n");
+    let slow = Arc::new(Slow { claimed: Semaphore::new(0), go: Semaphore::new(0), begun: AtomicUsize::new(0) });
+    let works = house.start_with("r", Arc::clone(&slow) as Arc<dyn Processor>);
+    let id = house.put("demo", "a", b"x").await.id;
+    time::timeout(BOUND, slow.claimed.acquire()).await.unwrap().unwrap().forget();
+    house.close(&[]).await;
+    slow.go.add_permits(1);
+    let entry = house.until_state(id, State::Ready).await;
+    assert_eq!((entry.attempts, slow.begun.load(Ordering::SeqCst)), (0, 0));
+    house.reopen();
+    slow.go.add_permits(1);
+    let entry = house.until_state(id, State::Done).await;
+    assert_eq!((entry.attempts, slow.begun.load(Ordering::SeqCst)), (1, 1));
+    works.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retrying_head_holds_up_its_lane_and_no_other() {
+    let script = "read x; [ $x = again ] && [ $FOREBAY_ATTEMPT = 1 ] && exit 75; echo $FOREBAY_PARTNER/$FOREBAY_NAME >> OUT/order";
+    let retry = "retry = { first = \"700ms\", jitter = 0.0 }\n";
+    for (order, wanted) in [("strict", "other/c\none/a\none/b\n"), ("none", "one/b\nother/c\none/a\n")] {
+        let house = House::new(&(exec(script) + retry + &format!("order = \"{order}\"\nconcurrency = 1\n")));
+        house.close(&[]).await;
+        let mut ids = Vec::new();
+        for (partner, name, text) in [("one", "a", "again\n"), ("one", "b", "now\n"), ("other", "c", "now\n")] {
+            ids.push(house.put(partner, name, text.as_bytes()).await.id);
+        }
+        let works = house.start();
+        house.reopen();
+        for id in ids {
+            house.until_state(id, State::Done).await;
+        }
+        works.end().await;
+        let mut got: Vec<_> = house.read("order").lines().map(str::to_owned).collect();
+        let mut wanted: Vec<_> = wanted.lines().map(str::to_owned).collect();
+        assert_eq!(got.last(), wanted.last().filter(|_| order == "none").or(got.last()), "{order}");
+        if order == "strict" {
+            let at = |name: &str| got.iter().position(|line| line == name).unwrap();
+            assert!(at("one/a") < at("one/b") && at("other/c") < at("one/a"), "{got:?}");
+        }
+        got.sort();
+        wanted.sort();
+        assert_eq!(got, wanted);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_is_down_pauses_the_route_and_burns_no_attempts() {
+    let script = "echo x >> OUT/runs; [ -e OUT/down ] && exit 71; exit 0";
+    let house = House::new(&exec(script));
+    fs::write(house.out("down"), "").unwrap();
+    house.close(&[]).await;
+    let mut ids = Vec::new();
+    for partner in ["a", "b", "c", "d"] {
+        ids.push(house.put(partner, "x", partner.as_bytes()).await.id);
+    }
+    let works = house.start();
+    house.reopen();
+    until("it is paused", || !works.dispatcher.paused().is_empty()).await;
+    assert_eq!(works.dispatcher.paused()[0].reason, "exit 71");
+    let before = house.read("runs").len();
+    until("it is probed, and again", || {
+        assert!(works.dispatcher.running().len() <= 4);
+        house.read("runs").len() >= before + 6
+    })
+    .await;
+    for id in &ids {
+        assert_eq!(house.queue.get(*id).await.unwrap().attempts, 0);
+    }
+    fs::remove_file(house.out("down")).unwrap();
+    for id in ids {
+        assert_eq!(house.until_state(id, State::Done).await.attempts, 1);
+    }
+    assert!(works.dispatcher.paused().is_empty());
+    works.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_cannot_be_started_pauses_the_route() {
+    for command in ["/no/such/program", "no-such-program"] {
+        let house =
+            House::new(&format!("[[route]]\nname = \"r\"\nprocessor = \"exec\"\ncommand = [\"{command}\"]\n"));
+        let works = house.start();
+        let id = house.put("demo", "x", b"x").await.id;
+        until("it is paused", || !works.dispatcher.paused().is_empty()).await;
+        assert!(works.dispatcher.paused()[0].reason.contains(command));
+        works.end().await;
+        let entry = house.until_state(id, State::Ready).await;
+        assert_eq!(entry.attempts, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_failures_in_a_row_pause_the_route() {
+    let house = House::new(&(exec("exit 3") + "concurrency = 1\norder = \"none\"\n"));
+    let works = house.start();
+    let mut ids = Vec::new();
+    for number in 0..8 {
+        ids.push(house.put("demo", &format!("{number}"), &[number]).await.id);
+    }
+    until("it is paused", || !works.dispatcher.paused().is_empty()).await;
+    works.end().await;
+    let mut attempts = 0;
+    for id in ids {
+        attempts += house.queue.get(id).await.unwrap().attempts;
+    }
+    assert_eq!(attempts, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivered_file_is_not_delivered_twice_and_nothing_is_overwritten() {
+    for link in [false, true] {
+        let route = format!("[[route]]\nname = \"r\"\ndirectory = \"OUT/d\"\nduplicate_window = \"0\"\nlink = {link}\n");
+        let house = House::new(&route);
+        let works = house.start();
+        let dir = house.out("d").join("demo/in");
+        let names = || {
+            let mut names: Vec<_> =
+                fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let first = house.put("demo", "in/a.hl7", b"one").await.id;
+        house.until_state(first, State::Done).await;
+        assert_eq!(names(), ["a.hl7"]);
+        // As after a crash that lost the outcome: the same file comes again.
+        let act = Action::Requeue(vec![Some("r".into())]);
+        house.queue.act(&[first], act, None, Actor::Server, house.clock.now()).await.remove(0).unwrap();
+        house.until(first, |entry| entry.state == State::Done).await;
+        assert_eq!(names(), ["a.hl7"], "link = {link}");
+        // Other files of the same name, one with the same bytes.
+        for bytes in [b"two", b"one"] {
+            let id = house.put("demo", "in/a.hl7", bytes).await.id;
+            house.until_state(id, State::Done).await;
+            let id = id.to_string();
+            let other = dir.join(format!("a.{}.hl7", &id[id.len() - 8..]));
+            assert_eq!(fs::read(other).unwrap(), bytes);
+        }
+        assert_eq!(fs::read(dir.join("a.hl7")).unwrap(), b"one");
+        assert_eq!(names().len(), 3);
+        works.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_needed_for_a_directory_is_held() {
+    let house = House::new("[[route]]\nname = \"r\"\ndirectory = \"OUT/d\"\n");
+    let works = house.start();
+    let id = house.put("demo", "a", b"1").await.id;
+    house.until_state(id, State::Done).await;
+    let id = house.put("demo", "a/b", b"2").await.id;
+    house.until_state(id, State::Held).await;
+    assert!(works.dispatcher.paused().is_empty());
+    works.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_gives_back_what_runs() {
+    let house = House::new(&exec("echo > OUT/began; sleep 600"));
+    let works = house.start();
+    let id = house.put("demo", "a", b"x").await.id;
+    until("it began", || house.out("began").exists()).await;
+    works.end().await;
+    let entry = house.queue.get(id).await.unwrap();
+    assert_eq!((entry.state, entry.attempts, entry.reason.as_deref()), (State::Ready, 0, Some("the server stopped")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_follow_a_file_and_are_made_again() {
+    let house = House::new(&exec("exit 0"));
+    let receipts = || {
+        let (queue, gate) = (Arc::clone(&house.queue), Arc::clone(&house.gate));
+        Receipts::new(queue, gate, Arc::clone(&house.routes), Arc::clone(&house.clock), house.dir.path())
+    };
+    house.close(&[]).await;
+    let entry = house.put("demo", "in/a.hl7", b"MSH|").await;
+    let out = house.dir.path().join("home/demo/out");
+    let path = out.join(format!("a.hl7.{}.receipt.json", entry.id));
+    let read = || serde_json::from_slice::<serde_json::Value>(&fs::read(&path).unwrap()).unwrap();
+    let writer = receipts();
+    writer.pass().await.unwrap();
+    let receipt = read();
+    assert_eq!(receipt["id"], entry.id.to_string());
+    assert_eq!((&receipt["name"], &receipt["bytes"]), (&"in/a.hl7".into(), &4.into()));
+    assert_eq!(receipt["sha256"], entry.sha256.to_string());
+    assert_eq!((&receipt["state"], &receipt["deferred"]), (&"ready".into(), &true.into()));
+    let text = receipt["text"].as_str().unwrap();
+    assert!(text.starts_with("deferred until 2") && text.ends_with("UTC"), "{text}");
+    assert!(fs::read_to_string(out.join("NOTICE.txt")).unwrap().contains("MAINTENANCE NOW"));
+
+    house.reopen();
+    let works = house.start();
+    house.until_state(entry.id, State::Done).await;
+    works.end().await;
+    writer.pass().await.unwrap();
+    assert_eq!((&read()["state"], &read()["deferred"]), (&"done".into(), &false.into()));
+    assert!(!out.join("NOTICE.txt").exists(), "it goes when the window is over");
+
+    fs::remove_dir_all(&out).unwrap();
+    receipts().pass().await.unwrap();
+    assert_eq!(read()["state"], "done", "made again from the journal");
+    let names: Vec<_> = fs::read_dir(&out).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+
+    let later = house.clock.now() + Duration::from_secs(60);
+    assert_eq!(house.queue.purge(later, 10, later).await.unwrap(), [entry.id]);
+    writer.sweep().await.unwrap();
+    assert!(!path.exists(), "it goes with its entry");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_that_cannot_be_written_keeps_nothing_waiting() {
+    let house = House::new(&exec("exit 0"));
+    fs::create_dir_all(house.dir.path().join("home/bad")).unwrap();
+    fs::write(house.dir.path().join("home/bad/out"), "in the way").unwrap();
+    let works = house.start();
+    let bad = house.put("bad", "a", b"x").await.id;
+    let good = house.put("good", "a", b"x").await.id;
+    house.until_state(bad, State::Done).await;
+    house.until_state(good, State::Done).await;
+    let receipts = Receipts::new(
+        Arc::clone(&house.queue),
+        Arc::clone(&house.gate),
+        Arc::clone(&house.routes),
+        Arc::clone(&house.clock),
+        house.dir.path(),
+    );
+    receipts.pass().await.unwrap();
+    assert!(house.dir.path().join(format!("home/good/out/a.{good}.receipt.json")).exists());
+    works.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crashed_server_left_running_is_stopped_before_anything_is_claimed() {
+    let mut house = House::new(&exec("exit 0"));
+    let id = house.put("demo", "a", b"x").await.id;
+    let ask = ClaimAsk {
+        routes: vec![RouteAsk { name: "r".into(), slots: 1, order: Order::Strict, per_partner: 0 }],
+        limit: 1,
+        lease_ms: 60_000,
+        ..ClaimAsk::default()
+    };
+    assert_eq!(house.queue.claim(ask, house.clock.now()).await.unwrap().len(), 1);
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", "trap '' TERM; sleep 600 & echo $! > \"$0\"; wait; wait; sleep 600"])
+        .arg(house.out("child"))
+        .env("FOREBAY_INSTANCE", house.instance.to_string())
+        .stdin(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    until("it began", || !house.read("child").trim().is_empty()).await;
+    fs::create_dir_all(house.dir.path().join("scratch/left")).unwrap();
+    // The server is gone: only the directory is left.
+    let nothing: Arc<dyn QueueStore> = {
+        let other = tempfile::tempdir().unwrap();
+        open_queue(other.path()).0
+    };
+    drop(std::mem::replace(&mut house.queue, nothing));
+    let (queue, recovered) = open_again(house.dir.path()).await;
+    house.queue = queue;
+    assert_eq!(recovered.interrupted.len(), 1);
+    let recovery = process::recover_children(
+        &house.queue,
+        &recovered.interrupted,
+        house.instance,
+        house.dir.path(),
+        &house.clock,
+        Duration::from_millis(200),
+    );
+    let (report, ()) = tokio::join!(recovery, async { until("it ends", || child.try_wait().unwrap().is_some()).await });
+    let report = report.unwrap();
+    assert!(report.stopped >= 2 && report.ready == 1 && report.held == 0, "{report:?}");
+    assert!(!runs(&house.read("child")), "its child is gone too");
+    assert!(!house.dir.path().join("scratch").exists());
+    let works = house.start();
+    let entry = house.until_state(id, State::Done).await;
+    assert_eq!((entry.attempts, entry.crashes), (1, 1));
+    works.end().await;
+}
+
+/// The lock goes a moment after the last owner.
+async fn open_again(data: &Path) -> (Arc<dyn QueueStore>, forebay_queue::Recovered) {
+    let (journal, index) = (data.join("journal"), data.join("queue"));
+    let opened = time::timeout(BOUND, async {
+        loop {
+            let options = forebay_queue::embedded::Options::default();
+            match EmbeddedQueue::open(Arc::new(OsDisk), &journal, &index, options) {
+                Ok((queue, recovered)) => return (Arc::new(queue) as Arc<dyn QueueStore>, recovered),
+                Err(_) => time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    });
+    opened.await.expect("the queue opens again")
+}
