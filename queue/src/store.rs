@@ -142,6 +142,8 @@ pub struct RouteAsk {
     pub slots: usize,
     /// How its lanes are ordered.
     pub order: Order,
+    /// At most this many active entries of a lane, which are one partner's; 0 for no bound.
+    pub per_partner: usize,
 }
 
 /// Whether a file that waits to be retried holds up those behind it.

@@ -237,7 +237,9 @@ impl Dispatcher {
             match self.shared.gate.admit(name) {
                 Ok(permit) => {
                     let window_ms = millis(line.route.options.duplicate_window);
-                    let ask = RouteAsk { name: name.clone(), slots, order: line.route.options.order };
+                    let options = &line.route.options;
+                    let per_partner = options.per_partner.unwrap_or(0);
+                    let ask = RouteAsk { name: name.clone(), slots, order: options.order, per_partner };
                     look.asks.entry(window_ms).or_default().push(ask);
                     look.permits.insert(name.clone(), permit);
                 }

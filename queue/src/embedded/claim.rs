@@ -78,6 +78,9 @@ impl Batch<'_> {
         if lane.files() == 0 || (route.order == Order::Strict && !lane.active.is_empty()) {
             return Ok(None);
         }
+        if route.per_partner > 0 && lane.active.len() >= route.per_partner {
+            return Ok(None);
+        }
         let ready = if lane.ready == 0 { None } else { self.state.first_ready(self.index, lane)? };
         let retrying = match route.order {
             Order::Strict => lane.retrying.first_key_value().map(|(turn, (due, id))| (*turn, *due, *id)),

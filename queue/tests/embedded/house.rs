@@ -86,7 +86,8 @@ pub(crate) fn ask(limit: usize) -> ClaimAsk {
 }
 
 pub(crate) fn ask_of(routes: &[&str], limit: usize, order: Order) -> ClaimAsk {
-    let routes = routes.iter().map(|name| RouteAsk { name: (*name).into(), slots: limit, order }).collect();
+    let routes =
+        routes.iter().map(|name| RouteAsk { name: (*name).into(), slots: limit, order, per_partner: 0 }).collect();
     ClaimAsk { routes, limit, lease_ms: 60_000, duplicate_window_ms: 0, per_partner: 0 }
 }
 
