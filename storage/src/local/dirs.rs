@@ -8,8 +8,6 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::disk::Disk;
-
 /// Syncs directories, each by one thread at a time. Whoever comes while a sync runs waits for the next one, which
 /// serves all who came meanwhile: a sync that has begun may have missed their names.
 #[derive(Debug, Default)]
@@ -29,8 +27,8 @@ struct Progress {
 }
 
 impl DirSync {
-    /// Makes the names that the caller has changed in `dir` durable. Blocks.
-    pub(super) fn sync(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    /// Makes the names that the caller has changed in `dir` durable, by its own `sync` or another's. Blocks.
+    pub(super) fn sync(&self, dir: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
         let mut dirs = self.dirs.lock();
         let progress = entry(&mut dirs, dir);
         let mine = progress.begun + 1;
@@ -47,7 +45,7 @@ impl DirSync {
             progress.running = true;
             progress.begun += 1;
             drop(dirs);
-            let outcome = disk.sync_dir(dir);
+            let outcome = sync(dir);
             dirs = self.dirs.lock();
             let progress = entry(&mut dirs, dir);
             progress.running = false;
@@ -71,21 +69,38 @@ fn entry<'a>(dirs: &'a mut HashMap<PathBuf, Progress>, dir: &Path) -> &'a mut Pr
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::disk::OsDisk;
+
+    /// The first sync ends when all others wait for one.
+    fn share(outcome: impl Fn(u64) -> io::Result<()> + Sync) -> (u64, Vec<io::Result<()>>) {
+        let (dirs, dir, syncs) = (DirSync::default(), Path::new("/spool"), AtomicU64::new(0));
+        let waiting = || dirs.dirs.lock().get(dir).map_or(0, |progress| progress.waiting);
+        let sync = |_: &Path| {
+            let mine = syncs.fetch_add(1, Ordering::SeqCst);
+            while mine == 0 && waiting() < 32 {
+                std::thread::yield_now();
+            }
+            outcome(mine)
+        };
+        let outcomes = std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..32).map(|_| scope.spawn(|| dirs.sync(dir, sync))).collect();
+            callers.into_iter().map(|caller| caller.join().expect("no caller panics")).collect()
+        });
+        assert!(dirs.dirs.lock().is_empty(), "nothing is left behind");
+        (syncs.into_inner(), outcomes)
+    }
 
     #[test]
-    fn all_who_wait_are_served_and_nothing_is_left_behind() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let dirs = Arc::new(DirSync::default());
-        std::thread::scope(|scope| {
-            for _ in 0..32 {
-                scope.spawn(|| dirs.sync(&OsDisk, dir.path()).expect("synced"));
-            }
-        });
-        assert!(dirs.dirs.lock().is_empty());
-        assert!(dirs.sync(&OsDisk, &dir.path().join("absent")).is_err());
+    fn all_who_come_while_a_sync_runs_share_the_next() {
+        let (syncs, outcomes) = share(|_| Ok(()));
+        assert!(syncs == 2 && outcomes.iter().all(Result::is_ok), "{syncs} {outcomes:?}");
+    }
+
+    #[test]
+    fn a_failure_reaches_all_who_waited_for_it() {
+        let (_, outcomes) = share(|mine| if mine == 1 { Err(io::Error::other("broken")) } else { Ok(()) });
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
     }
 }

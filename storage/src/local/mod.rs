@@ -21,6 +21,8 @@
 mod dirs;
 mod partial;
 mod place;
+#[cfg(test)]
+mod power_tests;
 mod read;
 mod root;
 mod spool;

@@ -135,7 +135,7 @@ impl Root {
 
     /// Makes the names in a directory durable, together with all who wait for the same. A failure stops the store.
     pub(super) fn settle(&self, dir: &Path) -> Result<()> {
-        let outcome = self.dirs.sync(&*self.disk, dir);
+        let outcome = self.dirs.sync(dir, |dir| self.disk.sync_dir(dir));
         outcome.map_err(|error| self.stop(format!("cannot sync directory {}: {error}", dir.display())))
     }
 

@@ -1,0 +1,252 @@
+//! The local store on a disk whose power is cut.
+
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sha2::Digest;
+
+use super::{LocalStorage, Options};
+use crate::{
+    FileId, NewFile, Retract, Sha256, SpoolItem, Storage, StorageError,
+    disk::{
+        Disk,
+        sim::{SimDisk, SyncClass},
+    },
+};
+
+const ROOT: &str = "/data";
+
+fn now(day: u64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(1_777_075_200_123 + (day * 86_400_000) as i64).expect("in range")
+}
+
+fn open(disk: &SimDisk) -> Result<LocalStorage, StorageError> {
+    LocalStorage::open(disk.shared(), Path::new(ROOT), Options { reserve_bytes: 0 })
+}
+
+fn new_file(name: String, day: u64) -> NewFile {
+    let id = FileId::new(now(day));
+    NewFile { id, partner: "clinic".to_owned(), name, door: "sftp".to_owned(), began_at: now(day) }
+}
+
+fn contents(rng: &mut StdRng) -> Vec<u8> {
+    // Now and then one that does not stay in memory.
+    let len = if rng.random_bool(0.1) { rng.random_range(300_000..400_000) } else { rng.random_range(0..3000) };
+    let first = rng.random_range(0..251);
+    (0..len).map(|at| ((first + at / 3) % 251) as u8).collect()
+}
+
+fn digest(bytes: &[u8]) -> Sha256 {
+    Sha256(sha2::Sha256::digest(bytes).into())
+}
+
+/// What was promised, and what must never be shown otherwise.
+#[derive(Default)]
+struct Promises {
+    /// Every file that was ever begun.
+    begun: HashMap<FileId, Sha256>,
+    kept: Vec<FileId>,
+    retracted: Vec<FileId>,
+    /// Names with the contents that partials of them begin with, and their promised length.
+    partials: Vec<(String, Vec<u8>, u64)>,
+    /// Names whose partial was being changed from the one contents to the other: any beginning of either may be there.
+    changing: Vec<(String, [Vec<u8>; 2])>,
+}
+
+/// One session: uploads until the power is gone or it has sent enough.
+async fn session(store: LocalStorage, disk: SimDisk, seed: u64, promises: Arc<Mutex<Promises>>, files: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    for at in 0..files {
+        let bytes = contents(&mut rng);
+        let name = format!("{seed}/{at}");
+        let file = new_file(name.clone(), rng.random_range(0..3));
+        let id = file.id;
+        promises.lock().begun.insert(id, digest(&bytes));
+        let Ok(mut upload) = store.begin(file).await else { return };
+        for piece in bytes.chunks(100_000) {
+            if upload.write(Bytes::copy_from_slice(piece)).await.is_err() {
+                return;
+            }
+        }
+        if rng.random_bool(0.2) {
+            let Ok(len) = upload.keep_partial().await else { return };
+            promises.lock().partials.push((name.clone(), bytes.clone(), len));
+            if rng.random_bool(0.5) && !bytes.is_empty() {
+                // It goes on, with other bytes behind a point in its middle.
+                let cut = rng.random_range(0..bytes.len());
+                let before = bytes;
+                let bytes = [&before[..cut], b"and then something else"].concat();
+                {
+                    let mut promises = promises.lock();
+                    promises.partials.retain(|(other, ..)| *other != name);
+                    promises.changing.push((name.clone(), [before, bytes.clone()]));
+                }
+                let Ok(mut upload) = store.resume(new_file(name.clone(), 0), cut as u64).await else { return };
+                if upload.write(Bytes::copy_from_slice(&bytes[cut..])).await.is_err() {
+                    return;
+                }
+                let Ok(len) = upload.keep_partial().await else { return };
+                let mut promises = promises.lock();
+                promises.changing.retain(|(other, _)| *other != name);
+                promises.partials.push((name, bytes, len));
+            }
+            continue;
+        }
+        if upload.commit(now(0)).await.is_err() {
+            return;
+        }
+        // An answer counts only if it was there before the cut.
+        if disk.is_cut() {
+            return;
+        }
+        if rng.random_bool(0.1) {
+            let keep = if rng.random_bool(0.5) { Retract::Drop } else { Retract::ToPartial };
+            if store.retract(id, keep).await.is_ok() {
+                promises.lock().retracted.push(id);
+            }
+        } else {
+            promises.lock().kept.push(id);
+        }
+    }
+}
+
+/// Looks at the disk after the cut, and says what promise was broken.
+async fn broken(after: &SimDisk, promises: &Promises) -> Option<String> {
+    let store = match open(after) {
+        Ok(store) => store,
+        Err(error) => return Some(format!("it does not open: {error}")),
+    };
+    let there = store.ids().await.expect("listed");
+    for id in &there {
+        match store.inspect(*id).await.expect("inspected") {
+            // What is called sound is what was sent, promised or not.
+            SpoolItem::Sound(meta) => assert_eq!(promises.begun.get(id), Some(&meta.sha256), "half a file is sound"),
+            SpoolItem::Damaged { what, .. } if promises.kept.contains(id) => return Some(format!("{id}: {what}")),
+            SpoolItem::Damaged { .. } => store.set_aside(*id, "damaged").await.expect("set aside"),
+        }
+    }
+    if let Some(id) = promises.kept.iter().find(|id| !there.contains(id)) {
+        return Some(format!("{id} is gone"));
+    }
+    if let Some(id) = promises.retracted.iter().find(|id| there.contains(id)) {
+        return Some(format!("{id} was taken back and is there again"));
+    }
+    for (name, bytes, len) in &promises.partials {
+        if *len == 0 {
+            continue;
+        }
+        let have = store.partial("clinic", name).await.expect("asked").map_or(0, |info| info.size_bytes);
+        if have < *len {
+            return Some(format!("the partial {name} has {have} bytes of {len}"));
+        }
+        if !begins_so(&store, name, *len, &[bytes]).await {
+            return Some(format!("the partial {name} has other bytes"));
+        }
+    }
+    for (name, [before, then]) in &promises.changing {
+        let have = store.partial("clinic", name).await.expect("asked").map_or(0, |info| info.size_bytes);
+        if have > 0 && !begins_so(&store, name, have, &[before, then]).await {
+            return Some(format!("the partial {name} is a mixture"));
+        }
+    }
+    None
+}
+
+/// Whether the partial holds the first `len` bytes of one of these.
+async fn begins_so(store: &LocalStorage, name: &str, len: u64, contents: &[&Vec<u8>]) -> bool {
+    let upload = store.resume(new_file(name.to_owned(), 0), len).await.expect("resumed");
+    let meta = upload.commit(now(0)).await.expect("committed");
+    let len = usize::try_from(len).expect("small");
+    contents.iter().any(|bytes| bytes.get(..len).is_some_and(|start| digest(start) == meta.sha256))
+}
+
+async fn run(seed: u64, without: Option<SyncClass>) -> Option<String> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut disk = SimDisk::new(seed).with_dir(Path::new(ROOT));
+    if let Some(class) = without {
+        disk = disk.without(class);
+    }
+    let at_random = rng.random_bool(0.5);
+    if at_random {
+        disk.cut_at(rng.random_range(1..300));
+    }
+    let promises = Arc::new(Mutex::new(Promises::default()));
+    if let Ok(store) = open(&disk) {
+        let files = rng.random_range(1..8);
+        let sessions: Vec<_> = (0..4)
+            .map(|at| tokio::spawn(session(store.clone(), disk.clone(), seed * 10 + at, promises.clone(), files)))
+            .collect();
+        for session in sessions {
+            session.await.expect("no session panics");
+        }
+    }
+    disk.cut_now();
+    let promises = std::mem::take(&mut *promises.lock());
+    broken(&disk.reboot(), &promises).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_power_cut_breaks_a_promise() {
+    for seed in 0..300 {
+        assert_eq!(run(seed, None).await, None, "seed {seed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_sync_of_the_store_is_needed() {
+    use SyncClass::{File, FileAttributes, Partial, PartialDir, Shard, ShardParent};
+    for class in [File, FileAttributes, Shard, ShardParent, Partial, PartialDir] {
+        let mut red = 0;
+        for seed in 0..60 {
+            red += usize::from(run(seed, Some(class)).await.is_some());
+        }
+        println!("without {class:?}: {red} of 60 runs break a promise");
+        assert!(red > 0, "without {class:?} nothing is lost: the test proves nothing");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_poisons_the_store_and_the_file_is_not_there() {
+    for class in [SyncClass::File, SyncClass::Shard, SyncClass::ShardParent] {
+        let disk = SimDisk::new(1).with_dir(Path::new(ROOT));
+        let store = open(&disk).expect("opens");
+        disk.fail_next(class);
+        let upload = store.begin(new_file("x".to_owned(), 0)).await.expect("begun");
+        let error = upload.commit(now(0)).await.expect_err("not durable");
+        assert!(matches!(error, StorageError::Poisoned(_)), "{class:?}: {error}");
+        assert_eq!(store.ids().await.expect("ids"), []);
+        assert!(matches!(store.begin(new_file("y".to_owned(), 0)).await, Err(StorageError::Poisoned(_))));
+        assert!(store.poisoned().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_keeps_nothing() {
+    let disk = SimDisk::new(1).with_dir(Path::new(ROOT));
+    let store = open(&disk).expect("opens");
+    disk.set_capacity(1_000_000);
+    let mut upload = store.begin(new_file("x".to_owned(), 0)).await.expect("begun");
+    let mut outcome = Ok(());
+    for _ in 0..20 {
+        outcome = upload.write(Bytes::from(vec![1; 200_000])).await;
+        if outcome.is_err() {
+            break;
+        }
+    }
+    assert!(matches!(outcome, Err(StorageError::Full)), "{outcome:?}");
+    assert!(matches!(upload.commit(now(0)).await, Err(StorageError::Full)));
+    tokio::time::timeout(std::time::Duration::from_secs(10), async {
+        while !disk.list(&Path::new(ROOT).join("tmp")).expect("listed").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("what was written is given back");
+    let mut upload = store.begin(new_file("y".to_owned(), 0)).await.expect("there is room again");
+    upload.write(Bytes::from_static(b"small")).await.expect("written");
+    upload.commit(now(0)).await.expect("committed");
+    assert_eq!(store.ids().await.expect("ids").len(), 1);
+}
