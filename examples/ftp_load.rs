@@ -16,7 +16,7 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     sync::{
-        Barrier,
+        Barrier, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -50,13 +50,14 @@ struct Seen {
 fn main() -> Result<(), Box<dyn Error>> {
     let load = Load::from_arguments()?;
     let next = AtomicUsize::new(0);
+    let door = Mutex::new(());
     let ready = Barrier::new(load.sessions + 1);
     let sent = Barrier::new(load.sessions + 1);
     thread::scope(|scope| {
         let sessions: Vec<_> = (0..load.sessions)
             .map(|number| {
-                let (load, next, ready, sent) = (&load, &next, &ready, &sent);
-                let run = move || session(load, number, next, ready, sent);
+                let (load, door, next, ready, sent) = (&load, &door, &next, &ready, &sent);
+                let run = move || session(load, number, door, next, ready, sent);
                 thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, run)
             })
             .collect::<io::Result<_>>()?;
@@ -112,8 +113,19 @@ impl Load {
 }
 
 /// Logs in, waits for the others, sends its share. Meets both barriers also when it fails, so that nobody waits for it.
-fn session(load: &Load, number: usize, next: &AtomicUsize, ready: &Barrier, sent: &Barrier) -> io::Result<Seen> {
-    let client = Client::login(load, number);
+fn session(
+    load: &Load,
+    number: usize,
+    door: &Mutex<()>,
+    next: &AtomicUsize,
+    ready: &Barrier,
+    sent: &Barrier,
+) -> io::Result<Seen> {
+    // One login at a time: some servers listen with a short backlog, and logins are not what is measured.
+    let client = {
+        let _turn = door.lock().unwrap_or_else(PoisonError::into_inner);
+        Client::login(load, number)
+    };
     ready.wait();
     let result = client.and_then(|mut client| {
         let seen = client.send_share(load, next)?;
