@@ -1,6 +1,7 @@
 //! docs/CONFIGURATION.md against the code: every key is there, none is made up, and each default is the true one.
 
 #![allow(clippy::expect_used, reason = "a test says so by failing")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -65,6 +66,10 @@ fn the_reference_has_every_key_with_its_true_default() {
     hold::<forebay::routes::Options>("[[route]]", "name = \"a\"");
     hold::<forebay::routes::Retry>("[route.retry]", "");
     hold::<forebay::gate::Options>("[schedule]", "");
+    hold::<forebay::doors::ftp::Options>("[ftp]", "");
+    hold::<forebay::doors::web::Options>("[web]", "");
+    hold::<forebay::ingest::Options>("[ingest]", "");
+    hold::<forebay::process::Options>("[process]", "");
 }
 
 #[test]
