@@ -94,3 +94,21 @@ impl<'de> Deserialize<'de> for Sha256 {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_of_version_1_is_read_for_ever() {
+        let fixture = concat!(
+            r#"{"version":1,"id":"019dc1c0-f47b-7000-8000-000000000001","partner":"clinic","name":"in/a.hl7","#,
+            r#""door":"ftp","size_bytes":5,"#,
+            r#""sha256":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","#,
+            r#""received_at":"2026-04-25T00:00:00.123Z"}"#
+        );
+        let meta: FileMeta = serde_json::from_str(fixture).expect("reads");
+        assert_eq!((meta.name.as_str(), meta.size_bytes), ("in/a.hl7", 5));
+        assert_eq!(serde_json::to_string(&meta).expect("writes"), fixture);
+    }
+}

@@ -42,12 +42,13 @@ pub trait Storage: Send + Sync + 'static {
     async fn meta(&self, id: FileId) -> Result<FileMeta>;
 
     /// Puts the accepted bytes at `dest`, which must not exist. Not synced: the caller decides what that name promises.
+    /// A copy is verified on the way ([`StorageError::Damaged`], and nothing at `dest`); a link is not.
     async fn place(&self, id: FileId, dest: &Path, how: Placement) -> Result<()>;
 
     /// Every id in the spool, in ascending order.
     async fn ids(&self) -> Result<Vec<FileId>>;
 
-    /// Reads a spool file whole and says whether it is what it claims to be.
+    /// Reads a spool file whole and says whether it is what it claims to be. What is sound is also synced.
     async fn inspect(&self, id: FileId) -> Result<SpoolItem>;
 
     /// Moves a spool file that cannot be trusted out of the way, with the reason beside it. It is never deleted.
@@ -63,7 +64,8 @@ pub trait Storage: Send + Sync + 'static {
     fn poisoned(&self) -> Option<String>;
 }
 
-/// An upload in progress. Dropping it without a word keeps nothing.
+/// An upload in progress. Dropping it without a word keeps nothing, nor does a failed commit: also the partial it
+/// went on with is gone then.
 #[async_trait]
 pub trait Upload: Send {
     /// Bytes so far, with those that were resumed.

@@ -247,6 +247,12 @@ mod tests {
     }
 
     #[test]
+    fn the_header_of_version_1_stays() {
+        let crc = [1, 41, 110, 35];
+        assert_eq!(header(1), *[b"FBAYLOG\0\x01\0\0\0\0\0\0\0\0\0\0\0".as_slice(), &crc].concat());
+    }
+
+    #[test]
     fn names_are_sequences() {
         assert_eq!(first_of(Path::new("00000000000000000042.log")), Some(42));
         for other in ["42.log", "00000000000000000000.log", "+0000000000000000042.log", "spare-1"] {
