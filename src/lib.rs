@@ -4,11 +4,16 @@
 //! `storage` · `queue` · [`clock`], [`units`], [`telemetry`] · [`gate`], [`partners`], [`routes`] · [`ingest`], [`process`]
 //! (never each other) · [`doors`] · [`operate`] · [`config`] · [`server`] · [`cli`].
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod doors;
 pub mod gate;
 pub mod ingest;
+pub mod operate;
 pub mod partners;
 pub mod process;
 pub mod routes;
+pub mod server;
+pub mod telemetry;
 pub mod units;

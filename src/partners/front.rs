@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{error, info};
 
@@ -60,7 +61,7 @@ pub struct Partner {
 #[derive(Debug)]
 pub struct Partners {
     accounts: Accounts,
-    policies: Policies,
+    policies: RwLock<Policies>,
     limits: Limits,
     clock: Arc<dyn Clock>,
     present: Arc<Present>,
@@ -96,7 +97,7 @@ impl Partners {
         };
         Ok(Arc::new(Self {
             accounts: Accounts::open(directory, clock.now())?,
-            policies,
+            policies: RwLock::new(policies),
             present: Present::new(Arc::clone(&clock)),
             logins: Arc::new(logins),
             turns: Arc::new(Semaphore::new(limits.verify_at_once.max(1) as usize)),
@@ -321,13 +322,18 @@ impl Partners {
     /// What holds for `partner`.
     #[must_use]
     pub fn policy(&self, partner: &str) -> Arc<Policy> {
-        self.policies.of(partner)
+        self.policies.read().of(partner)
+    }
+
+    /// What holds from now on, as the configuration was read again.
+    pub fn set_policies(&self, policies: Policies) {
+        *self.policies.write() = policies;
     }
 
     /// The longest that any partner's interrupted uploads are kept.
     #[must_use]
     pub fn longest_partial_keep(&self) -> Duration {
-        self.policies.longest_partial_keep()
+        self.policies.read().longest_partial_keep()
     }
 
     /// Opens a session for a partner that has logged in.

@@ -151,7 +151,8 @@ impl Door {
                     }
                 },
                 _ = round.tick() => self.house.look_around(),
-                _ = shutdown.wait_for(|&stop| stop) => break,
+                // The value seen is a lock's guard, which must not live on beside the other branches.
+                () = async { let _ = shutdown.wait_for(|&stop| stop).await; } => break,
             }
         }
         drop(self.listener);

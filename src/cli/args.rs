@@ -1,0 +1,298 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use forebay_queue::State;
+
+/// Takes files from partners at every hour, and hands them on while the maintenance gate is open.
+#[derive(Debug, Parser)]
+#[command(
+    name = "forebay",
+    version,
+    max_term_width = 110,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 needs the running server.\n\
+                  Configuration: --config, else $FOREBAY_CONFIG, ./forebay.toml, /etc/forebay/forebay.toml, else built-in defaults."
+)]
+pub(super) struct Cli {
+    /// Options that every verb takes.
+    #[command(flatten)]
+    pub(super) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// Options that every verb takes, before or after it.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Global {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(super) config: Option<PathBuf>,
+    /// The data directory; overrides the configuration
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub(super) data: Option<PathBuf>,
+    /// One JSON object a line instead of text
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(super) json: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run the server
+    Serve,
+    /// See the whole story by itself in under a minute, on temporary data
+    Demo(DemoArgs),
+    /// Write a commented forebay.toml and maintenance.toml to start from
+    Init(InitArgs),
+    /// Report every fault of configuration and schedule; binds nothing
+    Check,
+    /// Doors, sessions, gate, queue, disk, and what needs an operator
+    Status,
+    /// Accounts of partners
+    Partner {
+        /// What to do.
+        #[command(subcommand)]
+        verb: PartnerVerb,
+    },
+    /// Files: what is there, and what to do with it
+    Queue {
+        /// What to do.
+        #[command(subcommand)]
+        verb: QueueVerb,
+    },
+    /// The maintenance gate
+    Gate {
+        /// What to do.
+        #[command(subcommand)]
+        verb: GateVerb,
+    },
+    /// The journal, readable
+    Audit(AuditArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Keep the temporary data and say where it is
+    #[arg(long)]
+    pub(super) keep: bool,
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// Where to write; the present directory if not given
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(super) dir: PathBuf,
+    /// Overwrite files that are there
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// Verbs of `partner`.
+#[derive(Debug, Subcommand)]
+pub(super) enum PartnerVerb {
+    /// Open an account; prints a generated password once if none is given
+    Add {
+        /// Letters, digits, dots, dashes and underscores; 1 to 64 of them
+        name: String,
+        /// Read the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// All accounts
+    List,
+    /// Refuse the partner's logins from now on
+    Disable {
+        /// Which partner
+        name: String,
+    },
+    /// Allow the partner's logins again
+    Enable {
+        /// Which partner
+        name: String,
+    },
+    /// Set a new password; prints a generated one once if none is given
+    Passwd {
+        /// Which partner
+        name: String,
+        /// Read the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Close the account; files and their history stay
+    Remove {
+        /// Which partner
+        name: String,
+    },
+}
+
+/// Which files.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Which {
+    /// In this state; may be given several times or with commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    pub(super) state: Vec<State>,
+    /// Of this partner
+    #[arg(long, value_name = "NAME")]
+    pub(super) partner: Option<String>,
+    /// Of this route
+    #[arg(long, value_name = "NAME")]
+    pub(super) route: Option<String>,
+}
+
+/// Options of `queue list`.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Which files.
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Received at or after: RFC 3339, "YYYY-MM-DD [HH:MM]" in the schedule's zone, or how long ago ("2h")
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
+    /// No more than this many, the newest
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<usize>,
+}
+
+/// Options of `queue hold`, `release`, `requeue` and `cancel`.
+#[derive(Debug, Args)]
+pub(super) struct ActArgs {
+    /// Ids or unique beginnings of them; `-` reads ids from standard input
+    #[arg(value_name = "ID", required_unless_present_any = ["state", "partner", "route"], conflicts_with_all = ["state", "partner", "route"])]
+    pub(super) ids: Vec<String>,
+    /// Which files, instead of ids.
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Why; shown with the file and in the audit trail
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+}
+
+/// Verbs of `queue`.
+#[derive(Debug, Subcommand)]
+pub(super) enum QueueVerb {
+    /// What is there, oldest first
+    List(ListArgs),
+    /// One file: facts, state, full history, each attempt's output
+    Show {
+        /// An id or the beginning of one
+        id: String,
+    },
+    /// Keep files from being processed
+    Hold(ActArgs),
+    /// Let held files go, at their old turn
+    Release(ActArgs),
+    /// Process files again
+    Requeue(ActArgs),
+    /// Call files off
+    Cancel(ActArgs),
+    /// Counts and bytes, oldest age, blocked lanes, paused routes
+    Stats,
+    /// Live: what arrives, waits, runs and ends, and a countdown while the gate is closed
+    Watch,
+    /// Write a file's bytes, checked, to a file or standard output
+    Export {
+        /// An id or the beginning of one
+        id: String,
+        /// Where to; standard output if not given or `-`
+        file: Option<PathBuf>,
+    },
+    /// Check every hash and record
+    Verify,
+    /// Make the index anew from the journal
+    Rebuild,
+}
+
+/// Verbs of `gate`.
+#[derive(Debug, Subcommand)]
+pub(super) enum GateVerb {
+    /// Open or closed now, and why
+    Status,
+    /// What comes, in local time and UTC
+    List {
+        /// How far ahead
+        #[arg(long, value_name = "TIME", default_value = "90d")]
+        to: String,
+    },
+    /// What would be closed when
+    Simulate {
+        /// From when
+        #[arg(long, value_name = "TIME")]
+        from: String,
+        /// Until when
+        #[arg(long, value_name = "TIME")]
+        to: String,
+    },
+    /// Close the gate now; uploads go on
+    Close {
+        /// For how long, such as 3h
+        #[arg(long = "for", value_name = "DURATION", conflicts_with = "until")]
+        lasting: Option<String>,
+        /// Until when; without an end it stays closed until it is opened
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// What web users are told
+        #[arg(long, value_name = "TEXT")]
+        message: Option<String>,
+        /// Only this route (or `web`); may be given several times
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        route: Vec<String>,
+        /// Wait until what still runs has ended
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Open it before the present closure ends; the next window closes it again
+    Open {
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Only this route (or `web`); may be given several times
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        route: Vec<String>,
+    },
+    /// Put the end of the present closure off
+    Extend {
+        /// By how much, such as 30m
+        #[arg(long, value_name = "DURATION", conflicts_with = "until", required_unless_present = "until")]
+        by: Option<String>,
+        /// Until when
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Take back overrides: one, or all of them
+    Clear {
+        /// The override's id as `gate status` shows it; all if not given
+        id: Option<String>,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Confirm that this machine's clock is right although it is behind the journal
+    ConfirmClock,
+}
+
+/// Options of `audit`.
+#[derive(Debug, Args)]
+pub(super) struct AuditArgs {
+    /// At or after: RFC 3339, "YYYY-MM-DD [HH:MM]" in the schedule's zone, or how long ago ("2h")
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
+    /// Go on with what happens from now on
+    #[arg(long, short)]
+    pub(super) follow: bool,
+}

@@ -1,0 +1,280 @@
+//! `forebay demo`: the announcement's story by itself, in under a minute, each claim checked as it goes.
+
+mod client;
+mod server;
+
+use std::{fs, path::Path, time::Duration};
+
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+use chrono_tz::America::Chicago;
+use forebay_queue::State;
+
+use self::{
+    client::{Client, get},
+    server::{Server, ask, failed, json},
+};
+use super::{
+    args::DemoArgs,
+    context::{Context, say},
+    paint::Tone,
+};
+use crate::{
+    operate::{FileView, Problem, Reply, Request, moment},
+    server::private_dir,
+};
+
+/// How long the window is open from the demo's start.
+const WINDOW: TimeDelta = TimeDelta::seconds(14);
+/// What the partner uploads, in this order.
+const FILES: [&str; 5] = ["vaccines-1.hl7", "vaccines-2.hl7", "vaccines-3.hl7", "vaccines-4.hl7", "vaccines-5.hl7"];
+const MESSAGE: &str = "The server is temporarily unable to service your request due to maintenance downtime or \
+                       capacity problems. Please try again later.";
+
+/// Plays the story.
+pub(super) async fn run(context: &Context, args: &DemoArgs) -> Result<(), Problem> {
+    let dir = std::env::temp_dir().join(format!("forebay-demo-{}", uuid::Uuid::new_v4().simple()));
+    private_dir(&dir).map_err(|error| failed("make the temporary directory", &error))?;
+    let told = Story { context, step: 0 }.play(&dir).await;
+    if args.keep {
+        say(&format!("the data is kept in {}", dir.display()))?;
+    } else if let Err(error) = fs::remove_dir_all(&dir) {
+        eprintln!("forebay: cannot remove {}: {error}", dir.display());
+    }
+    told.map_err(|problem| Problem::failed(format!("the demo failed: {problem}")))
+}
+
+struct Story<'a> {
+    context: &'a Context,
+    step: usize,
+}
+
+impl Story<'_> {
+    async fn play(mut self, dir: &Path) -> Result<(), Problem> {
+        let began = self.context.clock.now();
+        // The schedule knows whole seconds; the window began a minute ago and ends soon.
+        let ends = (began + WINDOW).trunc_subsecs(0);
+        write_files(dir, ends)?;
+        let clock_at = |at: DateTime<Utc>| moment::short(at, Chicago, began);
+
+        self.step("A maintenance window is open. The server starts in it.")?;
+        let server = Server::start(dir).await?;
+        self.fact(&format!(
+            "window \"Planned maintenance\" until {}; FTP on {}, web on {}",
+            clock_at(ends),
+            server.ftp,
+            server.web
+        ))?;
+        let password = self.partner(dir).await?;
+
+        self.step("Web users and web services are told to come back.")?;
+        let (code, answer) = get(server.web, "/").await.map_err(|error| failed("ask the web face", &error))?;
+        check(code == 503, &format!("the web answered {code}, not 503"))?;
+        check(answer.contains("temporarily unable"), "the web did not show the window's message")?;
+        let retry = answer.lines().find(|line| line.to_ascii_lowercase().starts_with("retry-after:"));
+        let retry = retry.ok_or_else(|| Problem::failed("the web's answer has no Retry-After"))?;
+        self.fact(&format!("GET / answers 503 Service Unavailable, {retry}"))?;
+
+        self.step("The partner uploads all the same.")?;
+        let mut partner = login(&server, &password).await?;
+        for name in &FILES[..3] {
+            self.upload(&mut partner, name).await?;
+        }
+        self.all_deferred(&server.files().await?, 3, ends)?;
+        self.no_runs(dir)?;
+
+        self.step("The power fails: the server is killed with -9, and started again. The window is still open.")?;
+        let pid = server.pid().unwrap_or_default();
+        server.kill().await?;
+        self.fact(&format!("kill -9 {pid}"))?;
+        let server = Server::start(dir).await?;
+        self.all_deferred(&server.files().await?, 3, ends)?;
+        let mut partner = login(&server, &password).await?;
+        for name in &FILES[3..] {
+            self.upload(&mut partner, name).await?;
+        }
+        self.all_deferred(&server.files().await?, FILES.len(), ends)?;
+        let names = partner.names("").await.map_err(|error| failed("list the login directory", &error))?;
+        check(FILES.iter().all(|name| names.iter().any(|found| found == name)), "the partner does not see all files")?;
+        partner.quit().await.map_err(|error| failed("end the session", &error))?;
+        self.no_runs(dir)?;
+        check(self.context.clock.now() < ends, "this machine was too slow: the window ended before all was shown")?;
+
+        self.step("The window ends. Nobody does anything.")?;
+        let files = self.all_done(&server).await?;
+        self.in_order(dir, &files, ends)?;
+        let late = self.context.clock.now() - ends;
+        self.fact(&format!(
+            "all {} files were processed, once each and in order, {} after the end",
+            files.len(),
+            moment::span(late)
+        ))?;
+        let (code, _) = get(server.web, "/").await.map_err(|error| failed("ask the web face", &error))?;
+        check(code == 200, &format!("the web answered {code} after the window, not 200"))?;
+        self.fact("GET / answers 200 OK")?;
+        self.receipts(dir, &files).await?;
+        server.stop().await?;
+
+        let took = (self.context.clock.now() - began).num_seconds();
+        let done = format!(
+            "All of it was so, in {took} s: uploads at any time, nothing processed in the window, nothing lost, no one resent anything."
+        );
+        say("")?;
+        say(&self.context.paint.tone(Tone::Good, &done))
+    }
+
+    fn step(&mut self, text: &str) -> Result<(), Problem> {
+        self.step += 1;
+        let title = format!("{}. {text}", self.step);
+        say(&format!("\n{}", self.context.paint.tone(Tone::Strong, &title)))
+    }
+
+    fn fact(&self, text: &str) -> Result<(), Problem> {
+        say(&format!("   {} {text}", self.context.paint.tone(Tone::Good, "✓")))
+    }
+
+    async fn partner(&self, dir: &Path) -> Result<String, Problem> {
+        let replies = ask(dir, Request::PartnerAdd { name: "clinic".to_owned(), password: None }).await?;
+        let password = replies.into_iter().find_map(|reply| match reply {
+            Reply::Password(password) => Some(password.password),
+            _ => None,
+        });
+        self.fact("partner \"clinic\" has an account: forebay partner add clinic")?;
+        password.ok_or_else(|| Problem::failed("no password was generated"))
+    }
+
+    async fn upload(&self, partner: &mut Client, name: &str) -> Result<(), Problem> {
+        let reply =
+            partner.store(name, &contents(name)).await.map_err(|error| failed(&format!("upload {name}"), &error))?;
+        check(reply.starts_with("226") || reply.starts_with("250"), &format!("{name} got \"{reply}\""))?;
+        self.fact(&format!("STOR {name}: {reply}"))
+    }
+
+    fn all_deferred(&self, files: &[FileView], count: usize, ends: DateTime<Utc>) -> Result<(), Problem> {
+        check(files.len() == count, &format!("the queue has {} files, not {count}", files.len()))?;
+        for (file, name) in files.iter().zip(FILES) {
+            check(file.name == name, &format!("{} stands where {name} should", file.name))?;
+            check(file.state == State::Ready && file.deferred, &format!("{name} is {} and not deferred", file.state))?;
+            check(file.resumes_at == Some(ends), &format!("{name} resumes at {:?}, not {ends}", file.resumes_at))?;
+            check(file.attempts == 0, &format!("{name} was attempted"))?;
+        }
+        let at = moment::short(ends, Chicago, self.context.clock.now());
+        self.fact(&format!("forebay queue list: {count} files, all deferred, resumes at {at}"))
+    }
+
+    fn no_runs(&self, dir: &Path) -> Result<(), Problem> {
+        let runs = runs(dir);
+        check(runs.is_empty(), &format!("the processor ran in the window: {runs:?}"))?;
+        self.fact("the processor ran 0 times")
+    }
+
+    async fn all_done(&self, server: &Server) -> Result<Vec<FileView>, Problem> {
+        let patience = Duration::from_secs(40);
+        let waiting = async {
+            loop {
+                let files = server.files().await?;
+                if files.len() == FILES.len() && files.iter().all(|file| file.state == State::Done) {
+                    return Ok(files);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        match tokio::time::timeout(patience, waiting).await {
+            Ok(files) => files,
+            Err(_) => {
+                let files = server.files().await?;
+                let states: Vec<_> = files.iter().map(|file| format!("{} {}", file.name, file.state)).collect();
+                Err(Problem::failed(format!("not all was processed in 40 s: {}", states.join(", "))))
+            }
+        }
+    }
+
+    /// The processor, a program of the demo's, has noted its runs.
+    fn in_order(&self, dir: &Path, files: &[FileView], ends: DateTime<Utc>) -> Result<(), Problem> {
+        let runs = runs(dir);
+        let names: Vec<_> = runs.iter().map(|(name, _, _)| name.as_str()).collect();
+        check(names == FILES, &format!("processed in the order {names:?}"))?;
+        for ((name, id, at), file) in runs.iter().zip(files) {
+            check(*id == file.id.to_string(), &format!("{name} was processed under the id {id}"))?;
+            check(
+                *at >= ends.timestamp(),
+                &format!("{name} was processed {} s before the end", ends.timestamp() - at),
+            )?;
+            let put =
+                fs::read(dir.join("processed").join(name)).map_err(|error| failed(&format!("read {name}"), &error))?;
+            check(put == contents(name), &format!("{name} came out with other bytes"))?;
+        }
+        Ok(())
+    }
+
+    async fn receipts(&self, dir: &Path, files: &[FileView]) -> Result<(), Problem> {
+        let out = dir.join("data/home/clinic/out");
+        for file in files {
+            let path = out.join(format!("{}.{}.receipt.json", file.name, file.id));
+            let mut state = None;
+            for _ in 0..100 {
+                state = json::<serde_json::Value>(&path)
+                    .and_then(|receipt| Some(receipt.get("state")?.as_str()?.to_owned()));
+                if state.as_deref() == Some("done") {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            check(state.as_deref() == Some("done"), &format!("the receipt of {} says {state:?}", file.name))?;
+        }
+        self.fact("the partner finds a receipt for each file in out/")
+    }
+}
+
+fn check(holds: bool, otherwise: &str) -> Result<(), Problem> {
+    if holds { Ok(()) } else { Err(Problem::failed(otherwise)) }
+}
+
+async fn login(server: &Server, password: &str) -> Result<Client, Problem> {
+    Client::login(server.ftp, "clinic", password).await.map_err(|error| failed("log in over FTP", &error))
+}
+
+fn contents(name: &str) -> Vec<u8> {
+    format!("MSH|^~\\&|CLINIC|A|REGISTRY|TX|20260424190000||VXU^V04|{name}|P|2.5.1\r").repeat(200).into_bytes()
+}
+
+fn write_files(dir: &Path, ends: DateTime<Utc>) -> Result<(), Problem> {
+    let local = |at: DateTime<Utc>| at.with_timezone(&Chicago).format("%Y-%m-%d %H:%M:%S").to_string();
+    let schedule = format!(
+        "timezone = \"America/Chicago\"\n\n[[window]]\nname    = \"Planned maintenance\"\nstart   = \"{}\"\nend     = \"{}\"\n\
+         reason  = \"System maintenance\"\nmessage = \"{MESSAGE}\"\n",
+        local(ends - TimeDelta::minutes(1)),
+        local(ends)
+    );
+    // The processor: copies its standard input and notes that it ran. `read` and `printf` are the shell's own.
+    let script = "#!/bin/sh\nset -e\ncd \"${0%/*}\"\ncat > \"processed/$FOREBAY_NAME\"\n\
+                  printf '%s %s %s\\n' \"$FOREBAY_NAME\" \"$FOREBAY_FILE_ID\" \"$(date +%s)\" >> runs\n";
+    let config = "data = \"data\"\n[ftp]\nlisten = \"127.0.0.1:0\"\ntls = \"off\"\npassive_ports = \"20000-60000\"\n\
+                  [web]\nlisten = \"127.0.0.1:0\"\n[schedule]\nfile = \"maintenance.toml\"\n\
+                  [[route]]\nname = \"registry\"\nprocessor = \"exec\"\n";
+    let command = format!("command = [{}]\n", toml_text(&dir.join("load").display().to_string()));
+    let write = |name: &str, text: &str| {
+        fs::write(dir.join(name), text).map_err(|error| failed(&format!("write {name}"), &error))
+    };
+    write("maintenance.toml", &schedule)?;
+    write("forebay.toml", &format!("{config}{command}"))?;
+    write("load", script)?;
+    use std::os::unix::fs::PermissionsExt as _;
+    let executable = fs::set_permissions(dir.join("load"), fs::Permissions::from_mode(0o700));
+    executable
+        .and_then(|()| fs::create_dir(dir.join("processed")))
+        .map_err(|error| failed("prepare the processor", &error))
+}
+
+fn toml_text(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// What the processor has noted: name, id, and when, in seconds of the epoch.
+fn runs(dir: &Path) -> Vec<(String, String, i64)> {
+    let text = fs::read_to_string(dir.join("runs")).unwrap_or_default();
+    let parse = |line: &str| {
+        let mut words = line.split(' ');
+        Some((words.next()?.to_owned(), words.next()?.to_owned(), words.next()?.parse().ok()?))
+    };
+    text.lines().filter_map(parse).collect()
+}

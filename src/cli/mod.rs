@@ -1,0 +1,92 @@
+//! The command line: one file per verb. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 needs the server.
+
+mod args;
+mod audit;
+mod check;
+mod context;
+mod demo;
+mod gate;
+mod init;
+mod paint;
+mod partner;
+mod queue;
+mod serve;
+mod status;
+mod table;
+
+use std::{io, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser as _};
+
+use self::{
+    args::{Cli, Verb},
+    context::Context,
+};
+use crate::operate::{Cause, Problem};
+
+/// Does what the command line says, and gives the exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let context = Context::new(cli.global);
+    let json = context.json();
+    match dispatch(cli.verb, context) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough.
+        Err(problem) if problem.cause == Cause::Gone => ExitCode::SUCCESS,
+        Err(problem) => {
+            tell(&problem, json);
+            ExitCode::from(problem.exit_code())
+        }
+    }
+}
+
+fn tell(problem: &Problem, json: bool) {
+    if problem.text.is_empty() {
+        return;
+    }
+    if json {
+        let object = serde_json::json!({ "error": problem.text, "cause": problem.cause });
+        eprintln!("{object}");
+    } else {
+        eprintln!("forebay: {}", paint::visible_lines(&problem.text));
+    }
+}
+
+fn dispatch(verb: Verb, context: Context) -> Result<(), Problem> {
+    match verb {
+        Verb::Init(args) => return init::run(&args),
+        Verb::Check => return check::run(&context),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "forebay", &mut io::stdout());
+            return Ok(());
+        }
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::failed(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        match verb {
+            Verb::Serve => serve::run(&context).await,
+            Verb::Demo(args) => demo::run(&context, &args).await,
+            Verb::Status => status::run(&context).await,
+            Verb::Partner { verb } => partner::run(&context, verb).await,
+            Verb::Queue { verb } => queue::run(&context, verb).await,
+            Verb::Gate { verb } => gate::run(&context, verb).await,
+            Verb::Audit(args) => audit::run(&context, args).await,
+            Verb::Init(_) | Verb::Check | Verb::Completions { .. } => Ok(()),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

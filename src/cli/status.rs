@@ -1,0 +1,79 @@
+//! `forebay status`.
+
+use super::{
+    context::{Answered, Context, say},
+    gate,
+    paint::{Tone, visible},
+    queue,
+};
+use crate::{
+    operate::{Problem, Reply, Request, StatusView, moment},
+    units,
+};
+
+/// Prints the server in figures.
+pub(super) async fn run(context: &Context) -> Result<(), Problem> {
+    let mut answered = context.ask(Request::Status).await?;
+    while let Some(reply) = answered.reply().await? {
+        let Reply::Status(status) = reply else { continue };
+        if context.json() {
+            context.object(&status)?;
+        } else {
+            show(context, &answered, &status)?;
+        }
+    }
+    Ok(())
+}
+
+fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(), Problem> {
+    let paint = context.paint;
+    match &status.server {
+        Some(server) => {
+            let up = moment::span(answered.now - server.started_at);
+            let running = paint.tone(Tone::Good, "running");
+            say(&format!("server: {running}, version {}, process {}, up {up}", server.version, server.pid))?;
+            for door in &server.doors {
+                let note = door.note.as_deref().map_or(String::new(), |note| format!(" ({note})"));
+                say(&visible(&format!("door: {} on {}{note}", door.door, door.address)))?;
+            }
+            if let Some(at) = server.certificate_ends_at {
+                say(&format!("certificate: ends {}", answered.long(at)))?;
+            }
+        }
+        None => say(&format!("server: {}; start it with `forebay serve`", paint.tone(Tone::Bad, "not running")))?,
+    }
+    say(&visible(&format!("data: {}", status.data)))?;
+    if answered.live {
+        say(&format!("sessions: {}", status.sessions.len()))?;
+    }
+    for session in status.sessions.iter().take(20) {
+        let since = session.since.map_or(String::new(), |at| format!(", since {}", answered.at(at)));
+        say(&visible(&format!("      {} by {} from {}{since}", session.partner, session.door, session.peer)))?;
+    }
+    gate::show(context, answered, &status.gate)?;
+    say(&format!("queue: {}", queue::summary(&status.queue)))?;
+    for running in &status.active {
+        let line = format!(
+            "      runs: {}/{} on {}, attempt {}",
+            running.partner, running.name, running.route, running.attempt
+        );
+        say(&visible(&line))?;
+    }
+    for line in queue::blocked(&status.queue, answered).iter().chain(&queue::paused(&status.queue, answered)) {
+        say(&format!("      {}", visible(line)))?;
+    }
+    say(&format!(
+        "disk: {} free of {}, {} in reserve",
+        units::format_bytes(status.disk.free_bytes),
+        units::format_bytes(status.disk.total_bytes),
+        units::format_bytes(status.disk.reserve_bytes)
+    ))?;
+    if status.needs.is_empty() {
+        return say(&paint.tone(Tone::Good, "nothing needs an operator"));
+    }
+    say(&paint.tone(Tone::Bad, "needs an operator:"))?;
+    for need in &status.needs {
+        say(&format!("  - {}", visible(need)))?;
+    }
+    Ok(())
+}

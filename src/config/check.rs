@@ -1,0 +1,117 @@
+//! `forebay check`: more than reading the configuration, and still nothing is bound or changed.
+
+use std::{
+    collections::HashSet,
+    env, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{Config, Fault, Place, document::Document, place};
+use crate::{
+    gate::{WEB, parse_schedule},
+    routes::ProcessorKind,
+};
+
+/// What was checked, and what was found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+    /// Every fault.
+    pub faults: Vec<Fault>,
+}
+
+/// Looks for every fault of configuration and schedule.
+#[must_use]
+pub fn check(place: &Place) -> Checked {
+    let mut checked = Checked { files: place.config().into_iter().collect(), ..Checked::default() };
+    let mut document = match place::read(place) {
+        Err(fault) => {
+            checked.faults.push(fault);
+            return checked;
+        }
+        Ok(Some((_, document))) => document,
+        Ok(None) => Document::parse(PathBuf::new(), String::new()),
+    };
+    let file = place.config();
+    let mut config = Config::read(&mut document, file.as_deref());
+    config.complete();
+    // What is no TOML says nothing of commands and files.
+    if document.is_toml() {
+        check_commands(&config, &mut document);
+        check_doors(&config, &mut document);
+        check_certificate(&config, &mut document);
+        let schedule = check_schedule(&config, &mut document, &mut checked.files);
+        checked.faults = document.faults;
+        checked.faults.extend(schedule);
+    } else {
+        checked.faults = document.faults;
+    }
+    checked
+}
+
+fn check_commands(config: &Config, document: &mut Document) {
+    for (index, route) in config.routes.iter().enumerate() {
+        let Some(program) = route.command.first().filter(|_| route.processor == ProcessorKind::Exec) else { continue };
+        if !program.is_empty() && find_program(program).is_none() {
+            document.fault(
+                format!("route[{index}].command[0]"),
+                format!("there is no program \"{program}\" that can be run"),
+            );
+        }
+    }
+}
+
+fn find_program(program: &str) -> Option<PathBuf> {
+    let runs =
+        |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|path| runs(path));
+    }
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|dir| dir.join(program)).find(|path| runs(path))
+}
+
+fn check_doors(config: &Config, document: &mut Document) {
+    if Some(config.ftp.listen) == config.web.listen && config.ftp.listen.port() != 0 {
+        document.fault("web.listen", "is the address of [ftp] too");
+    }
+}
+
+fn check_certificate(config: &Config, document: &mut Document) {
+    for (key, path) in [("ftp.certificate", &config.ftp.certificate), ("ftp.key", &config.ftp.key)] {
+        let Some(path) = path else { continue };
+        if let Err(error) = fs::File::open(path) {
+            document.fault(key, format!("{} cannot be read: {error}", path.display()));
+        }
+    }
+}
+
+fn check_schedule(config: &Config, document: &mut Document, files: &mut Vec<PathBuf>) -> Vec<Fault> {
+    let Some(file) = &config.schedule.file else { return Vec::new() };
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            document.fault("schedule.file", format!("{} cannot be read: {error}", file.display()));
+            return Vec::new();
+        }
+    };
+    files.push(file.clone());
+    let fault =
+        |line, key: &str, what: &str| Fault { file: file.clone(), line, key: key.to_owned(), what: what.to_owned() };
+    match parse_schedule(&text) {
+        Err(faults) => faults.iter().map(|one| fault(Some(one.line), &one.key, &one.message)).collect(),
+        Ok(schedule) => {
+            let known: HashSet<&str> = config.routes.iter().map(|route| route.name.as_str()).chain([WEB]).collect();
+            let windows = schedule.windows.iter().enumerate();
+            let names = windows.flat_map(|(index, window)| window.routes.iter().map(move |name| (index, name)));
+            let strangers = names.filter(|(_, name)| !known.contains(name.as_str()));
+            strangers
+                .map(|(index, name)| {
+                    fault(None, &format!("window[{index}].routes"), &format!("no route is called \"{name}\""))
+                })
+                .collect()
+        }
+    }
+}

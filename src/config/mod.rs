@@ -1,0 +1,218 @@
+//! The configuration: one file, `forebay.toml`, made of every module's own `Options`.
+//!
+//! Every fault is reported, with key and line, not only the first. Relative paths are relative to the file.
+
+mod check;
+mod document;
+mod fault;
+mod place;
+
+use std::path::{Path, PathBuf};
+
+use forebay_queue::embedded;
+use forebay_storage::local;
+use serde::Deserialize;
+
+pub use self::{
+    check::{Checked, check},
+    fault::Fault,
+    place::{DATA, Place, SYSTEM, VARIABLE, data_dir},
+};
+use self::{
+    document::Document,
+    place::{absolute, beside},
+};
+use crate::{doors, gate, ingest, partners, process, routes, telemetry, units};
+
+/// All that the server is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from.
+    pub file: Option<PathBuf>,
+    /// The data directory.
+    pub data: PathBuf,
+    /// `[ftp]`.
+    pub ftp: doors::ftp::Options,
+    /// `[web]`.
+    pub web: doors::web::Options,
+    /// `[schedule]`.
+    pub schedule: gate::Options,
+    /// `[[route]]`.
+    pub routes: Vec<routes::Options>,
+    /// `[policy]`.
+    pub policy: partners::Policy,
+    /// `[[partner]]`.
+    pub partners: Vec<crate::partners::Override>,
+    /// `[limits]`.
+    pub limits: partners::Limits,
+    /// `[ingest]`.
+    pub ingest: ingest::Options,
+    /// `[process]`.
+    pub process: process::Options,
+    /// `[storage]`.
+    pub storage: Storage,
+    /// `[queue]`.
+    pub queue: Queue,
+    /// `[log]`.
+    pub log: telemetry::Options,
+}
+
+/// `[storage]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// What uploads leave free, so that the journal can go on.
+    #[serde(with = "units::size")]
+    pub reserve: u64,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { reserve: local::Options::default().reserve_bytes }
+    }
+}
+
+/// `[queue]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    /// Size of a segment of the journal.
+    #[serde(with = "units::size")]
+    pub segment: u64,
+    /// Memory that the index may use for what it has read.
+    #[serde(with = "units::size")]
+    pub cache: u64,
+    /// How long the journal keeps what happened to files that are gone, in days.
+    pub keep_days: u32,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        let options = embedded::Options::default();
+        Self { segment: options.segment_bytes, cache: options.cache_bytes, keep_days: options.keep_days }
+    }
+}
+
+impl Config {
+    /// Reads the configuration that `place` leads to; without any, the defaults hold.
+    ///
+    /// # Errors
+    /// Every fault, by line.
+    pub fn load(place: &Place) -> Result<Self, Vec<Fault>> {
+        let mut document = match place::read(place).map_err(|fault| vec![fault])? {
+            Some((_, document)) => document,
+            None => Document::parse(PathBuf::new(), String::new()),
+        };
+        let file = place.config();
+        let mut config = Self::read(&mut document, file.as_deref());
+        if let Some(data) = &place.data {
+            config.data = absolute(data);
+        }
+        config.complete();
+        if document.faults.is_empty() { Ok(config) } else { Err(document.faults) }
+    }
+
+    fn read(document: &mut Document, file: Option<&Path>) -> Self {
+        let at = |path: &Path| file.map_or_else(|| absolute(path), |file| beside(file, path));
+        let data = document.value::<PathBuf>("data").unwrap_or_else(|| DATA.into());
+        let (routes, route_places) = document.sections("route", &["name"]);
+        let (partners, partner_places) = document.sections("partner", &["name"]);
+        let mut config = Self {
+            file: file.map(Path::to_owned),
+            data: at(&data),
+            ftp: document.section("ftp"),
+            web: document.section("web"),
+            schedule: document.section("schedule"),
+            routes,
+            policy: document.section("policy"),
+            partners,
+            limits: document.section("limits"),
+            ingest: document.section("ingest"),
+            process: document.section("process"),
+            storage: document.section("storage"),
+            queue: document.section("queue"),
+            log: document.section("log"),
+        };
+        // A file that is no TOML says nothing; what it would say cannot be judged.
+        if document.is_toml() {
+            config.validate(document, &route_places, &partner_places);
+            document.finish();
+        }
+        config.place(&at);
+        config
+    }
+
+    /// Makes relative paths absolute.
+    fn place(&mut self, at: &impl Fn(&Path) -> PathBuf) {
+        let paths = [&mut self.schedule.file, &mut self.ftp.certificate, &mut self.ftp.key];
+        let directories = self.routes.iter_mut().map(|route| &mut route.directory);
+        for path in paths.into_iter().chain(directories).flatten() {
+            *path = at(path);
+        }
+    }
+
+    /// Fills in what is there when nothing is said.
+    fn complete(&mut self) {
+        if self.routes.is_empty() {
+            self.routes.push(routes::Options::default());
+        }
+    }
+
+    /// Adds every fault of the values. The places tell where in the file each route and partner stood: one that did
+    /// not read at all is missing here.
+    fn validate(&self, document: &mut Document, routes: &[usize], partners: &[usize]) {
+        let below = |section: &'static str| move |(key, what): (String, String)| (format!("{section}.{key}"), what);
+        let mut faults: Vec<(String, String)> = Vec::new();
+        faults.extend(routes::validate(&self.routes).into_iter().map(|fault| (fault.key, fault.what)));
+        faults.extend(self.ftp.validate().into_iter().map(below("ftp")));
+        faults.extend(self.web.validate().into_iter().map(below("web")));
+        faults.extend(self.schedule.validate().into_iter().map(below("schedule")));
+        faults.extend(crate::partners::Policies::validate(&self.policy, &self.partners));
+        faults.extend(self.cannot_honour());
+        faults.extend(self.limits.validate());
+        faults.extend(self.ingest.validate().into_iter().map(below("ingest")));
+        faults.extend(self.process.validate());
+        faults.extend(
+            self.queue()
+                .faults()
+                .into_iter()
+                .map(|(key, what)| (format!("queue.{}", key.trim_end_matches("_bytes")), what)),
+        );
+        faults.extend(self.log.validate().into_iter().map(below("log")));
+        for (key, what) in faults {
+            let key = in_file(&key, "route", routes).or_else(|| in_file(&key, "partner", partners)).unwrap_or(key);
+            document.fault(key, what);
+        }
+    }
+
+    /// What a policy asks for and no door can do.
+    fn cannot_honour(&self) -> Vec<(String, String)> {
+        let single = self.partners.iter().enumerate();
+        let single = single.filter_map(|(at, one)| Some((format!("partner[{at}].complete"), one.complete?)));
+        let asked = std::iter::once(("policy.complete".to_owned(), self.policy.complete)).chain(single);
+        asked.filter_map(|(key, complete)| Some((key, doors::ftp::can_honour(complete).err()?.to_owned()))).collect()
+    }
+
+    /// The queue's options.
+    #[must_use]
+    pub fn queue(&self) -> embedded::Options {
+        embedded::Options {
+            segment_bytes: self.queue.segment,
+            cache_bytes: self.queue.cache,
+            keep_days: self.queue.keep_days,
+        }
+    }
+
+    /// The storage's options.
+    #[must_use]
+    pub fn storage(&self) -> local::Options {
+        local::Options { reserve_bytes: self.storage.reserve }
+    }
+}
+
+/// `route[1].name` as `route[2].name`, when the second that was read is the third in the file.
+fn in_file(key: &str, section: &str, places: &[usize]) -> Option<String> {
+    let (index, rest) = key.strip_prefix(section)?.strip_prefix('[')?.split_once(']')?;
+    let place = places.get(index.parse::<usize>().ok()?)?;
+    Some(format!("{section}[{place}]{rest}"))
+}

@@ -1,0 +1,75 @@
+//! Where the configuration and the data are.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use super::{document::Document, fault::Fault};
+
+/// The environment variable that names the configuration.
+pub const VARIABLE: &str = "FOREBAY_CONFIG";
+/// The configuration of the system.
+pub const SYSTEM: &str = "/etc/forebay/forebay.toml";
+/// The data directory where nothing else is said, relative to the configuration or, without one, to the working
+/// directory.
+pub const DATA: &str = "forebay-data";
+
+/// What the command line says of it.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The configuration.
+    pub config: Option<PathBuf>,
+    /// The data directory; overrides the configuration.
+    pub data: Option<PathBuf>,
+}
+
+impl Place {
+    /// The configuration: as given, else `$FOREBAY_CONFIG`, `./forebay.toml`, `/etc/forebay/forebay.toml`, else none.
+    #[must_use]
+    pub fn config(&self) -> Option<PathBuf> {
+        let named = env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+        let usual = || ["forebay.toml", SYSTEM].map(PathBuf::from).into_iter().find(|path| path.exists());
+        let found = self.config.clone().or(named).or_else(usual)?;
+        Some(std::path::absolute(&found).unwrap_or(found))
+    }
+}
+
+/// The configuration as text; nothing when there is none.
+pub(super) fn read(place: &Place) -> Result<Option<(PathBuf, Document)>, Fault> {
+    let Some(file) = place.config() else { return Ok(None) };
+    match fs::read_to_string(&file) {
+        Ok(text) => Ok(Some((file.clone(), Document::parse(file, text)))),
+        Err(error) => Err(Fault { file, line: None, key: String::new(), what: format!("cannot be read: {error}") }),
+    }
+}
+
+/// The data directory, whatever else is wrong with the configuration.
+///
+/// # Errors
+/// When the configuration cannot be read, or does not say it as text.
+pub fn data_dir(place: &Place) -> Result<PathBuf, Fault> {
+    if let Some(data) = &place.data {
+        return Ok(absolute(data));
+    }
+    let Some((file, mut document)) = read(place)? else { return Ok(absolute(Path::new(DATA))) };
+    if let Some(fault) = document.faults.pop() {
+        return Err(fault);
+    }
+    let data = document.value::<PathBuf>("data").unwrap_or_else(|| DATA.into());
+    match document.faults.pop() {
+        Some(fault) => Err(fault),
+        None => Ok(beside(&file, &data)),
+    }
+}
+
+/// The path, relative to the directory of the configuration.
+pub(super) fn beside(file: &Path, path: &Path) -> PathBuf {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    absolute(&dir.join(path))
+}
+
+/// The path, relative to the working directory; without its `.` components.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

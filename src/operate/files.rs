@@ -1,0 +1,233 @@
+//! Files: listing, showing, acting, exporting.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use forebay_queue::{Action, Actor, Cursor, Entry, Filter};
+use forebay_storage::FileId;
+use tokio::io::AsyncReadExt as _;
+
+use super::{
+    answer::Answer,
+    operator::Operator,
+    problem::{Problem, Result},
+    reply::{ActedView, DetailView, FileView, Reply},
+    request::{Act, Which},
+    sentence,
+};
+use crate::gate::{Scope, State as GateState};
+
+/// Entries that are read or acted on at a time.
+const PAGE: usize = 500;
+/// Bytes of a file that are sent at a time.
+const CHUNK: usize = 256 << 10;
+
+impl Operator {
+    /// Files, oldest first; with a limit the newest so many.
+    pub(super) async fn queue_list(
+        &self,
+        which: Which,
+        since: Option<String>,
+        limit: Option<usize>,
+        answer: &Answer,
+    ) -> Result<()> {
+        let since = since.map(|text| self.past(&text)).transpose()?;
+        let filter = Filter { since, ..filter(which) };
+        let mut last = VecDeque::new();
+        let mut after = None;
+        loop {
+            let page = self.parts.queue.list(&filter, after, PAGE).await?;
+            for entry in page.entries {
+                match limit {
+                    None => answer.give(Reply::File(self.view(&entry))).await?,
+                    Some(limit) => {
+                        last.push_back(entry);
+                        if last.len() > limit {
+                            last.pop_front();
+                        }
+                    }
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        for entry in last {
+            answer.give(Reply::File(self.view(&entry))).await?;
+        }
+        Ok(())
+    }
+
+    /// One file with its history.
+    pub(super) async fn queue_show(&self, id: &str, answer: &Answer) -> Result<()> {
+        let id = self.resolve(id).await?;
+        let entry = self.parts.queue.get(id).await?;
+        let history = self.parts.queue.history(id).await?;
+        let history = history.iter().map(|(seq, record)| sentence::view(*seq, record)).collect();
+        let detail = DetailView { file: self.view(&entry), crashes: entry.crashes, history };
+        answer.give(Reply::Detail(Box::new(detail))).await
+    }
+
+    /// Acts on files that are named, or on all that pass a filter as they stand now.
+    pub(super) async fn queue_act(
+        &self,
+        act: Act,
+        ids: Vec<String>,
+        which: Option<Which>,
+        reason: Option<String>,
+        actor: Actor,
+        answer: &Answer,
+    ) -> Result<()> {
+        if let Some(which) = which {
+            if which.is_everything() {
+                return Err(Problem::usage("name files by id, or with --state, --partner or --route"));
+            }
+            // All ids first: acting changes what the filter lets pass.
+            let ids = self.ids_of(&filter(which), act).await?;
+            for ids in ids.chunks(PAGE) {
+                self.act_on(act, ids, &reason, &actor, answer).await?;
+            }
+        }
+        for asked in ids.chunks(PAGE) {
+            let mut found = Vec::new();
+            for text in asked {
+                match self.resolve(text).await {
+                    Ok(id) => found.push((text.clone(), id)),
+                    Err(problem) => {
+                        self.act_on(act, &std::mem::take(&mut found), &reason, &actor, answer).await?;
+                        let view = ActedView { asked: text.clone(), file: None, error: Some(problem) };
+                        answer.give(Reply::Acted(view)).await?;
+                    }
+                }
+            }
+            self.act_on(act, &found, &reason, &actor, answer).await?;
+        }
+        Ok(())
+    }
+
+    async fn ids_of(&self, filter: &Filter, act: Act) -> Result<Vec<(String, FileId)>> {
+        let mut ids = Vec::new();
+        let mut after: Option<Cursor> = None;
+        loop {
+            let page = self.parts.queue.list(filter, after, PAGE).await?;
+            let fitting = page.entries.iter().filter(|entry| !filter.states.is_empty() || fits(act, entry));
+            ids.extend(fitting.map(|entry| (entry.id.to_string(), entry.id)));
+            after = page.next;
+            if after.is_none() {
+                return Ok(ids);
+            }
+        }
+    }
+
+    async fn act_on(
+        &self,
+        act: Act,
+        asked: &[(String, FileId)],
+        reason: &Option<String>,
+        actor: &Actor,
+        answer: &Answer,
+    ) -> Result<()> {
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<FileId> = asked.iter().map(|(_, id)| *id).collect();
+        let action = match act {
+            Act::Hold => Action::Hold,
+            Act::Cancel => Action::Cancel,
+            Act::Release => Action::Release(self.routes_of(&ids).await),
+            Act::Requeue => Action::Requeue(self.routes_of(&ids).await),
+        };
+        let done = self.parts.queue.act(&ids, action, reason.clone(), actor.clone(), self.now()).await;
+        for ((text, _), outcome) in asked.iter().zip(done) {
+            let (file, error) = match outcome {
+                Ok(entry) => (Some(self.view(&entry)), None),
+                Err(error) => (None, Some(error.into())),
+            };
+            answer.give(Reply::Acted(ActedView { asked: text.clone(), file, error })).await?;
+        }
+        Ok(())
+    }
+
+    /// The route that each file's name has now: the configuration may have changed since it came.
+    async fn routes_of(&self, ids: &[FileId]) -> Vec<Option<String>> {
+        let mut routes = Vec::with_capacity(ids.len());
+        for id in ids {
+            let route = match self.parts.queue.get(*id).await {
+                Ok(entry) => self.parts.routes.serve(&entry.partner, &entry.name).map(|route| route.name().to_owned()),
+                // The action itself will say that it is not there.
+                Err(_) => None,
+            };
+            routes.push(route);
+        }
+        routes
+    }
+
+    /// The bytes of a file, after its facts.
+    pub(super) async fn queue_export(&self, id: &str, answer: &Answer) -> Result<()> {
+        let id = self.resolve(id).await?;
+        let entry = self.parts.queue.get(id).await?;
+        let mut reader = self.parts.storage.read(id).await?;
+        answer.give(Reply::File(self.view(&entry))).await?;
+        loop {
+            let mut chunk = BytesMut::with_capacity(CHUNK);
+            let read = reader.read_buf(&mut chunk).await;
+            match read.map_err(|error| Problem::failed(format!("cannot read file {id}: {error}")))? {
+                0 => return Ok(()),
+                _ => answer.bytes(chunk.freeze()).await?,
+            }
+        }
+    }
+
+    pub(super) async fn resolve(&self, text: &str) -> Result<FileId> {
+        if let Ok(id) = text.parse::<FileId>() {
+            return Ok(id);
+        }
+        Ok(self.parts.queue.resolve(text).await?)
+    }
+
+    /// The file as lists show it, with what the gate says of it now.
+    pub(super) fn view(&self, entry: &Entry) -> FileView {
+        let closure = match &entry.route {
+            Some(route) if entry.state.waits() => match self.parts.gate.state(&Scope::Route(route.clone())) {
+                GateState::Closed(closure) => Some(closure),
+                GateState::Open { .. } => None,
+            },
+            _ => None,
+        };
+        let resumes_at = closure.as_ref().and_then(|closure| closure.until);
+        FileView {
+            id: entry.id,
+            partner: entry.partner.clone(),
+            name: entry.name.clone(),
+            size_bytes: entry.size_bytes,
+            sha256: entry.sha256,
+            state: entry.state,
+            deferred: closure.is_some(),
+            resumes_at,
+            received_at: entry.received_at,
+            route: entry.route.clone(),
+            attempts: entry.attempts,
+            door: entry.door.clone(),
+            since: entry.since,
+            reason: entry.reason.clone(),
+            due_at: entry.due_at,
+        }
+    }
+}
+
+pub(super) fn filter(which: Which) -> Filter {
+    Filter { states: which.states, partner: which.partner, route: which.route, ..Filter::default() }
+}
+
+/// Whether a bulk action without a named state means this entry: it passes over what it cannot or need not change.
+fn fits(act: Act, entry: &Entry) -> bool {
+    use forebay_queue::State;
+    match act {
+        Act::Hold => matches!(entry.state, State::Unfinished | State::Ready | State::Retrying),
+        Act::Release => entry.state == State::Held,
+        // What is done or was called off is processed again only when its state is named.
+        Act::Requeue => matches!(entry.state, State::Quarantined | State::Dead | State::Held | State::Retrying),
+        Act::Cancel => !matches!(entry.state, State::Active | State::Done | State::Cancelled | State::Duplicate),
+    }
+}

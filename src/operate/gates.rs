@@ -1,0 +1,322 @@
+//! The gate: now, what comes, and overrides.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use forebay_queue::Actor;
+use serde_json::Value;
+
+use super::{
+    answer::Answer,
+    moment,
+    operator::{Operator, name_of},
+    problem::{Problem, Result},
+    reply::{ClosureView, GateView, OverrideView, Reply, RunningView, ScopeView},
+    request::End,
+};
+use crate::gate::{Action, Closure, Gate, GateError, Override, Scope, State, Until, WEB};
+
+impl From<GateError> for Problem {
+    fn from(error: GateError) -> Self {
+        match &error {
+            GateError::NoSuchOverride(_) => Self::not_found(format!("{error}; `forebay gate status` shows them")),
+            GateError::TooEarly { .. } | GateError::Words(_) => Self::usage(error.to_string()),
+            _ => Self::failed(error.to_string()),
+        }
+    }
+}
+
+/// How often `gate close --wait` looks at what still runs.
+const LOOK: Duration = Duration::from_millis(200);
+
+impl Operator {
+    /// The gate now.
+    pub(super) async fn gate_status(&self, answer: &Answer) -> Result<()> {
+        answer.give(Reply::Gate(Box::new(self.gate_view()))).await
+    }
+
+    /// Windows that come.
+    pub(super) async fn gate_list(&self, to: &str, answer: &Answer) -> Result<()> {
+        let (from, to) = (self.now(), self.future(to)?);
+        for one in self.parts.gate.upcoming(from, to) {
+            let view = ClosureView {
+                name: one.name,
+                from: one.start,
+                until: Some(one.end),
+                from_local: one.start_local,
+                until_local: Some(one.end_local),
+                routes: one.routes,
+                reason: one.reason,
+                message: Some(one.message).filter(|message| !message.is_empty()),
+            };
+            answer.give(Reply::Closure(view)).await?;
+        }
+        Ok(())
+    }
+
+    /// What would be closed when, by schedule and overrides as they are.
+    pub(super) async fn gate_simulate(&self, from: &str, to: &str, answer: &Answer) -> Result<()> {
+        let (from, to) = (self.future(from)?, self.future(to)?);
+        if to <= from {
+            return Err(Problem::usage("--to must be later than --from"));
+        }
+        for span in self.parts.gate.simulate(from, to) {
+            let routes = if span.scope == "*" { Vec::new() } else { vec![span.scope] };
+            let view = ClosureView {
+                name: span.name,
+                from: span.from,
+                until: span.to,
+                from_local: moment::long(span.from, self.zone()),
+                until_local: span.to.map(|at| moment::long(at, self.zone())),
+                routes,
+                reason: span.reason,
+                message: None,
+            };
+            answer.give(Reply::Closure(view)).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes the gate. When this has answered, no hand-over can begin any more.
+    #[allow(clippy::too_many_arguments, reason = "they are the fields of the request")]
+    pub(super) async fn gate_close(
+        &self,
+        routes: Vec<String>,
+        end: End,
+        reason: String,
+        message: Option<String>,
+        wait: bool,
+        actor: Actor,
+        answer: &Answer,
+    ) -> Result<()> {
+        self.check_routes(&routes)?;
+        let until = match end {
+            End::Open => None,
+            End::After(ms) => Some(self.now() + delta(ms)?),
+            End::At(text) => Some(self.future(&text)?),
+        };
+        let by = name_of(&actor);
+        let scope = routes.clone();
+        let closed = self.at_gate(move |gate| gate.close(scope, until, reason, message, by)).await?;
+        self.record("gate.close", &closed, &actor).await?;
+        answer.give(Reply::Override(view(&closed))).await?;
+        self.await_running(&routes, wait, answer).await
+    }
+
+    /// Names what still runs behind the closed gate, and waits for its end if that is wanted.
+    async fn await_running(&self, routes: &[String], wait: bool, answer: &Answer) -> Result<()> {
+        let concerned = |running: &RunningView| routes.is_empty() || routes.contains(&running.route);
+        let mut told = Vec::new();
+        loop {
+            let running: Vec<_> = self.running().into_iter().filter(concerned).collect();
+            for one in &running {
+                if !told.contains(&(one.id, one.attempt)) {
+                    told.push((one.id, one.attempt));
+                    answer.give(Reply::Running(one.clone())).await?;
+                }
+            }
+            if running.is_empty() {
+                return answer.give(Reply::Said("the gate is closed; nothing runs".to_owned())).await;
+            }
+            if !wait {
+                let text = format!("the gate is closed; {} attempts still run (--wait waits for them)", running.len());
+                return answer.give(Reply::Said(text)).await;
+            }
+            tokio::select! {
+                () = answer.gone() => return Err(Problem::gone()),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Opens the gate for the rest of the present closure.
+    pub(super) async fn gate_open(
+        &self,
+        routes: Vec<String>,
+        reason: String,
+        actor: Actor,
+        answer: &Answer,
+    ) -> Result<()> {
+        self.check_routes(&routes)?;
+        let by = name_of(&actor);
+        let opened = self.at_gate(move |gate| gate.reopen(routes, reason, by)).await?;
+        self.record("gate.open", &opened, &actor).await?;
+        answer.give(Reply::Override(view(&opened))).await
+    }
+
+    /// Puts the end of the present closure off.
+    pub(super) async fn gate_extend(
+        &self,
+        end: End,
+        reason: Option<String>,
+        actor: Actor,
+        answer: &Answer,
+    ) -> Result<()> {
+        let until = match end {
+            End::Open => return Err(Problem::usage("say --by or --until")),
+            End::After(ms) => Until::By(Duration::from_millis(ms)),
+            End::At(text) => Until::At(self.future(&text)?),
+        };
+        let by = name_of(&actor);
+        let reason = reason.unwrap_or_else(|| "extended".to_owned());
+        let extended = self.at_gate(move |gate| gate.extend(until, reason, by)).await?;
+        self.record("gate.extend", &extended, &actor).await?;
+        answer.give(Reply::Override(view(&extended))).await
+    }
+
+    /// Takes overrides back.
+    pub(super) async fn gate_clear(
+        &self,
+        id: Option<String>,
+        reason: Option<String>,
+        actor: Actor,
+        answer: &Answer,
+    ) -> Result<()> {
+        let id = id
+            .map(|text| text.parse::<u64>().map_err(|_| Problem::usage(format!("\"{text}\" is no override's id"))))
+            .transpose()?;
+        let by = name_of(&actor);
+        let cleared = self.at_gate(move |gate| gate.clear(id, &by)).await?;
+        for one in &cleared {
+            let why = reason.as_deref().map_or(String::new(), |reason| format!(": {reason}"));
+            self.note(&actor, "gate.clear", &format!("override {} taken back{why}", one.id)).await?;
+            answer.give(Reply::Override(view(one))).await?;
+        }
+        answer.give(Reply::Said(format!("{} overrides taken back", cleared.len()))).await
+    }
+
+    /// Trusts the clock.
+    pub(super) async fn gate_confirm_clock(&self, actor: Actor, answer: &Answer) -> Result<()> {
+        let by = name_of(&actor);
+        self.at_gate(move |gate| gate.confirm_clock(&by)).await?;
+        self.note(&actor, "gate.confirm_clock", "the clock was confirmed to be right").await?;
+        answer.give(Reply::Said("the clock is trusted".to_owned())).await
+    }
+
+    /// The gate as operators see it.
+    pub(super) fn gate_view(&self) -> GateView {
+        let gate = &self.parts.gate;
+        let status = gate.status();
+        let everything = gate.state(&Scope::Route("*".to_owned()));
+        let mut scopes: Vec<_> = self.parts.routes.iter().map(|route| Scope::Route(route.name().to_owned())).collect();
+        scopes.push(Scope::Web);
+        let scopes: Vec<_> = scopes.iter().map(|scope| scope_view(scope, &gate.state(scope))).collect();
+        let mut faults = Vec::new();
+        if let Some(since) = status.schedule.broken_since {
+            let all: Vec<_> = status.schedule.faults.iter().map(ToString::to_string).collect();
+            faults.push(format!("the schedule is broken since {}: {}", gate.local(since), all.join("; ")));
+        }
+        if let Some(newest) = status.clock_behind {
+            faults.push(format!(
+                "the clock is behind the journal's newest record of {}; set it right, or `forebay gate confirm-clock`",
+                gate.local(newest)
+            ));
+        }
+        // With all routes named in the schedule, nothing may be left over for `*` to speak of.
+        let routes_only = || scopes.iter().filter(|scope| scope.scope != WEB);
+        let all_closed = routes_only().count() > 0 && routes_only().all(|scope| scope.closed);
+        let closed = !everything.is_open() || all_closed;
+        let (closure, resumes_at, closes_at) = match &everything {
+            State::Closed(closure) => (Some(self.closure_view(closure)), closure.until, None),
+            State::Open { closes_at } => {
+                let resumes = if all_closed { routes_only().filter_map(|scope| scope.resumes_at).min() } else { None };
+                (None, resumes, if all_closed { None } else { *closes_at })
+            }
+        };
+        GateView {
+            state: if closed { "closed" } else { "open" }.to_owned(),
+            closure,
+            resumes_at,
+            closes_at,
+            scopes,
+            zone: status.zone.clone(),
+            faults,
+            overrides: status.overrides.iter().map(view).collect(),
+            detail: serde_json::to_value(&status).unwrap_or(Value::Null),
+        }
+    }
+
+    fn closure_view(&self, closure: &Closure) -> ClosureView {
+        let from = closure.since.unwrap_or_else(|| self.now());
+        ClosureView {
+            name: closure.name.clone(),
+            from,
+            until: closure.until,
+            from_local: moment::long(from, self.zone()),
+            until_local: closure.until.map(|at| moment::long(at, self.zone())),
+            routes: Vec::new(),
+            reason: closure.reason.clone(),
+            message: Some(closure.message.clone()).filter(|message| !message.is_empty()),
+        }
+    }
+
+    fn check_routes(&self, routes: &[String]) -> Result<()> {
+        for name in routes {
+            if name != WEB && !self.parts.routes.get(name).is_some() {
+                let known: Vec<_> = self.parts.routes.iter().map(crate::routes::Route::name).chain([WEB]).collect();
+                return Err(Problem::not_found(format!("no route \"{name}\"; there are {}", known.join(", "))));
+            }
+        }
+        Ok(())
+    }
+
+    /// The gate waits for hand-overs that begin and syncs its memory: not for a thread that serves others.
+    async fn at_gate<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Gate) -> Result<T, GateError> + Send + 'static,
+    ) -> Result<T> {
+        let gate = self.parts.gate.clone();
+        let done = tokio::task::spawn_blocking(move || work(&gate)).await;
+        Ok(done.map_err(|error| Problem::failed(format!("the work was cut: {error}")))??)
+    }
+
+    async fn record(&self, topic: &str, one: &Override, actor: &Actor) -> Result<()> {
+        let scope = if one.scope.is_empty() { "everything".to_owned() } else { one.scope.join(", ") };
+        let until = one.until.map_or("until it is taken back".to_owned(), |at| format!("until {}", stamp(at)));
+        let text = format!("override {}: {scope} {until}: {}", one.id, one.reason);
+        self.note(actor, topic, &text).await
+    }
+}
+
+fn stamp(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn delta(ms: u64) -> Result<TimeDelta> {
+    let most = TimeDelta::days(3_660);
+    let delta = i64::try_from(ms).ok().and_then(TimeDelta::try_milliseconds).filter(|delta| *delta <= most);
+    delta.ok_or_else(|| Problem::usage("that is longer than ten years"))
+}
+
+fn scope_view(scope: &Scope, state: &State) -> ScopeView {
+    let name = scope.name().to_owned();
+    match state {
+        State::Open { closes_at } => {
+            ScopeView { scope: name, closed: false, resumes_at: None, closes_at: *closes_at, reason: None }
+        }
+        State::Closed(closure) => ScopeView {
+            scope: name,
+            closed: true,
+            resumes_at: closure.until,
+            closes_at: None,
+            reason: Some(closure.reason.clone()),
+        },
+    }
+}
+
+fn view(one: &Override) -> OverrideView {
+    let what = match one.action {
+        Action::Close => "close",
+        Action::Open => "open",
+        Action::Extend => "extend",
+    };
+    OverrideView {
+        id: one.id.to_string(),
+        what: what.to_owned(),
+        routes: one.scope.clone(),
+        since: one.at,
+        until: one.until,
+        reason: one.reason.clone(),
+        actor: one.actor.clone(),
+    }
+}

@@ -1,0 +1,150 @@
+//! The one place where operators' wishes come true.
+
+use std::{path::PathBuf, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use forebay_queue::{Actor, QueueStore};
+use forebay_storage::Storage;
+
+use super::{
+    answer::Answer,
+    moment::{self, Direction},
+    problem::{Cause, Problem, Result},
+    reply::{DoorView, Hello, Reply},
+    request::Request,
+};
+use crate::{clock::Clock, gate::Gate, partners::Partners, process::Dispatcher, routes::Routes};
+
+/// What an operator acts on.
+pub struct Parts {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where bytes are.
+    pub storage: Arc<dyn Storage>,
+    /// What is to be done.
+    pub queue: Arc<dyn QueueStore>,
+    /// The gate.
+    pub gate: Arc<Gate>,
+    /// Accounts.
+    pub partners: Arc<Partners>,
+    /// Which processor serves what.
+    pub routes: Arc<Routes>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What only a running server has.
+    pub live: Option<Live>,
+}
+
+/// What only a running server has.
+pub struct Live {
+    /// What processes files.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Where it listens.
+    pub doors: Vec<DoorView>,
+    /// When the certificate of FTPS ends.
+    pub certificate_ends_at: Option<DateTime<Utc>>,
+    /// Since when it is ready.
+    pub started_at: DateTime<Utc>,
+}
+
+/// Does what operators ask for, in a running server or, with no [`Live`] part, on the data of one that does not run.
+pub struct Operator {
+    pub(super) parts: Parts,
+}
+
+impl std::fmt::Debug for Operator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operator").field("data", &self.parts.data).finish_non_exhaustive()
+    }
+}
+
+impl Operator {
+    /// An operator of these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts }
+    }
+
+    /// Answers a request of `actor`, to the end: the last piece is `Done` or `Failed`.
+    pub async fn answer(&self, request: Request, actor: Actor, answer: Answer) {
+        let hello = Hello { zone: self.zone().name().to_owned(), now: self.now(), live: self.parts.live.is_some() };
+        if answer.give(Reply::Hello(hello)).await.is_err() {
+            return;
+        }
+        let last = match self.dispatch(request, actor, &answer).await {
+            Ok(()) => Reply::Done,
+            Err(problem) if problem.cause == Cause::Gone => return,
+            Err(problem) => Reply::Failed(problem),
+        };
+        // Nobody listens any more: then nobody misses it.
+        let _ = answer.give(last).await;
+    }
+
+    async fn dispatch(&self, request: Request, actor: Actor, answer: &Answer) -> Result<()> {
+        if self.parts.live.is_none() && !request.works_offline() {
+            return Err(Problem::needs_server("this needs the running server; start it with `forebay serve`"));
+        }
+        match request {
+            Request::Status => self.status(answer).await,
+            Request::PartnerAdd { name, password } => self.partner_add(&name, password, actor, answer).await,
+            Request::PartnerList => self.partner_list(answer).await,
+            Request::PartnerDisable { name } => self.partner_disable(&name, actor, answer).await,
+            Request::PartnerEnable { name } => self.partner_enable(&name, actor, answer).await,
+            Request::PartnerPasswd { name, password } => self.partner_passwd(&name, password, actor, answer).await,
+            Request::PartnerRemove { name } => self.partner_remove(&name, actor, answer).await,
+            Request::QueueList { which, since, limit } => self.queue_list(which, since, limit, answer).await,
+            Request::QueueShow { id } => self.queue_show(&id, answer).await,
+            Request::QueueAct { act, ids, which, reason } => {
+                self.queue_act(act, ids, which, reason, actor, answer).await
+            }
+            Request::QueueStats => self.queue_stats(answer).await,
+            Request::QueueWatch => self.queue_watch(answer).await,
+            Request::QueueExport { id } => self.queue_export(&id, answer).await,
+            Request::QueueVerify => self.queue_verify(answer).await,
+            Request::QueueRebuild => self.queue_rebuild(actor, answer).await,
+            Request::GateStatus => self.gate_status(answer).await,
+            Request::GateList { to } => self.gate_list(&to, answer).await,
+            Request::GateSimulate { from, to } => self.gate_simulate(&from, &to, answer).await,
+            Request::GateClose { routes, end, reason, message, wait } => {
+                self.gate_close(routes, end, reason, message, wait, actor, answer).await
+            }
+            Request::GateOpen { routes, reason } => self.gate_open(routes, reason, actor, answer).await,
+            Request::GateExtend { end, reason } => self.gate_extend(end, reason, actor, answer).await,
+            Request::GateClear { id, reason } => self.gate_clear(id, reason, actor, answer).await,
+            Request::GateConfirmClock => self.gate_confirm_clock(actor, answer).await,
+            Request::Audit { since, follow } => self.audit(since, follow, answer).await,
+        }
+    }
+
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.parts.clock.now()
+    }
+
+    pub(super) fn zone(&self) -> Tz {
+        self.parts.gate.zone()
+    }
+
+    pub(super) fn past(&self, text: &str) -> Result<DateTime<Utc>> {
+        moment::parse(text, self.zone(), self.now(), Direction::Ago).map_err(Problem::usage)
+    }
+
+    pub(super) fn future(&self, text: &str) -> Result<DateTime<Utc>> {
+        moment::parse(text, self.zone(), self.now(), Direction::Ahead).map_err(Problem::usage)
+    }
+
+    /// Writes an operator's deed into the audit trail.
+    pub(super) async fn note(&self, actor: &Actor, topic: &str, text: &str) -> Result<()> {
+        self.parts.queue.note(actor.clone(), topic, text, self.now()).await.map_err(|error| {
+            Problem::failed(format!("it is done, but could not be written into the audit trail: {error}"))
+        })
+    }
+}
+
+/// The name that stands in the gate's memory and in sentences.
+pub(super) fn name_of(actor: &Actor) -> String {
+    match actor {
+        Actor::Server => "server".to_owned(),
+        Actor::Partner(name) | Actor::Operator(name) => name.clone(),
+    }
+}

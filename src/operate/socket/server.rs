@@ -1,0 +1,118 @@
+//! The end of the socket that answers.
+
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+
+use forebay_queue::Actor;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, BufWriter},
+    net::{UnixListener, UnixStream},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{
+    place::{NAME, Place},
+    wire,
+};
+use crate::operate::{answer::Answer, operator::Operator, people, problem::Problem, reply::Reply, request::Request};
+
+/// Operators that are served at once.
+const AT_ONCE: usize = 64;
+
+/// The listening socket. Its file goes when this does.
+#[derive(Debug)]
+pub struct AdminSocket {
+    listener: UnixListener,
+    place: Place,
+}
+
+impl AdminSocket {
+    /// Listens in `data`, whose lock the caller holds: a socket that is there is a dead server's.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn bind(data: &Path) -> io::Result<Self> {
+        let place = Place::new(data)?;
+        match fs::remove_file(data.join(NAME)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(place.path())?;
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, place })
+    }
+
+    /// Answers until `shutdown`, and then ends every conversation.
+    pub async fn run(self, operator: Arc<Operator>, shutdown: CancellationToken) {
+        let mut conversations = JoinSet::new();
+        loop {
+            let stream = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(_) = conversations.join_next() => continue,
+                accepted = self.listener.accept(), if conversations.len() < AT_ONCE => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        warn!(%error, "cannot accept on the admin socket");
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+            };
+            let operator = Arc::clone(&operator);
+            conversations.spawn(async move {
+                if let Err(error) = converse(stream, operator).await {
+                    debug!(%error, "an operator's connection ended");
+                }
+            });
+        }
+        conversations.shutdown().await;
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        // A socket without a server is found out at the next connect anyway.
+        let _ = fs::remove_file(self.place.path());
+    }
+}
+
+async fn converse(stream: UnixStream, operator: Arc<Operator>) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    let (reader, writer) = stream.into_split();
+    let (mut reader, mut writer) = (BufReader::new(reader), BufWriter::new(writer));
+    if uid != 0 && uid != rustix::process::geteuid().as_raw() {
+        warn!(uid, "refused a user at the admin socket");
+        let problem = Problem::failed("only the server's own user and root may ask this server");
+        wire::line(&mut writer, &Reply::Failed(problem)).await?;
+        return writer.flush().await;
+    }
+    let Some(text) = wire::read_line(&mut reader).await? else { return Ok(()) };
+    let request: Request = match serde_json::from_slice(&text) {
+        Ok(request) => request,
+        Err(error) => {
+            let what = format!("the server does not understand the request ({error}); is it another version?");
+            wire::line(&mut writer, &Reply::Failed(Problem::usage(what))).await?;
+            return writer.flush().await;
+        }
+    };
+    let (answer, mut pieces) = Answer::channel();
+    let actor = Actor::Operator(people::name_of(uid));
+    let work = tokio::spawn(async move { operator.answer(request, actor, answer).await });
+    loop {
+        let piece = tokio::select! {
+            piece = pieces.recv() => piece,
+            // The client says nothing more: whatever comes now is its end.
+            _ = reader.fill_buf() => break,
+        };
+        let Some(piece) = piece else { break };
+        wire::write(&mut writer, piece).await?;
+        if pieces.is_empty() {
+            writer.flush().await?;
+        }
+    }
+    writer.flush().await?;
+    drop(pieces);
+    // A change that was begun is finished; a stream notices at its next piece that nobody listens.
+    work.await.map_err(io::Error::other)
+}

@@ -1,0 +1,197 @@
+//! The queue and the server in figures, and what needs an operator.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+use forebay_queue::{State, Stats};
+
+use super::{
+    answer::Answer,
+    operator::Operator,
+    problem::Result,
+    reply::{
+        DiskView, GateView, PausedView, PulseView, Reply, RunningView, ServerView, SessionView, StateTotal, StatsView,
+        StatusView,
+    },
+};
+use crate::{
+    gate::{Scope, State as GateState},
+    units,
+};
+
+/// An end of the certificate nearer than this needs an operator.
+const CERTIFICATE_WARNING: TimeDelta = TimeDelta::days(30);
+
+impl Operator {
+    /// The queue in figures.
+    pub(super) async fn queue_stats(&self, answer: &Answer) -> Result<()> {
+        let stats = self.stats_view().await?;
+        answer.give(Reply::Stats(Box::new(stats))).await
+    }
+
+    /// The server in figures.
+    pub(super) async fn status(&self, answer: &Answer) -> Result<()> {
+        let queue = self.stats_view().await?;
+        let gate = self.gate_view();
+        let space = self.parts.storage.space()?;
+        let disk = DiskView {
+            free_bytes: space.free_bytes,
+            total_bytes: space.total_bytes,
+            reserve_bytes: space.reserve_bytes,
+        };
+        let server = self.server_view();
+        let needs = self.needs(&queue, &gate, &disk, server.as_ref());
+        let status = StatusView {
+            running: server.is_some(),
+            server,
+            data: self.parts.data.display().to_string(),
+            sessions: self.sessions(),
+            gate,
+            queue,
+            active: self.running(),
+            disk,
+            needs,
+        };
+        answer.give(Reply::Status(Box::new(status))).await
+    }
+
+    /// How things stand in a line.
+    pub(super) async fn pulse(&self) -> Result<PulseView> {
+        let stats = self.stats_view().await?;
+        let gate = self.gate_view();
+        let closed = gate.scopes.iter().filter(|scope| scope.closed);
+        let resumes_at = gate.resumes_at.or_else(|| closed.clone().filter_map(|scope| scope.resumes_at).min());
+        let closes_at = gate.scopes.iter().filter_map(|scope| scope.closes_at).chain(gate.closes_at).min();
+        Ok(PulseView {
+            now: self.now(),
+            closed: gate.state == "closed" || closed.count() > 0,
+            resumes_at,
+            closes_at,
+            states: stats.states,
+            sessions: self.sessions().len() as u64,
+            running: self.running(),
+        })
+    }
+
+    async fn stats_view(&self) -> Result<StatsView> {
+        let stats = self.parts.queue.stats(self.now()).await?;
+        Ok(StatsView {
+            states: totals(&stats),
+            deferred: self.deferred(&stats),
+            oldest_waiting: stats.oldest_waiting,
+            blocked_lanes: stats.lanes.iter().filter(|lane| lane.head_state == State::Retrying).cloned().collect(),
+            paused_routes: self.paused(),
+            last_seq: stats.last_seq,
+            partners: stats.counts,
+        })
+    }
+
+    /// Files that wait in lanes whose route is closed.
+    fn deferred(&self, stats: &Stats) -> u64 {
+        let closed = |route: &str| {
+            let state = self.parts.gate.state(&Scope::Route(route.to_owned()));
+            matches!(state, GateState::Closed(_))
+        };
+        let waiting = stats.lanes.iter().filter(|lane| closed(&lane.lane.route));
+        let active = self.running().iter().filter(|running| closed(&running.route)).count() as u64;
+        waiting.map(|lane| lane.files).sum::<u64>().saturating_sub(active)
+    }
+
+    pub(super) fn running(&self) -> Vec<RunningView> {
+        let Some(live) = &self.parts.live else { return Vec::new() };
+        let each = |running: crate::process::Running| RunningView {
+            id: running.id,
+            partner: running.partner,
+            name: running.name,
+            route: running.route,
+            attempt: running.attempt,
+            since: running.since,
+        };
+        live.dispatcher.running().into_iter().map(each).collect()
+    }
+
+    fn paused(&self) -> Vec<PausedView> {
+        let Some(live) = &self.parts.live else { return Vec::new() };
+        let each = |paused: crate::process::Paused| PausedView {
+            route: paused.route,
+            reason: paused.reason,
+            since: Some(paused.since),
+            probe_at: Some(paused.next_probe_at),
+        };
+        live.dispatcher.paused().into_iter().map(each).collect()
+    }
+
+    fn sessions(&self) -> Vec<SessionView> {
+        if self.parts.live.is_none() {
+            return Vec::new();
+        }
+        let each = |session: crate::partners::SessionStatus| SessionView {
+            partner: session.partner.to_string(),
+            door: session.door.to_owned(),
+            peer: session.peer.to_string(),
+            since: Some(session.since),
+        };
+        self.parts.partners.sessions().into_iter().map(each).collect()
+    }
+
+    fn server_view(&self) -> Option<ServerView> {
+        let live = self.parts.live.as_ref()?;
+        Some(ServerView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: live.started_at,
+            doors: live.doors.clone(),
+            certificate_ends_at: live.certificate_ends_at,
+        })
+    }
+
+    fn needs(&self, queue: &StatsView, gate: &GateView, disk: &DiskView, server: Option<&ServerView>) -> Vec<String> {
+        let mut needs = Vec::new();
+        if let Some(why) = self.parts.storage.poisoned() {
+            needs.push(format!("the spool takes nothing more until a restart: {why}"));
+        }
+        if let Some(why) = self.parts.queue.poisoned() {
+            needs.push(format!("the queue takes nothing more until a restart: {why}"));
+        }
+        if disk.free_bytes <= disk.reserve_bytes {
+            needs.push(format!("the disk is full but for its reserve ({} free)", units::format_bytes(disk.free_bytes)));
+        }
+        needs.extend(gate.faults.iter().cloned());
+        for paused in &queue.paused_routes {
+            needs.push(format!("route {} is paused: {}", paused.route, paused.reason));
+        }
+        let files = |state| queue.states.iter().find(|total| total.state == state).map_or(0, |total| total.files);
+        for (state, what) in [
+            (State::Dead, "spent their attempts: `forebay queue list --state dead`"),
+            (State::Quarantined, "have bad content: `forebay queue list --state quarantined`"),
+            (State::Held, "are held: `forebay queue list --state held`, then release or cancel"),
+        ] {
+            match files(state) {
+                0 => {}
+                1 => needs.push(format!("1 file: {what}")),
+                count => needs.push(format!("{count} files: {what}")),
+            }
+        }
+        if let Some(ends) = server.and_then(|server| server.certificate_ends_at)
+            && ends - self.now() < CERTIFICATE_WARNING
+        {
+            needs.push(format!("the certificate ends on {}", ends.format("%Y-%m-%d")));
+        }
+        if server.is_some() && rustix::process::geteuid().is_root() {
+            needs.push(
+                "the server runs as root: file modes do not protect the spool; run it as a user of its own".to_owned(),
+            );
+        }
+        needs
+    }
+}
+
+fn totals(stats: &Stats) -> Vec<StateTotal> {
+    let mut totals: BTreeMap<State, (u64, u64)> = BTreeMap::new();
+    for count in &stats.counts {
+        let total = totals.entry(count.state).or_default();
+        total.0 += count.files;
+        total.1 += count.size_bytes;
+    }
+    totals.into_iter().map(|(state, (files, size_bytes))| StateTotal { state, files, size_bytes }).collect()
+}

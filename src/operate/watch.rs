@@ -1,0 +1,51 @@
+//! The queue, live.
+
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::{
+    answer::Answer,
+    operator::Operator,
+    problem::{Problem, Result},
+    reply::Reply,
+};
+
+/// Changes that are read at a time.
+const PAGE: usize = 500;
+
+impl Operator {
+    /// Changes as they happen, and how things stand each second.
+    pub(super) async fn queue_watch(&self, answer: &Answer) -> Result<()> {
+        let queue = &self.parts.queue;
+        // Interest is registered before the queue is looked at, so that nothing falls in between.
+        let mut changed = queue.changed();
+        let mut after = queue.stats(self.now()).await?.last_seq;
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                () = answer.gone() => return Err(Problem::gone()),
+                _ = second.tick() => answer.give(Reply::Pulse(self.pulse().await?)).await?,
+                woken = changed.changed() => {
+                    if woken.is_err() {
+                        return Ok(());
+                    }
+                    changed.borrow_and_update();
+                    after = self.tell_changes(after, answer).await?;
+                }
+            }
+        }
+    }
+
+    async fn tell_changes(&self, mut after: u64, answer: &Answer) -> Result<u64> {
+        loop {
+            let entries = self.parts.queue.changes(after, PAGE).await?;
+            let Some(last) = entries.last() else { return Ok(after) };
+            after = last.changed_seq;
+            for entry in &entries {
+                answer.give(Reply::Change(self.view(entry))).await?;
+            }
+        }
+    }
+}

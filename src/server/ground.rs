@@ -1,0 +1,120 @@
+//! What both a running server and an operator without one stand on: the opened data directory.
+
+use std::{os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
+
+use forebay_queue::{QueueStore, Recovered, embedded::EmbeddedQueue};
+use forebay_storage::{Storage, disk::OsDisk, local::LocalStorage};
+
+use super::lock::{DataLock, private_dir};
+use crate::{
+    clock::Clock,
+    config::Config,
+    gate::Gate,
+    operate::{Operator, Parts, Problem, people},
+    partners::{Partners, Policies},
+    routes::Routes,
+};
+
+/// How long a start waits for one who only looks something up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The opened data directory, locked while this lives.
+pub(super) struct Ground {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) queue: Arc<dyn QueueStore>,
+    pub(super) routes: Arc<Routes>,
+    pub(super) recovered: Recovered,
+    lock: DataLock,
+}
+
+/// The operator of a server that does not run. The data is locked while this lives.
+#[derive(Debug)]
+pub struct Offline {
+    /// The operator.
+    pub operator: Operator,
+    _lock: DataLock,
+}
+
+impl Ground {
+    /// Locks and opens. Blocks while the index catches up with the journal.
+    pub(super) fn open(config: &Config, verb: &str) -> Result<Self, Problem> {
+        let data = &config.data;
+        private_dir(data).map_err(|error| cannot("create", data, &error))?;
+        check_owner(data)?;
+        let lock = DataLock::take(data, verb, PATIENCE).map_err(|error| Problem::failed(error.to_string()))?;
+        for name in ["home", "gate", "partners", "scratch", "tls"] {
+            let dir = data.join(name);
+            private_dir(&dir).map_err(|error| cannot("create", &dir, &error))?;
+        }
+        let disk = Arc::new(OsDisk);
+        let storage = LocalStorage::open(disk.clone(), data, config.storage())
+            .map_err(|error| Problem::failed(format!("cannot open the spool in {}: {error}", data.display())))?;
+        let (queue, recovered) = EmbeddedQueue::open(disk, &data.join("journal"), &data.join("queue"), config.queue())
+            .map_err(|error| Problem::failed(format!("cannot open the queue in {}: {error}", data.display())))?;
+        let routes = Routes::from_options(config.routes.clone()).map_err(|faults| {
+            let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            Problem::usage(faults.join("\n"))
+        })?;
+        Ok(Self { storage: Arc::new(storage), queue: Arc::new(queue), routes: Arc::new(routes), recovered, lock })
+    }
+
+    pub(super) fn gate(&self, config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<Gate>, Problem> {
+        let dir = config.data.join("gate");
+        Ok(Gate::open(&dir, config.schedule.clone(), Arc::clone(clock), self.recovered.newest_at)?)
+    }
+
+    pub(super) fn partners(&self, config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<Partners>, Problem> {
+        let policies = Policies::new(config.policy.clone(), &config.partners);
+        let dir = config.data.join("partners");
+        Ok(Partners::open(&dir, config.limits.clone(), policies, Arc::clone(clock))?)
+    }
+
+    pub(super) fn into_lock(self) -> DataLock {
+        self.lock
+    }
+}
+
+/// Opens the data of a server that does not run, for what can be done without one.
+///
+/// # Errors
+/// When it runs after all, or the data cannot be opened.
+pub async fn open_offline(config: &Config, clock: Arc<dyn Clock>) -> Result<Offline, Problem> {
+    let task = config.clone();
+    let ground = blocking(move || Ground::open(&task, "on data")).await?;
+    let (gate, partners) = (ground.gate(config, &clock)?, ground.partners(config, &clock)?);
+    let operator = Operator::new(Parts {
+        data: config.data.clone(),
+        storage: Arc::clone(&ground.storage),
+        queue: Arc::clone(&ground.queue),
+        gate,
+        partners,
+        routes: Arc::clone(&ground.routes),
+        clock,
+        live: None,
+    });
+    Ok(Offline { operator, _lock: ground.into_lock() })
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Problem::failed(format!("the work was cut: {error}")))?
+}
+
+/// Another user's files in the data directory would keep its owner's server from opening it.
+fn check_owner(data: &Path) -> Result<(), Problem> {
+    let owner = std::fs::metadata(data).map_err(|error| cannot("look at", data, &error))?.uid();
+    if owner == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    let user = people::name_of(owner);
+    Err(Problem::failed(format!(
+        "{} belongs to {user}: run this as that user, for example with `sudo -u {user} forebay …`",
+        data.display()
+    )))
+}
+
+fn cannot(doing: &str, path: &Path, error: &std::io::Error) -> Problem {
+    Problem::failed(format!("cannot {doing} {}: {error}", path.display()))
+}

@@ -1,0 +1,126 @@
+//! One process at a time on a data directory.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::fs::FlockOperation;
+
+/// The lock on a data directory, held while this lives and given back by the kernel whatever ends the process.
+#[derive(Debug)]
+pub struct DataLock {
+    _file: File,
+}
+
+/// Why the lock was not given.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("{holder} has {data} open; stop it first, or name another directory with --data")]
+    Held {
+        /// Who, as it wrote itself into the lock.
+        holder: Holder,
+        /// The directory.
+        data: PathBuf,
+    },
+    /// The machine said no.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What the machine said.
+        source: io::Error,
+    },
+}
+
+/// Who holds a lock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// The process, if it is known.
+    pub pid: Option<u32>,
+    /// The verb it runs.
+    pub verb: String,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "process {pid} (forebay {})", self.verb),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+impl DataLock {
+    /// Takes the lock of `data` for `verb`, waiting up to `patience` for one who only looks something up.
+    ///
+    /// # Errors
+    /// When another process keeps it.
+    pub fn take(data: &Path, verb: &str, patience: Duration) -> Result<Self, LockError> {
+        let path = data.join("lock");
+        let io = |doing: &str, source| LockError::Io { doing: format!("cannot {doing} {}", path.display()), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| io("open", error))?;
+        let step = Duration::from_millis(20);
+        let mut waited = Duration::ZERO;
+        while let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK {
+                return Err(io("lock", error.into()));
+            }
+            let holder = holder(&mut file);
+            if holder.verb == "serve" || waited >= patience {
+                return Err(LockError::Held { holder, data: data.to_owned() });
+            }
+            std::thread::sleep(step);
+            waited += step;
+        }
+        file.set_len(0).map_err(|error| io("write", error))?;
+        file.rewind().map_err(|error| io("write", error))?;
+        file.write_all(format!("{} {verb}\n", std::process::id()).as_bytes()).map_err(|error| io("write", error))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn holder(file: &mut File) -> Holder {
+    let mut text = String::new();
+    if file.rewind().and_then(|()| file.read_to_string(&mut text)).is_err() {
+        return Holder::default();
+    }
+    match text.trim().split_once(' ') {
+        Some((pid, verb)) => Holder { pid: pid.parse().ok(), verb: verb.to_owned() },
+        None => Holder::default(),
+    }
+}
+
+/// Creates a directory, 0700, with its parents; one that is there keeps its mode.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn private_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_one_is_told_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataLock::take(dir.path(), "serve", Duration::ZERO).unwrap();
+        let error = DataLock::take(dir.path(), "queue list", Duration::ZERO).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {} (forebay serve)", std::process::id())), "{error}");
+        drop(first);
+        DataLock::take(dir.path(), "serve", Duration::ZERO).unwrap();
+    }
+}

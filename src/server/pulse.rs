@@ -1,0 +1,82 @@
+//! What is done each second and each minute.
+
+use std::{sync::Arc, time::Duration};
+
+use forebay_queue::QueueStore;
+use forebay_storage::Storage;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{clock::Clock, gate::Gate, ingest::Ingest};
+
+/// How often old things are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// The server's pulse.
+pub(super) struct Pulse {
+    gate: Arc<Gate>,
+    ingest: Arc<Ingest>,
+    storage: Arc<dyn Storage>,
+    queue: Arc<dyn QueueStore>,
+    clock: Arc<dyn Clock>,
+    short: bool,
+    told: Vec<String>,
+}
+
+impl Pulse {
+    pub(super) fn new(
+        gate: Arc<Gate>,
+        ingest: Arc<Ingest>,
+        storage: Arc<dyn Storage>,
+        queue: Arc<dyn QueueStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { gate, ingest, storage, queue, clock, short: false, told: Vec::new() }
+    }
+
+    /// Beats until `shutdown`.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut swept_at = self.clock.elapsed();
+        while shutdown.run_until_cancelled(second.tick()).await.is_some() {
+            let gate = Arc::clone(&self.gate);
+            // It may read the schedule's file.
+            if let Err(error) = tokio::task::spawn_blocking(move || gate.tick()).await {
+                error!(%error, "the gate's tick did not end well");
+            }
+            self.look_at_disk();
+            self.look_at_stops();
+            if self.clock.elapsed().saturating_sub(swept_at) >= SWEEP {
+                swept_at = self.clock.elapsed();
+                let swept = self.ingest.sweep().await;
+                if swept.held + swept.partials + swept.purged > 0 {
+                    info!(held = swept.held, partials = swept.partials, purged = swept.purged, "swept");
+                }
+            }
+        }
+    }
+
+    fn look_at_disk(&mut self) {
+        let Ok(space) = self.storage.space() else { return };
+        if space.is_short() == self.short {
+            return;
+        }
+        self.short = space.is_short();
+        if self.short {
+            warn!(free_bytes = space.free_bytes, "the disk is full but for its reserve: uploads are refused");
+        } else {
+            info!(free_bytes = space.free_bytes, "there is room on the disk again");
+        }
+    }
+
+    fn look_at_stops(&mut self) {
+        for why in self.storage.poisoned().into_iter().chain(self.queue.poisoned()) {
+            if !self.told.contains(&why) {
+                error!(%why, "nothing more is accepted until a restart");
+                self.told.push(why);
+            }
+        }
+    }
+}

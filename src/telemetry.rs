@@ -1,0 +1,87 @@
+//! Where the log goes: to standard error, as text or JSON lines, filtered by `FOREBAY_LOG`.
+//!
+//! The log tells what the server does; what happened to files is the journal's to tell (`forebay audit`).
+
+use std::io::IsTerminal;
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+/// The environment variable that overrides the configured filter, such as `info,forebay::doors=debug`.
+pub const FILTER_VARIABLE: &str = "FOREBAY_LOG";
+
+/// How the log is written: the section `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// How a line looks.
+    pub format: Format,
+    /// What is logged, as `tracing` filters are written.
+    pub filter: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { format: Format::Text, filter: "info".to_owned() }
+    }
+}
+
+impl Options {
+    /// Every fault, as key and sentence.
+    #[must_use]
+    pub fn validate(&self) -> Vec<(String, String)> {
+        match EnvFilter::builder().parse(&self.filter) {
+            Ok(_) => Vec::new(),
+            Err(error) => vec![("filter".to_owned(), format!("is no filter: {error}"))],
+        }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Parts beneath ours that say too much. The spans of `libunftp` carry all that a session holds, so they are never
+/// made unless someone asks for them by name: each would cost much time, and show what a log must not.
+const QUIET: [(&str, &str); 4] = [("libunftp", "off"), ("unftp_sbe_fs", "off"), ("slog", "warn"), ("sled", "warn")];
+
+fn with_quiet(filter: &str) -> String {
+    let quiet = QUIET.iter().filter(|(target, _)| !filter.contains(target));
+    let quiet: Vec<_> = quiet.map(|(target, level)| format!("{target}={level}")).collect();
+    [filter.to_owned()].into_iter().chain(quiet).collect::<Vec<_>>().join(",")
+}
+
+/// Starts logging to standard error. A second call changes nothing.
+pub fn start(options: &Options) {
+    let asked = std::env::var(FILTER_VARIABLE).ok().filter(|text| EnvFilter::builder().parse(text).is_ok());
+    let filter = EnvFilter::new(with_quiet(&asked.unwrap_or_else(|| options.filter.clone())));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match options.format {
+        Format::Json => lines.json().try_init(),
+        Format::Text => {
+            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            lines.with_ansi(colour).try_init()
+        }
+    };
+    // Only a second call fails, and then the first one's choice stands.
+    drop(started);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sessions_hold_is_not_logged_unless_asked_for() {
+        assert_eq!(with_quiet("info"), "info,libunftp=off,unftp_sbe_fs=off,slog=warn,sled=warn");
+        assert_eq!(with_quiet("debug,libunftp=info"), "debug,libunftp=info,unftp_sbe_fs=off,slog=warn,sled=warn");
+        assert!(EnvFilter::builder().parse(with_quiet("info")).is_ok());
+        assert_eq!(Options { filter: "a=b=c".to_owned(), ..Options::default() }.validate().len(), 1);
+    }
+}
