@@ -716,6 +716,15 @@ fn draining_stops_claims_early_and_leaves_the_web_open() {
     assert!(toml::from_str::<Options>("drian = \"1m\"").is_err());
 }
 
+/// Ends the threads of a test also when it fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// After `close` has returned no `pass` succeeds, and none that had begun is still beginning.
 #[test]
 fn closing_waits_for_hand_overs_that_begin_and_lets_none_begin_after() {
@@ -726,6 +735,7 @@ fn closing_waits_for_hand_overs_that_begin_and_lets_none_begin_after() {
         let passed = AtomicU64::new(0);
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
+            let _ends = Ends(&stop);
             for number in 0..4 {
                 let (gate, shut, beginning, passed, stop) = (&house.gate, &shut, &beginning, &passed, &stop);
                 let name = format!("route-{number}");
@@ -746,9 +756,7 @@ fn closing_waits_for_hand_overs_that_begin_and_lets_none_begin_after() {
                     }
                 });
             }
-            while passed.load(Ordering::SeqCst) < 50 {
-                thread::yield_now();
-            }
+            wait_for(|| passed.load(Ordering::SeqCst) >= 50);
             if round % 2 == 0 {
                 close(&house.gate, &[], None);
             } else {
@@ -813,7 +821,7 @@ fn the_live_gate_agrees_with_the_function_whatever_the_clock_does() {
         "2026-04-20 10:30",
     );
     let schedule = schedule(&fs::read_to_string(house.file()).unwrap());
-    for step in 0..1_500 {
+    for step in 0..500 {
         match random.random_range(0..20) {
             0 => house.clock.jump_to(utc("2026-04-18 00:00") + TimeDelta::minutes(random.random_range(0..30 * 1440))),
             1 => drop(house.gate.close(
@@ -921,6 +929,7 @@ fn an_editor_that_truncates_and_writes_never_opens_the_gate() {
     let stop = AtomicBool::new(false);
     let looks = AtomicU64::new(0);
     thread::scope(|scope| {
+        let _ends = Ends(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::SeqCst) {
                 gate.tick();
