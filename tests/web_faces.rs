@@ -146,7 +146,7 @@ async fn a_browser_reads_the_announcement_while_the_gate_is_closed() {
         "<h1>Service Unavailable</h1>",
         "due to maintenance downtime or capacity problems",
         "<time datetime=\"2026-04-24T22:00:00-05:00\">Friday, April 24, 2026 at 22:00 CDT</time>",
-        "You may go on submitting files by FTP or SFTP.",
+        "You may go on submitting files by FTP.",
         "processing will resume automatically after the maintenance period ends. There is no need to resubmit data.",
     ] {
         assert!(answer.body.contains(words), "{words}: {}", answer.body);

@@ -11,7 +11,7 @@ use crate::gate::{Cause, Closure};
 pub(super) const HEADLINE: &str = "Service Unavailable";
 
 /// What those who send files may do.
-pub(super) const FILES: &str = "You may go on submitting files by FTP or SFTP. They are accepted and kept, and \
+pub(super) const FILES: &str = "You may go on submitting files by FTP. They are accepted and kept, and \
     processing will resume automatically after the maintenance period ends. There is no need to resubmit data.";
 
 /// When a window has no message of its own.
