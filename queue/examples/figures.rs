@@ -91,7 +91,7 @@ async fn enqueue(queue: &Arc<EmbeddedQueue>, count: usize, tasks: usize) {
 }
 
 async fn work(queue: &Arc<EmbeddedQueue>, count: usize) {
-    let route = RouteAsk { name: "immunizations".into(), slots: PARTNERS, order: Order::Strict };
+    let route = RouteAsk { name: "immunizations".into(), slots: PARTNERS, order: Order::Strict, per_partner: 0 };
     let ask = ClaimAsk {
         routes: vec![route],
         limit: PARTNERS,
