@@ -1,0 +1,216 @@
+//! The house from storage to the FTP door in one process, on temporary data, and a client that speaks raw FTP.
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses a part of it")]
+
+mod ftp_client;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use forebay::{
+    clock::{Clock, SystemClock},
+    doors::ftp,
+    gate::{self, Gate},
+    ingest::{self, Foundation, Ingest, RecoveryReport},
+    partners::{self, Partners, Policies, Policy},
+    routes::{self, Routes},
+};
+use forebay_queue::{
+    Entry, Filter, QueueStore, State,
+    embedded::{self, EmbeddedQueue},
+};
+use forebay_storage::{Storage, disk::OsDisk, local};
+use tokio::{runtime::Runtime, sync::watch, task::JoinHandle};
+
+pub use ftp_client::{Ftp, Reply};
+
+pub const PARTNER: &str = "Clinic";
+pub const PASSWORD: &str = "correct horse battery";
+
+/// What a house is built with.
+pub struct Plan {
+    pub policy: Policy,
+    pub limits: partners::Limits,
+    pub ftp: ftp::Options,
+    pub reserve_bytes: u64,
+    pub routes: Vec<routes::Options>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let limits = partners::Limits {
+            max_connections_per_address: 1000,
+            max_sessions_per_partner: 1000,
+            ..partners::Limits::default()
+        };
+        let ftp = ftp::Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            passive_ports: free_ports(),
+            ..ftp::Options::default()
+        };
+        let route = "name = \"all\"\nprocessor = \"deliver\"\ndirectory = \"/nowhere\"";
+        Self {
+            policy: Policy::default(),
+            limits,
+            ftp,
+            reserve_bytes: 0,
+            routes: vec![toml::from_str(route).expect("a route")],
+        }
+    }
+}
+
+/// A range for each test process: data ports of several houses must not get in each other's way.
+fn free_ports() -> ftp::PortRange {
+    let first = 20_000 + u16::try_from(std::process::id() % 120).expect("small") * 100;
+    ftp::PortRange { first, last: first + 99 }
+}
+
+pub struct House {
+    pub ingest: Arc<Ingest>,
+    pub partners: Arc<Partners>,
+    pub queue: Arc<dyn QueueStore>,
+    pub storage: Arc<dyn Storage>,
+    pub address: SocketAddr,
+    pub recovered: RecoveryReport,
+    stop: watch::Sender<bool>,
+    door: Option<JoinHandle<()>>,
+    runtime: Option<Runtime>,
+    data: Arc<tempfile::TempDir>,
+}
+
+impl House {
+    pub fn new(plan: Plan) -> Self {
+        let data = Arc::new(tempfile::tempdir().expect("a directory"));
+        Self::on(plan, data)
+    }
+
+    pub fn on(plan: Plan, data: Arc<tempfile::TempDir>) -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+        let entered = runtime.enter();
+        let at = |name: &str| data.path().join(name);
+        std::fs::create_dir_all(at("home")).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let options = local::Options { reserve_bytes: plan.reserve_bytes };
+        let storage: Arc<dyn Storage> =
+            Arc::new(local::LocalStorage::open(Arc::new(OsDisk), data.path(), options).unwrap());
+        let small = embedded::Options { segment_bytes: 1 << 20, ..embedded::Options::default() };
+        let (queue, recovered) = EmbeddedQueue::open(Arc::new(OsDisk), &at("journal"), &at("queue"), small).unwrap();
+        let queue: Arc<dyn QueueStore> = Arc::new(queue);
+        let gate = Gate::open(&at("gate"), gate::Options::default(), clock.clone(), None).unwrap();
+        let partners =
+            Partners::open(&at("partners"), plan.limits, Policies::new(plan.policy, &[]), clock.clone()).unwrap();
+        let name = PARTNER.parse().unwrap();
+        if partners.get(PARTNER).is_none() {
+            partners.add(&name, PASSWORD, "").unwrap();
+        }
+        let foundation = Foundation {
+            storage: storage.clone(),
+            queue: queue.clone(),
+            routes: Arc::new(Routes::from_options(plan.routes).unwrap()),
+            partners: partners.clone(),
+            clock: clock.clone(),
+            home: at("home"),
+        };
+        let ingest = Ingest::new(foundation, ingest::Options::default());
+        let recovered = runtime.block_on(ingest.recover(&recovered)).unwrap();
+        let door = ftp::Door::bind(plan.ftp, ingest.clone(), partners.clone(), gate, clock, &at("tls")).unwrap();
+        let address = door.local_addr();
+        let (stop, stopped) = watch::channel(false);
+        let door = Some(runtime.spawn(door.run(stopped)));
+        drop(entered);
+        Self { ingest, partners, queue, storage, address, recovered, stop, door, runtime: Some(runtime), data }
+    }
+
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().expect("runs").block_on(work)
+    }
+
+    pub fn data(&self) -> Arc<tempfile::TempDir> {
+        self.data.clone()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.data.path().join(name)
+    }
+
+    pub fn view(&self) -> PathBuf {
+        self.path("home").join(PARTNER)
+    }
+
+    /// A session that is logged in.
+    pub fn session(&self) -> Ftp {
+        let mut ftp = Ftp::connect(self.address);
+        ftp.login(PARTNER, PASSWORD);
+        ftp
+    }
+
+    pub fn entries(&self) -> Vec<Entry> {
+        self.block_on(self.queue.list(&Filter::default(), None, 10_000)).unwrap().entries
+    }
+
+    /// The states of all entries of that name, oldest first.
+    pub fn states(&self, name: &str) -> Vec<State> {
+        self.entries().into_iter().filter(|entry| entry.name == name).map(|entry| entry.state).collect()
+    }
+
+    /// The accepted bytes.
+    pub fn bytes(&self, entry: &Entry) -> Vec<u8> {
+        self.block_on(async {
+            let mut bytes = Vec::new();
+            let mut reader = self.storage.read(entry.id).await.unwrap();
+            tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut bytes).await.unwrap();
+            bytes
+        })
+    }
+
+    pub fn wait_until(&self, what: &str, met: impl Fn() -> bool) {
+        wait_until(what, met);
+    }
+
+    /// Stops the door as the server does; gives how long it took.
+    pub fn close_door(&mut self) -> Duration {
+        let began = Instant::now();
+        self.stop.send_replace(true);
+        let door = self.door.take().expect("is open");
+        self.block_on(async { tokio::time::timeout(Duration::from_secs(30), door).await }).unwrap().unwrap();
+        began.elapsed()
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(2));
+        }
+    }
+}
+
+/// Waits for a state, for at most 20 s.
+pub fn wait_until(what: &str, met: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !met() {
+        assert!(began.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Every file below a directory, without directories.
+pub fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut files = Vec::new();
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        match path.is_dir() {
+            true => files.extend(files_below(&path)),
+            false => files.push(path),
+        }
+    }
+    files
+}
