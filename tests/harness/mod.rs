@@ -25,7 +25,7 @@ use forebay_queue::{
 use forebay_storage::{Storage, disk::OsDisk, local};
 use tokio::{runtime::Runtime, sync::watch, task::JoinHandle};
 
-pub use ftp_client::{Ftp, Reply};
+pub use ftp_client::Ftp;
 
 pub const PARTNER: &str = "Clinic";
 pub const PASSWORD: &str = "correct horse battery";
