@@ -1,4 +1,5 @@
 //! Uploads over FTP, from the first byte to the queue, with a client that behaves and with many that do not.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may expect")]
 
 mod harness;
 

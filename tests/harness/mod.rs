@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use forebay::{
@@ -23,7 +23,7 @@ use forebay_queue::{
     embedded::{self, EmbeddedQueue},
 };
 use forebay_storage::{Storage, disk::OsDisk, local};
-use tokio::{runtime::Runtime, sync::watch, task::JoinHandle};
+use tokio::{runtime::Runtime, sync::watch, task::JoinHandle, time::Instant};
 
 pub use ftp_client::Ftp;
 

@@ -28,7 +28,8 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<String>,
     /// How long after the end of the data the control connection must still be established. A client that was killed
-    /// closes both within less than a millisecond; less than the default risks truncated files.
+    /// closes both within less than a millisecond, later on a busy machine: after a longer transfer twice its time is
+    /// waited, up to ten times this. Less than the default risks truncated files.
     #[serde(with = "units::duration")]
     pub settle: Duration,
     /// How long transfers may go on when the server is stopped.

@@ -1,7 +1,7 @@
 //! An upload's bytes on their way from the data connection to `ingest`.
 //!
-//! Reading and writing overlap: while one buffer is hashed and written, the next is filled from the socket. At most
-//! three buffers are in use, so memory is bounded however large the file is.
+//! Reading and writing overlap: while one buffer is hashed and written, the next is filled from the socket. Storage
+//! bounds how many pieces it holds, so memory is bounded however large the file is.
 
 use std::{io, path::Path, time::Duration};
 
@@ -21,6 +21,8 @@ use crate::{
 use super::{evidence::ControlStillUp, login::Login, options::can_honour};
 
 const BUFFER_BYTES: usize = 256 << 10;
+/// As many as storage gathers in two of its batches, and those on their way.
+const BUFFERS: usize = 12;
 /// Most files are small: what a file that fits in here costs is not 256 KiB.
 const FIRST_BUFFER_BYTES: usize = 32 << 10;
 /// What is read and dropped after a refusal, so that the client gets to read the reply instead of a reset.
@@ -65,6 +67,7 @@ where
         intake.discard().await;
         return Err(Refusal::Denied(why.to_owned()));
     }
+    let began = Instant::now();
     let (at, close_notify_missing) = match pump(login, &mut intake, input).await {
         Ok(Ending::Closed { at, close_notify_missing }) => (at, close_notify_missing),
         Ok(Ending::Cut(why)) => {
@@ -85,9 +88,21 @@ where
             return Err(Refusal::Cut(why.to_owned()));
         }
     };
-    let evidence = ControlStillUp { line: login.line.clone(), data_ended: at, settle: login.settle, otherwise };
+    let evidence = ControlStillUp {
+        line: login.line.clone(),
+        data_ended: at,
+        settle: settle_time(login.settle, at - began),
+        otherwise,
+    };
     let accepted = intake.finish(Box::new(evidence)).await?;
     Ok(accepted.size_bytes)
+}
+
+/// How long the control connection must outlive the data. A killed client closes one after the other, and on a busy
+/// machine it may have to wait for its turn in between. What can be waited for grows with what the transfer took, for
+/// so does the chance that it was killed in the middle: a small file left its client in one piece.
+fn settle_time(least: Duration, transfer: Duration) -> Duration {
+    (transfer * 2).clamp(least, least * 10)
 }
 
 /// Moves bytes until the data ends. Everything that was read has been written when this returns an ending.
@@ -167,24 +182,24 @@ where
     None
 }
 
-/// Up to three buffers whose memory is used again when what was sent of them has been written.
+/// Buffers whose memory is used again when what was sent of them has been written.
 #[derive(Default)]
 struct Buffers {
-    spare: [BytesMut; 3],
+    spare: [BytesMut; BUFFERS],
     turn: usize,
 }
 
 impl Buffers {
     fn next(&mut self) -> (BytesMut, usize) {
         let room = if self.turn == 0 { FIRST_BUFFER_BYTES } else { BUFFER_BYTES };
-        let mut buffer = std::mem::take(&mut self.spare[self.turn % 3]);
+        let mut buffer = std::mem::take(&mut self.spare[self.turn % BUFFERS]);
         buffer.reserve(room);
         (buffer, room)
     }
 
     fn filled(&mut self, mut buffer: BytesMut) -> Bytes {
         let bytes = buffer.split().freeze();
-        self.spare[self.turn % 3] = buffer;
+        self.spare[self.turn % BUFFERS] = buffer;
         self.turn += 1;
         bytes
     }
@@ -201,18 +216,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_settle_time_grows_with_the_transfer_and_is_bounded() {
+        let ms = Duration::from_millis;
+        for (transfer, settle) in [(0, 5), (2, 5), (10, 20), (60_000, 50)] {
+            assert_eq!(settle_time(ms(5), ms(transfer)), ms(settle));
+        }
+        assert_eq!(settle_time(Duration::ZERO, ms(1000)), Duration::ZERO);
+    }
+
+    #[test]
     fn buffers_are_used_again() {
         let mut buffers = Buffers::default();
         let mut seen = std::collections::HashSet::new();
-        for turn in 0..30 {
+        for turn in 0..5 * BUFFERS {
             let (mut buffer, room) = buffers.next();
             buffer.put_bytes(7, room);
             let bytes = buffers.filled(buffer);
-            if turn > 3 {
+            if turn > BUFFERS {
                 seen.insert(bytes.as_ptr());
             }
             drop(bytes);
         }
-        assert!(seen.len() <= 3, "{} buffers were made", seen.len());
+        assert!(seen.len() <= BUFFERS, "{} buffers were made", seen.len());
     }
 }
