@@ -75,6 +75,9 @@ fn the_reference_has_every_key_with_its_true_default() {
     hold::<forebay::doors::web::Options>("[web]", "");
     hold::<forebay::ingest::Options>("[ingest]", "");
     hold::<forebay::process::Options>("[process]", "");
+    hold::<forebay::config::Storage>("[storage]", "");
+    hold::<forebay::config::Queue>("[queue]", "");
+    hold::<forebay::telemetry::Options>("[log]", "");
 }
 
 #[test]

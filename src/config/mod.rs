@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use forebay_queue::embedded;
 use forebay_storage::local;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
     check::{Checked, check},
@@ -58,7 +58,7 @@ pub struct Config {
 }
 
 /// `[storage]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Storage {
     /// What uploads leave free, so that the journal can go on.
@@ -73,7 +73,7 @@ impl Default for Storage {
 }
 
 /// `[queue]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Queue {
     /// Size of a segment of the journal.
