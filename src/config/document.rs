@@ -43,6 +43,7 @@ impl Document {
                 }
             }
         }
+        document.faults.sort_by_key(|fault| fault.line.unwrap_or(0));
         document
     }
 
