@@ -431,3 +431,16 @@ fn a_first_start_with_no_configuration_makes_one_partner_and_says_its_password_o
     assert_eq!(server.ready["demo_password"], Value::Null, "it is told once");
     assert!(server.login("demo", &password).is_ok());
 }
+
+#[test]
+fn the_demo_shows_what_it_says() {
+    let temp = tempfile::tempdir().unwrap();
+    let house = House { dir: temp.path().to_owned(), _temp: temp };
+    // No program but Forebay and a shell is needed, and its temporary data goes.
+    let mut command = house.command(&["demo"]);
+    let output = command.env("TMPDIR", &house.dir).output().unwrap();
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{shown}\n{}", text(&output.stderr));
+    assert!(shown.contains("503 Service Unavailable") && shown.contains("kill -9"), "{shown}");
+    assert_eq!(fs::read_dir(&house.dir).unwrap().count(), 0, "something is left behind");
+}

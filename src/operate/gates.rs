@@ -252,7 +252,7 @@ impl Operator {
 
     fn check_routes(&self, routes: &[String]) -> Result<()> {
         for name in routes {
-            if name != WEB && !self.parts.routes.get(name).is_some() {
+            if name != WEB && self.parts.routes.get(name).is_none() {
                 let known: Vec<_> = self.parts.routes.iter().map(crate::routes::Route::name).chain([WEB]).collect();
                 return Err(Problem::not_found(format!("no route \"{name}\"; there are {}", known.join(", "))));
             }

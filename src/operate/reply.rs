@@ -12,6 +12,7 @@ use super::problem::Problem;
 
 /// A piece of an answer on its way.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "objects are what is usual here, and few are under way at a time")]
 pub enum Piece {
     /// An object.
     Reply(Reply),

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long the window is open from the demo's start.
-const WINDOW: TimeDelta = TimeDelta::seconds(14);
+const WINDOW: TimeDelta = TimeDelta::seconds(18);
 /// What the partner uploads, in this order.
 const FILES: [&str; 5] = ["vaccines-1.hl7", "vaccines-2.hl7", "vaccines-3.hl7", "vaccines-4.hl7", "vaccines-5.hl7"];
 const MESSAGE: &str = "The server is temporarily unable to service your request due to maintenance downtime or \
@@ -34,7 +34,11 @@ const MESSAGE: &str = "The server is temporarily unable to service your request 
 pub(super) async fn run(context: &Context, args: &DemoArgs) -> Result<(), Problem> {
     let dir = std::env::temp_dir().join(format!("forebay-demo-{}", uuid::Uuid::new_v4().simple()));
     private_dir(&dir).map_err(|error| failed("make the temporary directory", &error))?;
-    let told = Story { context, step: 0 }.play(&dir).await;
+    let told = tokio::select! {
+        told = Story { context, step: 0 }.play(&dir) => told,
+        // The server is killed with the story, and the temporary data goes.
+        _ = tokio::signal::ctrl_c() => Err(Problem::failed("it was interrupted")),
+    };
     if args.keep {
         say(&format!("the data is kept in {}", dir.display()))?;
     } else if let Err(error) = fs::remove_dir_all(&dir) {
