@@ -1,4 +1,4 @@
-//! A blocking FTP client that does exactly what a test says.
+//! A blocking FTP client that does exactly what a test says. The `try_` forms are for servers that may be gone.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -22,28 +22,48 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Ftp {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
+        Self::try_connect(address).unwrap()
+    }
+
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
         let mut ftp = Self { reader: BufReader::new(stream), greeting: Reply { code: 0, text: String::new() } };
-        ftp.greeting = ftp.reply();
-        ftp
+        ftp.greeting = ftp.try_reply()?;
+        Ok(ftp)
     }
 
     pub fn login(&mut self, name: &str, password: &str) {
-        assert_eq!(self.command(&format!("USER {name}")).code, 331);
-        assert_eq!(self.command(&format!("PASS {password}")).code, 230);
-        assert_eq!(self.command("TYPE I").code, 200);
+        self.try_login(name, password).unwrap();
+    }
+
+    pub fn try_login(&mut self, name: &str, password: &str) -> io::Result<()> {
+        for (command, code) in [(format!("USER {name}"), 331), (format!("PASS {password}"), 230), ("TYPE I".into(), 200)] {
+            let reply = self.try_command(&command)?;
+            if reply.code != code {
+                return Err(io::Error::other(format!("{reply:?}")));
+            }
+        }
+        Ok(())
     }
 
     pub fn command(&mut self, line: &str) -> Reply {
-        self.send(line.as_bytes());
-        self.reply()
+        self.try_command(line).unwrap()
+    }
+
+    pub fn try_command(&mut self, line: &str) -> io::Result<Reply> {
+        self.try_send(line.as_bytes())?;
+        self.try_reply()
     }
 
     /// Sends bytes as a command.
     pub fn send(&mut self, line: &[u8]) {
-        self.reader.get_mut().write_all(&[line, b"\r\n"].concat()).unwrap();
+        self.try_send(line).unwrap();
+    }
+
+    fn try_send(&mut self, line: &[u8]) -> io::Result<()> {
+        self.reader.get_mut().write_all(&[line, b"\r\n"].concat())
     }
 
     /// Closes one direction of the control connection.
@@ -72,14 +92,18 @@ impl Ftp {
 
     /// Opens a data connection.
     pub fn passive(&mut self) -> TcpStream {
-        let reply = self.command("EPSV");
-        assert_eq!(reply.code, 229, "{}", reply.text);
-        let port = reply.text.split('|').nth(3).unwrap().parse::<u16>().unwrap();
-        let mut address = self.reader.get_ref().peer_addr().unwrap();
+        self.try_passive().unwrap()
+    }
+
+    fn try_passive(&mut self) -> io::Result<TcpStream> {
+        let reply = self.try_command("EPSV")?;
+        let port = reply.text.split('|').nth(3).and_then(|port| port.parse::<u16>().ok());
+        let port = port.filter(|_| reply.code == 229).ok_or_else(|| io::Error::other(format!("{reply:?}")))?;
+        let mut address = self.reader.get_ref().peer_addr()?;
         address.set_port(port);
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
     }
 
     /// Uploads; the last reply.
@@ -88,15 +112,19 @@ impl Ftp {
     }
 
     pub fn upload(&mut self, verb: &str, name: &str, bytes: &[u8]) -> Reply {
-        let mut data = self.passive();
-        let first = self.command(&format!("{verb} {name}"));
+        self.try_upload(verb, name, bytes).unwrap()
+    }
+
+    pub fn try_upload(&mut self, verb: &str, name: &str, bytes: &[u8]) -> io::Result<Reply> {
+        let mut data = self.try_passive()?;
+        let first = self.try_command(&format!("{verb} {name}"))?;
         if first.code != 150 {
-            return first;
+            return Ok(first);
         }
         // A refusal may close it early.
         let _ = data.write_all(bytes);
         drop(data);
-        self.reply()
+        self.try_reply()
     }
 
     /// A listing or a file.

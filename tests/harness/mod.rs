@@ -1,6 +1,7 @@
 //! The house from storage to the FTP door in one process, on temporary data, and a client that speaks raw FTP.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod binary;
 mod ftp_client;
 
 use std::{

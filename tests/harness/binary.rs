@@ -1,0 +1,221 @@
+//! The real program, started, watched and killed.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+/// The program under test.
+pub const FOREBAY: &str = env!("CARGO_BIN_EXE_forebay");
+
+/// How long a state may take to come about before a test fails.
+pub const BOUND: Duration = Duration::from_secs(60);
+
+/// A directory with a configuration, and the server that runs on it when it runs.
+pub struct Machine {
+    dir: tempfile::TempDir,
+    child: Option<Child>,
+    /// Where FTP listens.
+    pub ftp: SocketAddr,
+    /// Where the web listens.
+    pub web: SocketAddr,
+}
+
+impl Machine {
+    /// A fresh data directory; `extra` is added to `forebay.toml`.
+    pub fn new(extra: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (ftp, web) = (free_address(), free_address());
+        let config = format!(
+            "data = \"data\"\n\n[storage]\nreserve = \"1 MiB\"\n\n[ftp]\nlisten = \"{ftp}\"\ntls = \"optional\"\n\n\
+             [web]\nlisten = \"{web}\"\n\n{extra}"
+        );
+        fs::write(dir.path().join("forebay.toml"), config).expect("writes the configuration");
+        Self { dir, child: None, ftp, web }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir.path().join(name), text).expect("writes a file");
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub fn start(&mut self) -> &mut Self {
+        self.spawn();
+        self.wait_ready();
+        self
+    }
+
+    /// Starts the server and does not wait.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = fs::File::options().create(true).append(true).open(self.path().join("server.log")).expect("a log");
+        let child = Command::new(FOREBAY)
+            .arg("serve")
+            .arg("--config")
+            .arg(self.path().join("forebay.toml"))
+            .current_dir(self.path())
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("forebay starts");
+        self.child = Some(child);
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub fn wait_ready(&mut self) {
+        let web = self.web;
+        let began = Instant::now();
+        while !http_status(web, "/readyz").is_some_and(|status| status == 200) {
+            if let Some(status) = self.child.as_mut().expect("started").try_wait().expect("can be asked") {
+                panic!("the server ended with {status}:\n{}", self.log());
+            }
+            assert!(began.elapsed() < BOUND, "not ready in time:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("can be killed");
+        child.wait().expect("can be waited for");
+    }
+
+    /// SIGTERM, and waits until it has drained.
+    pub fn stop(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("can be told");
+        let began = Instant::now();
+        while child.try_wait().expect("can be asked").is_none() {
+            assert!(began.elapsed() < BOUND, "did not stop in time:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Runs a verb of the CLI.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        self.cli_with(arguments, "")
+    }
+
+    /// Runs a verb of the CLI with something on its standard input.
+    pub fn cli_with(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = Command::new(FOREBAY)
+            .arg("--config")
+            .arg(self.path().join("forebay.toml"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("forebay starts");
+        // A verb that does not read its input may have closed it already.
+        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+        child.wait_with_output().expect("it ends")
+    }
+
+    /// Runs a verb that must succeed and gives what it printed.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.cli(arguments);
+        assert!(
+            output.status.success(),
+            "forebay {arguments:?}: {}\n{}{}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+            self.log()
+        );
+        String::from_utf8(output.stdout).expect("prints UTF-8")
+    }
+
+    /// A partner with this password.
+    pub fn add_partner(&self, name: &str, password: &str) {
+        let output = self.cli_with(&["partner", "add", name, "--password-stdin"], password);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// `queue list --json`, parsed.
+    pub fn queue(&self) -> Vec<serde_json::Value> {
+        json_lines(&self.ok(&["queue", "list", "--json"]))
+    }
+
+    /// Waits until the queue as a whole is as wanted.
+    pub fn wait_queue(
+        &self,
+        what: &str,
+        mut wanted: impl FnMut(&[serde_json::Value]) -> bool,
+    ) -> Vec<serde_json::Value> {
+        let began = Instant::now();
+        loop {
+            let entries = self.queue();
+            if wanted(&entries) {
+                return entries;
+            }
+            if began.elapsed() > BOUND {
+                let unlike: Vec<_> = entries.iter().filter(|entry| entry["state"] != "done").take(5).collect();
+                panic!("{what}: not in time; {} entries, for example {unlike:#?}\n{}", entries.len(), self.log());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The end of the server's log.
+    pub fn log(&self) -> String {
+        let text = fs::read_to_string(self.path().join("server.log")).unwrap_or_default();
+        let from = text.char_indices().rev().nth(6_000).map_or(0, |(at, _)| at);
+        format!("--- server.log ---\n{}", &text[from..])
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// One JSON value a line.
+pub fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
+}
+
+/// An address that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+/// The status of a GET, if there is an answer.
+pub fn http_status(address: SocketAddr, path: &str) -> Option<u16> {
+    let text = http_get(address, path, "*/*")?;
+    text.split(' ').nth(1)?.parse().ok()
+}
+
+/// The whole answer to a GET, if there is one.
+pub fn http_get(address: SocketAddr, path: &str, accept: &str) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
