@@ -39,9 +39,10 @@ fn run(command: &mut Command) -> String {
 #[test]
 fn uploads_by_curl_lftp_and_ftplib_in_a_window_are_deferred_and_processed_when_it_ends() {
     let now = DateTime::from_timestamp(Utc::now().timestamp(), 0).expect("in range");
-    let first_end = now + TimeDelta::hours(3);
+    let minute = now.timestamp() - now.timestamp() % 60;
+    let first_end = DateTime::from_timestamp(minute, 0).expect("in range") + TimeDelta::hours(3);
     let mut machine = Machine::new(
-        "[schedule]\nfile = \"maintenance.toml\"\n\n[[route]]\nname = \"immunizations\"\nprocessor = \"exec\"\ncommand = [\"./process\"]\n",
+        "[schedule]\nfile = \"maintenance.toml\"\n\n[[route]]\nname = \"immunizations\"\nprocessor = \"exec\"\ncommand = [\"@DIR@/process\"]\n",
     );
     machine.write("process", PROCESSOR);
     fs::set_permissions(machine.path().join("process"), fs::Permissions::from_mode(0o755)).expect("chmod");
