@@ -1,6 +1,8 @@
 //! The power goes at many points of the whole way from the first byte to the outcome, on a disk that keeps only what
 //! was synced. Every sync of the way is taken out once, and the loss must show.
 
+#![allow(clippy::expect_used, reason = "a test may fail")]
+
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use bytes::Bytes;

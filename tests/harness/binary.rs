@@ -80,7 +80,7 @@ impl Machine {
     pub fn wait_ready(&mut self) {
         let web = self.web;
         let began = Instant::now();
-        while !http_status(web, "/readyz").is_some_and(|status| status == 200) {
+        while http_status(web, "/readyz") != Some(200) {
             if let Some(status) = self.child.as_mut().expect("started").try_wait().expect("can be asked") {
                 panic!("the server ended with {status}:\n{}", self.log());
             }

@@ -39,7 +39,9 @@ impl Ftp {
     }
 
     pub fn try_login(&mut self, name: &str, password: &str) -> io::Result<()> {
-        for (command, code) in [(format!("USER {name}"), 331), (format!("PASS {password}"), 230), ("TYPE I".into(), 200)] {
+        for (command, code) in
+            [(format!("USER {name}"), 331), (format!("PASS {password}"), 230), ("TYPE I".into(), 200)]
+        {
             let reply = self.try_command(&command)?;
             if reply.code != code {
                 return Err(io::Error::other(format!("{reply:?}")));
