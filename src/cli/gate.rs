@@ -25,7 +25,8 @@ pub(super) async fn run(context: &Context, verb: GateVerb) -> Result<(), Problem
         GateVerb::Clear { id, reason } => Request::GateClear { id, reason },
         GateVerb::ConfirmClock => Request::GateConfirmClock,
     };
-    let listing = matches!(request, Request::GateList { .. } | Request::GateSimulate { .. });
+    let windows = matches!(request, Request::GateList { .. });
+    let listing = windows || matches!(request, Request::GateSimulate { .. });
     let mut answered = context.ask(request).await?;
     let mut closures = Vec::new();
     while let Some(reply) = answered.reply().await? {
@@ -56,6 +57,7 @@ pub(super) async fn run(context: &Context, verb: GateVerb) -> Result<(), Problem
     }
     match (context.json() || !listing, closures.is_empty()) {
         (true, _) => Ok(()),
+        (false, true) if windows => say("no window comes in that time"),
         (false, true) => say("the gate is open all that time"),
         (false, false) => print(&table(&closures).render(context.paint)),
     }

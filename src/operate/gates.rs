@@ -14,7 +14,7 @@ use super::{
     reply::{ClosureView, GateView, OverrideView, Reply, RunningView, ScopeView},
     request::End,
 };
-use crate::gate::{Action, Closure, Gate, GateError, Override, Scope, State, Until, WEB};
+use crate::gate::{Action, Closure, Gate, GateError, Override, Scope, Span, State, Until, WEB};
 
 impl From<GateError> for Problem {
     fn from(error: GateError) -> Self {
@@ -60,8 +60,7 @@ impl Operator {
         if to <= from {
             return Err(Problem::usage("--to must be later than --from"));
         }
-        for span in self.parts.gate.simulate(from, to) {
-            let routes = if span.scope == "*" { Vec::new() } else { vec![span.scope] };
+        for (span, routes) in together(self.parts.gate.simulate(from, to)) {
             let view = ClosureView {
                 name: span.name,
                 from: span.from,
@@ -276,6 +275,27 @@ impl Operator {
         let text = format!("override {}: {scope} {until}: {}", one.id, one.reason);
         self.note(actor, topic, &text).await
     }
+}
+
+/// Spans that differ in their scope alone as one, with all their scopes; none stands for everything, `*` for every
+/// route that nothing names.
+fn together(spans: Vec<Span>) -> Vec<(Span, Vec<String>)> {
+    let mut groups: Vec<(Span, Vec<String>)> = Vec::new();
+    for span in spans {
+        let scope = span.scope.clone();
+        let same = |other: &Span| Span { scope: scope.clone(), ..other.clone() } == span;
+        match groups.iter_mut().rev().find(|(other, _)| same(other)) {
+            Some((_, scopes)) => scopes.push(scope),
+            None => groups.push((span, vec![scope])),
+        }
+    }
+    for (_, scopes) in &mut groups {
+        let has = |name: &str| scopes.iter().any(|scope| scope == name);
+        if has("*") && has(WEB) {
+            scopes.clear();
+        }
+    }
+    groups
 }
 
 fn stamp(at: DateTime<Utc>) -> String {
