@@ -90,12 +90,13 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
+        let Backoff { first_ms, factor, max_ms, jitter, give_up_after_ms } = Backoff::default();
         Self {
-            first: Duration::from_secs(10),
-            factor: 2.0,
-            max: Duration::from_secs(3600),
-            jitter: 0.2,
-            give_up_after: Duration::from_secs(72 * 3600),
+            first: Duration::from_millis(first_ms),
+            factor,
+            max: Duration::from_millis(max_ms),
+            jitter,
+            give_up_after: Duration::from_millis(give_up_after_ms),
         }
     }
 }

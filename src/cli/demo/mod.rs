@@ -86,7 +86,7 @@ impl Story<'_> {
         self.all_deferred(&server.files().await?, 3, ends)?;
         self.no_runs(dir)?;
 
-        self.step("The power fails: the server is killed with -9, and started again. The window is still open.")?;
+        self.step("The server is killed with -9, and started again. The window is still open.")?;
         let pid = server.pid().unwrap_or_default();
         server.kill().await?;
         self.fact(&format!("kill -9 {pid}"))?;
