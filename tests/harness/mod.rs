@@ -1,5 +1,11 @@
 //! The house from storage to the FTP door in one process, on temporary data, and a client that speaks raw FTP.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test may fail, and reads the machine's clock"
+)]
 
 pub mod binary;
 mod ftp_client;
