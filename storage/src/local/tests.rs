@@ -294,3 +294,34 @@ async fn only_what_was_coming_in_is_swept_at_the_start() {
     assert!(store.partial("clinic", "p").await.expect("asked").is_some());
     assert!(dir.path().join("spool/20260425/stray").exists());
 }
+
+/// A door may give up a write that has to wait, and write again: no byte and no part of the digest is lost.
+#[test]
+fn a_write_that_was_given_up_loses_nothing() {
+    // One thread hashes and then writes, so that there is a moment between the two.
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let bytes = contents(5 << 20);
+    runtime.block_on(async {
+        for _ in 0..5 {
+            let mut upload = store.begin(new_file("a.hl7")).await.expect("begun");
+            for piece in bytes.chunks(1 << 20) {
+                let mut piece = Some(Bytes::copy_from_slice(piece));
+                loop {
+                    // What was given once is taken, also when the wait was given up.
+                    let mut writing = upload.write(piece.take().unwrap_or_default());
+                    let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(writing.as_mut().poll(cx))).await;
+                    drop(writing);
+                    if let std::task::Poll::Ready(written) = polled {
+                        written.expect("written");
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+            let meta = upload.commit(now()).await.expect("committed");
+            assert_eq!((meta.size_bytes, meta.sha256), (bytes.len() as u64, sha256(&bytes)));
+        }
+    });
+}

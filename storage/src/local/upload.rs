@@ -175,21 +175,29 @@ impl LocalUpload {
 
     /// Waits for the batch that is being worked on. Cancel safe.
     async fn idle(&mut self) -> Result<()> {
-        let hashed = match &mut self.hashing {
-            Some(task) => joined(task.await).map(Some),
-            None => Ok(None),
-        };
-        self.hashing = None;
-        let written = match &mut self.writing {
-            Some(task) => joined(task.await),
-            None => Ok(()),
-        };
-        self.writing = None;
-        let outcome = written.and(hashed).map(|hasher| hasher.into_iter().for_each(|hasher| self.hasher = hasher));
-        outcome.inspect_err(|error| {
-            let full = matches!(error, StorageError::Full);
-            self.failed = Some(if full { Failed::Full } else { Failed::Otherwise });
-        })
+        let mut outcome = Ok(());
+        // Each result is kept before the next wait, or a caller that gives up in between would lose it.
+        if let Some(task) = &mut self.hashing {
+            let hashed = joined(task.await);
+            self.hashing = None;
+            match hashed {
+                Ok(hasher) => self.hasher = hasher,
+                Err(error) => {
+                    self.failed = Some(Failed::Otherwise);
+                    outcome = Err(error);
+                }
+            }
+        }
+        if let Some(task) = &mut self.writing {
+            let written = joined(task.await);
+            self.writing = None;
+            if let Err(error) = written {
+                let full = matches!(error, StorageError::Full);
+                self.failed = Some(if full { Failed::Full } else { Failed::Otherwise });
+                outcome = Err(error);
+            }
+        }
+        outcome
     }
 
     /// Gives the pending batch to tasks, once they are done with the one before.
