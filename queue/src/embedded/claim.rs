@@ -89,9 +89,9 @@ impl Batch<'_> {
         Ok(match (retrying, ready) {
             (Some((turn, due, id)), ready) if ready.is_none_or(|(behind, _)| turn < behind) => match route.order {
                 // It blocks those behind it until it is due.
-                Order::Strict => (due <= now).then_some((turn, id)),
+                Order::Strict => (due <= now || self.clock_went_back(id, now)?).then_some((turn, id)),
                 Order::None => {
-                    if due <= now {
+                    if due <= now || self.clock_went_back(id, now)? {
                         Some((turn, id))
                     } else {
                         ready
@@ -100,6 +100,11 @@ impl Batch<'_> {
             },
             (_, ready) => ready,
         })
+    }
+
+    /// Whether the clock was set back since this file began to wait: then its time means nothing, and may be a year away.
+    fn clock_went_back(&self, id: FileId, now: DateTime<Utc>) -> Result<bool, Fault> {
+        Ok(self.entry(id)?.since > now)
     }
 
     /// The same file, done shortly before, if there is one.

@@ -30,6 +30,22 @@ async fn a_lane_is_first_in_first_out_one_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_set_back_strands_no_file_that_waits() {
+    for order in [Order::Strict, Order::None] {
+        let house = House::new();
+        let queue = house.open();
+        let id = put(&queue, "clinic", "a").await;
+        // The clock was a year ahead when the attempt failed.
+        const YEAR: i64 = 365 * 86_400;
+        let claim = claim_one(&queue, YEAR).await;
+        queue.settle(claim.token, id, retry_at(YEAR + 60), at(YEAR + 1)).await.unwrap();
+        assert!(queue.claim(ask_of(&["rest"], 9, order), at(YEAR + 59)).await.unwrap().is_empty(), "{order:?}");
+        let claims = queue.claim(ask_of(&["rest"], 9, order), at(10)).await.unwrap();
+        assert_eq!(claims.iter().map(|claim| claim.entry.id).collect::<Vec<_>>(), [id], "{order:?}");
+    }
+}
+
+#[tokio::test]
 async fn only_routes_that_were_asked_for_are_given() {
     let house = House::new();
     let queue = house.open();
