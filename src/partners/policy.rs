@@ -69,9 +69,6 @@ pub struct Policy {
     pub allow_from: Vec<Network>,
     /// Names of files that are not finished yet.
     pub temporary_names: TemporaryNames,
-    /// How long the same file again is a duplicate; 0: never.
-    #[serde(with = "units::duration")]
-    pub duplicate_window: Duration,
     /// How long an interrupted upload is kept for resume.
     #[serde(with = "units::duration")]
     pub partial_keep: Duration,
@@ -92,7 +89,6 @@ impl Default for Policy {
             max_sessions: None,
             allow_from: Vec::new(),
             temporary_names: TemporaryNames::default(),
-            duplicate_window: DAY,
             partial_keep: DAY,
             unfinished_hold_after: DAY,
         }
@@ -164,8 +160,6 @@ pub struct Override {
     #[serde(default)]
     pub temporary_names: Option<TemporaryNames>,
     #[serde(default, with = "units::duration::option")]
-    pub duplicate_window: Option<Duration>,
-    #[serde(default, with = "units::duration::option")]
     pub partial_keep: Option<Duration>,
     #[serde(default, with = "units::duration::option")]
     pub unfinished_hold_after: Option<Duration>,
@@ -182,7 +176,6 @@ impl Override {
             max_sessions: self.max_sessions.or(base.max_sessions),
             allow_from: self.allow_from.clone().unwrap_or_else(|| base.allow_from.clone()),
             temporary_names: self.temporary_names.clone().unwrap_or_else(|| base.temporary_names.clone()),
-            duplicate_window: self.duplicate_window.unwrap_or(base.duplicate_window),
             partial_keep: self.partial_keep.unwrap_or(base.partial_keep),
             unfinished_hold_after: self.unfinished_hold_after.unwrap_or(base.unfinished_hold_after),
         }
@@ -264,7 +257,6 @@ mod tests {
             delete = "cancel"
             max_sessions = 128
             temporary_names = ["*.upload"]
-            duplicate_window = "0s"
             "#,
         )
         .unwrap();
@@ -274,7 +266,7 @@ mod tests {
         assert_eq!((clinic.complete, clinic.delete), (Complete::Confirmed, Delete::Cancel));
         assert_eq!((clinic.quota_bytes, clinic.max_sessions), (Some(10 << 30), Some(128)));
         assert!(clinic.is_temporary("a.upload") && !clinic.is_temporary("a.tmp"));
-        assert!(clinic.duplicate_window.is_zero() && clinic.allows("10.1.1.1".parse().unwrap()));
+        assert!(clinic.allows("10.1.1.1".parse().unwrap()));
         let other = policies.of("other");
         assert_eq!((other.delete, other.max_sessions), (Delete::ViewOnly, None));
         assert!(other.is_temporary("a.tmp") && !other.allows("192.0.2.1".parse().unwrap()));
@@ -314,6 +306,8 @@ mod tests {
         for text in [
             "[policy]\nquotas = 1",
             "[policy]\ncomplete = \"maybe\"",
+            "[policy]\nduplicate_window = \"1d\"",
+            "[[partner]]\nname = \"x\"\nduplicate_window = \"1d\"",
             "[policy]\nallow_from = [\"10.1.2.3/8\"]",
             "[[partner]]\nname = \"../x\"",
             "[[partner]]\nname = \"x\"\nport = 1",
