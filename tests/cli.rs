@@ -298,6 +298,12 @@ fn files_are_held_released_requeued_cancelled_and_exported_by_id_by_filter_and_f
     assert_eq!(house.json(&["queue", "verify"])[0]["faults"], Value::Array(Vec::new()));
     house.json(&["queue", "rebuild"]);
     assert_eq!(house.json(&["status"])[0]["running"], false);
+    // The route they wait for is taken out of the configuration: that must not go unseen.
+    assert_eq!(house.json(&["queue", "stats"])[0]["unserved_lanes"], Value::Array(Vec::new()));
+    fs::write(house.dir.join("forebay.toml"), format!("{CONFIG}[[route]]\nname = \"other\"\n")).unwrap();
+    assert_eq!(house.json(&["queue", "stats"])[0]["unserved_lanes"][0]["lane"]["partner"], "clinic");
+    assert!(house.ok(&["queue", "stats"]).contains("has no route any more"));
+    assert!(house.ok(&["status"]).contains("which is not configured any more"));
     let (code, error) = house.fails(&["queue", "hold", &b]);
     assert!(code == 4 && error.contains("forebay serve"), "{code} {error}");
 }

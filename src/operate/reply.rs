@@ -196,6 +196,8 @@ pub struct StatsView {
     pub oldest_waiting: Option<DateTime<Utc>>,
     /// Lanes whose first file waits to be retried.
     pub blocked_lanes: Vec<LaneInfo>,
+    /// Lanes of routes that are not configured any more: nothing processes them.
+    pub unserved_lanes: Vec<LaneInfo>,
     /// Routes that are paused because their backend is down.
     pub paused_routes: Vec<PausedView>,
     /// The journal's latest sequence.

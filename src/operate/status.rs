@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use forebay_queue::{State, Stats};
+use forebay_queue::{LaneInfo, State, Stats};
 
 use super::{
     answer::Answer,
@@ -80,10 +80,15 @@ impl Operator {
             deferred: self.deferred(&stats),
             oldest_waiting: stats.oldest_waiting,
             blocked_lanes: stats.lanes.iter().filter(|lane| lane.head_state == State::Retrying).cloned().collect(),
+            unserved_lanes: stats.lanes.iter().filter(|lane| self.is_unserved(lane)).cloned().collect(),
             paused_routes: self.paused(),
             last_seq: stats.last_seq,
             partners: stats.counts,
         })
+    }
+
+    fn is_unserved(&self, lane: &LaneInfo) -> bool {
+        self.parts.routes.get(&lane.lane.route).is_none()
     }
 
     /// Files that wait in lanes whose route is closed.
@@ -159,6 +164,17 @@ impl Operator {
         needs.extend(gate.faults.iter().cloned());
         for paused in &queue.paused_routes {
             needs.push(format!("route {} is paused: {}", paused.route, paused.reason));
+        }
+        let mut unserved: BTreeMap<&str, u64> = BTreeMap::new();
+        for lane in &queue.unserved_lanes {
+            *unserved.entry(&lane.lane.route).or_default() += lane.files;
+        }
+        for (route, files) in unserved {
+            needs.push(format!(
+                "{files} {} for route {route}, which is not configured any more: `forebay queue hold --route {route}`, \
+                 then release, and they get the route that serves them now",
+                if files == 1 { "file waits" } else { "files wait" }
+            ));
         }
         let files = |state| queue.states.iter().find(|total| total.state == state).map_or(0, |total| total.files);
         for (state, what) in [

@@ -47,7 +47,8 @@ fn show(context: &Context, answered: &Answered, stats: &StatsView) -> Result<(),
         }
         print(&table.render(context.paint))?;
     }
-    for line in blocked(stats, answered).into_iter().chain(paused(stats, answered)) {
+    let lines = blocked(stats, answered).into_iter().chain(unserved(stats)).chain(paused(stats, answered));
+    for line in lines {
         say(&context.paint.tone(Tone::Warm, &visible(&line)))?;
     }
     Ok(())
@@ -63,6 +64,14 @@ pub(in crate::cli) fn blocked(stats: &StatsView, answered: &Answered) -> Vec<Str
         )
     };
     stats.blocked_lanes.iter().map(each).collect()
+}
+
+/// A line for each lane whose route is gone.
+fn unserved(stats: &StatsView) -> Vec<String> {
+    let each = |lane: &forebay_queue::LaneInfo| {
+        format!("lane {}/{} has no route any more; {} files in it", lane.lane.partner, lane.lane.route, lane.files)
+    };
+    stats.unserved_lanes.iter().map(each).collect()
 }
 
 /// A line for each paused route.
