@@ -10,9 +10,13 @@ pub type Result<T, E = QueueError> = std::result::Result<T, E>;
 /// Why the queue could not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// A sync of the journal failed: nothing more is accepted or claimed until a restart.
+    /// A sync of the journal failed earlier: nothing more is accepted or claimed until a restart.
     #[error("queue stopped: {0}")]
     Poisoned(String),
+    /// The journal failed while it took this record, or the queue ended: only a restart tells whether it was kept. Who
+    /// undoes something on an error must not do so on this one. Nothing more is accepted or claimed until then.
+    #[error("queue stopped, and only a restart tells whether this was kept: {0}")]
+    Unknown(String),
     /// No such entry.
     #[error("no file {0} in the queue")]
     NotFound(FileId),

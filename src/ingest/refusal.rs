@@ -57,7 +57,7 @@ impl From<QueueError> for Refusal {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::Full => Self::Full,
-            QueueError::Poisoned(why) => Self::Stopped(why),
+            QueueError::Poisoned(why) | QueueError::Unknown(why) => Self::Stopped(why),
             QueueError::NotFound(_) => Self::NotFound,
             QueueError::WrongState { .. } => Self::Denied(error.to_string()),
             other => Self::Internal(other.to_string()),

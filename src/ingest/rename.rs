@@ -2,9 +2,11 @@
 
 use std::{fs, io, sync::Arc};
 
-use forebay_queue::{Actor, NewName, State};
+use forebay_queue::{Actor, Filter, NewName, State};
 use forebay_storage::FileId;
 use tracing::{info, warn};
+
+use crate::partners::Complete;
 
 use super::{Accepted, Ingest, Name, Refusal, Renamed, SessionInfo, core::Named};
 
@@ -14,7 +16,8 @@ impl Ingest {
     /// accepted before keep the name they are processed under: only the view shows the new one.
     ///
     /// # Errors
-    /// Bad names, nothing of that name (an interrupted upload is not there), a directory in the way.
+    /// Bad names, nothing of that name (an interrupted upload is not there), a directory in the way, a file that is held
+    /// since it was not renamed in time.
     pub async fn rename(self: &Arc<Self>, session: &SessionInfo, from: &str, to: &str) -> Result<Renamed, Refusal> {
         let (from, to) = (Name::parse(from)?, Name::parse(to)?);
         from.not_in_out()?;
@@ -34,6 +37,7 @@ impl Ingest {
         }
         self.view.has_room_for(partner, to)?;
         let Some(id) = self.unfinished.get(partner, from) else {
+            self.refuse_too_late(partner, from, to).await?;
             info!(%partner, %from, %to, "renamed in the view only: the file had been accepted before");
             fs::rename(self.view.path(partner, from), self.view.path(partner, to))?;
             return Ok(Renamed::ViewOnly);
@@ -63,13 +67,44 @@ impl Ingest {
             io::ErrorKind::InvalidInput => Refusal::BadName("a directory cannot be moved into itself".to_owned()),
             _ => error.into(),
         })?;
-        let mut accepted = Vec::new();
+        let (mut accepted, mut refused) = (Vec::new(), None);
         for (name, id, named) in files {
-            accepted.push(self.name_file(partner, id, &name, &named).await?);
+            match self.name_file(partner, id, &name, &named).await {
+                Ok(file) => accepted.push(file),
+                Err(refusal) => {
+                    // The view has moved already: where it is shown now it can still be renamed, and so be accepted.
+                    self.unfinished.forget(partner, &name, id);
+                    self.unfinished.put(partner, named, id);
+                    refused.get_or_insert(refusal);
+                }
+            }
         }
-        match accepted.is_empty() {
-            true => Ok(Renamed::ViewOnly),
-            false => Ok(Renamed::Files(accepted)),
+        match (refused, accepted.is_empty()) {
+            (Some(refusal), _) => Err(refusal),
+            (None, true) => Ok(Renamed::ViewOnly),
+            (None, false) => Ok(Renamed::Files(accepted)),
+        }
+    }
+
+    /// A file that was held since nobody renamed it in time is no longer accepted by a rename, and must not seem so.
+    async fn refuse_too_late(&self, partner: &str, from: &Name, to: &Name) -> Result<(), Refusal> {
+        let policy = self.partners.policy(partner);
+        let waited = policy.complete == Complete::Rename || policy.is_temporary(from.as_str());
+        if !waited || policy.is_temporary(to.as_str()) {
+            return Ok(());
+        }
+        let filter = Filter {
+            states: vec![State::Unfinished, State::Held],
+            partner: Some(partner.to_owned()),
+            name: Some(from.as_str().to_owned()),
+            ..Filter::default()
+        };
+        match self.queue.list(&filter, None, 1).await?.entries.first() {
+            None => Ok(()),
+            Some(entry) => {
+                warn!(file.id = %entry.id, %partner, %from, %to, state = %entry.state, "renamed too late");
+                Err(Refusal::Denied("it waits for an operator under this name: send it again".to_owned()))
+            }
         }
     }
 

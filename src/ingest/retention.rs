@@ -67,12 +67,15 @@ impl Ingest {
                 let reason = Some("its temporary name was never renamed to a final one".to_owned());
                 for done in self.queue.act(&[entry.id], Action::Hold, reason, Actor::Server, now).await {
                     match done {
-                        Ok(_) => held += 1,
+                        Ok(_) => {
+                            held += 1;
+                            if let Ok(name) = Name::parse(&entry.name) {
+                                self.unfinished.forget(&entry.partner, &name, entry.id);
+                            }
+                        }
+                        // Renamed just now, or to be tried again: until it is held it may be renamed.
                         Err(error) => warn!(file.id = %entry.id, %error, "cannot hold an unfinished file"),
                     }
-                }
-                if let Ok(name) = Name::parse(&entry.name) {
-                    self.unfinished.forget(&entry.partner, &name, entry.id);
                 }
             }
             after = page.next;

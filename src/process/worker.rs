@@ -106,7 +106,7 @@ async fn settle(shared: &Shared, work: &Work, end: Settlement) {
                 warn!(file.id = %id, state = %end.state, %error, "the outcome came too late and does not count");
                 return;
             }
-            Err(error @ QueueError::Poisoned(_)) => {
+            Err(error @ (QueueError::Poisoned(_) | QueueError::Unknown(_))) => {
                 error!(file.id = %id, state = %end.state, %error, "the outcome cannot be kept: nothing more is claimed");
                 std::mem::forget(shared.block());
                 return;

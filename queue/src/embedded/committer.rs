@@ -132,7 +132,15 @@ impl Shared {
     }
 
     pub(super) fn poison_error(&self) -> QueueError {
-        QueueError::Poisoned(self.poisoned.get().cloned().unwrap_or_else(|| "it is closed".into()))
+        QueueError::Poisoned(self.why())
+    }
+
+    pub(super) fn unknown_error(&self) -> QueueError {
+        QueueError::Unknown(self.why())
+    }
+
+    fn why(&self) -> String {
+        self.poisoned.get().cloned().unwrap_or_else(|| "it is closed".into())
     }
 }
 
@@ -219,7 +227,7 @@ impl Committer {
             Ok(range) if range.start == first => {}
             Ok(_) => {
                 self.shared.poison("the journal gave other sequences than it had said");
-                return refuse_all(jobs, |_| self.shared.poison_error());
+                return refuse_all(jobs, |_| self.shared.unknown_error());
             }
             Err(error) => {
                 let error = self.journal_error(error);
@@ -292,9 +300,14 @@ impl Committer {
         match error {
             StorageError::Full => QueueError::Full,
             StorageError::Unsupported(what) => recover::io("cannot write to the journal", std::io::Error::other(what)),
+            // It had failed before, and took nothing of this.
+            StorageError::Poisoned(why) => {
+                self.shared.poison(&why);
+                self.shared.poison_error()
+            }
             other => {
                 self.shared.poison(&other.to_string());
-                self.shared.poison_error()
+                self.shared.unknown_error()
             }
         }
     }
@@ -427,6 +440,7 @@ pub(super) fn again(error: &QueueError) -> QueueError {
     match error {
         QueueError::Full => QueueError::Full,
         QueueError::Poisoned(why) => QueueError::Poisoned(why.clone()),
+        QueueError::Unknown(why) => QueueError::Unknown(why.clone()),
         other => recover::io("queue", std::io::Error::other(other.to_string())),
     }
 }

@@ -110,7 +110,8 @@ impl EmbeddedQueue {
         if jobs.send(Job { ask, answer }).await.is_err() {
             return Err(self.shared.poison_error());
         }
-        reply.await.map_err(|_| self.shared.poison_error())?
+        // The committer took it and is gone: it may have got as far as the journal.
+        reply.await.map_err(|_| self.shared.unknown_error())?
     }
 
     async fn ask_entry(&self, ask: Ask) -> Result<Entry> {

@@ -1,0 +1,159 @@
+//! What becomes of a file when its way in is cut: by a crash, by a journal that fails, by time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says so by failing")]
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use forebay::{
+    clock::{Clock, SetClock},
+    ingest::{Accepted, Foundation, Ingest, Proven, RecoveryReport, Refusal, Renamed, SessionInfo},
+    partners::{Limits, Partners, Policies},
+    routes::{self, Routes},
+};
+use forebay_queue::{
+    Action, Actor, QueueStore, State,
+    embedded::{self, EmbeddedQueue},
+};
+use forebay_storage::{
+    FileId, SpoolItem, Storage,
+    disk::{
+        Disk, OsDisk,
+        sim::{SimDisk, SyncClass},
+    },
+    local::{self, LocalStorage},
+};
+
+struct House {
+    queue: Arc<EmbeddedQueue>,
+    storage: Arc<LocalStorage>,
+    ingest: Arc<Ingest>,
+    clock: SetClock,
+    found: RecoveryReport,
+}
+
+impl House {
+    /// Opens storage and queue in `data` on this disk; index, accounts and views are in `beside`, a real directory.
+    async fn open(disk: Arc<dyn Disk>, data: &Path, beside: &Path) -> Self {
+        let clock = SetClock::new(DateTime::<Utc>::from_timestamp(1_777_075_200, 0).unwrap());
+        let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
+        let storage = LocalStorage::open(disk.clone(), data, local::Options { reserve_bytes: 0 }).unwrap();
+        let storage = Arc::new(storage);
+        let options = embedded::Options { segment_bytes: 256 << 10, ..embedded::Options::default() };
+        let (queue, recovered) =
+            EmbeddedQueue::open(disk, &data.join("journal"), &beside.join("queue"), options).unwrap();
+        let queue = Arc::new(queue);
+        let route = routes::Options {
+            name: "all".to_owned(),
+            processor: routes::ProcessorKind::Deliver,
+            directory: Some(beside.join("delivered")),
+            ..routes::Options::default()
+        };
+        let partners =
+            Partners::open(&beside.join("partners"), Limits::default(), Policies::default(), shared_clock.clone());
+        let foundation = Foundation {
+            storage: storage.clone(),
+            queue: queue.clone(),
+            routes: Arc::new(Routes::from_options(vec![route]).unwrap()),
+            partners: partners.unwrap(),
+            clock: shared_clock,
+            home: beside.join("home"),
+        };
+        let ingest = Ingest::new(foundation, forebay::ingest::Options::default());
+        let found = ingest.recover(&recovered).await.unwrap();
+        Self { queue, storage, ingest, clock, found }
+    }
+
+    async fn upload(&self, name: &str) -> Result<Accepted, Refusal> {
+        let mut intake = self.ingest.begin(&session(), name, None).await?;
+        intake.write(Bytes::from_static(b"MSH|^~\\&|")).await?;
+        intake.finish(Box::new(Proven)).await
+    }
+
+    async fn state(&self, id: FileId) -> State {
+        self.queue.get(id).await.unwrap().state
+    }
+}
+
+fn session() -> SessionInfo {
+    SessionInfo {
+        partner: "clinic".parse().unwrap(),
+        door: "ftp",
+        peer: "127.0.0.1:1".parse().unwrap(),
+        id: uuid::Uuid::nil(),
+    }
+}
+
+#[tokio::test]
+async fn a_purge_that_a_crash_cut_is_finished_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path();
+    let house = House::open(OsDisk::shared(), data, data).await;
+    let id = house.upload("a.hl7").await.unwrap().id;
+    let now = house.clock.now();
+    house.queue.act(&[id], Action::Cancel, None, Actor::Server, now).await.remove(0).unwrap();
+    let later = now + Duration::from_secs(1);
+    assert_eq!(house.queue.purge(later, 10, later).await.unwrap(), [id]);
+    // The server ends here: the journal says that it was purged, and the bytes are still there.
+    drop(house);
+    let house = House::open(OsDisk::shared(), data, data).await;
+    assert_eq!((house.found.purged, &house.found.adopted[..]), (1, &[][..]));
+    assert_eq!(house.storage.ids().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_file_whose_record_may_be_in_the_journal_keeps_its_bytes() {
+    let (mut known, mut adopted) = (0, 0);
+    for seed in 0..24 {
+        let dir = tempfile::tempdir().unwrap();
+        let data = Path::new("/data");
+        let disk = SimDisk::new(seed).with_dir(data);
+        let house = House::open(disk.shared(), data, dir.path()).await;
+        house.upload("first.hl7").await.unwrap();
+        disk.fail_next(SyncClass::Journal);
+        let refused = house.upload("second.hl7").await.unwrap_err();
+        assert!(matches!(refused, Refusal::Stopped(_)), "{refused:?}");
+        // Nothing more is taken, and what is refused now leaves nothing behind: its record was never written.
+        assert!(matches!(house.upload("third.hl7").await, Err(Refusal::Stopped(_))));
+        drop(house);
+        let house = House::open(disk.reboot().shared(), data, dir.path()).await;
+        assert_eq!(house.found.missing, [], "seed {seed}: an entry without bytes");
+        assert_eq!(house.found.set_aside, [], "seed {seed}");
+        let ids = house.storage.ids().await.unwrap();
+        assert_eq!(ids.len(), 2, "seed {seed}: the bytes of both are there");
+        for id in ids {
+            let entry = house.queue.get(id).await.unwrap();
+            assert!(matches!(house.storage.inspect(id).await.unwrap(), SpoolItem::Sound(_)), "seed {seed}");
+            match (entry.name.as_str(), entry.state) {
+                ("first.hl7", State::Ready) => {}
+                ("second.hl7", State::Ready) => known += 1,
+                ("second.hl7", State::Held) => adopted += 1,
+                other => panic!("seed {seed}: {other:?}"),
+            }
+        }
+    }
+    assert!(known > 0 && adopted > 0, "both were seen: {known} known, {adopted} adopted");
+}
+
+#[tokio::test]
+async fn a_rename_that_comes_too_late_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path();
+    let house = House::open(OsDisk::shared(), data, data).await;
+    let id = house.upload("a.hl7.part").await.unwrap().id;
+    house.clock.advance(Duration::from_secs(2 * 86_400));
+    assert_eq!(house.ingest.sweep().await.held, 1);
+    assert_eq!(house.state(id).await, State::Held);
+    let late = house.ingest.rename(&session(), "a.hl7.part", "a.hl7").await;
+    assert!(matches!(late, Err(Refusal::Denied(_))), "{late:?}");
+    assert_eq!(house.queue.get(id).await.unwrap().name, "a.hl7.part");
+    // Sent again it is another file, and that is accepted.
+    house.upload("a.hl7.part").await.unwrap();
+    let again = house.ingest.rename(&session(), "a.hl7.part", "a.hl7").await.unwrap();
+    assert!(matches!(&again, Renamed::Files(files) if files[0].state == State::Ready), "{again:?}");
+    // An accepted one may have any name in the view.
+    for (from, to) in [("a.hl7", "b.hl7"), ("b.hl7", "b.hl7.tmp")] {
+        assert!(matches!(house.ingest.rename(&session(), from, to).await, Ok(Renamed::ViewOnly)), "{from}");
+    }
+}
