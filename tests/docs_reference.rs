@@ -112,3 +112,24 @@ fn a_schedule_with_every_documented_key_is_read() {
     let outer = ["timezone", "[[window]]"];
     assert_eq!(documented.keys().map(String::as_str).filter(|key| !outer.contains(key)).collect::<BTreeSet<_>>(), used);
 }
+
+#[test]
+fn files_that_the_documents_name_are_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents =
+        std::fs::read_dir(root.join("docs")).expect("docs/ is there").map(|entry| entry.expect("reads").path());
+    let mut missing = Vec::new();
+    for document in documents.chain([root.join("README.md")]) {
+        let text = std::fs::read_to_string(&document).expect("reads");
+        let places = ["src/", "storage/", "queue/src", "tests/", "packaging/", "examples/", "docs/"];
+        for word in
+            text.split(['`', '(', ')', ' ', '\n']).filter(|word| places.iter().any(|place| word.starts_with(place)))
+        {
+            let path = word.trim_end_matches([',', '.', ';', ':']);
+            if !root.join(path).exists() {
+                missing.push(format!("{} names {path}", document.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
