@@ -1,7 +1,7 @@
 //! The one thread that changes anything: it takes what waits, appends it as one group, and answers.
 //!
-//! The order is check, journal, index, answer. Once the journal has a record the answer is positive, whatever becomes
-//! of the index: the index is made anew from the journal on the spot.
+//! The order is check, journal, answer, index: nobody reads the index between the last two. Once the journal has a record
+//! the answer is positive, whatever becomes of the index: the index is made anew from the journal on the spot.
 
 use std::{
     path::PathBuf,
@@ -235,19 +235,35 @@ impl Committer {
                 return answer(jobs, replies.into_iter().map(|reply| reply.and_then(|_| Err(again(&error)))).collect());
             }
         }
-        let failed = self.apply();
-        let last = self.log.next_seq() - 1;
-        if failed.is_err() {
-            // Whoever reads now finds it closed, and waits until it is whole again.
-            self.shared.index.write().close();
-        }
-        self.shared.changed.send_replace(last);
-        // The journal has it, so the answers are true whatever becomes of the index.
-        answer(jobs, replies);
-        if let Err(what) = failed {
+        if let Err(what) = self.answer_and_apply(jobs, replies) {
             // A failure has been told by poisoning.
             let _ = self.remake(&what);
         }
+    }
+
+    /// The journal has it, so the answers are true whatever becomes of the index. They go out while the index is being
+    /// changed, with those who read it waiting outside, so that whoever was answered finds there what was answered.
+    /// While someone reads, the index comes first.
+    fn answer_and_apply(&mut self, jobs: Vec<Job>, replies: Vec<Result<Reply>>) -> Result<(), String> {
+        let last = self.log.next_seq() - 1;
+        let (batch, counts) = self.state.take_batch();
+        // Quotas are looked up here, and nowhere else.
+        self.shared.counts.write().extend(counts);
+        let tell = || {
+            self.shared.changed.send_replace(last);
+            answer(jobs, replies);
+        };
+        if let Some(mut index) = self.shared.index.try_write() {
+            tell();
+            return applied(&index, batch).inspect_err(|_| index.close());
+        }
+        let outcome = applied(&self.shared.index.read(), batch);
+        if outcome.is_err() {
+            // Whoever reads now finds it closed, and waits until it is whole again.
+            self.shared.index.write().close();
+        }
+        tell();
+        outcome
     }
 
     /// Checks every job against all before it. An index that turns out to be damaged is made anew, and all is checked
@@ -279,16 +295,6 @@ impl Committer {
             }
         }
         Ok((replies, batch.records))
-    }
-
-    fn apply(&mut self) -> Result<(), String> {
-        let (batch, counts) = self.state.take_batch();
-        self.shared.index.read().apply(batch).map_err(|fault| match fault {
-            Fault::Index(what) => what,
-            Fault::Queue(error) => error.to_string(),
-        })?;
-        self.shared.counts.write().extend(counts);
-        Ok(())
     }
 
     fn sound(&self) -> Result<()> {
@@ -418,6 +424,13 @@ fn stage(batch: &mut Batch<'_>, ask: &Ask) -> Result<Reply, Fault> {
             Reply::Nothing
         }
         Ask::Stats | Ask::NextDue { .. } | Ask::Rebuild { .. } | Ask::Retire { .. } => Reply::Nothing,
+    })
+}
+
+fn applied(index: &Index, batch: sled::Batch) -> Result<(), String> {
+    index.apply(batch).map_err(|fault| match fault {
+        Fault::Index(what) => what,
+        Fault::Queue(error) => error.to_string(),
     })
 }
 

@@ -86,3 +86,27 @@ async fn a_damaged_key_is_found_by_verify_and_mended_by_rebuild() {
     assert_eq!(seen.load(Ordering::SeqCst), 1_001);
     assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
 }
+
+/// Answers go out before the index has what they say; nobody can tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_was_answered_finds_what_was_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = Arc::new(open(dir.path()));
+    let mut tasks = Vec::new();
+    for task in 0..8 {
+        let queue = queue.clone();
+        tasks.push(tokio::spawn(async move {
+            for n in 0..60 {
+                let entry = queue.enqueue(file(&format!("{task}-{n}")), at(n)).await.unwrap();
+                assert_eq!(queue.get(entry.id).await.unwrap(), entry);
+                assert!(queue.unprocessed_bytes("clinic").await.unwrap() >= u64::try_from(n).unwrap());
+                let since = queue.changes(entry.changed_seq - 1, 1).await.unwrap();
+                assert_eq!(since.first(), Some(&entry));
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
+}
