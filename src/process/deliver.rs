@@ -27,7 +27,7 @@ use rustix::{
     io::Errno,
 };
 use sha2::Digest;
-use tokio::{runtime::Handle, task};
+use tokio::task;
 
 use super::{
     Outcome, Processor, Report, Work,
@@ -61,8 +61,8 @@ impl Deliver {
 #[async_trait]
 impl Processor for Deliver {
     async fn process(&self, work: &Arc<Work>) -> Report {
-        let (inner, own, handle) = (Arc::clone(&self.inner), Arc::clone(work), Handle::current());
-        let outcome = match task::spawn_blocking(move || inner.deliver(&own, &handle)).await {
+        let (inner, own) = (Arc::clone(&self.inner), Arc::clone(work));
+        let outcome = match task::spawn_blocking(move || inner.deliver(&own)).await {
             Ok(Ok(())) => Outcome::Done,
             Ok(Err(outcome)) => outcome,
             Err(error) => Outcome::Failed { reason: format!("delivering: {error}") },
@@ -81,7 +81,7 @@ impl Drop for Temporary {
 }
 
 impl Inner {
-    fn deliver(&self, work: &Work, handle: &Handle) -> Result<(), Outcome> {
+    fn deliver(&self, work: &Work) -> Result<(), Outcome> {
         let entry = &work.entry;
         let target = self.target(entry)?;
         let (dir, name) = split(&target)?;
@@ -92,9 +92,7 @@ impl Inner {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(down(&temporary.0, &error)),
             _ => {}
         }
-        handle
-            .block_on(self.storage.place(entry.id, &temporary.0, self.placement))
-            .map_err(|error| cannot_place(&error))?;
+        self.storage.place_blocking(entry.id, &temporary.0, self.placement).map_err(|error| cannot_place(&error))?;
         finish_file(&temporary.0, entry).map_err(|error| down(&temporary.0, &error))?;
         for candidate in names(name, entry) {
             let path = dir.join(candidate);

@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use forebay_queue::{QueueError, QueueStore};
 use forebay_storage::{Placement, Storage, StorageError};
 use rustix::process::Signal;
-use tokio::{runtime::Handle, task, time};
+use tokio::{task, time};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -143,9 +143,9 @@ impl Exec {
 #[async_trait]
 impl Processor for Exec {
     async fn process(&self, work: &Arc<Work>) -> Report {
-        let (inner, own, handle) = (Arc::clone(&self.inner), Arc::clone(work), Handle::current());
+        let (inner, own) = (Arc::clone(&self.inner), Arc::clone(work));
         // Starting a program blocks until it has replaced the copy of this process.
-        let begun = task::spawn_blocking(move || inner.begin(&own, &handle)).await;
+        let begun = task::spawn_blocking(move || inner.begin(&own)).await;
         let (attempt, scratch) = match begun {
             Ok(Ok(begun)) => begun,
             Ok(Err(outcome)) => return outcome.into(),
@@ -162,15 +162,13 @@ impl Processor for Exec {
 }
 
 impl Inner {
-    fn begin(&self, work: &Work, handle: &Handle) -> Result<(Attempt, Scratch), Outcome> {
+    fn begin(&self, work: &Work) -> Result<(Attempt, Scratch), Outcome> {
         let down =
             |doing: &str, error: &dyn std::fmt::Display| Outcome::BackendDown { reason: format!("{doing}: {error}") };
         let entry = &work.entry;
         let scratch = Scratch::make(&self.scratch, entry.id, work.attempt, &entry.name)
             .map_err(|error| down("cannot make the attempt's directory", &error))?;
-        handle
-            .block_on(self.storage.place(entry.id, scratch.file(), self.placement))
-            .map_err(|error| cannot_place(&error))?;
+        self.storage.place_blocking(entry.id, scratch.file(), self.placement).map_err(|error| cannot_place(&error))?;
         let stdin = fs::File::open(scratch.file()).map_err(|error| down("cannot open the attempt's file", &error))?;
         let mut command = self.command(work, &scratch)?;
         command.stdin(stdin);

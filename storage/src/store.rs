@@ -45,6 +45,9 @@ pub trait Storage: Send + Sync + 'static {
     /// A copy is verified on the way ([`StorageError::Damaged`], and nothing at `dest`); a link is not.
     async fn place(&self, id: FileId, dest: &Path, how: Placement) -> Result<()>;
 
+    /// As [`Storage::place`], for those who are on a thread that may block already.
+    fn place_blocking(&self, id: FileId, dest: &Path, how: Placement) -> Result<()>;
+
     /// Every id in the spool, in ascending order.
     async fn ids(&self) -> Result<Vec<FileId>>;
 

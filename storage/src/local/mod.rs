@@ -142,6 +142,10 @@ impl Storage for LocalStorage {
         self.blocking(move |root| place::place(root, id, &dest, how)).await
     }
 
+    fn place_blocking(&self, id: FileId, dest: &Path, how: Placement) -> Result<()> {
+        place::place(&self.root, id, dest, how)
+    }
+
     async fn ids(&self) -> Result<Vec<FileId>> {
         self.blocking(|root| root.ids()).await
     }

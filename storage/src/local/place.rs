@@ -12,6 +12,9 @@ use sha2::Digest;
 use super::{root::Root, spool::mismatch};
 use crate::{FileId, FileMeta, Placement, Result, Sha256, StorageError, disk::DiskFile};
 
+/// The most that is copied at a time.
+const BUFFER_BYTES: u64 = 256 << 10;
+
 pub(super) fn place(root: &Root, id: FileId, dest: &Path, how: Placement) -> Result<()> {
     match how {
         Placement::Copy => copy(root, id, dest).map(drop),
@@ -43,12 +46,16 @@ fn link(root: &Root, id: FileId, dest: &Path) -> Result<()> {
 /// A copy that is known to be what was accepted; nothing is left at `dest` otherwise.
 fn copy(root: &Root, id: FileId, dest: &Path) -> Result<std::sync::Arc<dyn DiskFile>> {
     let (source, meta) = root.described(id)?;
-    if clone(root, id, dest).map_err(placing(id, dest))? {
-        let checked = root.check(&*source, &meta);
-        checked.inspect_err(|_| remove(root, dest))?;
-        return root.disk.open(dest, true).map_err(placing(id, dest));
-    }
-    let copy = root.disk.create_new(dest).map_err(placing(id, dest))?;
+    let copy = match clone(root, id, dest).map_err(placing(id, dest))? {
+        Cloned::Whole => {
+            let checked = root.check(&*source, &meta);
+            checked.inspect_err(|_| remove(root, dest))?;
+            return root.disk.open(dest, true).map_err(placing(id, dest));
+        }
+        Cloned::Empty => root.disk.open(dest, true).inspect_err(|_| remove(root, dest)),
+        Cloned::Nothing => root.disk.create_new(dest),
+    };
+    let copy = copy.map_err(placing(id, dest))?;
     copy_bytes(&*source, &*copy, &meta, dest).inspect_err(|_| remove(root, dest))?;
     Ok(copy)
 }
@@ -61,7 +68,8 @@ fn remove(root: &Root, dest: &Path) {
 
 fn copy_bytes(source: &dyn DiskFile, copy: &dyn DiskFile, meta: &FileMeta, dest: &Path) -> Result<()> {
     let mut hasher = sha2::Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
+    // One byte more than there should be: then the end is seen by the first read of a small file.
+    let mut buffer = vec![0; usize::try_from(meta.size_bytes.saturating_add(1).min(BUFFER_BYTES)).unwrap_or(1)];
     let mut at = 0;
     loop {
         let got = source.read_at(&mut buffer, at).map_err(placing(meta.id, dest))?;
@@ -78,16 +86,22 @@ fn copy_bytes(source: &dyn DiskFile, copy: &dyn DiskFile, meta: &FileMeta, dest:
     }
 }
 
-/// Makes `dest` share the blocks of the file, where the file system can. False: nothing is at `dest`.
-fn clone(root: &Root, id: FileId, dest: &Path) -> io::Result<bool> {
+/// What an attempt to share blocks left behind.
+enum Cloned {
+    /// All of the file.
+    Whole,
+    /// A new file with nothing in it yet: making it a second time would cost as much again.
+    Empty,
+    /// Nothing.
+    Nothing,
+}
+
+/// Makes `dest` share the blocks of the file, where the file system can.
+fn clone(root: &Root, id: FileId, dest: &Path) -> io::Result<Cloned> {
     let (Some(from), Some(to)) = (root.disk.real_path(&root.spool_path(id)), root.disk.real_path(dest)) else {
-        return Ok(false);
+        return Ok(Cloned::Nothing);
     };
     let source = File::open(from)?;
     let copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to)?;
-    if rustix::fs::ioctl_ficlone(&copy, &source).is_ok() {
-        return Ok(true);
-    }
-    std::fs::remove_file(&to)?;
-    Ok(false)
+    Ok(if rustix::fs::ioctl_ficlone(&copy, &source).is_ok() { Cloned::Whole } else { Cloned::Empty })
 }
