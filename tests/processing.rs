@@ -634,6 +634,48 @@ async fn receipts_follow_a_file_and_are_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_processed_for_long_has_a_receipt_meanwhile() {
+    let house = House::new(&exec("echo > OUT/began; sleep 600"));
+    let works = house.start();
+    let entry = house.put("demo", "a.hl7", b"MSH|").await;
+    until("it began", || house.out("began").exists()).await;
+    let (queue, gate) = (Arc::clone(&house.queue), Arc::clone(&house.gate));
+    let (routes, clock) = (Arc::clone(&house.routes), Arc::clone(&house.clock));
+    let receipts = Receipts::new(queue, gate, routes, clock, house.dir.path());
+    let path = house.dir.path().join(format!("home/demo/out/a.hl7.{}.receipt.json", entry.id));
+    let written = async {
+        while !path.exists() {
+            receipts.pass().await.unwrap();
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    time::timeout(BOUND, written).await.expect("it is told that it was accepted");
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&fs::read(&path).unwrap()).unwrap()["state"], "active");
+    works.end().await;
+}
+
+/// Does not end, whatever it is told.
+struct Stuck(AtomicUsize);
+
+#[async_trait]
+impl Processor for Stuck {
+    async fn process(&self, work: &Arc<Work>) -> Report {
+        work.hand_over(|| self.0.fetch_add(1, Ordering::SeqCst)).unwrap();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_does_not_wait_for_ever() {
+    let house = House::new("[[route]]\nname = \"r\"\n");
+    let stuck = Arc::new(Stuck(AtomicUsize::new(0)));
+    let works = house.start_with("r", Arc::clone(&stuck) as Arc<dyn Processor>);
+    house.put("demo", "a", b"x").await;
+    until("it began", || stuck.0.load(Ordering::SeqCst) == 1).await;
+    works.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_that_cannot_be_written_keeps_nothing_waiting() {
     let house = House::new(&exec("exit 0"));
     fs::create_dir_all(house.dir.path().join("home/bad")).unwrap();
@@ -717,86 +759,4 @@ async fn open_again(data: &Path) -> (Arc<dyn QueueStore>, forebay_queue::Recover
         }
     });
     opened.await.expect("the queue opens again")
-}
-
-/// Programs a second that this machine starts and reaps, with nothing else done.
-#[allow(clippy::disallowed_methods, reason = "it measures")]
-fn spawn_rate(threads: usize, each: usize) -> f64 {
-    let began = std::time::Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                for _ in 0..each {
-                    let mut child =
-                        Command::new("/bin/true").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-                    child.wait().unwrap();
-                }
-            });
-        }
-    });
-    (threads * each) as f64 / began.elapsed().as_secs_f64()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures; to be run alone, in release"]
-#[allow(clippy::disallowed_methods, reason = "it measures")]
-async fn heavy_pace() {
-    const FILES: usize = 4_000;
-    let number = |name: &str, or: usize| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(or);
-    let concurrency = number("CONCURRENCY", 16);
-    println!("spawns a second: {:.0} with 2 threads, {:.0} with 8", spawn_rate(2, 1_000), spawn_rate(8, 250));
-    for route in ["processor = \"exec\"\ncommand = [\"/bin/true\"]", "directory = \"OUT/d\""] {
-        let house = House::new(&format!("[[route]]\nname = \"r\"\nconcurrency = {concurrency}\n{route}\n"));
-        house.close(&[]).await;
-        let mut puts = Vec::new();
-        for at in 0..FILES {
-            puts.push(house.put(&format!("p{}", at % 64), &format!("{at}"), &[b'x'; 10_240]).await.id);
-        }
-        let works = house.start();
-        let began = std::time::Instant::now();
-        house.reopen();
-        let mut changed = house.queue.changed();
-        loop {
-            let stats = house.queue.stats(house.clock.now()).await.unwrap();
-            let done: u64 =
-                stats.counts.iter().filter(|count| count.state == State::Done).map(|count| count.files).sum();
-            if done as usize == FILES {
-                break;
-            }
-            let _ = changed.changed().await;
-            time::sleep(Duration::from_millis(10)).await;
-        }
-        println!("{}: {:.0} files a second", &route[..9], FILES as f64 / began.elapsed().as_secs_f64());
-        works.end().await;
-    }
-    println!("spawns a second: {:.0} with 2 threads, {:.0} with 8", spawn_rate(2, 1_000), spawn_rate(8, 250));
-    let house = House::new("[[route]]\nname = \"r\"\n");
-    let latency = Arc::new(Latency { clock: SystemClock::new(), begun: parking_lot::Mutex::default() });
-    let works = house.start_with("r", Arc::clone(&latency) as Arc<dyn Processor>);
-    let mut waits = Vec::new();
-    for at in 0..200_u32 {
-        let entry = house.put("demo", &at.to_string(), &at.to_le_bytes()).await;
-        let enqueued = latency.clock.elapsed();
-        house.until_state(entry.id, State::Done).await;
-        let begun = latency.begun.lock().take().unwrap();
-        waits.push(begun.saturating_sub(enqueued));
-        time::sleep(Duration::from_millis(5)).await;
-    }
-    waits.sort();
-    println!("from enqueued to begun: median {:?}, 95th {:?}, most {:?}", waits[100], waits[190], waits[199]);
-    works.end().await;
-}
-
-/// Notes when the last work began.
-struct Latency {
-    clock: SystemClock,
-    begun: parking_lot::Mutex<Option<Duration>>,
-}
-
-#[async_trait]
-impl Processor for Latency {
-    async fn process(&self, work: &Arc<Work>) -> Report {
-        work.hand_over(|| *self.begun.lock() = Some(self.clock.elapsed())).unwrap();
-        Outcome::Done.into()
-    }
 }

@@ -20,7 +20,7 @@ use forebay_storage::Storage;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::{Deliver, Exec, Options, Paused, Processor, Running, pause::Pause, running::Table, worker::Worker};
@@ -34,6 +34,10 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How soon attempts that run are stopped after the gate has closed by the clock.
 const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A stopping server waits no longer than this for attempts that should have been killed by then, such as those in a
+/// file system that hangs.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// What a dispatcher is made of.
 pub struct Parts {
@@ -117,10 +121,23 @@ struct Look {
     /// What to ask for, by duplicate window.
     asks: BTreeMap<u64, Vec<RouteAsk>>,
     permits: BTreeMap<String, Permit>,
+    /// The gate's epoch before it was asked.
+    epoch: u64,
     /// When a closed route opens.
     opens_at: Option<DateTime<Utc>>,
     /// How long until a paused route may be probed.
     probe_in: Option<Duration>,
+}
+
+/// What came of a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Took {
+    /// Files; there may be more.
+    Some,
+    /// Nothing that may be claimed is there.
+    Nothing,
+    /// The gate may have turned since the look: look again.
+    Stale,
 }
 
 impl Dispatcher {
@@ -194,8 +211,8 @@ impl Dispatcher {
             gate_changed.mark_unchanged();
             let look = self.look();
             let wait = match self.claim(&look).await {
-                Ok(0) => self.until_next(&look).await,
-                Ok(_) => {
+                Ok(Took::Nothing) => self.until_next(&look).await,
+                Ok(Took::Some | Took::Stale) => {
                     complained = false;
                     continue;
                 }
@@ -209,7 +226,9 @@ impl Dispatcher {
                 }
             };
             tokio::select! {
-                _ = queue_changed.changed() => {}
+                // With no room, a closed gate or a paused route it does not matter what comes in: whoever uploads into
+                // a closed gate is not slowed by our looking.
+                _ = queue_changed.changed(), if !look.asks.is_empty() => {}
                 _ = gate_changed.changed() => {}
                 () = self.shared.freed.notified() => {}
                 () = time::sleep(wait) => {}
@@ -220,7 +239,7 @@ impl Dispatcher {
 
     /// Which routes may be claimed for, and how many files each.
     fn look(&self) -> Look {
-        let mut look = Look::default();
+        let mut look = Look { epoch: self.shared.gate.epoch(), ..Look::default() };
         if self.shared.blocks.load(Ordering::SeqCst) > 0 {
             return look;
         }
@@ -249,9 +268,9 @@ impl Dispatcher {
         look
     }
 
-    /// Claims, starts the workers, and gives how many.
-    async fn claim(&self, look: &Look) -> Result<usize, QueueError> {
-        let mut claimed = 0;
+    /// Claims, and starts the workers.
+    async fn claim(&self, look: &Look) -> Result<Took, QueueError> {
+        let mut took = Took::Nothing;
         for (window_ms, routes) in &look.asks {
             let ask = ClaimAsk {
                 limit: routes.iter().map(|route| route.slots).sum(),
@@ -260,13 +279,19 @@ impl Dispatcher {
                 duplicate_window_ms: *window_ms,
                 per_partner: self.shared.options.per_partner,
             };
-            let claims = self.shared.queue.claim(ask, self.shared.clock.now()).await?;
-            claimed += claims.len();
+            let now = self.shared.clock.now();
+            // Another claim, or a machine that stood still, may have let time pass since the look.
+            let closing = look.permits.values().filter_map(Permit::closes_at).min();
+            if closing.is_some_and(|closing| closing <= now) || self.shared.gate.epoch() != look.epoch {
+                return Ok(Took::Stale);
+            }
+            let claims = self.shared.queue.claim(ask, now).await?;
             for claim in claims {
+                took = Took::Some;
                 self.start(claim, look);
             }
         }
-        Ok(claimed)
+        Ok(took)
     }
 
     fn start(&self, claim: Claim, look: &Look) {
@@ -341,7 +366,11 @@ impl Dispatcher {
         info!(attempts = self.table.len(), "the server stops: running attempts are stopped");
         self.table.stop_where(|_| true, "the server stopped");
         self.shared.abandon.cancel();
-        self.wait_idle(&[]).await;
+        let bound = self.shared.options.kill_after + STUCK_AFTER;
+        if time::timeout(bound, self.wait_idle(&[])).await.is_err() {
+            let files: Vec<_> = self.running().into_iter().map(|running| running.id.to_string()).collect();
+            warn!(?files, "these attempts do not end: the next start puts them in order");
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use std::{
 };
 
 use forebay_queue::{Entry, Filter, QueueError, QueueStore, State};
+use forebay_storage::FileId;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{task, time};
@@ -41,6 +42,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LAG: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 const PAGE: usize = 256;
+/// A file that has been processed for this long gets a receipt meanwhile.
+const LONG: Duration = Duration::from_secs(1);
+/// Notices follow the clock this often, and a change of the gate at once.
+const NOTICES_EVERY: Duration = Duration::from_secs(1);
 
 /// Writes receipts and notices.
 pub struct Receipts {
@@ -73,6 +78,10 @@ struct Place {
     swept_at: Duration,
     /// What was said of each route that was closed.
     deferrals: BTreeMap<String, Option<String>>,
+    /// Files that were being processed when they were seen, and since when that is known.
+    active: BTreeMap<FileId, Duration>,
+    /// The gate's epoch at the last look at the notices, and when that was.
+    noticed: Option<(u64, Duration)>,
 }
 
 impl Receipts {
@@ -96,6 +105,8 @@ impl Receipts {
             kept: after,
             swept_at: now,
             deferrals: BTreeMap::new(),
+            active: BTreeMap::new(),
+            noticed: None,
         };
         let (place, notices) = (Mutex::new(place), Arc::default());
         Self { queue, gate, routes, clock, home, cursor_path, place, notices }
@@ -146,8 +157,11 @@ impl Receipts {
     /// When the queue does not answer or the disk is full; it goes on from there the next time.
     pub async fn pass(&self) -> Result<(), QueueError> {
         self.follow().await?;
+        self.tell_long_ones().await?;
         self.tell_deferrals().await?;
-        self.tell_notices().await;
+        if self.notices_are_due() {
+            self.tell_notices().await;
+        }
         self.keep_cursor().await;
         let now = self.clock.elapsed();
         if now.saturating_sub(self.place.lock().swept_at) >= SWEEP_EVERY {
@@ -162,13 +176,48 @@ impl Receipts {
             let after = self.place.lock().after;
             let entries = self.queue.changes(after, PAGE).await?;
             let Some(last) = entries.last().map(|entry| entry.changed_seq) else { return Ok(()) };
-            self.write(entries).await?;
+            let (active, others): (Vec<_>, Vec<_>) =
+                entries.into_iter().partition(|entry| entry.state == State::Active);
+            self.write(others).await?;
+            let now = self.clock.elapsed();
             let mut place = self.place.lock();
+            place.active.extend(active.iter().map(|entry| (entry.id, now)));
             // Unless all are to be written anew since.
             if place.after == after {
                 place.after = last;
             }
         }
+    }
+
+    /// Most files are through before anyone could read that they are being processed; the others get a receipt too.
+    async fn tell_long_ones(&self) -> Result<(), QueueError> {
+        let now = self.clock.elapsed();
+        let long: Vec<FileId> = {
+            let place = self.place.lock();
+            let long = place.active.iter().filter(|(_, since)| now.saturating_sub(**since) >= LONG);
+            long.map(|(id, _)| *id).collect()
+        };
+        let mut files = Vec::new();
+        for id in &long {
+            match self.queue.get(*id).await {
+                Ok(entry) if entry.state == State::Active => files.push(entry),
+                Ok(_) | Err(QueueError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.write(files).await?;
+        self.place.lock().active.retain(|id, _| !long.contains(id));
+        Ok(())
+    }
+
+    fn notices_are_due(&self) -> bool {
+        let (epoch, now) = (self.gate.epoch(), self.clock.elapsed());
+        let place = &mut self.place.lock();
+        let due = place.noticed.is_none_or(|(seen, at)| seen != epoch || now.saturating_sub(at) >= NOTICES_EVERY);
+        if due {
+            place.noticed = Some((epoch, now));
+        }
+        due
     }
 
     /// The files that wait hear of a closure when it begins and when its end moves. When it ends they are about to be
@@ -207,8 +256,7 @@ impl Receipts {
         let mut files = Vec::new();
         let zone = self.gate.zone();
         let mut states = BTreeMap::new();
-        // What is being processed will have an outcome soon.
-        for entry in entries.iter().filter(|entry| entry.state != State::Active) {
+        for entry in &entries {
             let route = entry.route.clone().unwrap_or_default();
             let state = states.entry(route).or_insert_with_key(|route| self.gate.state(&Scope::Route(route.clone())));
             let Some(receipt) = Receipt::of(entry, state, zone) else { continue };
@@ -229,7 +277,7 @@ impl Receipts {
     async fn tell_notices(&self) {
         let home = self.home.clone();
         let Ok(partners) = blocking(move || partners(&home)).await else { return };
-        let mut texts = Vec::new();
+        let (mut texts, mut by_routes) = (Vec::new(), BTreeMap::new());
         for partner in partners {
             let routes: Vec<_> = self
                 .routes
@@ -237,7 +285,9 @@ impl Receipts {
                 .filter(|route| route.serves(&partner))
                 .map(|route| route.name().to_owned())
                 .collect();
-            texts.push((self.out(&partner), self.gate.notice(&routes)));
+            // A schedule is not worked out anew for each of a thousand partners.
+            let text: &Option<String> = by_routes.entry(routes).or_insert_with_key(|routes| self.gate.notice(routes));
+            texts.push((self.out(&partner), text.clone()));
         }
         let notices = Arc::clone(&self.notices);
         let told = blocking(move || {
@@ -331,7 +381,7 @@ fn partners(home: &Path) -> io::Result<Vec<String>> {
     Ok(partners)
 }
 
-fn receipts_in(home: &Path) -> io::Result<Vec<(forebay_storage::FileId, PathBuf)>> {
+fn receipts_in(home: &Path) -> io::Result<Vec<(FileId, PathBuf)>> {
     let mut found = Vec::new();
     for partner in partners(home)? {
         let Ok(files) = fs::read_dir(home.join(partner).join("out")) else { continue };
