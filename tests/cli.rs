@@ -359,7 +359,8 @@ fn check_reports_every_fault_with_its_line() {
                   command = [\"/no/such/program\"]\n[[route]]\npaths = [\"*\"]\n[process]\nlease = \"1s\"\n";
     let house = House::new(config);
     let schedule = "timezone = \"America/Chicago\"\n[[window]]\nname = \"w\"\nstart = \"2026-04-24 19:00\"\n\
-                    end = \"2026-04-24 18:00\"\n[[window]]\nname = \"v\"\nstart = \"soon\"\nduration = \"1h\"\n";
+                    end = \"2026-04-24 18:00\"\n[[window]]\nname = \"v\"\nstart = \"soon\"\nduration = \"1h\"\n\
+                    [[window]]\nname = \"u\"\nstart = \"2026-04-24 19:00\"\nduration = \"1h\"\nroutes = [\n\"x\",\n\"typo\"]\n";
     fs::write(house.dir.join("maintenance.toml"), schedule).unwrap();
     let output = house.run(&["check"]);
     let found = text(&output.stdout);
@@ -374,6 +375,7 @@ fn check_reports_every_fault_with_its_line() {
         "forebay.toml:17: process.lease: ",
         "maintenance.toml:5: window[0].end: ",
         "maintenance.toml:8: window[1].start: ",
+        "maintenance.toml:16: window[2].routes[1]: no route is called \"typo\"",
     ] {
         assert!(found.contains(fault), "{fault} is missing in\n{found}");
     }

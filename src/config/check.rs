@@ -98,20 +98,35 @@ fn check_schedule(config: &Config, document: &mut Document, files: &mut Vec<Path
         }
     };
     files.push(file.clone());
-    let fault =
-        |line, key: &str, what: &str| Fault { file: file.clone(), line, key: key.to_owned(), what: what.to_owned() };
-    match parse_schedule(&text) {
-        Err(faults) => faults.iter().map(|one| fault(Some(one.line), &one.key, &one.message)).collect(),
-        Ok(schedule) => {
-            let known: HashSet<&str> = config.routes.iter().map(|route| route.name.as_str()).chain([WEB]).collect();
-            let windows = schedule.windows.iter().enumerate();
-            let names = windows.flat_map(|(index, window)| window.routes.iter().map(move |name| (index, name)));
-            let strangers = names.filter(|(_, name)| !known.contains(name.as_str()));
-            strangers
-                .map(|(index, name)| {
-                    fault(None, &format!("window[{index}].routes"), &format!("no route is called \"{name}\""))
-                })
-                .collect()
+    let fault = |line, key: &str, what: &str| Fault {
+        file: file.clone(),
+        line: Some(line),
+        key: key.to_owned(),
+        what: what.to_owned(),
+    };
+    let faults = parse_schedule(&text).err().unwrap_or_default();
+    let mut faults: Vec<_> = faults.iter().map(|one| fault(one.line, &one.key, &one.message)).collect();
+    faults.extend(check_names(config, Document::parse(file.clone(), text)));
+    faults.sort_by_key(|fault| fault.line);
+    faults
+}
+
+/// Routes that windows name and that are not there: a closure that closes nothing. Also when other things are wrong.
+fn check_names(config: &Config, mut schedule: Document) -> Vec<Fault> {
+    if !schedule.is_toml() {
+        return Vec::new();
+    }
+    let known: HashSet<&str> = config.routes.iter().map(|route| route.name.as_str()).chain([WEB]).collect();
+    let windows = schedule.value::<Vec<toml::Table>>("window").unwrap_or_default();
+    // What is wrong with the windows themselves has been told.
+    schedule.faults.clear();
+    for (index, window) in windows.iter().enumerate() {
+        let routes = window.get("routes").and_then(toml::Value::as_array).into_iter().flatten();
+        for (at, name) in routes.enumerate() {
+            if let Some(name) = name.as_str().filter(|name| !known.contains(name)) {
+                schedule.fault(format!("window[{index}].routes[{at}]"), format!("no route is called \"{name}\""));
+            }
         }
     }
+    schedule.faults
 }

@@ -131,7 +131,7 @@ impl Intake {
     pub async fn cut(mut self, why: &str) -> u64 {
         let Some(open) = self.open.take() else { return 0 };
         let file = self.file.clone();
-        info!(name = %file.name, partner = %file.session.partner, size_bytes = open.upload.len(), why, "upload was cut");
+        info!(name = ?file.name, partner = %file.session.partner, size_bytes = open.upload.len(), why, "upload was cut");
         self.file.ingest.through(async move { Ok(keep(open, &file.name).await) }).await.unwrap_or(0)
     }
 
@@ -171,7 +171,7 @@ impl Incoming {
                 return Err(error.into());
             }
             Err(error) => {
-                warn!(file.id = %self.id, name = %self.name, %partner, %error, "cannot queue a file; taking it back");
+                warn!(file.id = %self.id, name = ?self.name, %partner, %error, "cannot queue a file; taking it back");
                 ingest.storage.retract(self.id, Retract::Drop).await?;
                 return Err(error.into());
             }
@@ -182,15 +182,15 @@ impl Incoming {
         }
         // The journal has it, so the reply is positive whatever becomes of the view: that can be rebuilt.
         if let Err(error) = ingest.view.show(self.id, partner, &self.name).await {
-            warn!(file.id = %self.id, name = %self.name, %partner, %error, "cannot show an accepted file in the view");
+            warn!(file.id = %self.id, name = ?self.name, %partner, %error, "cannot show an accepted file in the view");
         }
-        info!(file.id = %self.id, name = %self.name, %partner, size_bytes = entry.size_bytes, state = %entry.state,
+        info!(file.id = %self.id, name = ?self.name, %partner, size_bytes = entry.size_bytes, state = %entry.state,
             door = self.session.door, "accepted");
         Ok(Accepted::new(entry))
     }
 
     async fn take_back(&self, meta: &FileMeta, reservation: Reservation, why: String) -> Result<Accepted, Refusal> {
-        info!(file.id = %self.id, name = %self.name, partner = %self.session.partner, size_bytes = meta.size_bytes,
+        info!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, size_bytes = meta.size_bytes,
             why, "upload was cut");
         self.ingest.storage.retract(self.id, Retract::ToPartial).await?;
         reservation.settle(meta.size_bytes);
@@ -217,7 +217,7 @@ impl Drop for Intake {
     fn drop(&mut self) {
         let Some(open) = self.open.take() else { return };
         let file = self.file.clone();
-        info!(name = %file.name, partner = %file.session.partner, size_bytes = open.upload.len(), "upload was dropped");
+        info!(name = ?file.name, partner = %file.session.partner, size_bytes = open.upload.len(), "upload was dropped");
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let ingest = file.ingest.clone();
             runtime.spawn(async move { ingest.through(async move { Ok(keep(open, &file.name).await) }).await });

@@ -73,7 +73,7 @@ impl Ingest {
         }
         match self.storage.inspect(id).await? {
             SpoolItem::Sound(meta) => {
-                info!(file.id = %id, name = %meta.name, partner = %meta.partner,
+                info!(file.id = %id, name = ?meta.name, partner = %meta.partner,
                     "adopted a file that the journal did not know");
                 self.adopt(meta).await?;
                 report.adopted.push(id);

@@ -25,7 +25,7 @@ impl From<PartnersError> for Problem {
 }
 
 fn parse(name: &str) -> Result<PartnerName> {
-    name.parse::<PartnerName>().map_err(|error| Problem::usage(format!("partner name {name:?}: {error}")))
+    name.parse::<PartnerName>().map_err(|error| Problem::usage(error.to_string()))
 }
 
 impl Operator {

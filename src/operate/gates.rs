@@ -118,7 +118,10 @@ impl Operator {
                 return answer.give(Reply::Said("the gate is closed; nothing runs".to_owned())).await;
             }
             if !wait {
-                let text = format!("the gate is closed; {} attempts still run (--wait waits for them)", running.len());
+                let count = running.len();
+                let runs =
+                    if count == 1 { "1 attempt still runs".to_owned() } else { format!("{count} attempts still run") };
+                let text = format!("the gate is closed; {runs} (--wait waits for the end)");
                 return answer.give(Reply::Said(text)).await;
             }
             tokio::select! {
@@ -181,7 +184,12 @@ impl Operator {
             self.note(&actor, "gate.clear", &format!("override {} taken back{why}", one.id)).await?;
             answer.give(Reply::Override(view(one))).await?;
         }
-        answer.give(Reply::Said(format!("{} overrides taken back", cleared.len()))).await
+        let text = match cleared.len() {
+            0 => "there is no override; the schedule decides".to_owned(),
+            1 => "1 override taken back".to_owned(),
+            count => format!("{count} overrides taken back"),
+        };
+        answer.give(Reply::Said(text)).await
     }
 
     /// Trusts the clock.
@@ -266,7 +274,15 @@ impl Operator {
     ) -> Result<T> {
         let gate = self.parts.gate.clone();
         let done = tokio::task::spawn_blocking(move || work(&gate)).await;
-        Ok(done.map_err(|error| Problem::failed(format!("the work was cut: {error}")))??)
+        match done.map_err(|error| Problem::failed(format!("the work was cut: {error}")))? {
+            // Told in the zone in which operators think.
+            Err(GateError::TooEarly { until, than }) => Err(Problem::usage(format!(
+                "{} is not after {}",
+                moment::long(until, self.zone()),
+                moment::long(than, self.zone())
+            ))),
+            done => Ok(done?),
+        }
     }
 
     async fn record(&self, topic: &str, one: &Override, actor: &Actor) -> Result<()> {

@@ -177,16 +177,17 @@ impl Operator {
             ));
         }
         let files = |state| queue.states.iter().find(|total| total.state == state).map_or(0, |total| total.files);
-        for (state, what) in [
-            (State::Dead, "spent their attempts: `forebay queue list --state dead`"),
-            (State::Quarantined, "have bad content: `forebay queue list --state quarantined`"),
-            (State::Held, "are held: `forebay queue list --state held`, then release or cancel"),
+        for (state, one, many, next) in [
+            (State::Dead, "was given up", "were given up", ", then requeue or cancel"),
+            (State::Quarantined, "has bad content", "have bad content", ", then requeue or cancel"),
+            (State::Held, "is held", "are held", ", then release or cancel"),
         ] {
-            match files(state) {
-                0 => {}
-                1 => needs.push(format!("1 file: {what}")),
-                count => needs.push(format!("{count} files: {what}")),
-            }
+            let what = match files(state) {
+                0 => continue,
+                1 => format!("1 file {one}"),
+                count => format!("{count} files {many}"),
+            };
+            needs.push(format!("{what}: `forebay queue list --state {state}`{next}"));
         }
         if let Some(ends) = server.and_then(|server| server.certificate_ends_at)
             && ends - self.now() < CERTIFICATE_WARNING

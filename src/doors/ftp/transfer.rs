@@ -47,7 +47,7 @@ where
     let taken = take(login, &mut input, path, start).await;
     login.ticket.doing("");
     if let Err(refusal) = &taken {
-        info!(partner = %login.session.partner, path = %path.display(), %refusal, "upload refused");
+        info!(partner = %login.session.partner, path = ?path, %refusal, "upload refused");
         if !matches!(refusal, Refusal::Cut(_)) {
             drain(&mut input).await;
         }

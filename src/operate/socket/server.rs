@@ -1,6 +1,6 @@
 //! The end of the socket that answers.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use forebay_queue::Actor;
 use tokio::{
@@ -19,6 +19,9 @@ use crate::operate::{answer::Answer, operator::Operator, people, problem::Proble
 
 /// Operators that are served at once.
 const AT_ONCE: usize = 64;
+
+/// How long an operator may take to say what is wanted.
+const ASK_WITHIN: Duration = Duration::from_secs(30);
 
 /// The listening socket. Its file goes when this does.
 #[derive(Debug)]
@@ -87,7 +90,9 @@ async fn converse(stream: UnixStream, operator: Arc<Operator>) -> io::Result<()>
         wire::line(&mut writer, &Reply::Failed(problem)).await?;
         return writer.flush().await;
     }
-    let Some(text) = wire::read_line(&mut reader).await? else { return Ok(()) };
+    // Whoever connects and says nothing takes a place from others.
+    let asked = tokio::time::timeout(ASK_WITHIN, wire::read_line(&mut reader)).await;
+    let Some(text) = asked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? else { return Ok(()) };
     let request: Request = match serde_json::from_slice(&text) {
         Ok(request) => request,
         Err(error) => {
