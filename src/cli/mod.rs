@@ -14,7 +14,7 @@ mod serve;
 mod status;
 mod table;
 
-use std::{io, process::ExitCode};
+use std::{process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser as _};
 
@@ -23,6 +23,9 @@ use self::{
     context::Context,
 };
 use crate::operate::{Cause, Problem};
+
+/// How long the end of the program waits for work that blocks.
+const STOP: Duration = Duration::from_secs(2);
 
 /// Does what the command line says, and gives the exit code.
 #[must_use]
@@ -58,8 +61,9 @@ fn dispatch(verb: Verb, context: Context) -> Result<(), Problem> {
         Verb::Init(args) => return init::run(&args),
         Verb::Check => return check::run(&context),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "forebay", &mut io::stdout());
-            return Ok(());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "forebay", &mut script);
+            return context::print(&String::from_utf8_lossy(&script));
         }
         _ => {}
     }
@@ -67,7 +71,7 @@ fn dispatch(verb: Verb, context: Context) -> Result<(), Problem> {
         .enable_all()
         .build()
         .map_err(|error| Problem::failed(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match verb {
             Verb::Serve => serve::run(&context).await,
             Verb::Demo(args) => demo::run(&context, &args).await,
@@ -78,7 +82,11 @@ fn dispatch(verb: Verb, context: Context) -> Result<(), Problem> {
             Verb::Audit(args) => audit::run(&context, args).await,
             Verb::Init(_) | Verb::Check | Verb::Completions { .. } => Ok(()),
         }
-    })
+    });
+    // What hangs in a file system must not keep a program that was told to stop. Whatever is dropped here kills the
+    // programs that it had started.
+    runtime.shutdown_timeout(STOP);
+    done
 }
 
 #[cfg(test)]

@@ -34,7 +34,10 @@ pub(super) async fn run(context: &Context) -> Result<(), Problem> {
     let (mut term, mut interrupt, mut hangup) =
         (on_signal(SignalKind::terminate())?, on_signal(SignalKind::interrupt())?, on_signal(SignalKind::hangup())?);
     let running = Running::start(config.clone(), context.clock.clone()).await?;
-    greet(context, &config, &running)?;
+    if let Err(problem) = greet(context, &config, &running) {
+        // Whoever read it may be gone; the server is not.
+        warn!("the greeting was not printed: {problem}");
+    }
     systemd(&[sd_notify::NotifyState::Ready]);
     loop {
         tokio::select! {

@@ -23,6 +23,8 @@ pub struct Machine {
     pub ftp: SocketAddr,
     /// Where the web listens.
     pub web: SocketAddr,
+    /// Added to the server's environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Machine {
@@ -36,7 +38,7 @@ impl Machine {
              [web]\nlisten = \"{web}\"\n\n{extra}"
         );
         fs::write(dir.path().join("forebay.toml"), config).expect("writes the configuration");
-        Self { dir, child: None, ftp, web }
+        Self { dir, child: None, ftp, web, environment: Vec::new() }
     }
 
     pub fn path(&self) -> &Path {
@@ -68,6 +70,7 @@ impl Machine {
             .arg(self.path().join("forebay.toml"))
             .current_dir(self.path())
             .env("RUST_BACKTRACE", "1")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
@@ -104,6 +107,28 @@ impl Machine {
         let began = Instant::now();
         while child.try_wait().expect("can be asked").is_none() {
             assert!(began.elapsed() < BOUND, "did not stop in time:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Signals the server.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().expect("it runs"));
+        rustix::process::kill_process(pid, signal).expect("can be told");
+    }
+
+    /// Waits until the server has ended by itself.
+    pub fn ended(&mut self, bound: Duration) -> std::process::ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        let began = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("can be asked") {
+                return status;
+            }
+            if began.elapsed() > bound {
+                let _ = child.kill();
+                panic!("it runs on:\n{}", self.log());
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
