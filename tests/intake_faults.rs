@@ -157,3 +157,17 @@ async fn a_rename_that_comes_too_late_is_refused() {
         assert!(matches!(house.ingest.rename(&session(), from, to).await, Ok(Renamed::ViewOnly)), "{from}");
     }
 }
+
+#[tokio::test]
+async fn an_upload_whose_task_ends_is_kept_before_the_server_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path();
+    let house = House::open(OsDisk::shared(), data, data).await;
+    let mut intake = house.ingest.begin(&session(), "a.hl7", None).await.unwrap();
+    intake.write(Bytes::from_static(b"half of it")).await.unwrap();
+    drop(intake);
+    house.ingest.close().await.unwrap();
+    let partial = house.storage.partial("clinic", "a.hl7").await.unwrap();
+    assert_eq!(partial.map(|partial| partial.size_bytes), Some(10));
+    assert_eq!(Arc::strong_count(&house.ingest), 1, "nothing holds on to what is closed");
+}

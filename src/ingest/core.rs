@@ -55,7 +55,7 @@ pub struct Ingest {
     pub(super) view: View,
     pub(super) quota: Arc<Quota>,
     pub(super) unfinished: Unfinished,
-    under_way: watch::Sender<usize>,
+    under_way: Arc<watch::Sender<usize>>,
 }
 
 /// Where a file stands when it gets its name.
@@ -86,7 +86,7 @@ impl Ingest {
             clock: on.clock,
             options,
             unfinished: Unfinished::default(),
-            under_way: watch::Sender::new(0),
+            under_way: Arc::new(watch::Sender::new(0)),
         })
     }
 
@@ -98,7 +98,7 @@ impl Ingest {
         Ok(self.view.home(partner.as_str())?)
     }
 
-    /// Waits until no commit, rename or removal is under way.
+    /// Waits until no commit, rename or removal is under way. What was done then holds on to nothing of this any more.
     pub async fn idle(&self) {
         let mut under_way = self.under_way.subscribe();
         // The sender is ours, so this cannot fail while we exist.
@@ -107,15 +107,22 @@ impl Ingest {
 
     /// Does work that must not stop half-way when the door's task is dropped.
     pub(super) async fn through<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let under_way = UnderWay::begin(self.clone());
-        let work = tokio::spawn(async move {
-            let _under_way = under_way;
-            work.await
-        });
+        let work = tokio::spawn(self.counted(work));
         work.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
+    }
+
+    /// The same work, which [`Ingest::idle`] waits for from now on, polled or not.
+    pub(super) fn counted<T, F: Future<Output = T>>(&self, work: F) -> impl Future<Output = T> + use<T, F> {
+        let under_way = UnderWay::begin(self.under_way.clone());
+        async move {
+            // Pinned in an inner scope: all that the work holds is gone before it counts as over.
+            let done = { work.await };
+            drop(under_way);
+            done
+        }
     }
 
     /// The state that follows from a name.
@@ -137,17 +144,17 @@ impl fmt::Debug for Ingest {
     }
 }
 
-struct UnderWay(Arc<Ingest>);
+struct UnderWay(Arc<watch::Sender<usize>>);
 
 impl UnderWay {
-    fn begin(ingest: Arc<Ingest>) -> Self {
-        ingest.under_way.send_modify(|count| *count += 1);
-        Self(ingest)
+    fn begin(under_way: Arc<watch::Sender<usize>>) -> Self {
+        under_way.send_modify(|count| *count += 1);
+        Self(under_way)
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.send_modify(|count| *count -= 1);
+        self.0.send_modify(|count| *count -= 1);
     }
 }

@@ -220,7 +220,7 @@ impl Drop for Intake {
         info!(name = ?file.name, partner = %file.session.partner, size_bytes = open.upload.len(), "upload was dropped");
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let ingest = file.ingest.clone();
-            runtime.spawn(async move { ingest.through(async move { Ok(keep(open, &file.name).await) }).await });
+            runtime.spawn(ingest.counted(async move { keep(open, &file.name).await }));
         }
     }
 }
