@@ -1054,6 +1054,12 @@ fn what_partners_and_operators_read() {
     house.clock.jump_to(utc("2026-04-25 01:00"));
     assert_eq!(gate.deferral("rest").unwrap(), "processing deferred until 22:00 CDT");
     assert!(gate.notice(&[]).unwrap().contains("MAINTENANCE NOW: ImmTrac2 servers"));
+    let told = Some("Please come back later.".to_owned());
+    let by_hand = gate.close(vec![], None, "Bob dropped the table".to_owned(), told, "ann".to_owned()).unwrap();
+    let notice = gate.notice(&["rest".to_owned()]).unwrap();
+    assert!(notice.starts_with("MAINTENANCE NOW\n") && notice.contains("come back later"), "{notice}");
+    assert!(!notice.contains("Bob") && !notice.contains("operator"), "operators' words are theirs: {notice}");
+    gate.clear(Some(by_hand.id), "ann").unwrap();
     assert_eq!(gate.local(utc("2026-04-26 03:00")), "2026-04-25 22:00 CDT");
     house.clock.jump_to(utc("2026-04-25 03:00"));
     assert_eq!(gate.notice(&["rest".to_owned()]), None);

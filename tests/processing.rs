@@ -18,6 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use forebay::{
     clock::{Clock, SystemClock},
     gate::{self, AtClose, Gate},
@@ -27,7 +28,7 @@ use forebay::{
 use forebay_queue::{
     Action, Actor, ClaimAsk, Entry, Fact, NewEntry, Order, QueueStore, RouteAsk, State, embedded::EmbeddedQueue,
 };
-use forebay_storage::{FileId, NewFile, Storage, disk::OsDisk, local::LocalStorage};
+use forebay_storage::{FileId, NewFile, Placement, Storage, disk::OsDisk, local::LocalStorage};
 use tokio::{sync::Semaphore, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -437,6 +438,85 @@ async fn a_gate_that_closes_after_the_claim_refuses_the_hand_over() {
     let entry = house.until_state(id, State::Done).await;
     assert_eq!((entry.attempts, slow.begun.load(Ordering::SeqCst)), (1, 1));
     works.end().await;
+}
+
+/// A storage during whose copying the gate closes.
+struct Closing {
+    storage: Arc<dyn Storage>,
+    gate: Arc<Gate>,
+}
+
+#[async_trait]
+impl Storage for Closing {
+    fn place_blocking(&self, id: FileId, dest: &Path, how: Placement) -> forebay_storage::Result<()> {
+        self.storage.place_blocking(id, dest, how)?;
+        self.gate.close(Vec::new(), None, "test".into(), None, "t".into()).unwrap();
+        Ok(())
+    }
+    async fn begin(&self, _: NewFile) -> forebay_storage::Result<Box<dyn forebay_storage::Upload>> {
+        unimplemented!()
+    }
+    async fn resume(&self, _: NewFile, _: u64) -> forebay_storage::Result<Box<dyn forebay_storage::Upload>> {
+        unimplemented!()
+    }
+    async fn partial(&self, _: &str, _: &str) -> forebay_storage::Result<Option<forebay_storage::PartialInfo>> {
+        unimplemented!()
+    }
+    async fn sweep_partials(&self, _: DateTime<Utc>) -> forebay_storage::Result<usize> {
+        unimplemented!()
+    }
+    async fn partial_bytes(&self, _: &str) -> forebay_storage::Result<u64> {
+        unimplemented!()
+    }
+    async fn retract(&self, _: FileId, _: forebay_storage::Retract) -> forebay_storage::Result<()> {
+        unimplemented!()
+    }
+    async fn read(&self, _: FileId) -> forebay_storage::Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>> {
+        unimplemented!()
+    }
+    async fn meta(&self, _: FileId) -> forebay_storage::Result<forebay_storage::FileMeta> {
+        unimplemented!()
+    }
+    async fn place(&self, _: FileId, _: &Path, _: Placement) -> forebay_storage::Result<()> {
+        unimplemented!()
+    }
+    async fn ids(&self) -> forebay_storage::Result<Vec<FileId>> {
+        unimplemented!()
+    }
+    async fn inspect(&self, _: FileId) -> forebay_storage::Result<forebay_storage::SpoolItem> {
+        unimplemented!()
+    }
+    async fn set_aside(&self, _: FileId, _: &str) -> forebay_storage::Result<()> {
+        unimplemented!()
+    }
+    async fn remove(&self, _: &[FileId]) -> forebay_storage::Result<()> {
+        unimplemented!()
+    }
+    fn space(&self) -> forebay_storage::Result<forebay_storage::Space> {
+        unimplemented!()
+    }
+    fn poisoned(&self) -> Option<String> {
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_closes_while_a_file_is_copied_keeps_its_name_from_appearing() {
+    for (at_close, state) in [(AtClose::Stop, State::Ready), (AtClose::Finish, State::Done)] {
+        let house =
+            House::with_gate("[[route]]\nname = \"r\"\n", gate::Options { at_close, ..gate::Options::default() });
+        let storage = Closing { storage: Arc::clone(&house.storage), gate: Arc::clone(&house.gate) };
+        let deliver = process::Deliver::new(house.out("d"), false, Arc::new(storage));
+        let works = house.start_with("r", Arc::new(deliver));
+        let id = house.put("demo", "a.hl7", b"MSH|").await.id;
+        let entry = house.until(id, |entry| entry.state == state && entry.changed_seq > entry.turn).await;
+        let names: Vec<_> = fs::read_dir(house.out("d/demo")).unwrap().map(|file| file.unwrap().file_name()).collect();
+        match at_close {
+            AtClose::Stop => assert!(names.is_empty() && entry.attempts == 0, "{names:?}"),
+            AtClose::Finish => assert_eq!(names, ["a.hl7"]),
+        }
+        works.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use crate::operate::Problem;
 
-use super::args::InitArgs;
+use super::{args::InitArgs, context::say};
 
 /// The configuration that `init` writes.
 pub(super) const FOREBAY_TOML: &str = include_str!("init/forebay.toml");
@@ -22,10 +22,9 @@ pub(super) fn run(args: &InitArgs) -> Result<(), Problem> {
     for (name, text) in files {
         let path = args.dir.join(name);
         write(&path, text).map_err(|error| cannot("write", &path, &error))?;
-        println!("wrote {}", path.display());
+        say(&format!("wrote {}", path.display()))?;
     }
-    println!("next: look them over, then `forebay check` and `forebay serve`");
-    Ok(())
+    say("next: look them over, then `forebay check` and `forebay serve`")
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {

@@ -44,6 +44,7 @@ pub fn check(place: &Place) -> Checked {
         check_certificate(&config, &mut document);
         let schedule = check_schedule(&config, &mut document, &mut checked.files);
         checked.faults = document.faults;
+        checked.faults.sort_by_key(|fault| fault.line);
         checked.faults.extend(schedule);
     } else {
         checked.faults = document.faults;

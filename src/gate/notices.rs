@@ -6,7 +6,7 @@ use chrono::{DateTime, Timelike, Utc};
 use chrono_tz::Tz;
 
 use super::{
-    state::{Closure, State},
+    state::{Cause, Closure, State},
     status::Occurrence,
 };
 
@@ -62,8 +62,11 @@ pub fn notice(zone: Tz, now: DateTime<Utc>, closed: Option<&Closure>, upcoming: 
 fn during(text: &mut String, zone: Tz, closure: &Closure) {
     let full = |at: DateTime<Utc>| at.with_timezone(&zone).format("%a %Y-%m-%d %H:%M %Z").to_string();
     let until = closure.until.map_or_else(|| "further notice".to_owned(), full);
-    let _ = write!(text, "MAINTENANCE NOW: {}\n\nNothing is processed until {until}.\n", closure.name);
-    words(text, &closure.reason, &closure.message);
+    // The reason of an operator or a fault is for operators, as on the web faces.
+    let planned = closure.cause == Cause::Window;
+    let name = if planned { format!(": {}", closure.name) } else { String::new() };
+    let _ = write!(text, "MAINTENANCE NOW{name}\n\nNothing is processed until {until}.\n");
+    words(text, if planned { &closure.reason } else { "" }, &closure.message);
 }
 
 fn before(text: &mut String, one: &Occurrence) {
