@@ -188,7 +188,7 @@ impl Running {
                 &config.data,
             );
             let stop = stop_rest.clone();
-            rest_runs.push(tokio::spawn(async move { receipts.run(stop).await }));
+            rest_runs.push(tokio::task::spawn_blocking(move || receipts.run_aside(stop)));
         }
         let beat = Pulse::new(Arc::clone(&gate), Arc::clone(&ingest), storage, queue, clock);
         rest_runs.push(tokio::spawn(beat.run(stop_rest.clone())));

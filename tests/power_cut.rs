@@ -14,7 +14,7 @@ use forebay::{
     routes::{self, Routes},
 };
 use forebay_queue::{
-    Action, Actor, ClaimAsk, Order, QueueStore, RouteAsk, Settlement, State,
+    Action, Actor, ClaimAsk, Order, QueueError, QueueStore, RouteAsk, Settlement, State,
     embedded::{self, EmbeddedQueue},
 };
 use forebay_storage::{
@@ -61,8 +61,7 @@ impl House {
         let storage = LocalStorage::open(disk.shared(), data, local::Options { reserve_bytes: 0 });
         let storage = Arc::new(storage.map_err(|error| error.to_string())?);
         let options = embedded::Options { segment_bytes: 256 << 10, ..embedded::Options::default() };
-        let (queue, recovered) = EmbeddedQueue::open(disk.shared(), &data.join("journal"), index, options)
-            .map_err(|error| error.to_string())?;
+        let (queue, recovered) = open_queue(disk, index, options).await?;
         let queue = Arc::new(queue);
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let partners =
@@ -218,6 +217,21 @@ impl House {
 fn digest(bytes: &[u8]) -> Sha256 {
     use sha2::Digest;
     Sha256(sha2::Sha256::digest(bytes).into())
+}
+
+/// Opens the queue. What the life before had under way may hold the index a little longer.
+async fn open_queue(
+    disk: &SimDisk,
+    index: &Path,
+    options: embedded::Options,
+) -> Result<(EmbeddedQueue, forebay_queue::Recovered), String> {
+    for _ in 0..10_000 {
+        match EmbeddedQueue::open(disk.shared(), &Path::new(DATA).join("journal"), index, options.clone()) {
+            Err(QueueError::Locked(_)) => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+            other => return other.map_err(|error| error.to_string()),
+        }
+    }
+    Err("the index of the life before is never let go".to_owned())
 }
 
 /// Cuts the power once so many words were said. Nothing is said while it goes.

@@ -22,7 +22,7 @@ use forebay_queue::{Entry, Filter, QueueError, QueueStore, State};
 use forebay_storage::FileId;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::{task, time};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -36,6 +36,8 @@ use crate::{
     routes::Routes,
 };
 
+/// What is added to the nice value of the thread.
+const NICENESS: i32 = 10;
 /// Changes gather for this long, so that a file that is processed at once costs one receipt.
 const GATHER: Duration = Duration::from_millis(150);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -56,7 +58,7 @@ pub struct Receipts {
     home: PathBuf,
     cursor_path: PathBuf,
     place: Mutex<Place>,
-    notices: Arc<Mutex<Notices>>,
+    notices: Mutex<Notices>,
 }
 
 /// How far it has come: `<data>/receipts.json`.
@@ -108,11 +110,20 @@ impl Receipts {
             active: BTreeMap::new(),
             noticed: None,
         };
-        let (place, notices) = (Mutex::new(place), Arc::default());
+        let (place, notices) = (Mutex::new(place), Mutex::default());
         Self { queue, gate, routes, clock, home, cursor_path, place, notices }
     }
 
-    /// Follows the queue and the gate until `shutdown`, and catches up once more then.
+    /// Follows the queue and the gate until `shutdown`, and catches up once more then. Blocks: give it a thread of its
+    /// own, within a runtime. The thread gets a low priority, for uploads and processing come before paper.
+    pub fn run_aside(&self, shutdown: CancellationToken) {
+        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+            warn!(%error, "receipts keep the priority of everything else");
+        }
+        tokio::runtime::Handle::current().block_on(self.run(shutdown));
+    }
+
+    /// Follows the queue and the gate until `shutdown`, and catches up once more then. Writes files in place.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut changed = self.queue.changed();
         let mut complained = false;
@@ -160,9 +171,9 @@ impl Receipts {
         self.tell_long_ones().await?;
         self.tell_deferrals().await?;
         if self.notices_are_due() {
-            self.tell_notices().await;
+            self.tell_notices();
         }
-        self.keep_cursor().await;
+        self.keep_cursor();
         let now = self.clock.elapsed();
         if now.saturating_sub(self.place.lock().swept_at) >= SWEEP_EVERY {
             self.sweep().await?;
@@ -264,7 +275,7 @@ impl Receipts {
             text.push(b'\n');
             files.push((self.out(&entry.partner), file_name(entry), text));
         }
-        blocking(move || write_files(&files)).await.map_err(|source| match source.kind() {
+        write_files(&files).map_err(|source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => QueueError::Full,
             _ => QueueError::Io { doing: "cannot write receipts".to_owned(), source },
         })
@@ -274,9 +285,8 @@ impl Receipts {
         self.home.join(partner).join("out")
     }
 
-    async fn tell_notices(&self) {
-        let home = self.home.clone();
-        let Ok(partners) = blocking(move || partners(&home)).await else { return };
+    fn tell_notices(&self) {
+        let Ok(partners) = partners(&self.home) else { return };
         let (mut texts, mut by_routes) = (Vec::new(), BTreeMap::new());
         for partner in partners {
             let routes: Vec<_> = self
@@ -289,21 +299,21 @@ impl Receipts {
             let text: &Option<String> = by_routes.entry(routes).or_insert_with_key(|routes| self.gate.notice(routes));
             texts.push((self.out(&partner), text.clone()));
         }
-        let notices = Arc::clone(&self.notices);
-        let told = blocking(move || {
-            let mut notices = notices.lock();
-            for (out, text) in texts {
-                make_out(&out)?;
-                notices.tell(&out, text)?;
-            }
-            Ok(())
-        });
-        if let Err(error) = told.await {
+        if let Err(error) = self.tell(texts) {
             warn!(%error, "cannot write a notice");
         }
     }
 
-    async fn keep_cursor(&self) {
+    fn tell(&self, texts: Vec<(PathBuf, Option<String>)>) -> io::Result<()> {
+        let mut notices = self.notices.lock();
+        for (out, text) in texts {
+            make_out(&out)?;
+            notices.tell(&out, text)?;
+        }
+        Ok(())
+    }
+
+    fn keep_cursor(&self) {
         let now = self.clock.elapsed();
         let cursor = {
             let mut place = self.place.lock();
@@ -318,9 +328,8 @@ impl Receipts {
             place.kept = place.safe;
             Cursor { version: 1, after: place.safe }
         };
-        let path = self.cursor_path.clone();
         let text = serde_json::to_vec(&cursor).unwrap_or_default();
-        if let Err(error) = blocking(move || write_over(&path, &text)).await {
+        if let Err(error) = write_over(&self.cursor_path, &text) {
             warn!(%error, "cannot keep how far the receipts have come");
         }
     }
@@ -330,12 +339,11 @@ impl Receipts {
     /// # Errors
     /// When the queue does not answer.
     pub async fn sweep(&self) -> Result<(), QueueError> {
-        let home = self.home.clone();
-        let Ok(receipts) = blocking(move || receipts_in(&home)).await else { return Ok(()) };
+        let Ok(receipts) = receipts_in(&self.home) else { return Ok(()) };
         for (id, path) in receipts {
             match self.queue.get(id).await {
                 Err(QueueError::NotFound(_)) => {
-                    let _ = blocking(move || fs::remove_file(path)).await;
+                    let _ = fs::remove_file(path);
                 }
                 Ok(_) => {}
                 Err(error) => return Err(error),
@@ -343,10 +351,6 @@ impl Receipts {
         }
         Ok(())
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// A full disk ends it, to go on from there later; one partner's broken `out/` does not keep the others waiting.
