@@ -171,3 +171,24 @@ async fn an_upload_whose_task_ends_is_kept_before_the_server_ends() {
     assert_eq!(partial.map(|partial| partial.size_bytes), Some(10));
     assert_eq!(Arc::strong_count(&house.ingest), 1, "nothing holds on to what is closed");
 }
+
+#[tokio::test]
+async fn a_purged_file_leaves_the_view_and_takes_no_newer_one_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path();
+    let house = House::open(OsDisk::shared(), data, data).await;
+    let month = Duration::from_secs(31 * 86_400);
+    for (name, again) in [("gone.hl7", false), ("again.hl7", true)] {
+        let id = house.upload(name).await.unwrap().id;
+        let now = house.clock.now();
+        house.queue.act(&[id], Action::Cancel, None, Actor::Server, now).await.remove(0).unwrap();
+        if again {
+            house.upload(name).await.unwrap();
+        }
+    }
+    house.clock.advance(month);
+    assert_eq!(house.ingest.sweep().await.purged, 2);
+    assert_eq!(house.storage.ids().await.unwrap().len(), 1);
+    let shown = |name: &str| data.join("home/clinic").join(name).exists();
+    assert!(!shown("gone.hl7") && shown("again.hl7"));
+}

@@ -480,6 +480,10 @@ impl Storage for Closing {
     async fn place(&self, _: FileId, _: &Path, _: Placement) -> forebay_storage::Result<()> {
         unimplemented!()
     }
+    async fn is_link(&self, _: FileId, _: &Path) -> forebay_storage::Result<bool> {
+        unimplemented!()
+    }
+
     async fn ids(&self) -> forebay_storage::Result<Vec<FileId>> {
         unimplemented!()
     }

@@ -125,6 +125,17 @@ impl Ingest {
             },
         };
         let Ok(parsed) = Name::parse(&name) else { return };
+        match self.storage.is_link(id, &self.view.path(&partner, &parsed)).await {
+            Ok(true) => {
+                // The partner may have been faster.
+                let _ = self.view.hide(&partner, &parsed);
+                return;
+            }
+            // Deleted, renamed, or a newer file's. Only a copy tells nothing of whose it is.
+            Ok(false) if !self.view.may_be_a_copy(&partner, &parsed) => return,
+            Ok(false) => {}
+            Err(error) => warn!(file.id = %id, %error, "cannot tell whether a purged file is still shown"),
+        }
         let filter = Filter { partner: Some(partner.clone()), name: Some(name), ..Filter::default() };
         match self.queue.list(&filter, None, 1).await {
             Ok(page) if page.entries.is_empty() => {

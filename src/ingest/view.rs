@@ -6,7 +6,7 @@
 use std::{
     collections::HashSet,
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -111,6 +111,11 @@ impl View {
 
     pub(super) fn hide(&self, partner: &str, name: &Name) -> io::Result<()> {
         fs::remove_file(self.path(partner, name))
+    }
+
+    /// Whether the name shows bytes of its own, as where there are no hard links.
+    pub(super) fn may_be_a_copy(&self, partner: &str, name: &Name) -> bool {
+        fs::symlink_metadata(self.path(partner, name)).is_ok_and(|there| there.is_file() && there.nlink() == 1)
     }
 
     /// The sequence up to which names are known to be durable, 0 if none are.

@@ -48,6 +48,9 @@ pub trait Storage: Send + Sync + 'static {
     /// As [`Storage::place`], for those who are on a thread that may block already.
     fn place_blocking(&self, id: FileId, dest: &Path, how: Placement) -> Result<()>;
 
+    /// Whether `at` is a link to these very bytes. A copy is none.
+    async fn is_link(&self, id: FileId, at: &Path) -> Result<bool>;
+
     /// Every id in the spool, in ascending order.
     async fn ids(&self) -> Result<Vec<FileId>>;
 

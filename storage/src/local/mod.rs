@@ -146,6 +146,11 @@ impl Storage for LocalStorage {
         place::place(&self.root, id, dest, how)
     }
 
+    async fn is_link(&self, id: FileId, at: &Path) -> Result<bool> {
+        let at = at.to_path_buf();
+        self.blocking(move |root| place::is_link(root, id, &at)).await
+    }
+
     async fn ids(&self) -> Result<Vec<FileId>> {
         self.blocking(|root| root.ids()).await
     }

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -41,6 +41,20 @@ fn link(root: &Root, id: FileId, dest: &Path) -> Result<()> {
         }
         Err(error) => Err(placing(id, dest)(error)),
     }
+}
+
+/// Whether both names are one inode's.
+pub(super) fn is_link(root: &Root, id: FileId, at: &Path) -> Result<bool> {
+    let (Some(spooled), Some(there)) = (root.disk.real_path(&root.spool_path(id)), root.disk.real_path(at)) else {
+        return Ok(false);
+    };
+    let inode = |path: &Path| match path.symlink_metadata() {
+        Ok(found) => Ok(Some((found.dev(), found.ino()))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(StorageError::io(format!("cannot look at {}", path.display()), error)),
+    };
+    let spooled = inode(&spooled)?;
+    Ok(spooled.is_some() && spooled == inode(&there)?)
 }
 
 /// A copy that is known to be what was accepted; nothing is left at `dest` otherwise.
