@@ -18,6 +18,8 @@ pub enum Verdict {
     Whole,
     /// It may be whole; the partner's policy wants a person to look.
     Hold(String),
+    /// All of it came, and it waits for a sign that the sender has read the reply: [`super::Ingest::confirm`].
+    Unconfirmed,
     /// It is cut.
     Cut(String),
 }

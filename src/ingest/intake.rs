@@ -14,6 +14,7 @@ use crate::partners::Policy;
 
 use super::{
     Accepted, Evidence, Ingest, Name, Refusal, SessionInfo, Verdict,
+    accepted::UNCONFIRMED,
     core::{Named, Standing},
     quota::Reservation,
 };
@@ -36,6 +37,8 @@ struct Incoming {
 struct Open {
     upload: Box<dyn Upload>,
     reservation: Reservation,
+    /// Bytes of a partial that it went on with: they are counted as such already.
+    resumed: u64,
 }
 
 impl Ingest {
@@ -49,6 +52,17 @@ impl Ingest {
         path: &str,
         declared_size: Option<u64>,
     ) -> Result<Intake, Refusal> {
+        self.begin_at(session, path, declared_size, 0).await
+    }
+
+    /// Begins an upload, with the first bytes of the partial of that name when `at` is not 0.
+    pub(super) async fn begin_at(
+        self: &Arc<Self>,
+        session: &SessionInfo,
+        path: &str,
+        declared_size: Option<u64>,
+        at: u64,
+    ) -> Result<Intake, Refusal> {
         let name = Name::parse(path)?;
         name.not_in_out()?;
         let partner = session.partner.as_str();
@@ -61,7 +75,7 @@ impl Ingest {
         }
         self.view.has_room_for(partner, &name)?;
         let mut reservation = self.quota.open(partner, policy.quota_bytes).await?;
-        reservation.cover(declared_size.unwrap_or(0)).await?;
+        reservation.cover(declared_size.unwrap_or(0).saturating_sub(at)).await?;
         let now = self.clock.now();
         let id = FileId::new(now);
         let file = NewFile {
@@ -71,8 +85,11 @@ impl Ingest {
             door: session.door.to_owned(),
             began_at: now,
         };
-        let upload = self.storage.begin(file).await?;
-        let open = Some(Open { upload, reservation });
+        let upload = match at {
+            0 => self.storage.begin(file).await?,
+            at => self.storage.resume(file, at).await?,
+        };
+        let open = Some(Open { upload, reservation, resumed: at });
         let file = Incoming { ingest: self.clone(), session: session.clone(), name, id, policy };
         Ok(Intake { file: Arc::new(file), open })
     }
@@ -113,7 +130,7 @@ impl Intake {
         if self.file.policy.max_file_bytes.is_some_and(|most| size > most) {
             return Err(Refusal::TooLarge);
         }
-        open.reservation.cover(size).await?;
+        open.reservation.cover(size - open.resumed.min(size)).await?;
         Ok(open.upload.write(chunk).await?)
     }
 
@@ -148,7 +165,7 @@ impl Intake {
 
 impl Incoming {
     async fn settle(&self, open: Open, mut evidence: Box<dyn Evidence>) -> Result<Accepted, Refusal> {
-        let Open { upload, reservation } = open;
+        let Open { upload, reservation, .. } = open;
         let ingest = &self.ingest;
         let partner = self.session.partner.as_str();
         let mut standing = ingest.standing(&self.policy, partner, &self.name, Named::ByUpload);
@@ -159,6 +176,12 @@ impl Incoming {
                 standing.state = State::Held;
                 standing.reason = Some(reason);
             }
+            // An unfinished one is confirmed by its rename, and what is held anyway stays so.
+            Verdict::Unconfirmed if standing.state == State::Ready => {
+                standing.state = State::Held;
+                standing.reason = Some(UNCONFIRMED.to_owned());
+            }
+            Verdict::Unconfirmed => {}
             Verdict::Cut(why) => return self.take_back(&meta, reservation, why).await,
         }
         let entry = match ingest.queue.enqueue(self.entry(&meta, standing), ingest.clock.now()).await {
@@ -226,7 +249,7 @@ impl Drop for Intake {
 }
 
 async fn keep(open: Open, name: &Name) -> u64 {
-    let Open { upload, reservation } = open;
+    let Open { upload, reservation, .. } = open;
     let kept = match upload.is_empty() {
         true => upload.abort().await.map(|()| 0),
         false => upload.keep_partial().await,

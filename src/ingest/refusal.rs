@@ -27,6 +27,14 @@ pub enum Refusal {
     /// Another session is writing it.
     #[error("another session is uploading this file")]
     Busy,
+    /// There are not that many bytes to go on with.
+    #[error("cannot go on at byte {at}: {have} bytes are kept")]
+    CannotResume {
+        /// Where the client wanted to go on.
+        at: u64,
+        /// What is kept.
+        have: u64,
+    },
     /// There is no such file or directory.
     #[error("no such file or directory")]
     NotFound,
@@ -48,6 +56,7 @@ impl From<StorageError> for Refusal {
             StorageError::Poisoned(why) => Self::Stopped(why),
             StorageError::Busy => Self::Busy,
             StorageError::NotFound(_) => Self::NotFound,
+            StorageError::CannotResume { at, have } => Self::CannotResume { at, have },
             other => Self::Internal(other.to_string()),
         }
     }

@@ -47,7 +47,15 @@ struct Session {
     since: DateTime<Utc>,
     bytes: AtomicU64,
     active_ms: AtomicU64,
-    doing: Mutex<String>,
+    doing: Mutex<Doing>,
+}
+
+/// What a session does, since when, and how many bytes it had moved before.
+#[derive(Debug, Default)]
+struct Doing {
+    what: String,
+    since: Duration,
+    bytes_before: u64,
 }
 
 /// One session, for those who look.
@@ -67,6 +75,8 @@ pub struct SessionStatus {
     pub doing: String,
     /// Bytes it has sent and fetched.
     pub bytes: u64,
+    /// Bytes a second of what it does now.
+    pub bytes_per_second: u64,
     /// How long it has done nothing, in seconds.
     pub idle_seconds: u64,
 }
@@ -138,14 +148,19 @@ impl Present {
 
 impl Session {
     fn status(&self, now: Duration) -> SessionStatus {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        let doing = self.doing.lock();
+        let ms = millis(now.saturating_sub(doing.since)).max(1);
+        let moved = if doing.what.is_empty() { 0 } else { bytes.saturating_sub(doing.bytes_before) };
         SessionStatus {
             id: self.id,
             partner: self.partner.clone(),
             door: self.door,
             peer: self.peer,
             since: self.since,
-            doing: self.doing.lock().clone(),
-            bytes: self.bytes.load(Ordering::Relaxed),
+            doing: doing.what.clone(),
+            bytes,
+            bytes_per_second: moved.saturating_mul(1000) / ms,
             idle_seconds: self.idle(now).as_secs(),
         }
     }
@@ -213,8 +228,15 @@ impl SessionTicket {
 
     /// What the session does now, such as `STOR a.hl7`; empty when it waits. Counts as a touch.
     pub fn doing(&self, what: impl Into<String>) {
-        *self.session.doing.lock() = what.into();
+        let bytes_before = self.session.bytes.load(Ordering::Relaxed);
+        *self.session.doing.lock() = Doing { what: what.into(), since: self.present.clock.elapsed(), bytes_before };
         self.touch();
+    }
+
+    /// Bytes that were moved by what the session does now.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.session.bytes.load(Ordering::Relaxed).saturating_sub(self.session.doing.lock().bytes_before)
     }
 
     /// Bytes that were sent or fetched. Counts as a touch.

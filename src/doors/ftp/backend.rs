@@ -1,128 +1,140 @@
-//! What libunftp's commands do: writing goes through `ingest`, reading to the partner's view.
+//! What libunftp's commands do: writing goes through `ingest`, reading to the partner's view, and the bytes of files
+//! are those of the errand on the desk.
 
 use std::{
     fmt::Debug,
+    io::Cursor,
     path::{Path, PathBuf},
 };
 
 use async_trait::async_trait;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use unftp_core::storage::{Error, ErrorKind, Fileinfo, Result, StorageBackend};
-use unftp_sbe_fs::{Filesystem, Meta};
+use tokio::io::{AsyncRead, AsyncWrite};
+use unftp_core::storage::{Error, ErrorKind, Fileinfo, Metadata, Result, StorageBackend};
+use unftp_sbe_fs::Meta;
 
 use crate::ingest::Refusal;
 
-use super::{login::User, reply, transfer};
+use super::{
+    inner::{Errand, User},
+    reply,
+};
 
 /// Has no state: everything belongs to the login.
 #[derive(Debug)]
 pub(super) struct Backend;
 
 type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
+type Listed = Vec<Fileinfo<PathBuf, Meta>>;
 
 #[async_trait]
 impl StorageBackend<User> for Backend {
     type Metadata = Meta;
 
-    /// No REST, so that a start position cannot be left over from an earlier command, and no MD5.
-    fn supported_features(&self) -> u32 {
-        0
-    }
-
     async fn metadata<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Meta> {
-        user.0.ticket.touch();
-        user.0.view.metadata(user, path).await
+        user.0.login.view.metadata(user, path).await
     }
 
-    async fn list<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Vec<Fileinfo<PathBuf, Meta>>> {
-        user.0.ticket.touch();
-        user.0.view.list(user, path).await
+    /// A directory's entries in the order of their names; a file is listed by itself.
+    async fn list<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Listed> {
+        let view = &user.0.login.view;
+        let path = path.as_ref().to_owned();
+        let there: Meta = view.metadata(user, &path).await.inspect_err(|_| user.0.refuse(Refusal::NotFound))?;
+        if !there.is_dir() {
+            let name = path.file_name().map_or_else(|| path.clone(), PathBuf::from);
+            return Ok(vec![Fileinfo { path: name, metadata: there }]);
+        }
+        let mut listed: Listed = view.list(user, &path).await?;
+        listed.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(listed)
     }
 
-    async fn get<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P, start_pos: u64) -> Result<Reader> {
-        StorageBackend::get(&user.0.view, user, path, start_pos).await
+    async fn nlst<P>(&self, user: &User, path: P) -> std::io::Result<Cursor<Vec<u8>>>
+    where
+        P: AsRef<Path> + Send + Debug,
+    {
+        let listed = self.list(user, path).await.map_err(std::io::Error::other)?;
+        let mut names = String::new();
+        for one in listed {
+            names.push_str(&one.path.to_string_lossy());
+            names.push_str("\r\n");
+        }
+        Ok(Cursor::new(names.into_bytes()))
     }
 
-    async fn get_into<'a, P, W>(&self, user: &User, path: P, start_pos: u64, output: &'a mut W) -> Result<u64>
+    /// Not used: files go out through `get_into`.
+    async fn get<P: AsRef<Path> + Send + Debug>(&self, _user: &User, _path: P, _start_pos: u64) -> Result<Reader> {
+        Err(ErrorKind::CommandNotImplemented.into())
+    }
+
+    async fn get_into<'a, P, W>(&self, user: &User, path: P, _start_pos: u64, _output: &'a mut W) -> Result<u64>
     where
         W: AsyncWrite + Unpin + Sync + Send + ?Sized,
         P: AsRef<Path> + Send + Debug,
     {
-        let login = &user.0;
-        let _under_way = login.line.transfer();
-        login.ticket.doing(format!("RETR {}", path.as_ref().display()));
-        let sent = send(self.get(user, path, start_pos).await?, output, login.stalled).await;
-        login.ticket.doing("");
-        login.ticket.add_bytes(*sent.as_ref().unwrap_or(&0));
-        sent
+        match user.0.take() {
+            Some(Errand::Download(download)) => download.run(user, path.as_ref()).await.map_err(reply::error),
+            _ => Err(unasked()),
+        }
     }
 
-    async fn put<P, R>(&self, user: &User, input: R, path: P, start_pos: u64) -> Result<u64>
+    async fn put<P, R>(&self, user: &User, _input: R, _path: P, _start_pos: u64) -> Result<u64>
     where
         P: AsRef<Path> + Send + Debug,
         R: AsyncRead + Send + Sync + Unpin + 'static,
     {
-        transfer::receive(&user.0, input, path.as_ref(), start_pos).await.map_err(reply::error)
+        match user.0.take() {
+            Some(Errand::Upload(upload)) => upload.run().await.map_err(reply::error),
+            _ => Err(unasked()),
+        }
     }
 
     async fn del<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let login = &user.0;
-        let path = login.resolve(path.as_ref()).map_err(reply::error)?;
-        answer(login.ingest.delete(&login.session, &path).await)
+        let login = &user.0.login;
+        let path = text(user, path.as_ref())?;
+        answer(user, login.ingest.delete(&login.session, &path).await)
     }
 
     async fn mkd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let login = &user.0;
-        let path = login.resolve(path.as_ref()).map_err(reply::error)?;
-        answer(login.ingest.make_dir(&login.session, &path).await)
+        let login = &user.0.login;
+        let path = text(user, path.as_ref())?;
+        answer(user, login.ingest.make_dir(&login.session, &path).await)
     }
 
     async fn rmd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let login = &user.0;
-        let path = login.resolve(path.as_ref()).map_err(reply::error)?;
-        answer(login.ingest.remove_dir(&login.session, &path).await)
+        let login = &user.0.login;
+        let path = text(user, path.as_ref())?;
+        answer(user, login.ingest.remove_dir(&login.session, &path).await)
     }
 
     async fn rename<P: AsRef<Path> + Send + Debug>(&self, user: &User, from: P, to: P) -> Result<()> {
-        let login = &user.0;
-        let _under_way = login.line.transfer();
-        let from = login.resolve(from.as_ref()).map_err(reply::error)?;
-        let to = login.resolve(to.as_ref()).map_err(reply::error)?;
-        answer(login.ingest.rename(&login.session, &from, &to).await.map(drop))
+        let login = &user.0.login;
+        let (from, to) = (text(user, from.as_ref())?, text(user, to.as_ref())?);
+        answer(user, login.ingest.rename(&login.session, &from, &to).await.map(drop))
     }
 
     async fn cwd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        user.0.ticket.touch();
-        let directory = path.as_ref().to_owned();
-        let there = <Filesystem as StorageBackend<User>>::metadata(&user.0.view, user, &directory).await?;
-        if !unftp_core::storage::Metadata::is_dir(&there) {
-            return Err(ErrorKind::PermanentDirectoryNotAvailable.into());
+        let there: Result<Meta> = user.0.login.view.metadata(user, path.as_ref().to_owned()).await;
+        match there {
+            Ok(there) if there.is_dir() => Ok(()),
+            _ => answer(user, Err(Refusal::Denied("no such directory".to_owned()))),
         }
-        user.0.entered(&directory);
-        Ok(())
     }
 }
 
-fn answer(done: std::result::Result<(), Refusal>) -> Result<()> {
-    done.map_err(reply::error)
+fn text(user: &User, path: &Path) -> Result<String> {
+    match path.to_str() {
+        Some(path) => Ok(path.to_owned()),
+        None => answer(user, Err(Refusal::BadName("name is not valid UTF-8".to_owned()))).map(|()| String::new()),
+    }
 }
 
-async fn send<W>(mut file: Reader, output: &mut W, stalled: std::time::Duration) -> Result<u64>
-where
-    W: AsyncWrite + Unpin + Send + ?Sized,
-{
-    let mut buffer = vec![0; 64 << 10];
-    let mut sent = 0;
-    loop {
-        let count = file.read(&mut buffer).await?;
-        if count == 0 {
-            output.flush().await?;
-            return Ok(sent);
-        }
-        match tokio::time::timeout(stalled, output.write_all(&buffer[..count])).await {
-            Ok(written) => written?,
-            Err(_) => return Err(Error::new(ErrorKind::ConnectionClosed, "the client takes no data")),
-        }
-        sent += count as u64;
-    }
+fn answer(user: &User, done: std::result::Result<(), Refusal>) -> Result<()> {
+    done.map_err(|refusal| {
+        user.0.refuse(refusal.clone());
+        reply::error(refusal)
+    })
+}
+
+fn unasked() -> Error {
+    ErrorKind::PermissionDenied.into()
 }

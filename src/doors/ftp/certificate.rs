@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use chrono::{DateTime, Datelike, Utc};
@@ -61,22 +62,45 @@ pub enum TlsError {
     Make(#[from] rcgen::Error),
 }
 
+/// TLS as it is spoken on the two kinds of connections.
+#[derive(Clone)]
+pub(super) struct TlsSetup {
+    pub(super) control: Arc<ServerConfig>,
+    /// Takes tickets of the control connection, and gives none: see [`configured`].
+    pub(super) data: Arc<ServerConfig>,
+}
+
+/// Whether the files are those that were loaded: their times and lengths.
+pub(super) type Stamp = Option<[(SystemTime, u64); 2]>;
+
+/// What the files of certificate and key are now.
+pub(super) fn stamp(options: &Options, directory: &Path) -> Stamp {
+    let of = |path: &Path| {
+        let there = fs::metadata(path).ok()?;
+        Some((there.modified().ok()?, there.len()))
+    };
+    let (certificate, key) = files(options, directory);
+    Some([of(&certificate)?, of(&key)?])
+}
+
+fn files(options: &Options, directory: &Path) -> (PathBuf, PathBuf) {
+    match (&options.certificate, &options.key) {
+        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+        _ => (directory.join(CERTIFICATE), directory.join(KEY)),
+    }
+}
+
 /// Loads what is configured, or what was made in `directory`, which is made when it is missing.
 pub(super) fn load(
     options: &Options,
     directory: &Path,
     now: DateTime<Utc>,
-) -> Result<(Arc<ServerConfig>, CertificateInfo), TlsError> {
-    let (certificate, key, made_here) = match (&options.certificate, &options.key) {
-        (Some(certificate), Some(key)) => (certificate.clone(), key.clone(), false),
-        _ => {
-            let (certificate, key) = (directory.join(CERTIFICATE), directory.join(KEY));
-            if !(certificate.exists() && key.exists()) {
-                make(options, directory, now)?;
-            }
-            (certificate, key, true)
-        }
-    };
+) -> Result<(TlsSetup, CertificateInfo), TlsError> {
+    let (certificate, key) = files(options, directory);
+    let made_here = options.certificate.is_none() || options.key.is_none();
+    if made_here && !(certificate.exists() && key.exists()) {
+        make(options, directory, now)?;
+    }
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(&certificate)?)
         .collect::<Result<_, _>>()
         .map_err(|error| content(&certificate, format!("is no certificate in PEM: {error}")))?;
@@ -84,21 +108,25 @@ pub(super) fn load(
     let info = CertificateInfo { not_after: end_of(first, &certificate)?, path: certificate.clone(), made_here };
     let private = PrivateKeyDer::from_pem_slice(&read(&key)?)
         .map_err(|error| content(&key, format!("is no private key in PEM: {error}")))?;
-    let config = configured(chain, private).map_err(|error| content(&certificate, error.to_string()))?;
-    Ok((Arc::new(config), info))
+    let setup = configured(chain, private).map_err(|error| content(&certificate, error.to_string()))?;
+    Ok((setup, info))
 }
 
-fn configured(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+fn configured(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<TlsSetup, rustls::Error> {
+    let mut control = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS12, &rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    config.session_storage = ServerSessionMemoryCache::new(4096);
-    config.ticketer = ring::Ticketer::new()?;
+    control.session_storage = ServerSessionMemoryCache::new(4096);
+    control.ticketer = ring::Ticketer::new()?;
+    let mut data = control.clone();
     // A client that only writes leaves TLS 1.3 tickets unread, and closing then resets the connection: the end of an
-    // upload could not be told from a cut. TLS 1.2 sends its ticket within the handshake.
-    config.send_tls13_tickets = 0;
-    Ok(config)
+    // upload could not be told from a cut. TLS 1.2 sends its ticket within the handshake. On a control connection a
+    // client reads, so there it gets tickets, for its data connections too.
+    data.send_tls13_tickets = 0;
+    control.alpn_protocols = ["ftp", "x-filezilla-ftp"].map(|name| name.as_bytes().to_vec()).to_vec();
+    data.alpn_protocols = ["ftp-data", "ftp", "x-filezilla-ftp"].map(|name| name.as_bytes().to_vec()).to_vec();
+    Ok(TlsSetup { control: Arc::new(control), data: Arc::new(data) })
 }
 
 fn end_of(certificate: &CertificateDer<'_>, path: &Path) -> Result<DateTime<Utc>, TlsError> {

@@ -1,18 +1,14 @@
 //! The listener, its connections, and their end.
 
 use std::{
-    collections::HashMap,
     fmt, io,
-    net::SocketAddr,
-    path::Path,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use libunftp::{ServerBuilder, options::PassiveHost};
-use parking_lot::Mutex;
-use rustls::ServerConfig;
-use slog::Drain;
+use parking_lot::{Mutex, RwLock};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::AsyncWriteExt,
@@ -31,21 +27,18 @@ use crate::{
 
 use super::{
     CertificateInfo, Options, Tls, TlsError,
-    backend::Backend,
-    binder::EveryPort,
-    certificate,
-    line::Line,
-    login::{Gatekeeper, User},
+    certificate::{self, Stamp, TlsSetup},
+    link::{Link, Stay},
+    session::Session,
 };
 
 const ROUND: Duration = Duration::from_secs(2);
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// How long connections get to notice that they were closed.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(3);
+const STOPPING: &str = "The server is stopping";
 const BACKLOG: u32 = 1024;
 const GREETING: &str = "Forebay ready";
-/// Greetings live as long as the process, so there are only so many.
-const GREETINGS: usize = 64;
 
 /// Why the door does not open.
 #[derive(Debug, thiserror::Error)]
@@ -67,23 +60,23 @@ pub enum DoorError {
 /// The FTP door. It listens from [`Door::bind`] on and serves in [`Door::run`].
 pub struct Door {
     listener: TcpListener,
+    implicit: Option<TcpListener>,
     address: SocketAddr,
     house: Arc<House>,
 }
 
 /// What all connections share.
-struct House {
-    options: Options,
-    ingest: Arc<Ingest>,
-    partners: Arc<Partners>,
-    gate: Arc<Gate>,
+pub(super) struct House {
+    pub(super) options: Options,
+    pub(super) ingest: Arc<Ingest>,
+    pub(super) partners: Arc<Partners>,
+    pub(super) gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
-    tls: Option<Arc<ServerConfig>>,
+    tls: RwLock<Option<TlsSetup>>,
+    tls_directory: PathBuf,
+    tls_stamp: Mutex<Stamp>,
     certificate: Option<CertificateInfo>,
-    logger: slog::Logger,
-    lines: Mutex<HashMap<SocketAddr, Weak<Line>>>,
-    greetings: Mutex<HashMap<String, &'static str>>,
-    stop_transfers: watch::Sender<bool>,
+    links: Mutex<Vec<Weak<Link>>>,
 }
 
 impl Door {
@@ -99,6 +92,7 @@ impl Door {
         clock: Arc<dyn Clock>,
         tls_directory: &Path,
     ) -> Result<Self, DoorError> {
+        let tls_stamp = certificate::stamp(&options, tls_directory);
         let (tls, certificate) = match options.tls() {
             Tls::Off => (None, None),
             Tls::Optional | Tls::Required => {
@@ -106,29 +100,38 @@ impl Door {
                 (Some(config), Some(info))
             }
         };
-        let failed = |source| DoorError::Listen { at: options.listen, source };
-        let listener = listen(options.listen).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let failed = |at| move |source| DoorError::Listen { at, source };
+        let listener = listen(options.listen).map_err(failed(options.listen))?;
+        let address = listener.local_addr().map_err(failed(options.listen))?;
+        let implicit = match options.implicit_listen.filter(|_| tls.is_some()) {
+            Some(at) => Some(listen(at).map_err(failed(at))?),
+            None => None,
+        };
         let house = Arc::new(House {
             options,
             ingest,
             partners,
             gate,
             clock,
-            tls,
+            tls: RwLock::new(tls),
+            tls_stamp: Mutex::new(tls_stamp),
+            tls_directory: tls_directory.to_owned(),
             certificate,
-            logger: slog::Logger::root(tracing_slog::TracingSlogDrain.fuse(), slog::o!()),
-            lines: Mutex::default(),
-            greetings: Mutex::default(),
-            stop_transfers: watch::Sender::new(false),
+            links: Mutex::default(),
         });
-        Ok(Self { listener, address, house })
+        Ok(Self { listener, implicit, address, house })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for implicit TLS.
+    #[must_use]
+    pub fn implicit_addr(&self) -> Option<SocketAddr> {
+        self.implicit.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Its certificate, unless TLS is off.
@@ -143,153 +146,147 @@ impl Door {
         let mut round = tokio::time::interval(ROUND);
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.house.clone().admit(stream, peer),
-                    Err(error) => {
-                        warn!(%error, "cannot accept an FTP connection");
-                        sleep(Duration::from_millis(50)).await;
-                    }
-                },
+                accepted = self.listener.accept() => self.house.welcome(accepted, false).await,
+                accepted = accept(self.implicit.as_ref()) => self.house.welcome(accepted, true).await,
                 _ = round.tick() => self.house.look_around(),
                 // The value seen is a lock's guard, which must not live on beside the other branches.
                 () = async { let _ = shutdown.wait_for(|&stop| stop).await; } => break,
             }
         }
-        drop(self.listener);
+        drop((self.listener, self.implicit));
         self.house.drain().await;
         info!("FTP door is closed");
     }
 }
 
 impl House {
-    fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    async fn welcome(self: &Arc<Self>, accepted: io::Result<(TcpStream, SocketAddr)>, implicit_tls: bool) {
+        match accepted {
+            Ok((stream, peer)) => self.clone().admit(stream, peer, implicit_tls),
+            Err(error) => {
+                warn!(%error, "cannot accept an FTP connection");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, implicit_tls: bool) {
         let place = match self.partners.admit_connection(peer.ip()) {
             Ok(place) => place,
             Err(denied) => {
                 debug!(%peer, %denied, "connection refused");
-                tokio::spawn(turn_away(stream, denied));
+                tokio::spawn(turn_away(stream, denied, implicit_tls));
                 return;
             }
         };
-        let line = prepare(&stream).and_then(|()| Line::new(&stream, peer, place, self.stop_transfers.subscribe()));
-        match line {
-            Ok(line) => {
-                let line = Arc::new(line);
-                self.lines.lock().insert(peer, Arc::downgrade(&line));
-                tokio::spawn(self.serve(stream, line));
-            }
+        let session = prepare(&stream).and_then(|()| {
+            let link = Arc::new(Link::new(&stream, peer, place)?);
+            self.links.lock().push(Arc::downgrade(&link));
+            Session::new(self.clone(), link, stream)
+        });
+        match session {
+            Ok(session) => drop(tokio::spawn(session.run(implicit_tls))),
             Err(error) => debug!(%peer, %error, "connection was gone at once"),
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, line: Arc<Line>) {
-        let peer = line.peer;
-        match self.server(line.clone()) {
-            Ok(server) => {
-                // It reports its own failures.
-                let _ = server.service(stream).await;
-            }
-            Err(error) => warn!(%peer, %error, "cannot set up an FTP session"),
-        }
-        // Our descriptor would keep the connection half open. A transfer that still runs needs it to look at.
-        if !line.is_busy() {
-            line.close("its session is over");
-        }
-        let mut lines = self.lines.lock();
-        if lines.get(&peer).is_some_and(|there| there.ptr_eq(&Arc::downgrade(&line))) && !line.is_busy() {
-            lines.remove(&peer);
-        }
+    /// TLS as it is now; none when it is off.
+    pub(super) fn tls(&self) -> Option<TlsSetup> {
+        self.tls.read().clone()
     }
 
-    fn server(&self, line: Arc<Line>) -> Result<libunftp::Server<Backend, User>, libunftp::ServerError> {
-        let limits = self.partners.limits();
-        let gatekeeper = Arc::new(Gatekeeper {
-            line,
-            partners: self.partners.clone(),
-            ingest: self.ingest.clone(),
-            needs_tls: self.options.tls() == Tls::Required,
-            settle: self.options.settle,
-            pending: Mutex::default(),
-        });
-        let mut builder =
-            ServerBuilder::<Backend, User>::with_user_detail_provider(Box::new(|| Backend), gatekeeper.clone())
-                .authenticator(gatekeeper)
-                .greeting(self.greeting())
-                .idle_session_timeout(limits.idle.as_secs().max(1))
-                .passive_ports(self.options.passive_ports.range())
-                .passive_host(self.options.advertise.as_deref().map_or(PassiveHost::FromConnection, PassiveHost::from))
-                .binder(EveryPort)
-                .sitemd5(libunftp::options::SiteMd5::None)
-                .logger(self.logger.clone());
-        if let Some(tls) = &self.tls {
-            let required = self.options.tls() == Tls::Required;
-            builder = builder.ftps_manual::<std::path::PathBuf>(tls.clone()).ftps_required(required, required);
-        }
-        builder.build()
+    pub(super) fn greeting(&self) -> String {
+        self.notice().map_or_else(|| GREETING.to_owned(), |notice| format!("{GREETING}; uploads are kept, {notice}"))
     }
 
-    fn greeting(&self) -> &'static str {
-        let Some(deferral) = deferral(self.gate.zone(), self.clock.now(), &self.gate.state(&Scope::Web)) else {
-            return GREETING;
+    /// What a partner should know of maintenance that is on.
+    pub(super) fn notice(&self) -> Option<String> {
+        deferral(self.gate.zone(), self.clock.now(), &self.gate.state(&Scope::Web))
+    }
+
+    /// The IPv4 address for PASV, when there is one.
+    pub(super) async fn advertised(&self, local: IpAddr) -> Option<[u8; 4]> {
+        let Some(host) = &self.options.advertise else {
+            return match local.to_canonical() {
+                IpAddr::V4(at) => Some(at.octets()),
+                IpAddr::V6(_) => None,
+            };
         };
-        let mut greetings = self.greetings.lock();
-        if let Some(known) = greetings.get(&deferral) {
-            return known;
+        if let Ok(at) = host.parse::<Ipv4Addr>() {
+            return Some(at.octets());
         }
-        if greetings.len() >= GREETINGS {
-            return GREETING;
-        }
-        let text: &'static str = Box::leak(format!("{GREETING}; uploads are kept, {deferral}").into_boxed_str());
-        greetings.insert(deferral, text);
-        text
+        let found = tokio::net::lookup_host((host.as_str(), 0)).await.ok()?;
+        found.into_iter().find_map(|at| match at.ip() {
+            IpAddr::V4(at) => Some(at.octets()),
+            IpAddr::V6(_) => None,
+        })
     }
 
-    fn present(&self) -> Vec<Arc<Line>> {
-        let mut lines = self.lines.lock();
-        lines.retain(|_, line| line.strong_count() > 0);
-        lines.values().filter_map(Weak::upgrade).collect()
+    fn present(&self) -> Vec<Arc<Link>> {
+        let mut links = self.links.lock();
+        links.retain(|link| link.strong_count() > 0);
+        links.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Closes what takes too long to log in, is idle beyond what libunftp notices, or whose account was disabled.
+    /// Ends sessions whose account was disabled, and loads the certificate again when its files have changed.
     fn look_around(&self) {
-        for line in self.present() {
-            if let Some(why) = line.overdue(self.partners.limits()) {
-                line.close(why);
-            } else if line.partner().is_some_and(|partner| !self.partners.is_enabled(partner)) {
-                line.close("its account is disabled");
+        for link in self.present() {
+            if link.partner().is_some_and(|partner| !self.partners.is_enabled(partner)) {
+                link.tell(Stay::Leave("Your account is disabled"));
             }
+        }
+        self.reload_certificate();
+    }
+
+    fn reload_certificate(&self) {
+        let there = certificate::stamp(&self.options, &self.tls_directory);
+        if self.tls.read().is_none() || there.is_none() || *self.tls_stamp.lock() == there {
+            return;
+        }
+        // Only a round ago they were others: a pair that is not whole yet is looked at again when it changes.
+        *self.tls_stamp.lock() = there;
+        match certificate::load(&self.options, &self.tls_directory, self.clock.now()) {
+            Ok((setup, info)) => {
+                info!(not_after = %info.not_after, "FTP door has another certificate");
+                *self.tls.write() = Some(setup);
+            }
+            Err(error) => warn!(%error, "the changed certificate cannot be used; the one before stays"),
         }
     }
 
     async fn drain(&self) {
-        let end = Instant::now() + self.options.grace;
-        loop {
-            let lines = self.present();
-            for line in lines.iter().filter(|line| line.is_quiet()) {
-                line.close("the server is stopping");
-            }
-            if lines.is_empty() {
-                return;
-            }
-            drop(lines);
-            if Instant::now() >= end {
-                break;
-            }
-            sleep(DRAIN_STEP).await;
+        self.tell_all(Stay::Finish(STOPPING));
+        if self.gone_within(self.options.grace).await {
+            return;
         }
         // Transfers that still run are cut, and what came of them is kept; what is being committed is finished.
-        self.stop_transfers.send_replace(true);
-        let end = Instant::now() + LAST_WORDS;
+        self.tell_all(Stay::Leave(STOPPING));
+        if self.gone_within(LAST_WORDS).await {
+            return;
+        }
+        self.present().iter().for_each(|link| link.close("the server is stopping"));
+    }
+
+    fn tell_all(&self, stay: Stay) {
+        self.present().iter().for_each(|link| link.tell(stay));
+    }
+
+    async fn gone_within(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
         while Instant::now() < end {
-            let lines = self.present();
-            if lines.is_empty() {
-                return;
+            if self.present().is_empty() {
+                return true;
             }
-            lines.iter().filter(|line| line.is_quiet()).for_each(|line| line.close("the server is stopping"));
-            drop(lines);
             sleep(DRAIN_STEP).await;
         }
-        self.present().iter().for_each(|line| line.close("the server is stopping"));
+        self.present().is_empty()
+    }
+}
+
+async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -311,10 +308,16 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    let socket = SockRef::from(stream);
+    // ABOR comes with urgent data: it is read in its place, and not lost.
+    socket.set_out_of_band_inline(true)?;
+    socket.set_tcp_keepalive(&keepalive)
 }
 
-async fn turn_away(mut stream: TcpStream, denied: Denied) {
+async fn turn_away(mut stream: TcpStream, denied: Denied, implicit_tls: bool) {
+    if implicit_tls {
+        return;
+    }
     let reply = format!("421 {denied}\r\n");
     // Nobody is owed more than a try.
     let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(reply.as_bytes())).await;

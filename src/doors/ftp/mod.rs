@@ -1,34 +1,43 @@
-//! The FTP and FTPS door: libunftp speaks the protocol, one server object for each connection that the door accepts.
+//! The FTP and FTPS door: a guard that speaks with the client, and libunftp behind it that serves the file commands.
+//!
+//! The guard owns the client's control connection (`session`, `lines`, `wire`, `dispatch`) and data connections
+//! (`data`, `moving`). libunftp runs as an inner server on a loopback pair (`inner`, `backend`): it says *that* a file
+//! is stored or sent, and the guard brings the client's own stream for it (`upload`, `download`), so no byte is copied
+//! an extra time. Whatever the inner server does, the client hears only the guard.
 //!
 //! # Trust
-//! Nothing a client sends is trusted. Names go through `ingest`'s rules; reading happens below the partner's own
-//! directory descriptor; passwords go to `partners`. Connections are counted before the first byte is read. An upload is
-//! answered positively only after `ingest` says it is kept, with evidence that the client was still there (`evidence`).
-//! Active mode is off: the door never connects to where a client points.
+//! Nothing a client sends is trusted. Lines are bounded, before the login their number too. Names go through `ingest`'s
+//! rules; reading happens below the partner's own directory descriptor; passwords go to `partners`. Connections are
+//! counted before the first byte is read. A data connection is taken only from the address of the control connection.
+//! With `tls = "required"` neither a password nor a byte of a file travels in the clear, and what was sent in the clear
+//! behind AUTH TLS is dropped. An upload is answered positively only after `ingest` says it is kept, with evidence that
+//! the client was still there (`evidence`), and one compare-and-swap decides between that and ABOR (`transfer`). Active
+//! mode is off unless configured, and then goes to the client's own address alone.
 //!
-//! # Known limits of the protocol engine, until the door has a guard of its own in front of it
-//! - The text of 226 cannot be ours: deferral is said in the greeting, the receipt and `out/NOTICE.txt`.
-//! - REST is not offered (502), and APPE to a name that exists is refused: uploads always begin at byte 0.
-//! - ABOR is not heard while a transfer runs; closing the control connection is, and cuts the upload.
-//! - With `tls = "required"`, EPSV without PROT P is not refused by the engine: passwords are safe, data may be plain.
-//! - A failed TLS handshake on a data connection ends that task and leaves its session without a reply; the door closes
-//!   the session when it has been idle for too long.
-//! - A syntax error (501) ends the connection; CDUP after `CWD ..` may go to the wrong directory; command lines have no
-//!   length limit of their own; no TLS close_notify is sent after an upload; commands after AUTH TLS in the same packet
-//!   are not dropped.
+//! The inner server trusts one random token of each inner session, which never leaves the process.
 
 mod backend;
-mod binder;
 mod certificate;
+mod data;
+mod digest;
+mod dispatch;
 mod door;
+mod download;
 mod evidence;
-mod line;
+mod inner;
+mod lines;
+mod link;
 mod login;
+mod moving;
 mod options;
 mod paths;
 mod reply;
+mod session;
+mod speech;
 mod tcp_state;
 mod transfer;
+mod upload;
+mod wire;
 
 pub use certificate::{CertificateInfo, TlsError};
 pub use door::{Door, DoorError};

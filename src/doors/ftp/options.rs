@@ -12,6 +12,10 @@ use crate::{partners::Complete, units};
 pub struct Options {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where it listens for clients that begin with TLS at once (implicit FTPS, by custom port 990). Without it nobody
+    /// can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub implicit_listen: Option<SocketAddr>,
     /// Whether clients may or must use TLS; by default they must unless `listen` is on loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -27,6 +31,17 @@ pub struct Options {
     /// of the control connection (address translation).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<String>,
+    /// Whether PORT and EPRT are served: only to the client's own address, and to no port below 1024.
+    pub active: bool,
+    /// Whether a data connection must resume the TLS session of its control connection. It keeps others from taking its
+    /// place, and some clients cannot do it.
+    pub require_data_resumption: bool,
+    /// How long a TLS handshake may take.
+    #[serde(with = "units::duration")]
+    pub handshake: Duration,
+    /// How long an upload may take for each GiB begun, however steadily its bytes come.
+    #[serde(with = "units::duration")]
+    pub longest_per_gib: Duration,
     /// How long after the end of the data the control connection must still be established. A client that was killed
     /// closes both within less than a millisecond, later on a busy machine: after a longer transfer twice its time is
     /// waited, up to ten times this. Less than the default risks truncated files.
@@ -41,11 +56,16 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 2121)),
+            implicit_listen: None,
             tls: None,
             certificate: None,
             key: None,
             passive_ports: PortRange { first: 40_000, last: 40_099 },
             advertise: None,
+            active: false,
+            require_data_resumption: false,
+            handshake: Duration::from_secs(10),
+            longest_per_gib: Duration::from_secs(6 * 60 * 60),
             settle: Duration::from_millis(5),
             grace: Duration::from_secs(10),
         }
@@ -68,7 +88,8 @@ impl Options {
     /// What holds for TLS when the configuration says nothing.
     #[must_use]
     pub fn tls(&self) -> Tls {
-        self.tls.unwrap_or(if self.listen.ip().is_loopback() { Tls::Optional } else { Tls::Required })
+        let local = self.listen.ip().is_loopback();
+        self.tls.unwrap_or(if local { Tls::Optional } else { Tls::Required })
     }
 
     /// Every fault, as key and what is wrong with it.
@@ -83,6 +104,17 @@ impl Options {
         }
         if self.tls() == Tls::Off && self.certificate.is_some() {
             say("certificate", "is of no use with tls = \"off\"");
+        }
+        if self.tls() == Tls::Off && self.implicit_listen.is_some() {
+            say("implicit_listen", "needs TLS, and tls = \"off\"");
+        }
+        if self.tls() == Tls::Off && self.require_data_resumption {
+            say("require_data_resumption", "is of no use with tls = \"off\"");
+        }
+        for (key, time) in [("handshake", self.handshake), ("longest_per_gib", self.longest_per_gib)] {
+            if time < Duration::from_millis(100) {
+                say(key, "must be at least 100ms");
+            }
         }
         if let Some(host) = &self.advertise
             && (host.is_empty() || host.parse::<std::net::Ipv6Addr>().is_ok() || host.contains(char::is_whitespace))
@@ -99,12 +131,10 @@ impl Options {
 /// Why this door cannot honour a policy on when uploads are complete, if it cannot. Configuration refuses it then.
 ///
 /// # Errors
-/// A sentence for the person who wrote it.
+/// A sentence for the person who wrote it. There is no such policy at present.
 pub fn can_honour(complete: Complete) -> Result<(), &'static str> {
     match complete {
-        Complete::Eof | Complete::Rename => Ok(()),
-        Complete::Allo => Err("\"allo\" cannot be honoured yet: the FTP door does not see ALLO's size"),
-        Complete::Confirmed => Err("\"confirmed\" cannot be honoured yet: the FTP door does not see the next command"),
+        Complete::Eof | Complete::Rename | Complete::Allo | Complete::Confirmed => Ok(()),
     }
 }
 

@@ -1,60 +1,72 @@
 //! Which path a client means.
-//!
-//! libunftp joins what a client gives to a working directory that may itself hold `..` (after `CWD ..`). Such a
-//! directory is resolved; a `..` in the name that was given is left in, and `ingest` refuses it.
 
-use std::path::{Component, Path, PathBuf};
+use super::reply::Reply;
 
-use crate::ingest::Refusal;
-
-/// The path below the login directory, given the working directory as libunftp has it.
-pub(super) fn resolve(working: &Path, path: &Path) -> Result<String, Refusal> {
-    // CDUP shortens the working directory without asking, so its ancestors count too. The root is always among them.
-    let split = working.ancestors().find_map(|base| path.strip_prefix(base).ok().map(|given| (base, given)));
-    let (base, given) = split.unwrap_or((Path::new("/"), path));
-    let full = flattened(base).join(given);
-    full.to_str().map(str::to_owned).ok_or_else(|| Refusal::BadName("name is not valid UTF-8".to_owned()))
-}
-
-fn flattened(directory: &Path) -> PathBuf {
-    let mut flat = PathBuf::new();
-    for component in directory.components() {
-        match component {
-            Component::Normal(part) => flat.push(part),
-            Component::ParentDir => {
-                flat.pop();
-            }
-            _ => {}
+/// The path below the login directory for a command that only looks: `..` goes up, and not beyond the top.
+pub(super) fn looked_at(directory: &str, given: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let base = if given.starts_with('/') { "" } else { directory };
+    for part in base.split('/').chain(given.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
         }
     }
-    flat
+    format!("/{}", parts.join("/"))
+}
+
+/// The path for a command that changes something. A `..` is refused, not resolved: nobody writes so by intent.
+pub(super) fn changed(directory: &str, given: &str) -> Result<String, Reply> {
+    if given.split('/').any(|part| part == "..") {
+        return Err(Reply::new(553, "Name has \"..\""));
+    }
+    Ok(looked_at(directory, given))
+}
+
+/// As 257 has it: quotes are doubled.
+pub(super) fn quoted(path: &str) -> String {
+    format!("\"{}\"", path.replace('"', "\"\""))
+}
+
+/// What LIST was asked for: clients send options of ls.
+pub(super) fn without_options(argument: &str) -> &str {
+    let mut rest = argument;
+    while let Some(option) = rest.strip_prefix('-') {
+        match option.split_once(' ') {
+            Some(("-", path)) => return path,
+            Some((_, path)) => rest = path,
+            None => return "",
+        }
+    }
+    rest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::Name;
 
-    fn named(working: &str, given: &str) -> Option<String> {
-        let path = resolve(Path::new(working), &Path::new(working).join(given)).unwrap();
-        Name::parse(&path).ok().map(|name| name.to_string())
+    #[test]
+    fn nothing_leads_out() {
+        for (directory, given, path) in [
+            ("/", "a", "/a"),
+            ("/in", "../a", "/a"),
+            ("/in", "../../../etc/passwd", "/etc/passwd"),
+            ("/in", "/b//./c/", "/b/c"),
+            ("/in/deep", "..", "/in"),
+            ("/in", "", "/in"),
+            ("/", "..", "/"),
+        ] {
+            assert_eq!(looked_at(directory, given), path, "{directory} {given}");
+        }
+        assert!(changed("/in", "../a").is_err() && changed("/in", "a/../b").is_err());
+        assert_eq!(changed("/in", "a..b").unwrap(), "/in/a..b");
     }
 
     #[test]
-    fn a_working_directory_with_dots_is_resolved() {
-        assert_eq!(named("/", "a").as_deref(), Some("a"));
-        assert_eq!(named("/in/..", "a").as_deref(), Some("a"));
-        assert_eq!(named("/in/../..", "b/a").as_deref(), Some("b/a"));
-        assert_eq!(named("/in/../out2", "a").as_deref(), Some("out2/a"));
-        assert_eq!(named("/in", "/other/a").as_deref(), Some("other/a"));
-        assert_eq!(resolve(Path::new("/x/../in"), Path::new("/x/../a")).unwrap(), "a", "after CDUP");
-    }
-
-    #[test]
-    fn dots_in_the_given_name_stay_and_are_refused() {
-        for given in ["../a", "..", "b/../a", "/../a", "/etc/../a"] {
-            assert_eq!(named("/in", given), None, "{given}");
-            assert_eq!(named("/", given), None, "{given}");
+    fn options_are_no_path() {
+        for (given, path) in [("-la", ""), ("-la in", "in"), ("-- -x", "-x"), ("in", "in"), ("-a -l a b", "a b")] {
+            assert_eq!(without_options(given), path, "{given}");
         }
     }
 }

@@ -1,22 +1,78 @@
-//! What a refusal is in FTP.
+//! What the door answers, and what a refusal is in FTP.
 
 use unftp_core::storage::{Error, ErrorKind};
 
 use crate::ingest::Refusal;
 
-/// The error whose kind libunftp turns into the reply's code.
+/// A reply of one or more lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) code: u16,
+    /// The lines before the last; each goes out behind a space.
+    pub(super) above: Vec<String>,
+    pub(super) text: String,
+}
+
+impl Reply {
+    pub(super) fn new(code: u16, text: impl Into<String>) -> Self {
+        Self { code, above: Vec::new(), text: text.into() }
+    }
+
+    /// The first line, those between, and the last.
+    pub(super) fn lines(code: u16, above: Vec<String>, last: impl Into<String>) -> Self {
+        Self { code, above, text: last.into() }
+    }
+
+    pub(super) fn is_positive(&self) -> bool {
+        self.code < 400
+    }
+
+    /// As it goes out. A control character of a name never gets into a reply: it could end its line.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (at, line) in self.above.iter().enumerate() {
+            let before = if at == 0 { format!("{}-", self.code) } else { " ".to_owned() };
+            bytes.extend_from_slice(format!("{before}{}\r\n", clean(line)).as_bytes());
+        }
+        bytes.extend_from_slice(format!("{} {}\r\n", self.code, clean(&self.text)).as_bytes());
+        bytes
+    }
+}
+
+impl From<&Refusal> for Reply {
+    fn from(refusal: &Refusal) -> Self {
+        let code = match refusal {
+            Refusal::BadName(_) => 553,
+            Refusal::Quota | Refusal::TooLarge => 552,
+            Refusal::Full => 452,
+            Refusal::Cut(_) => 426,
+            Refusal::Busy => 450,
+            Refusal::CannotResume { .. } => 554,
+            Refusal::NotFound | Refusal::Exists | Refusal::Denied(_) => 550,
+            Refusal::Stopped(_) | Refusal::Internal(_) => 451,
+        };
+        let text = match refusal {
+            // What failed inside is for the log.
+            Refusal::Stopped(_) => "the server takes no files at the moment, try again later".to_owned(),
+            Refusal::Internal(_) => "internal error, try again later".to_owned(),
+            told => told.to_string(),
+        };
+        Self::new(code, capitalised(&text))
+    }
+}
+
+/// What libunftp's command handlers want for it. Its reply goes no further than this process.
 pub(super) fn error(refusal: Refusal) -> Error {
-    let kind = match refusal {
-        Refusal::BadName(_) => ErrorKind::FileNameNotAllowedError,
-        Refusal::Quota | Refusal::TooLarge => ErrorKind::ExceededStorageAllocationError,
-        Refusal::Full => ErrorKind::InsufficientStorageSpaceError,
-        Refusal::Cut(_) => ErrorKind::ConnectionClosed,
-        Refusal::Busy => ErrorKind::TransientFileNotAvailable,
-        Refusal::NotFound | Refusal::Exists => ErrorKind::PermanentFileNotAvailable,
-        Refusal::Denied(_) => ErrorKind::PermissionDenied,
-        Refusal::Stopped(_) | Refusal::Internal(_) => ErrorKind::LocalError,
-    };
-    Error::new(kind, refusal)
+    Error::new(ErrorKind::LocalError, refusal)
+}
+
+pub(super) fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -26,18 +82,25 @@ mod tests {
     #[test]
     fn refusals_have_their_codes() {
         for (refusal, code) in [
-            (Refusal::Full, "452"),
-            (Refusal::Quota, "552"),
-            (Refusal::TooLarge, "552"),
-            (Refusal::BadName("x".into()), "553"),
-            (Refusal::Cut("x".into()), "426"),
-            (Refusal::Stopped("x".into()), "451"),
-            (Refusal::Internal("x".into()), "451"),
-            (Refusal::Busy, "450"),
-            (Refusal::NotFound, "550"),
-            (Refusal::Denied("x".into()), "550"),
+            (Refusal::Full, 452),
+            (Refusal::Quota, 552),
+            (Refusal::TooLarge, 552),
+            (Refusal::BadName("x".into()), 553),
+            (Refusal::Cut("x".into()), 426),
+            (Refusal::Stopped("x".into()), 451),
+            (Refusal::Internal("x".into()), 451),
+            (Refusal::Busy, 450),
+            (Refusal::CannotResume { at: 2, have: 1 }, 554),
+            (Refusal::NotFound, 550),
+            (Refusal::Denied("x".into()), 550),
         ] {
-            assert!(error(refusal.clone()).kind().to_string().starts_with(code), "{refusal:?}");
+            assert_eq!(Reply::from(&refusal).code, code, "{refusal:?}");
         }
+    }
+
+    #[test]
+    fn nothing_in_a_text_ends_its_line() {
+        let reply = Reply::lines(211, vec!["a\r\n500 b".to_owned(), "226 c".to_owned()], "\u{1b}end");
+        assert_eq!(reply.to_bytes(), b"211-a??500 b\r\n 226 c\r\n211 ?end\r\n");
     }
 }

@@ -1,0 +1,121 @@
+//! Data connections of clients: where they are offered, and who may come.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::{sleep, timeout},
+};
+use tracing::{debug, info};
+
+use super::PortRange;
+
+/// How long ports are looked for when all are taken.
+const ROUNDS: u32 = 200;
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(10);
+/// Others may connect too; who is not the client's address is turned away, but must not fill the queue.
+const BACKLOG: u32 = 64;
+
+/// How the next data connection comes about.
+#[derive(Debug)]
+pub(super) enum Offer {
+    /// The client connects to us.
+    Passive(TcpListener),
+    /// We connect to the client.
+    Active { from: IpAddr, to: SocketAddr },
+}
+
+impl Offer {
+    /// The connection. Only the client's own address gets one.
+    pub(super) async fn open(self, peer: IpAddr, patience: Duration) -> io::Result<TcpStream> {
+        let stream = match self {
+            Self::Passive(listener) => timeout(patience, accepted(&listener, peer)).await,
+            Self::Active { from, to } => timeout(patience, connected(from, to)).await,
+        };
+        let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+async fn accepted(listener: &TcpListener, peer: IpAddr) -> io::Result<TcpStream> {
+    loop {
+        let (stream, from) = listener.accept().await?;
+        if from.ip().to_canonical() == peer.to_canonical() {
+            return Ok(stream);
+        }
+        info!(%peer, %from, "turned away a data connection of another address");
+    }
+}
+
+async fn connected(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(to).await
+}
+
+/// Listens on a free port of the range: tries every one from a random one on, and again for a while.
+pub(super) async fn listen(at: IpAddr, ports: PortRange) -> io::Result<TcpListener> {
+    let (first, count) = (u32::from(ports.first), u32::from(ports.last - ports.first) + 1);
+    for _ in 0..ROUNDS {
+        let offset = rand::random_range(0..count);
+        for step in 0..count {
+            // Within the range, so it fits.
+            let port = (first + (offset + step) % count) as u16;
+            match listener(SocketAddr::new(at, port)) {
+                Ok(listener) => return Ok(listener),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => return Err(error),
+            }
+        }
+        debug!("every data port is taken");
+        sleep(BETWEEN_ROUNDS).await;
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
+fn listener(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
+}
+
+/// The address in PORT: `h1,h2,h3,h4,p1,p2`.
+pub(super) fn parse_port(argument: &str) -> Option<SocketAddr> {
+    let numbers: Vec<u8> = argument.split(',').map(|part| part.trim().parse().ok()).collect::<Option<_>>()?;
+    let [a, b, c, d, high, low] = numbers[..] else { return None };
+    Some(SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low]))))
+}
+
+/// The address in EPRT (RFC 2428): `|1|192.0.2.1|6275|`.
+pub(super) fn parse_eprt(argument: &str) -> Option<SocketAddr> {
+    let delimiter = argument.chars().next()?;
+    let parts: Vec<&str> = argument.split(delimiter).collect();
+    let ["", family, address, port, ""] = parts[..] else { return None };
+    let address: IpAddr = address.parse().ok()?;
+    let agrees = matches!((family, address), ("1", IpAddr::V4(_)) | ("2", IpAddr::V6(_)));
+    agrees.then_some(SocketAddr::new(address, port.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_nonsense_is_not() {
+        assert_eq!(parse_port("127,0,0,1,4,1"), Some("127.0.0.1:1025".parse().unwrap()));
+        assert_eq!(parse_eprt("|1|127.0.0.1|1025|"), Some("127.0.0.1:1025".parse().unwrap()));
+        assert_eq!(parse_eprt("|2|::1|1025|"), Some("[::1]:1025".parse().unwrap()));
+        for bad in ["", "127,0,0,1,4", "1,2,3,4,5,256", "1,2,3,4,5,6,7", "a"] {
+            assert_eq!(parse_port(bad), None, "{bad}");
+        }
+        for bad in ["", "|", "|1|::1|1|", "|2|127.0.0.1|1|", "|1|127.0.0.1|70000|", "|3|x|1|"] {
+            assert_eq!(parse_eprt(bad), None, "{bad}");
+        }
+    }
+}

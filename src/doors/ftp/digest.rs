@@ -1,0 +1,125 @@
+//! HASH, XSHA256 and their like: digests of files as the partner sees them.
+
+use std::{fmt, str::FromStr};
+
+use md5::Digest as _;
+use tokio::io::AsyncReadExt;
+use unftp_core::{
+    auth::DefaultUser,
+    storage::{Metadata, StorageBackend},
+};
+use unftp_sbe_fs::{Filesystem, Meta};
+
+use crate::ingest::Refusal;
+
+const BUFFER_BYTES: usize = 256 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    Sha256,
+    Sha512,
+    Sha1,
+    Md5,
+    Crc32,
+}
+
+impl Algorithm {
+    pub(super) const ALL: [Self; 5] = [Self::Sha256, Self::Sha512, Self::Sha1, Self::Md5, Self::Crc32];
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sha256 => "SHA-256",
+            Self::Sha512 => "SHA-512",
+            Self::Sha1 => "SHA-1",
+            Self::Md5 => "MD5",
+            Self::Crc32 => "CRC32",
+        })
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|one| one.to_string().eq_ignore_ascii_case(text)).ok_or(())
+    }
+}
+
+enum Running {
+    Sha(ring::digest::Context),
+    Md5(md5::Md5),
+    Crc32(crc32fast::Hasher),
+}
+
+impl Running {
+    fn new(algorithm: Algorithm) -> Self {
+        use ring::digest;
+        match algorithm {
+            Algorithm::Sha256 => Self::Sha(digest::Context::new(&digest::SHA256)),
+            Algorithm::Sha512 => Self::Sha(digest::Context::new(&digest::SHA512)),
+            Algorithm::Sha1 => Self::Sha(digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY)),
+            Algorithm::Md5 => Self::Md5(md5::Md5::new()),
+            Algorithm::Crc32 => Self::Crc32(crc32fast::Hasher::new()),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha(context) => context.update(bytes),
+            Self::Md5(context) => context.update(bytes),
+            Self::Crc32(hasher) => hasher.update(bytes),
+        }
+    }
+
+    fn hex(self) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self {
+            Self::Sha(context) => hex(context.finish().as_ref()),
+            Self::Md5(context) => hex(context.finalize().as_slice()),
+            Self::Crc32(hasher) => format!("{:08x}", hasher.finalize()),
+        }
+    }
+}
+
+/// The digest of a file in the view, in hexadecimal, and its length.
+pub(super) async fn of(view: &Filesystem, path: &str, algorithm: Algorithm) -> Result<(String, u64), Refusal> {
+    let user = DefaultUser;
+    let there: Meta = view.metadata(&user, path.to_owned()).await.map_err(|_| Refusal::NotFound)?;
+    if !there.is_file() {
+        return Err(Refusal::Denied("is not a file".to_owned()));
+    }
+    let file = StorageBackend::<DefaultUser>::get(view, &user, path.to_owned(), 0).await;
+    let mut file = file.map_err(|_| Refusal::NotFound)?;
+    let (mut buffer, mut running, mut bytes) = (vec![0; BUFFER_BYTES], Running::new(algorithm), 0);
+    loop {
+        let count = file.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok((running.hex(), bytes));
+        }
+        running.update(&buffer[..count]);
+        bytes += count as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn digests_are_those_of_others() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a"), "123456789").unwrap();
+        let view = Filesystem::new(directory.path()).unwrap();
+        for (algorithm, digest) in [
+            (Algorithm::Md5, "25f9e794323b453885f5181f1b624d0b"),
+            (Algorithm::Crc32, "cbf43926"),
+            (Algorithm::Sha1, "f7c3bc1d808e04732adf679965ccc34ca7ae3441"),
+            (Algorithm::Sha256, "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"),
+        ] {
+            assert_eq!(of(&view, "/a", algorithm).await.unwrap(), (digest.to_owned(), 9));
+        }
+        assert_eq!(of(&view, "/b", Algorithm::Md5).await, Err(Refusal::NotFound));
+    }
+}

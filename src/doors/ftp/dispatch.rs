@@ -1,0 +1,544 @@
+//! What each command does. Those of files are asked of the inner server, with absolute paths.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{
+    data::{self, Offer},
+    digest::{self, Algorithm},
+    inner::Inner,
+    lines::Line,
+    login::{Failed, Login, login},
+    moving::Store,
+    paths::{changed, looked_at, quoted, without_options},
+    reply::Reply,
+    session::{Flow, Session},
+    speech::{self, Abilities},
+};
+
+/// Commands that a connection may send before its login.
+const BEFORE_LOGIN: u32 = 32;
+/// Ports below are those of services: nobody is connected to them.
+const LEAST_ACTIVE_PORT: u16 = 1024;
+
+impl Session {
+    pub(super) async fn heed(&mut self, line: Line) -> Flow {
+        let line = match line {
+            Line::Command(line) => line,
+            Line::TooLong => return self.bad(Reply::new(500, "Line is too long")).await,
+            Line::NotText => return self.bad(Reply::new(501, "Line is not valid UTF-8 text")).await,
+            Line::Flood => return self.goodbye("Line is far too long").await,
+        };
+        let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
+        let verb = verb.to_ascii_uppercase();
+        if let Some(login) = self.login.clone() {
+            login.ticket.touch();
+            return Box::pin(self.of_partner(&verb, argument, login)).await;
+        }
+        if speaks_http(&verb, argument) {
+            return self.goodbye("This is an FTP server").await;
+        }
+        match verb.as_str() {
+            "USER" => self.user(argument).await,
+            "PASS" => Box::pin(self.pass(argument)).await,
+            _ => {
+                self.before_login += 1;
+                if self.before_login > BEFORE_LOGIN {
+                    return self.goodbye("Too many commands before a login").await;
+                }
+                match self.of_anyone(&verb, argument).await {
+                    Some(flow) => flow,
+                    None => self.say(Reply::new(530, "Log in with USER and PASS first")).await,
+                }
+            }
+        }
+    }
+
+    async fn bad(&mut self, reply: Reply) -> Flow {
+        if self.login.is_none() {
+            self.before_login += 1;
+            if self.before_login > BEFORE_LOGIN {
+                return self.goodbye("Too many commands before a login").await;
+            }
+        }
+        self.say(reply).await
+    }
+
+    async fn user(&mut self, name: &str) -> Flow {
+        if self.tls_is_required() && !self.is_secure() {
+            return self.say(Reply::new(534, "TLS is required: send AUTH TLS first")).await;
+        }
+        if name.is_empty() {
+            return self.say(Reply::new(501, "USER needs a name")).await;
+        }
+        self.user = Some(name.to_owned());
+        self.say(Reply::new(331, "Password required")).await
+    }
+
+    async fn pass(&mut self, password: &str) -> Flow {
+        let Some(name) = self.user.take() else {
+            return self.say(Reply::new(503, "Send USER first")).await;
+        };
+        let house = self.house.clone();
+        let done = login(&name, password, &self.link, &house.partners, &house.ingest, &house.options).await;
+        match done {
+            Ok(login) => {
+                let notice = house.notice().map(|notice| format!("; {notice}")).unwrap_or_default();
+                self.login = Some(Arc::new(login));
+                self.say(Reply::new(230, format!("Logged in{notice}"))).await
+            }
+            Err(Failed::Told(why)) => self.say(Reply::new(421, why)).await.and_end(),
+            Err(Failed::Wrong) => {
+                self.failed_logins += 1;
+                // One reply for all reasons, so that it does not tell whether the name exists.
+                if self.say(Reply::new(530, "Login incorrect")).await == Flow::End {
+                    return Flow::End;
+                }
+                match self.failed_logins > house.partners.limits().max_failed_logins {
+                    true => self.goodbye("Too many failed logins").await,
+                    false => Flow::Continue,
+                }
+            }
+        }
+    }
+
+    /// Commands that need no login.
+    async fn of_anyone(&mut self, verb: &str, argument: &str) -> Option<Flow> {
+        let reply = match verb {
+            "AUTH" => return Some(self.auth(argument).await),
+            "PBSZ" => self.pbsz(argument),
+            "PROT" => self.prot(argument),
+            "CCC" => Reply::new(533, "The control connection stays protected"),
+            "FEAT" => speech::feat(&self.abilities()),
+            "HELP" => speech::help(&self.abilities()),
+            "SYST" => Reply::new(215, "UNIX Type: L8"),
+            "NOOP" => Reply::new(200, "Here"),
+            "OPTS" => self.opts(argument),
+            "CLNT" => Reply::new(200, "Noted"),
+            "LANG" => match argument.to_ascii_uppercase().as_str() {
+                "" | "EN" | "EN-US" => Reply::new(200, "English"),
+                _ => Reply::new(504, "Only English is spoken"),
+            },
+            "HOST" if self.login.is_some() => Reply::new(503, "HOST comes before the login"),
+            "HOST" if argument.is_empty() => Reply::new(501, "HOST needs a name"),
+            "HOST" => Reply::new(220, "There is one house at every name"),
+            "QUIT" => {
+                return Some(self.say(Reply::new(221, "Goodbye")).await.and_end());
+            }
+            _ => return None,
+        };
+        Some(self.say(reply).await)
+    }
+
+    async fn of_partner(&mut self, verb: &str, argument: &str, login: Arc<Login>) -> Flow {
+        // A position or a size is for the transfer that is named next. Looking around between is no harm.
+        let keeps = matches!(
+            verb,
+            "PASV"
+                | "EPSV"
+                | "PORT"
+                | "EPRT"
+                | "TYPE"
+                | "ALLO"
+                | "REST"
+                | "NOOP"
+                | "STAT"
+                | "SIZE"
+                | "MDTM"
+                | "PROT"
+                | "PBSZ"
+        );
+        let (start, declared) = (self.start, self.declared);
+        if !keeps {
+            (self.start, self.declared) = (0, None);
+        }
+        // RNTO follows RNFR at once.
+        let from = if verb == "NOOP" { None } else { self.rename_from.take() };
+        let needs = |what: &str| Reply::new(501, format!("{verb} needs {what}"));
+        let reply = match verb {
+            "STOR" | "APPE" if argument.is_empty() => needs("a name"),
+            "STOR" => {
+                return self.store(Store { argument, start, declared, append: false, unique: false }, login).await;
+            }
+            "APPE" => {
+                return self.store(Store { argument, start: 0, declared, append: true, unique: false }, login).await;
+            }
+            "STOU" => {
+                return self.store(Store { argument: "", start: 0, declared, append: false, unique: true }, login).await;
+            }
+            "RETR" if argument.is_empty() => needs("a name"),
+            "RETR" => return self.retrieve(&looked_at(&self.directory, argument), start, login).await,
+            "LIST" | "NLST" => {
+                let path = looked_at(&self.directory, without_options(argument));
+                return self.list(&format!("{verb} {path}"), login).await;
+            }
+            "MLSD" => return self.list(&format!("MLSD {}", looked_at(&self.directory, argument)), login).await,
+            "PASV" => return self.passive(Passive::Pasv, login).await,
+            "EPSV" => return self.epsv(argument, login).await,
+            "PORT" => self.active(data::parse_port(argument)),
+            "EPRT" => self.active(data::parse_eprt(argument)),
+            "REST" => self.rest(argument),
+            "ALLO" => self.allo(argument),
+            "ABOR" => {
+                self.offer = None;
+                Reply::new(226, "Nothing to abort")
+            }
+            "CWD" | "XCWD" => self.enter(looked_at(&self.directory, argument), &login).await,
+            "CDUP" | "XCUP" => self.enter(looked_at(&self.directory, ".."), &login).await,
+            "PWD" | "XPWD" => Reply::new(257, format!("{} is the current directory", quoted(&self.directory))),
+            "MKD" | "XMKD" | "RMD" | "XRMD" | "DELE" | "RNFR" | "RNTO" if argument.is_empty() => needs("a name"),
+            "MKD" | "XMKD" => match changed(&self.directory, argument) {
+                Ok(path) => match self.ask(&format!("MKD {path}"), &login).await {
+                    made if made.code == 257 => Reply::new(257, format!("{} created", quoted(&path))),
+                    other => other,
+                },
+                Err(reply) => reply,
+            },
+            "RMD" | "XRMD" => self.change("RMD", argument, &login).await,
+            "DELE" => self.change("DELE", argument, &login).await,
+            "RNFR" => match changed(&self.directory, argument) {
+                Ok(path) => {
+                    let reply = self.ask(&format!("RNFR {path}"), &login).await;
+                    if reply.code == 350 {
+                        self.rename_from = Some(path);
+                    }
+                    reply
+                }
+                Err(reply) => reply,
+            },
+            "RNTO" => match (from, changed(&self.directory, argument)) {
+                (None, _) => Reply::new(503, "Send RNFR first"),
+                (_, Err(reply)) => reply,
+                (Some(from), Ok(to)) => match self.ask(&format!("RNFR {from}"), &login).await {
+                    known if known.code == 350 => self.ask(&format!("RNTO {to}"), &login).await,
+                    unknown => unknown,
+                },
+            },
+            "SIZE" | "MDTM" if argument.is_empty() => needs("a name"),
+            "SIZE" => {
+                let path = looked_at(&self.directory, argument);
+                // A client that goes on with an upload asks so where.
+                match login.ingest.resumable(&login.session, &path).await {
+                    Ok(Some(bytes)) => Reply::new(213, bytes.to_string()),
+                    _ => self.ask(&format!("SIZE {path}"), &login).await,
+                }
+            }
+            "MDTM" | "MLST" => self.ask(&format!("{verb} {}", looked_at(&self.directory, argument)), &login).await,
+            "MFMT" => Reply::new(550, "The time of a file is when it came"),
+            "STAT" if argument.is_empty() => self.status(&login),
+            "STAT" => {
+                let path = looked_at(&self.directory, without_options(argument));
+                self.ask(&format!("STAT {path}"), &login).await
+            }
+            "HASH" => self.hash(argument, &login).await,
+            "XSHA256" => self.digest(argument, Algorithm::Sha256, &login).await,
+            "XSHA512" => self.digest(argument, Algorithm::Sha512, &login).await,
+            "XSHA1" => self.digest(argument, Algorithm::Sha1, &login).await,
+            "XMD5" => self.digest(argument, Algorithm::Md5, &login).await,
+            "XCRC" => self.digest(argument, Algorithm::Crc32, &login).await,
+            "TYPE" => transfer_type(argument),
+            "MODE" => one_of(argument, "S", "BC", "Only stream mode is served"),
+            "STRU" => one_of(argument, "F", "RP", "Only file structure is served"),
+            "SITE" => self.site(argument, &login).await,
+            "ACCT" => Reply::new(202, "Not needed"),
+            "USER" | "PASS" => Reply::new(503, "You are logged in; connect again to be another"),
+            "REIN" | "SMNT" => Reply::new(502, "Not served"),
+            _ => match self.of_anyone(verb, argument).await {
+                Some(flow) => return flow,
+                None => Reply::new(500, "Unknown command"),
+            },
+        };
+        self.say(reply).await
+    }
+
+    async fn auth(&mut self, mechanism: &str) -> Flow {
+        let reply = match mechanism.to_ascii_uppercase().as_str() {
+            _ if self.house.tls().is_none() => Reply::new(502, "There is no TLS here"),
+            _ if self.is_secure() => Reply::new(503, "The connection is protected already"),
+            _ if self.login.is_some() => Reply::new(503, "AUTH comes before the login"),
+            "TLS" | "TLS-C" | "SSL" | "TLS-P" => {
+                if self.say(Reply::new(234, "Go on with TLS")).await == Flow::End {
+                    return Flow::End;
+                }
+                return Box::pin(self.secure()).await;
+            }
+            _ => Reply::new(504, "Only AUTH TLS is served"),
+        };
+        self.say(reply).await
+    }
+
+    fn pbsz(&mut self, argument: &str) -> Reply {
+        if !self.is_secure() {
+            return Reply::new(503, "Send AUTH TLS first");
+        }
+        if argument.parse::<u32>().is_err() {
+            return Reply::new(501, "PBSZ needs a number");
+        }
+        self.sized = true;
+        Reply::new(200, "PBSZ=0")
+    }
+
+    fn prot(&mut self, argument: &str) -> Reply {
+        if !self.is_secure() || !self.sized {
+            return Reply::new(503, "Send AUTH TLS and PBSZ first");
+        }
+        match argument.to_ascii_uppercase().as_str() {
+            "P" => self.protected = true,
+            "C" if self.tls_is_required() => return Reply::new(534, "Data connections must be protected"),
+            "C" => self.protected = false,
+            "S" | "E" => return Reply::new(536, "Only PROT P and C are served"),
+            _ => return Reply::new(504, "Only PROT P and C are served"),
+        }
+        Reply::new(200, if self.protected { "Data connections are protected" } else { "Data connections are clear" })
+    }
+
+    fn opts(&mut self, argument: &str) -> Reply {
+        let mut words = argument.split_ascii_whitespace();
+        let (what, value) = (words.next().unwrap_or_default().to_ascii_uppercase(), words.next());
+        match (what.as_str(), value) {
+            ("UTF8" | "UTF-8", None) => Reply::new(200, "UTF-8 is always on"),
+            ("UTF8" | "UTF-8", Some(value)) if value.eq_ignore_ascii_case("on") => {
+                Reply::new(200, "UTF-8 is always on")
+            }
+            ("UTF8" | "UTF-8", Some(_)) => Reply::new(504, "UTF-8 is always on"),
+            ("HASH", None) => Reply::new(200, self.hash.to_string()),
+            ("HASH", Some(name)) => match name.parse() {
+                Ok(algorithm) => {
+                    self.hash = algorithm;
+                    Reply::new(200, algorithm.to_string())
+                }
+                Err(()) => Reply::new(501, "Unknown algorithm"),
+            },
+            ("MLST", _) => Reply::new(200, "MLST OPTS type;size;modify;"),
+            _ => Reply::new(501, "Unknown option"),
+        }
+    }
+
+    fn rest(&mut self, argument: &str) -> Reply {
+        match argument.parse::<u64>() {
+            Ok(start) => {
+                self.start = start;
+                Reply::new(350, format!("The next transfer begins at byte {start}"))
+            }
+            Err(_) => {
+                self.start = 0;
+                Reply::new(501, "REST needs a number")
+            }
+        }
+    }
+
+    fn allo(&mut self, argument: &str) -> Reply {
+        match argument.split(' ').next().and_then(|size| size.parse::<u64>().ok()) {
+            Some(size) => {
+                self.declared = Some(size);
+                Reply::new(200, format!("{size} bytes are expected"))
+            }
+            None => Reply::new(501, "ALLO needs a number"),
+        }
+    }
+
+    async fn epsv(&mut self, argument: &str, login: Arc<Login>) -> Flow {
+        let reply = match (argument.to_ascii_uppercase().as_str(), self.local) {
+            ("", _) | ("1", IpAddr::V4(_)) | ("2", IpAddr::V6(_)) => return self.passive(Passive::Epsv, login).await,
+            ("ALL", _) => {
+                self.only_epsv = true;
+                Reply::new(200, "Only EPSV from now on")
+            }
+            ("1" | "2", _) => Reply::new(522, "Network protocol is not that of this connection"),
+            _ => Reply::new(501, "EPSV takes 1, 2 or ALL"),
+        };
+        self.say(reply).await
+    }
+
+    async fn passive(&mut self, how: Passive, login: Arc<Login>) -> Flow {
+        self.offer = None;
+        if let Some(reply) = self.unprotected() {
+            return self.say(reply).await;
+        }
+        if how == Passive::Pasv && self.only_epsv {
+            return self.say(Reply::new(503, "EPSV ALL was sent")).await;
+        }
+        let address = match how {
+            Passive::Pasv => self.house.advertised(self.local).await,
+            Passive::Epsv => Some([0; 4]),
+        };
+        let Some([a, b, c, d]) = address else {
+            return self.say(Reply::new(425, "Use EPSV")).await;
+        };
+        let listener = match data::listen(self.local, self.house.options.passive_ports).await {
+            Ok(listener) => listener,
+            Err(_) => return self.say(Reply::new(425, "No data port is free, try again")).await,
+        };
+        let Ok(at) = listener.local_addr() else {
+            return self.say(Reply::new(425, "No data port is free, try again")).await;
+        };
+        self.offer = Some(Offer::Passive(listener));
+        let port = at.port();
+        let reply = match how {
+            Passive::Epsv => Reply::new(229, format!("Entering extended passive mode (|||{port}|)")),
+            Passive::Pasv => {
+                let [high, low] = port.to_be_bytes();
+                Reply::new(227, format!("Entering passive mode ({a},{b},{c},{d},{high},{low})"))
+            }
+        };
+        if self.say(reply).await == Flow::End {
+            return Flow::End;
+        }
+        self.make_ready(login).await;
+        Flow::Continue
+    }
+
+    /// Has the inner server ready while the client connects.
+    async fn make_ready(&mut self, login: Arc<Login>) {
+        let inner = match self.take_inner().await {
+            Some(inner) => Ok(inner),
+            None => Inner::open(login).await,
+        };
+        // What fails here is tried again by the transfer, which tells.
+        if let Ok(mut inner) = inner
+            && inner.prepare().await.is_ok()
+        {
+            self.keep_inner(inner);
+        }
+    }
+
+    fn active(&mut self, to: Option<std::net::SocketAddr>) -> Reply {
+        self.offer = None;
+        if let Some(reply) = self.unprotected() {
+            return reply;
+        }
+        if !self.house.options.active {
+            return Reply::new(502, "Active mode is off: use EPSV or PASV");
+        }
+        if self.only_epsv {
+            return Reply::new(503, "EPSV ALL was sent");
+        }
+        match to {
+            None => Reply::new(501, "That is no address"),
+            Some(to) if to.ip().to_canonical() != self.link.peer.ip().to_canonical() => {
+                Reply::new(501, "Only your own address is connected to")
+            }
+            Some(to) if to.port() < LEAST_ACTIVE_PORT => Reply::new(501, "Ports below 1024 are not connected to"),
+            Some(to) => {
+                self.offer = Some(Offer::Active { from: self.local, to });
+                Reply::new(200, "Noted")
+            }
+        }
+    }
+
+    /// The reply when a data connection would have to be protected and is not.
+    pub(super) fn unprotected(&self) -> Option<Reply> {
+        let clear = self.tls_is_required() && !(self.protected && self.is_secure());
+        clear.then(|| Reply::new(522, "Data connections must be protected: send PBSZ 0 and PROT P first"))
+    }
+
+    async fn enter(&mut self, path: String, login: &Arc<Login>) -> Reply {
+        let reply = self.ask(&format!("CWD {path}"), login).await;
+        if reply.code != 250 {
+            return reply;
+        }
+        self.directory = path;
+        Reply::new(250, format!("{} is the current directory", quoted(&self.directory)))
+    }
+
+    async fn change(&mut self, verb: &str, argument: &str, login: &Arc<Login>) -> Reply {
+        match changed(&self.directory, argument) {
+            Ok(path) => self.ask(&format!("{verb} {path}"), login).await,
+            Err(reply) => reply,
+        }
+    }
+
+    async fn hash(&mut self, argument: &str, login: &Arc<Login>) -> Reply {
+        let path = looked_at(&self.directory, argument);
+        match digest::of(&login.view, &path, self.hash).await {
+            Ok((hex, bytes)) => {
+                Reply::new(213, format!("{} 0-{} {hex} {argument}", self.hash, bytes.saturating_sub(1)))
+            }
+            Err(refusal) => Reply::from(&refusal),
+        }
+    }
+
+    async fn digest(&mut self, argument: &str, algorithm: Algorithm, login: &Arc<Login>) -> Reply {
+        // Some clients put the name in quotes, as it may be followed by a range.
+        let name = argument.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(argument);
+        if name.is_empty() {
+            return Reply::new(501, "A name is needed");
+        }
+        match digest::of(&login.view, &looked_at(&self.directory, name), algorithm).await {
+            Ok((hex, _)) => Reply::new(250, hex.to_ascii_uppercase()),
+            Err(refusal) => Reply::from(&refusal),
+        }
+    }
+
+    async fn site(&mut self, argument: &str, login: &Arc<Login>) -> Reply {
+        match argument.split(' ').next().unwrap_or_default().to_ascii_uppercase().as_str() {
+            "HELP" | "" => speech::site_help(),
+            "STATUS" => self.standing(login).await,
+            _ => Reply::new(504, "Unknown SITE command; try SITE HELP"),
+        }
+    }
+
+    /// The partner's own files, in words.
+    async fn standing(&self, login: &Arc<Login>) -> Reply {
+        let counts = match login.ingest.standing_of(&login.session).await {
+            Ok(counts) => counts,
+            Err(refusal) => return Reply::from(&refusal),
+        };
+        let mut lines = vec![format!("Files of {}:", login.session.partner)];
+        lines.extend(counts.iter().map(|(state, count)| format!("{state}: {count}")));
+        if counts.is_empty() {
+            lines.push("none".to_owned());
+        }
+        Reply::lines(211, lines, self.house.notice().unwrap_or_else(|| "Files are processed as they come".to_owned()))
+    }
+
+    fn status(&self, login: &Arc<Login>) -> Reply {
+        let secure = |on: bool| if on { "TLS" } else { "clear" };
+        let lines = vec![
+            "Forebay".to_owned(),
+            format!("Logged in as {} from {}", login.session.partner, self.link.peer.ip()),
+            format!("Control connection: {}; data connections: {}", secure(self.is_secure()), secure(self.protected)),
+            format!("Directory: {}", self.directory),
+        ];
+        Reply::lines(211, lines, "No transfer is under way")
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { tls: self.house.tls().is_some(), active: self.house.options.active, hash: self.hash }
+    }
+}
+
+impl Flow {
+    pub(super) fn and_end(self) -> Self {
+        Self::End
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passive {
+    Pasv,
+    Epsv,
+}
+
+/// Browsers can be made to send commands in a form's body; such a request begins like this.
+fn speaks_http(verb: &str, argument: &str) -> bool {
+    matches!(verb, "GET" | "POST" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "CONNECT" | "PATCH")
+        && argument.contains("HTTP/")
+}
+
+fn transfer_type(argument: &str) -> Reply {
+    match argument.to_ascii_uppercase().as_str() {
+        "I" | "L 8" | "L8" => Reply::new(200, "Bytes are moved as they are"),
+        // Whatever is kept is what was sent: hashes and sizes would not agree otherwise.
+        "A" | "A N" => Reply::new(200, "Bytes are moved as they are, also in ASCII"),
+        "" => Reply::new(501, "TYPE needs a type"),
+        _ => Reply::new(504, "Only types I and A are served"),
+    }
+}
+
+fn one_of(argument: &str, served: &str, known: &str, why: &str) -> Reply {
+    match argument.to_ascii_uppercase() {
+        given if given == served => Reply::new(200, "Noted"),
+        given if given.len() == 1 && known.contains(&given) => Reply::new(504, why),
+        _ => Reply::new(501, why),
+    }
+}

@@ -1,0 +1,339 @@
+//! libunftp, behind the guard: it serves the file commands on a loopback pair of its own.
+//!
+//! An inner session has no state that matters: every path it gets is absolute, and nobody but the guard knows the token
+//! that it takes for a password. So it is opened when a command needs it, closed when it is idle, and dropped without a
+//! word when a reply is odd, late or missing. Its address is a random one of 127/8, for both ends: libunftp serves a
+//! data connection only to the address of the control connection.
+//!
+//! Bytes of files do not pass through it. Its data connection is empty and triggers what is to be done; the errand on
+//! the desk says with whose bytes.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use libunftp::{ServerBuilder, options::Binder};
+use parking_lot::Mutex;
+use slog::Drain;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use unftp_core::auth::{
+    AuthenticationError, Authenticator, Credentials, Principal, UserDetail, UserDetailError, UserDetailProvider,
+};
+
+use crate::ingest::Refusal;
+
+use super::{backend::Backend, download::Download, login::Login, reply::Reply, upload::Upload};
+
+/// How long the inner server may take for a reply. Nothing it does by itself takes long.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A data connection that nothing was asked of is not used after this long.
+const FRESH: Duration = Duration::from_secs(60);
+/// The longest reply: STAT and MLST of one path.
+const MOST_REPLY_BYTES: usize = 1 << 20;
+/// The longest listing.
+const MOST_LISTING_BYTES: usize = 64 << 20;
+const NAME: &str = "partner";
+
+/// What the inner server is to do for the guard.
+pub(super) enum Errand {
+    Upload(Box<Upload>),
+    Download(Box<Download>),
+}
+
+/// What one inner session and the guard share.
+pub(super) struct Desk {
+    pub(super) login: Arc<Login>,
+    errand: Mutex<Option<Errand>>,
+    begun: Notify,
+    refused: Mutex<Option<Refusal>>,
+    address: Mutex<Option<SocketAddr>>,
+}
+
+impl Desk {
+    pub(super) fn put(&self, errand: Errand) {
+        *self.errand.lock() = Some(errand);
+    }
+
+    /// Takes the errand, if it was not taken yet.
+    pub(super) fn take(&self) -> Option<Errand> {
+        let errand = self.errand.lock().take();
+        self.begun.notify_one();
+        errand
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.errand.lock().is_some()
+    }
+
+    /// Waits until the errand is taken.
+    pub(super) async fn taken(&self) {
+        self.begun.notified().await;
+    }
+
+    /// Why the last command was refused: libunftp's error kinds say less.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        *self.refused.lock() = Some(refusal);
+    }
+}
+
+/// A partner who is logged in, as libunftp carries it.
+#[derive(Clone)]
+pub(super) struct User(pub(super) Arc<Desk>);
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.login.session.partner.fmt(f)
+    }
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl UserDetail for User {}
+
+/// Lets in who knows the token.
+#[derive(Debug)]
+struct Doorman {
+    token: String,
+    user: User,
+}
+
+#[async_trait]
+impl Authenticator for Doorman {
+    async fn authenticate(&self, username: &str, creds: &Credentials) -> Result<Principal, AuthenticationError> {
+        // It is random and lives for one session, so how long comparing takes tells nothing in time.
+        match creds.password.as_deref() {
+            Some(token) if token == self.token => Ok(Principal { username: username.to_owned() }),
+            _ => Err(AuthenticationError::BadPassword),
+        }
+    }
+}
+
+#[async_trait]
+impl UserDetailProvider for Doorman {
+    type User = User;
+
+    async fn provide_user_detail(&self, _principal: &Principal) -> Result<User, UserDetailError> {
+        Ok(self.user.clone())
+    }
+}
+
+/// Any free port will do; the guard is told which.
+struct AnyPort(Arc<Desk>);
+
+impl fmt::Debug for AnyPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnyPort")
+    }
+}
+
+#[async_trait]
+impl Binder for AnyPort {
+    async fn bind(&mut self, local_addr: IpAddr, _ports: RangeInclusive<u16>) -> io::Result<TcpSocket> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(local_addr, 0))?;
+        *self.0.address.lock() = Some(socket.local_addr()?);
+        Ok(socket)
+    }
+}
+
+/// One inner session.
+pub(super) struct Inner {
+    control: TcpStream,
+    heard: Vec<u8>,
+    desk: Arc<Desk>,
+    data: Option<(TcpStream, Instant)>,
+}
+
+impl Inner {
+    /// Opens one and logs in.
+    pub(super) async fn open(login: Arc<Login>) -> io::Result<Self> {
+        let desk = Arc::new(Desk {
+            login,
+            errand: Mutex::default(),
+            begun: Notify::new(),
+            refused: Mutex::default(),
+            address: Mutex::default(),
+        });
+        let token = format!("{:032x}", rand::random::<u128>());
+        let doorman = Arc::new(Doorman { token: token.clone(), user: User(desk.clone()) });
+        let server = ServerBuilder::<Backend, User>::with_user_detail_provider(Box::new(|| Backend), doorman.clone())
+            .authenticator(doorman)
+            .greeting("ready")
+            .idle_session_timeout(24 * 60 * 60)
+            .binder(AnyPort(desk.clone()))
+            .sitemd5(libunftp::options::SiteMd5::None)
+            .logger(slog::Logger::root(tracing_slog::TracingSlogDrain.fuse(), slog::o!()))
+            .build()
+            .map_err(io::Error::other)?;
+        let (control, served) = pair().await?;
+        // It reports its own failures, and ends when our end of the pair closes.
+        tokio::spawn(async move {
+            let _ = server.service(served).await;
+        });
+        let mut inner = Self { control, heard: Vec::new(), desk, data: None };
+        inner.expect(220).await?;
+        inner.say(&format!("USER {NAME}")).await?;
+        inner.expect(331).await?;
+        inner.say(&format!("PASS {token}")).await?;
+        inner.expect(230).await?;
+        Ok(inner)
+    }
+
+    pub(super) fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+
+    /// Has a data connection ready.
+    pub(super) async fn prepare(&mut self) -> io::Result<()> {
+        if self.data.as_ref().is_some_and(|(_, since)| since.elapsed() < FRESH) {
+            return Ok(());
+        }
+        self.data = None;
+        self.say("EPSV").await?;
+        self.expect(229).await?;
+        let to = self.desk.address.lock().take().ok_or_else(|| odd("no data port"))?;
+        self.data = Some((connect(to).await?, Instant::now()));
+        Ok(())
+    }
+
+    /// A command with one reply. What it refuses for is told by the desk.
+    pub(super) async fn command(&mut self, line: &str) -> io::Result<Reply> {
+        self.desk.refused.lock().take();
+        self.say(line).await?;
+        let reply = self.reply().await?;
+        if reply.is_positive() {
+            return Ok(reply);
+        }
+        Ok(self.desk.refused.lock().take().map_or(reply, |refusal| Reply::from(&refusal)))
+    }
+
+    /// Has the errand on the desk done. It is under way when this returns; its end is told by itself.
+    pub(super) async fn trigger(&mut self, line: &str) -> io::Result<()> {
+        self.prepare().await?;
+        self.say(line).await?;
+        self.expect(150).await
+    }
+
+    /// Takes the reply to what was triggered. The data connection is used up.
+    pub(super) async fn triggered(&mut self) -> io::Result<()> {
+        let last = self.reply().await?;
+        self.data = None;
+        if last.code == 226 || last.code == 451 { Ok(()) } else { Err(odd(&last.text)) }
+    }
+
+    /// A listing, whole: it is small, and whether it fails is known before anything is told to the client.
+    pub(super) async fn listing(&mut self, line: &str) -> io::Result<Result<Vec<u8>, Reply>> {
+        self.prepare().await?;
+        self.desk.refused.lock().take();
+        self.say(line).await?;
+        let first = self.reply().await?;
+        let Some((data, _)) = self.data.take() else { return Err(odd("no data connection")) };
+        if first.code != 150 {
+            return Ok(Err(first));
+        }
+        let mut listing = Vec::new();
+        let mut data = data.take(MOST_LISTING_BYTES as u64);
+        timeout(PATIENCE, data.read_to_end(&mut listing)).await??;
+        let last = self.reply().await?;
+        Ok(match last.code {
+            226 if listing.len() < MOST_LISTING_BYTES => Ok(listing),
+            226 => Err(Reply::new(451, "The listing is too long")),
+            _ => Err(self.desk.refused.lock().take().map_or(last, |refusal| Reply::from(&refusal))),
+        })
+    }
+
+    async fn say(&mut self, line: &str) -> io::Result<()> {
+        if line.contains(['\r', '\n']) {
+            return Err(odd("a line end within a command"));
+        }
+        self.control.write_all(format!("{line}\r\n").as_bytes()).await
+    }
+
+    async fn expect(&mut self, code: u16) -> io::Result<()> {
+        let reply = self.reply().await?;
+        if reply.code == code { Ok(()) } else { Err(odd(&format!("{} instead of {code}: {}", reply.code, reply.text))) }
+    }
+
+    async fn reply(&mut self) -> io::Result<Reply> {
+        timeout(PATIENCE, self.read_reply()).await?
+    }
+
+    async fn read_reply(&mut self) -> io::Result<Reply> {
+        let mut above = Vec::new();
+        loop {
+            let line = self.read_line().await?;
+            let code = line.get(..3).and_then(|code| code.parse::<u16>().ok());
+            match (code, line.as_bytes().get(3)) {
+                (Some(code), Some(b' ')) => return Ok(Reply::lines(code, above, &line[4..])),
+                (Some(code), None) => return Ok(Reply::lines(code, above, "")),
+                (Some(_), Some(b'-')) if above.is_empty() => above.push(line[4..].to_owned()),
+                _ if above.is_empty() => return Err(odd(&line)),
+                _ => above.push(line.trim_start().to_owned()),
+            }
+        }
+    }
+
+    async fn read_line(&mut self) -> io::Result<String> {
+        loop {
+            if let Some(end) = self.heard.iter().position(|&byte| byte == b'\n') {
+                let rest = self.heard.split_off(end + 1);
+                let line = std::mem::replace(&mut self.heard, rest);
+                let line = String::from_utf8_lossy(&line);
+                return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+            }
+            if self.heard.len() > MOST_REPLY_BYTES {
+                return Err(odd("an endless reply"));
+            }
+            if self.control.read_buf(&mut self.heard).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// Both ends of a connection to ourselves. Nobody else gets the other end: the addresses are compared.
+async fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    // Between the networks' own and the broadcast address of 127/8.
+    let at = Ipv4Addr::from_bits(rand::random_range(0x7f00_0100..0x7fff_ff00));
+    let listener = TcpListener::bind(SocketAddr::from((at, 0))).await?;
+    let ours = connect(listener.local_addr()?).await?;
+    let ours_is = ours.local_addr()?;
+    let served = timeout(PATIENCE, async {
+        loop {
+            let (stream, from) = listener.accept().await?;
+            if from == ours_is {
+                return Ok::<_, io::Error>(stream);
+            }
+        }
+    });
+    let served = served.await??;
+    served.set_nodelay(true)?;
+    Ok((ours, served))
+}
+
+/// Connects from the address it connects to.
+async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(to.ip(), 0))?;
+    let stream = timeout(PATIENCE, socket.connect(to)).await??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn odd(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the inner server said: {what}"))
+}

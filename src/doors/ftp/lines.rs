@@ -1,0 +1,166 @@
+//! A client's command lines, within bounds.
+//!
+//! Telnet's sequences are taken out (RFC 959 lets a client put IAC IP and IAC DM before ABOR). A line that is too long
+//! or is no text is told as such, so that it is answered and the session goes on. Whatever a client sends, no more
+//! than [`MOST_BYTES`] of it are kept.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// The longest command line: room for the longest path that `ingest` takes, in a command with a second one.
+pub(super) const MOST_BYTES: usize = 4096;
+/// How much of one line is read and dropped before the client is given up.
+const FLOOD_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 512;
+const IAC: u8 = 0xff;
+
+/// What a client sent up to a line end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// A command.
+    Command(String),
+    /// More than a line may have.
+    TooLong,
+    /// Not UTF-8, or with a NUL or a carriage return within.
+    NotText,
+    /// So much without a line end that it is no use to go on.
+    Flood,
+}
+
+/// Bytes that have come and are no line yet.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    buffer: Vec<u8>,
+    scanned: usize,
+    dropped: usize,
+}
+
+impl Lines {
+    /// The next line; None at the end of the connection. Cancel safe.
+    pub(super) async fn next<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> io::Result<Option<Line>> {
+        loop {
+            if let Some(line) = self.take() {
+                return Ok(Some(line));
+            }
+            let mut piece = [0; PIECE_BYTES];
+            let count = from.read(&mut piece).await?;
+            if count == 0 {
+                return Ok(None);
+            }
+            self.buffer.extend_from_slice(&piece[..count]);
+        }
+    }
+
+    /// A line that is here already.
+    pub(super) fn take(&mut self) -> Option<Line> {
+        let Some(end) = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n') else {
+            return self.drop_excess();
+        };
+        let rest = self.buffer.split_off(self.scanned + end + 1);
+        let line = std::mem::replace(&mut self.buffer, rest);
+        self.scanned = 0;
+        let too_long = std::mem::take(&mut self.dropped) > 0 || line.len() > MOST_BYTES;
+        if self.buffer.is_empty() {
+            // An idle session keeps no room for commands.
+            self.buffer = Vec::new();
+        }
+        Some(if too_long { Line::TooLong } else { parsed(line) })
+    }
+
+    fn drop_excess(&mut self) -> Option<Line> {
+        self.scanned = self.buffer.len();
+        if self.buffer.len() > MOST_BYTES {
+            self.dropped += self.buffer.len();
+            self.buffer.clear();
+            self.scanned = 0;
+        }
+        (self.dropped > FLOOD_BYTES).then_some(Line::Flood)
+    }
+
+    /// Forgets what came; whether there was anything.
+    pub(super) fn clear(&mut self) -> bool {
+        let any = !self.buffer.is_empty();
+        *self = Self::default();
+        any
+    }
+}
+
+fn parsed(line: Vec<u8>) -> Line {
+    let mut line = without_telnet(line);
+    line.pop();
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    if line.iter().any(|byte| matches!(byte, b'\0' | b'\r')) {
+        return Line::NotText;
+    }
+    String::from_utf8(line).map_or(Line::NotText, Line::Command)
+}
+
+fn without_telnet(line: Vec<u8>) -> Vec<u8> {
+    if !line.contains(&IAC) {
+        return line;
+    }
+    let mut kept = Vec::with_capacity(line.len());
+    let mut at = 0;
+    while at < line.len() {
+        match (line[at], line.get(at + 1)) {
+            // WILL, WONT, DO and DONT have an option behind them.
+            (IAC, Some(0xfb..=0xfe)) => at += 3,
+            (IAC, Some(0xf0..=0xfa)) => at += 2,
+            (byte, _) => {
+                kept.push(byte);
+                at += 1;
+            }
+        }
+    }
+    if kept.last() != Some(&b'\n') {
+        kept.push(b'\n');
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn all(bytes: &[u8]) -> Vec<Line> {
+        let (mut lines, mut from, mut found) = (Lines::default(), bytes, Vec::new());
+        while let Some(line) = lines.next(&mut from).await.unwrap() {
+            found.push(line);
+            if found.last() == Some(&Line::Flood) {
+                break;
+            }
+            assert!(lines.buffer.capacity() < 4 * MOST_BYTES);
+        }
+        found
+    }
+
+    fn command(text: &str) -> Line {
+        Line::Command(text.to_owned())
+    }
+
+    #[tokio::test]
+    async fn lines_end_in_either_way() {
+        assert_eq!(all(b"NOOP\r\nSTOR a b\nx").await, [command("NOOP"), command("STOR a b")]);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_text_is_told_and_the_next_line_is_read() {
+        let found = all(b"STOR a\0b\r\nSTOR a\rb\r\nSTOR \xe4\r\nNOOP\r\n").await;
+        assert_eq!(found, [Line::NotText, Line::NotText, Line::NotText, command("NOOP")]);
+    }
+
+    #[tokio::test]
+    async fn telnet_is_taken_out() {
+        assert_eq!(all(b"\xff\xf4\xff\xf2ABOR\r\n\xff\xfb\x01NOOP\r\n").await, [command("ABOR"), command("NOOP")]);
+    }
+
+    #[tokio::test]
+    async fn a_long_line_is_dropped_and_a_flood_ends_it() {
+        let long = [vec![b'x'; 100_000], b"\r\nNOOP\r\n".to_vec()].concat();
+        assert_eq!(all(&long).await, [Line::TooLong, command("NOOP")]);
+        assert_eq!(all(&vec![b'x'; 4 << 20]).await, [Line::Flood]);
+    }
+}

@@ -1,0 +1,334 @@
+//! One client's session: its control connection, what it has said so far, and its time.
+
+use std::{collections::VecDeque, io, net::IpAddr, sync::Arc, time::Duration};
+
+use rustls::ServerConfig;
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{debug, info, warn};
+
+use crate::ingest::Accepted;
+
+use super::{
+    Tls,
+    data::Offer,
+    digest::Algorithm,
+    door::House,
+    inner::Inner,
+    lines::{Line, Lines},
+    link::{Link, Stay},
+    login::Login,
+    reply::Reply,
+    tcp_state::tcp_state,
+    wire::Wire,
+};
+
+/// How long a client may take to read a reply.
+const REPLY_TIME: Duration = Duration::from_secs(30);
+/// An inner session that was not needed for this long is closed: the next command opens another.
+const INNER_IDLE: Duration = Duration::from_secs(5);
+/// How long a client that is silent after a reply must stay to count as having read it.
+const CONFIRMED_AFTER: Duration = Duration::from_secs(2);
+/// What a transfer that is over may still have to do before the next begins.
+const ENDING_TIME: Duration = Duration::from_secs(60);
+
+/// Whether the session goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Continue,
+    End,
+}
+
+pub(super) struct Session {
+    pub(super) house: Arc<House>,
+    pub(super) link: Arc<Link>,
+    /// None only while TLS is being set up.
+    pub(super) wire: Option<Wire>,
+    pub(super) lines: Lines,
+    /// Lines that came during a transfer.
+    pub(super) waiting: VecDeque<Line>,
+    pub(super) told: watch::Receiver<Stay>,
+    /// What TLS tickets of this session carry.
+    pub(super) badge: [u8; 16],
+    pub(super) local: IpAddr,
+    began: Instant,
+    active: Instant,
+    pub(super) login: Option<Arc<Login>>,
+    pub(super) user: Option<String>,
+    pub(super) failed_logins: u32,
+    pub(super) before_login: u32,
+    /// The working directory: absolute, without `.` and `..`.
+    pub(super) directory: String,
+    /// REST's position, for the next command alone.
+    pub(super) start: u64,
+    /// ALLO's size, for the next upload.
+    pub(super) declared: Option<u64>,
+    pub(super) rename_from: Option<String>,
+    pub(super) sized: bool,
+    pub(super) protected: bool,
+    pub(super) offer: Option<Offer>,
+    pub(super) only_epsv: bool,
+    pub(super) hash: Algorithm,
+    pub(super) inner: Option<(Inner, Instant)>,
+    /// A transfer that is over for the client, and gives the inner session back when it is over altogether.
+    pub(super) ending: Option<JoinHandle<Option<Inner>>>,
+    pub(super) unconfirmed: Option<(Accepted, Instant)>,
+}
+
+/// What wakes a session.
+enum Event {
+    Line(Line),
+    Closed,
+    Failed(io::Error),
+    Told,
+    Time,
+}
+
+impl Session {
+    pub(super) fn new(house: Arc<House>, link: Arc<Link>, stream: TcpStream) -> io::Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            told: link.told(),
+            local: stream.local_addr()?.ip(),
+            house,
+            link,
+            wire: Some(Wire::Plain(stream)),
+            lines: Lines::default(),
+            waiting: VecDeque::new(),
+            badge: rand::random(),
+            began: now,
+            active: now,
+            login: None,
+            user: None,
+            failed_logins: 0,
+            before_login: 0,
+            directory: "/".to_owned(),
+            start: 0,
+            declared: None,
+            rename_from: None,
+            sized: false,
+            protected: false,
+            offer: None,
+            only_epsv: false,
+            hash: Algorithm::Sha256,
+            inner: None,
+            ending: None,
+            unconfirmed: None,
+        })
+    }
+
+    /// Serves until the client or the server ends it.
+    pub(super) async fn run(mut self, implicit_tls: bool) {
+        if implicit_tls {
+            if Box::pin(self.secure()).await == Flow::End {
+                return;
+            }
+            (self.sized, self.protected) = (true, true);
+        }
+        let greeting = self.house.greeting();
+        if self.say(Reply::new(220, greeting)).await == Flow::End {
+            return;
+        }
+        while Box::pin(self.step()).await == Flow::Continue {}
+        if let Some(wire) = &mut self.wire {
+            wire.finish().await;
+        }
+        debug!(peer = %self.link.peer, "session is over");
+    }
+
+    async fn step(&mut self) -> Flow {
+        if let Some(flow) = self.dismissed().await {
+            return flow;
+        }
+        let event = match self.waiting.pop_front() {
+            Some(line) => Event::Line(line),
+            None => self.next().await,
+        };
+        match event {
+            Event::Line(line) => {
+                self.active = Instant::now();
+                self.confirm().await;
+                let flow = self.heed(line).await;
+                self.active = Instant::now();
+                flow
+            }
+            Event::Closed => {
+                // A FIN: who closes in order has read what was said.
+                self.confirm().await;
+                Flow::End
+            }
+            Event::Failed(error) => {
+                debug!(peer = %self.link.peer, %error, "control connection failed");
+                Flow::End
+            }
+            Event::Told => Flow::Continue,
+            Event::Time => self.time_passed().await,
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let deadline = self.deadline();
+        let Some(wire) = &mut self.wire else { return Event::Closed };
+        tokio::select! {
+            line = self.lines.next(wire) => match line {
+                Ok(Some(line)) => Event::Line(line),
+                Ok(None) => Event::Closed,
+                // Many TLS clients go without close_notify.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Event::Closed,
+                Err(error) => Event::Failed(error),
+            },
+            _ = self.told.changed() => Event::Told,
+            () = sleep_until(deadline) => Event::Time,
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let limits = self.house.partners.limits();
+        let mut deadline = self.active + limits.idle;
+        if self.login.is_none() {
+            deadline = deadline.min(self.began + limits.login_grace);
+        }
+        if let Some((_, used)) = &self.inner {
+            deadline = deadline.min(*used + INNER_IDLE);
+        }
+        if let Some((_, since)) = &self.unconfirmed {
+            deadline = deadline.min(*since + CONFIRMED_AFTER);
+        }
+        deadline
+    }
+
+    async fn time_passed(&mut self) -> Flow {
+        let now = Instant::now();
+        let (grace, idle) = (self.house.partners.limits().login_grace, self.house.partners.limits().idle);
+        if self.inner.as_ref().is_some_and(|(_, used)| now >= *used + INNER_IDLE) {
+            self.inner = None;
+        }
+        if self.unconfirmed.as_ref().is_some_and(|(_, since)| now >= *since + CONFIRMED_AFTER) {
+            let up = tcp_state(std::os::fd::AsFd::as_fd(&self.link.control)).is_ok_and(|state| state.established);
+            match up {
+                true => self.confirm().await,
+                false => self.unconfirmed = None,
+            }
+        }
+        if self.login.is_none() && now >= self.began + grace {
+            return self.goodbye("No login in time").await;
+        }
+        if now >= self.active + idle {
+            return self.goodbye("Idle for too long").await;
+        }
+        Flow::Continue
+    }
+
+    /// The file that waits for it is confirmed: its sender has gone on after the reply.
+    async fn confirm(&mut self) {
+        if let (Some((accepted, _)), Some(login)) = (self.unconfirmed.take(), &self.login) {
+            login.ingest.confirm(&accepted).await;
+        }
+    }
+
+    /// Whether the server wants this session to end.
+    async fn dismissed(&mut self) -> Option<Flow> {
+        let stay = *self.told.borrow_and_update();
+        match stay {
+            Stay::Welcome => None,
+            Stay::Finish(why) | Stay::Leave(why) => Some(self.goodbye(why).await),
+        }
+    }
+
+    /// The last reply.
+    pub(super) async fn goodbye(&mut self, why: &str) -> Flow {
+        info!(peer = %self.link.peer, partner = self.link.partner().map(AsRef::as_ref), why, "closing a connection");
+        self.say(Reply::new(421, why)).await;
+        Flow::End
+    }
+
+    pub(super) async fn say(&mut self, reply: Reply) -> Flow {
+        let Some(wire) = &mut self.wire else { return Flow::End };
+        let bytes = reply.to_bytes();
+        let written = timeout(REPLY_TIME, async {
+            wire.write_all(&bytes).await?;
+            wire.flush().await
+        });
+        match written.await {
+            Ok(Ok(())) => Flow::Continue,
+            _ => Flow::End,
+        }
+    }
+
+    /// The TLS handshake on the control connection. What came in the clear before it is forgotten.
+    pub(super) async fn secure(&mut self) -> Flow {
+        if self.lines.clear() || !self.waiting.is_empty() {
+            warn!(peer = %self.link.peer, "dropped what was sent in the clear behind AUTH TLS");
+            self.waiting.clear();
+        }
+        let (Some(Wire::Plain(stream)), Some(tls)) = (self.wire.take(), self.house.tls()) else { return Flow::End };
+        match Wire::secured(stream, tls.control, &self.badge, self.house.options.handshake).await {
+            Ok(wire) => {
+                self.wire = Some(wire);
+                // Nobody is known by what was said in the clear.
+                self.user = None;
+                Flow::Continue
+            }
+            Err(error) => {
+                info!(peer = %self.link.peer, %error, "TLS handshake failed");
+                Flow::End
+            }
+        }
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        self.wire.as_ref().is_some_and(Wire::is_secure)
+    }
+
+    pub(super) fn tls_is_required(&self) -> bool {
+        self.house.options.tls() == Tls::Required
+    }
+
+    /// TLS for the next data connection, if there is to be any.
+    pub(super) fn data_tls(&self) -> Option<Arc<ServerConfig>> {
+        self.protected.then(|| self.house.tls()).flatten().map(|tls| tls.data)
+    }
+
+    /// The inner session, when the transfer before has given it back.
+    pub(super) async fn take_inner(&mut self) -> Option<Inner> {
+        if let Some(ending) = self.ending.take() {
+            match timeout(ENDING_TIME, ending).await {
+                Ok(Ok(inner)) => return inner,
+                _ => return None,
+            }
+        }
+        self.inner.take().map(|(inner, _)| inner)
+    }
+
+    pub(super) fn keep_inner(&mut self, inner: Inner) {
+        self.inner = Some((inner, Instant::now()));
+    }
+
+    /// Asks the inner server. When it fails, another is opened; what may have been done is not asked twice.
+    pub(super) async fn ask(&mut self, line: &str, login: &Arc<Login>) -> Reply {
+        let again = !["MKD", "RMD", "DELE", "RNTO"].iter().any(|verb| line.starts_with(verb));
+        for _ in 0..if again { 2 } else { 1 } {
+            let inner = match self.take_inner().await {
+                Some(inner) => Ok(inner),
+                None => Inner::open(login.clone()).await,
+            };
+            let asked = match inner {
+                Ok(mut inner) => inner.command(line).await.map(|reply| (reply, inner)),
+                Err(error) => Err(error),
+            };
+            match asked {
+                Ok((reply, inner)) => {
+                    self.keep_inner(inner);
+                    return reply;
+                }
+                Err(error) => warn!(partner = %login.session.partner, %error, "the inner server failed"),
+            }
+        }
+        Reply::new(451, "Internal error, try again later")
+    }
+}

@@ -1,0 +1,69 @@
+//! What the door says of itself. FEAT lists what works now, and nothing else.
+
+use super::{digest::Algorithm, reply::Reply};
+
+/// What FEAT and HELP depend on.
+pub(super) struct Abilities {
+    pub(super) tls: bool,
+    pub(super) active: bool,
+    pub(super) hash: Algorithm,
+}
+
+pub(super) fn feat(abilities: &Abilities) -> Reply {
+    let hashes: Vec<String> = Algorithm::ALL
+        .iter()
+        .map(|one| if *one == abilities.hash { format!("{one}*") } else { one.to_string() })
+        .collect();
+    let hashes = format!("HASH {}", hashes.join(";"));
+    let mut features = vec!["Features:".to_owned()];
+    if abilities.tls {
+        features.extend(["AUTH TLS", "PBSZ", "PROT"].map(str::to_owned));
+    }
+    if abilities.active {
+        features.push("EPRT".to_owned());
+    }
+    features.extend(["CLNT", "EPSV"].map(str::to_owned));
+    features.push(hashes);
+    let rest = [
+        "HOST",
+        "LANG EN*",
+        "MDTM",
+        "MLST type*;size*;modify*;",
+        "REST STREAM",
+        "SIZE",
+        "TVFS",
+        "UTF8",
+        "XCRC",
+        "XMD5",
+        "XSHA1",
+        "XSHA256",
+        "XSHA512",
+    ];
+    features.extend(rest.map(str::to_owned));
+    Reply::lines(211, features, "End")
+}
+
+pub(super) fn help(abilities: &Abilities) -> Reply {
+    let mut lines = vec!["Commands:".to_owned()];
+    if abilities.tls {
+        lines.push("AUTH PBSZ PROT".to_owned());
+    }
+    if abilities.active {
+        lines.push("EPRT PORT".to_owned());
+    }
+    lines.extend(
+        [
+            "ABOR ALLO APPE CDUP CLNT CWD DELE EPSV FEAT HASH HELP HOST LANG LIST MDTM MKD MLSD MLST",
+            "MODE NLST NOOP OPTS PASS PASV PWD QUIT REST RETR RMD RNFR RNTO SITE SIZE STAT STOR STOU",
+            "STRU SYST TYPE USER XCRC XMD5 XSHA1 XSHA256 XSHA512",
+            "SITE HELP and SITE STATUS",
+        ]
+        .map(str::to_owned),
+    );
+    Reply::lines(214, lines, "Uploads are kept at every hour, also during maintenance")
+}
+
+pub(super) fn site_help() -> Reply {
+    let lines = ["SITE commands:", "HELP    this text", "STATUS  your files and where they stand"];
+    Reply::lines(214, lines.map(str::to_owned).to_vec(), "End")
+}
