@@ -114,15 +114,6 @@ fn with_complete_rename_every_upload_waits_for_its_rename() {
 }
 
 #[test]
-fn what_the_door_cannot_honour_it_does_not_accept() {
-    for complete in [Complete::Allo, Complete::Confirmed] {
-        let house = with_policy(Policy { complete, ..Policy::default() });
-        assert_eq!(house.session().store("a.hl7", b"data").code, 550);
-        assert!(house.entries().is_empty());
-    }
-}
-
-#[test]
 fn what_no_route_serves_is_held() {
     let mut plan = Plan::default();
     plan.routes[0].paths = vec!["*.hl7".to_owned()];
@@ -318,13 +309,17 @@ fn rest_and_append_never_touch_an_accepted_file() {
     let house = house();
     let mut ftp = house.session();
     assert_eq!(ftp.store("a.hl7", b"first").code, 226);
-    assert_eq!(ftp.command("REST 3").code, 502);
-    assert_eq!(ftp.upload("APPE", "a.hl7", b"more").code, 550);
+    assert_eq!(ftp.command("REST 3").code, 350);
+    assert_eq!(ftp.store("a.hl7", b"ly").code, 226);
+    assert_eq!(ftp.upload("APPE", "a.hl7", b" more").code, 226);
     assert_eq!(ftp.upload("APPE", "new.hl7", b"new").code, 226);
     assert_eq!(ftp.store("b.hl7", b"whole").code, 226, "no position is left over");
+    assert_eq!(ftp.command("REST 6").code, 350);
+    assert_eq!(ftp.store("b.hl7", b"beyond").code, 554);
+    assert_eq!(ftp.store("b.hl7", b"whole again").code, 226, "nor after a refusal");
     let entries = house.entries();
     let all: Vec<_> = entries.iter().map(|entry| house.bytes(entry)).collect();
-    assert_eq!(all, [&b"first"[..], b"new", b"whole"]);
+    assert_eq!(all, [&b"first"[..], b"firly", b"firly more", b"new", b"whole", b"whole again"]);
 }
 
 #[test]
@@ -483,6 +478,7 @@ fn a_disabled_account_loses_its_session() {
     let mut ftp = house.session();
     house.partners.disable(&PARTNER.parse().unwrap()).unwrap();
     wait_until("the session ends", || house.partners.sessions().is_empty());
+    assert_eq!(ftp.reply().code, 421);
     assert!(ftp.try_reply().is_err());
 }
 

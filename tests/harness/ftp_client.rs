@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use super::Stream;
+
 /// A reply: its code and its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -14,7 +16,7 @@ pub struct Reply {
 }
 
 pub struct Ftp {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Stream>,
     pub greeting: Reply,
 }
 
@@ -29,9 +31,66 @@ impl Ftp {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
+        Self::greeted(Stream::Plain(stream))
+    }
+
+    /// Begins with TLS.
+    pub fn connect_implicit(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self::greeted(Stream::secured(stream).unwrap()).unwrap()
+    }
+
+    fn greeted(stream: Stream) -> io::Result<Self> {
         let mut ftp = Self { reader: BufReader::new(stream), greeting: Reply { code: 0, text: String::new() } };
         ftp.greeting = ftp.try_reply()?;
         Ok(ftp)
+    }
+
+    /// AUTH TLS and the handshake.
+    pub fn auth_tls(mut self) -> Self {
+        assert_eq!(self.command("AUTH TLS").code, 234);
+        self.handshake()
+    }
+
+    pub fn handshake(self) -> Self {
+        let Stream::Plain(stream) = self.reader.into_inner() else { panic!("it is TLS already") };
+        Self { reader: BufReader::new(Stream::secured(stream).unwrap()), greeting: self.greeting }
+    }
+
+    /// PBSZ 0 and PROT P.
+    pub fn protect(&mut self) {
+        assert_eq!(self.command("PBSZ 0").code, 200);
+        assert_eq!(self.command("PROT P").code, 200);
+    }
+
+    /// The server's certificate.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        match self.reader.get_ref() {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => stream.conn.peer_certificates().map(|chain| chain[0].to_vec()),
+        }
+    }
+
+    /// The control connection itself.
+    pub fn tcp(&self) -> &TcpStream {
+        self.reader.get_ref().tcp()
+    }
+
+    /// Uploads through TLS; the last reply.
+    pub fn store_secured(&mut self, name: &str, bytes: &[u8]) -> Reply {
+        let data = self.passive();
+        let first = self.command(&format!("STOR {name}"));
+        if first.code != 150 {
+            return first;
+        }
+        let mut data = Stream::secured(data).unwrap();
+        data.write_all(bytes).unwrap();
+        data.finish();
+        // A clean end, and not a connection that breaks off.
+        assert_eq!(data.read(&mut [0]).unwrap(), 0);
+        drop(data);
+        self.reply()
     }
 
     pub fn login(&mut self, name: &str, password: &str) {
@@ -70,7 +129,7 @@ impl Ftp {
 
     /// Closes one direction of the control connection.
     pub fn shutdown(&mut self, how: std::net::Shutdown) {
-        self.reader.get_ref().shutdown(how).unwrap();
+        self.tcp().shutdown(how).unwrap();
     }
 
     pub fn reply(&mut self) -> Reply {
@@ -101,7 +160,7 @@ impl Ftp {
         let reply = self.try_command("EPSV")?;
         let port = reply.text.split('|').nth(3).and_then(|port| port.parse::<u16>().ok());
         let port = port.filter(|_| reply.code == 229).ok_or_else(|| io::Error::other(format!("{reply:?}")))?;
-        let mut address = self.reader.get_ref().peer_addr()?;
+        let mut address = self.tcp().peer_addr()?;
         address.set_port(port);
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;

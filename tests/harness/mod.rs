@@ -9,6 +9,7 @@
 
 pub mod binary;
 mod ftp_client;
+mod stream;
 
 use std::{
     net::SocketAddr,
@@ -33,6 +34,7 @@ use forebay_storage::{Storage, disk::OsDisk, local};
 use tokio::{runtime::Runtime, sync::watch, task::JoinHandle, time::Instant};
 
 pub use ftp_client::Ftp;
+pub use stream::Stream;
 
 pub const PARTNER: &str = "Clinic";
 pub const PASSWORD: &str = "correct horse battery";
@@ -80,7 +82,9 @@ pub struct House {
     pub partners: Arc<Partners>,
     pub queue: Arc<dyn QueueStore>,
     pub storage: Arc<dyn Storage>,
+    pub gate: Arc<Gate>,
     pub address: SocketAddr,
+    pub implicit: Option<SocketAddr>,
     pub recovered: RecoveryReport,
     stop: watch::Sender<bool>,
     door: Option<JoinHandle<()>>,
@@ -127,12 +131,26 @@ impl House {
         };
         let ingest = Ingest::new(foundation, ingest::Options::default());
         let recovered = runtime.block_on(ingest.recover(&recovered)).unwrap();
-        let door = ftp::Door::bind(plan.ftp, ingest.clone(), partners.clone(), gate, clock, &at("tls")).unwrap();
-        let address = door.local_addr();
+        let door =
+            ftp::Door::bind(plan.ftp, ingest.clone(), partners.clone(), gate.clone(), clock, &at("tls")).unwrap();
+        let (address, implicit) = (door.local_addr(), door.implicit_addr());
         let (stop, stopped) = watch::channel(false);
         let door = Some(runtime.spawn(door.run(stopped)));
         drop(entered);
-        Self { ingest, partners, queue, storage, address, recovered, stop, door, runtime: Some(runtime), data }
+        Self {
+            ingest,
+            partners,
+            queue,
+            storage,
+            gate,
+            address,
+            implicit,
+            recovered,
+            stop,
+            door,
+            runtime: Some(runtime),
+            data,
+        }
     }
 
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {

@@ -31,12 +31,13 @@ impl StorageBackend<User> for Backend {
     type Metadata = Meta;
 
     async fn metadata<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Meta> {
-        user.0.login.view.metadata(user, path).await
+        user.0.login()?.view.metadata(user, path).await
     }
 
     /// A directory's entries in the order of their names; a file is listed by itself.
     async fn list<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Listed> {
-        let view = &user.0.login.view;
+        let login = user.0.login()?;
+        let view = &login.view;
         let path = path.as_ref().to_owned();
         let there: Meta = view.metadata(user, &path).await.inspect_err(|_| user.0.refuse(Refusal::NotFound))?;
         if !there.is_dir() {
@@ -89,31 +90,31 @@ impl StorageBackend<User> for Backend {
     }
 
     async fn del<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let login = &user.0.login;
+        let login = user.0.login()?;
         let path = text(user, path.as_ref())?;
         answer(user, login.ingest.delete(&login.session, &path).await)
     }
 
     async fn mkd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let login = &user.0.login;
+        let login = user.0.login()?;
         let path = text(user, path.as_ref())?;
         answer(user, login.ingest.make_dir(&login.session, &path).await)
     }
 
     async fn rmd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let login = &user.0.login;
+        let login = user.0.login()?;
         let path = text(user, path.as_ref())?;
         answer(user, login.ingest.remove_dir(&login.session, &path).await)
     }
 
     async fn rename<P: AsRef<Path> + Send + Debug>(&self, user: &User, from: P, to: P) -> Result<()> {
-        let login = &user.0.login;
+        let login = user.0.login()?;
         let (from, to) = (text(user, from.as_ref())?, text(user, to.as_ref())?);
         answer(user, login.ingest.rename(&login.session, &from, &to).await.map(drop))
     }
 
     async fn cwd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let there: Result<Meta> = user.0.login.view.metadata(user, path.as_ref().to_owned()).await;
+        let there: Result<Meta> = user.0.login()?.view.metadata(user, path.as_ref().to_owned()).await;
         match there {
             Ok(there) if there.is_dir() => Ok(()),
             _ => answer(user, Err(Refusal::Denied("no such directory".to_owned()))),

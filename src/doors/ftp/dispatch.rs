@@ -163,7 +163,9 @@ impl Session {
                 return self.store(Store { argument, start: 0, declared, append: true, unique: false }, login).await;
             }
             "STOU" => {
-                return self.store(Store { argument: "", start: 0, declared, append: false, unique: true }, login).await;
+                return self
+                    .store(Store { argument: "", start: 0, declared, append: false, unique: true }, login)
+                    .await;
             }
             "RETR" if argument.is_empty() => needs("a name"),
             "RETR" => return self.retrieve(&looked_at(&self.directory, argument), start, login).await,
@@ -391,7 +393,7 @@ impl Session {
     async fn make_ready(&mut self, login: Arc<Login>) {
         let inner = match self.take_inner().await {
             Some(inner) => Ok(inner),
-            None => Inner::open(login).await,
+            None => Inner::open(&login).await,
         };
         // What fails here is tried again by the transfer, which tells.
         if let Ok(mut inner) = inner

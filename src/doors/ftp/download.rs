@@ -12,12 +12,13 @@ use unftp_sbe_fs::Meta;
 
 use crate::ingest::Refusal;
 
-use super::{inner::User, transfer::Transfer, wire::Wire};
+use super::{inner::User, login::Login, transfer::Transfer, wire::Wire};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// What is needed to send a file.
 pub(super) struct Download {
+    pub(super) login: Arc<Login>,
     pub(super) transfer: Arc<Transfer>,
     /// The first byte that is sent.
     pub(super) start: u64,
@@ -30,13 +31,13 @@ pub(super) struct Download {
 
 impl Download {
     pub(super) async fn run(self, user: &User, path: &Path) -> Result<u64, Refusal> {
-        let Self { transfer, start, opened, wire, done } = self;
+        let Self { login, transfer, start, opened, wire, done } = self;
         let cancelled = transfer.clone();
         let sent = tokio::select! {
-            sent = serve(user, path, start, opened, wire) => sent,
+            sent = serve(&login, user, path, start, opened, wire) => sent,
             (why, _) = cancelled.cancelled() => Err(Refusal::Cut(why)),
         };
-        user.0.login.ticket.doing("");
+        login.ticket.doing("");
         // The guard may have gone; the inner server is told all the same.
         let _ = done.send(sent.clone());
         sent
@@ -44,13 +45,13 @@ impl Download {
 }
 
 async fn serve(
+    login: &Login,
     user: &User,
     path: &Path,
     start: u64,
     opened: oneshot::Sender<u64>,
     wire: oneshot::Receiver<Wire>,
 ) -> Result<u64, Refusal> {
-    let login = &user.0.login;
     let there: Meta = login.view.metadata(user, path.to_owned()).await.map_err(|_| Refusal::NotFound)?;
     if !there.is_file() {
         return Err(Refusal::Denied("is not a file".to_owned()));

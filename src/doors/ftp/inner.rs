@@ -12,7 +12,7 @@ use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -30,7 +30,9 @@ use unftp_core::auth::{
     AuthenticationError, Authenticator, Credentials, Principal, UserDetail, UserDetailError, UserDetailProvider,
 };
 
-use crate::ingest::Refusal;
+use unftp_core::storage::{Error, ErrorKind};
+
+use crate::{ingest::Refusal, partners::PartnerName};
 
 use super::{backend::Backend, download::Download, login::Login, reply::Reply, upload::Upload};
 
@@ -52,7 +54,9 @@ pub(super) enum Errand {
 
 /// What one inner session and the guard share.
 pub(super) struct Desk {
-    pub(super) login: Arc<Login>,
+    /// What libunftp keeps of a session it may keep for minutes; the login ends with its client.
+    login: Weak<Login>,
+    who: PartnerName,
     errand: Mutex<Option<Errand>>,
     begun: Notify,
     refused: Mutex<Option<Refusal>>,
@@ -60,6 +64,10 @@ pub(super) struct Desk {
 }
 
 impl Desk {
+    pub(super) fn login(&self) -> Result<Arc<Login>, Error> {
+        self.login.upgrade().ok_or_else(|| ErrorKind::LocalError.into())
+    }
+
     pub(super) fn put(&self, errand: Errand) {
         *self.errand.lock() = Some(errand);
     }
@@ -92,7 +100,7 @@ pub(super) struct User(pub(super) Arc<Desk>);
 
 impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.login.session.partner.fmt(f)
+        self.0.who.fmt(f)
     }
 }
 
@@ -160,9 +168,10 @@ pub(super) struct Inner {
 
 impl Inner {
     /// Opens one and logs in.
-    pub(super) async fn open(login: Arc<Login>) -> io::Result<Self> {
+    pub(super) async fn open(login: &Arc<Login>) -> io::Result<Self> {
         let desk = Arc::new(Desk {
-            login,
+            who: login.session.partner.clone(),
+            login: Arc::downgrade(login),
             errand: Mutex::default(),
             begun: Notify::new(),
             refused: Mutex::default(),
@@ -301,6 +310,15 @@ impl Inner {
             if self.control.read_buf(&mut self.heard).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.data.is_some() {
+            // libunftp waits five minutes for a command to a data connection, and keeps its session that long.
+            let _ = self.control.try_write(b"ABOR\r\n");
         }
     }
 }

@@ -38,6 +38,8 @@ use super::{
 
 /// How long the client may take to open its data connection.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
+/// How long that of a client that has gone may take.
+const LAST_CONNECTION: Duration = Duration::from_millis(200);
 /// How long the inner server may take to begin.
 const BEGIN_TIME: Duration = Duration::from_secs(10);
 /// Commands that may come during a transfer and wait for its end.
@@ -79,9 +81,18 @@ struct Route {
 impl Route {
     async fn open(self) -> Result<Wire, Reply> {
         let transfer = self.transfer.clone();
-        tokio::select! {
-            wire = self.connect() => wire,
-            (why, _) = transfer.cancelled() => Err(Reply::new(426, capitalised(&why))),
+        let connect = self.connect();
+        tokio::pin!(connect);
+        let (why, rest) = tokio::select! {
+            biased;
+            wire = &mut connect => return wire,
+            cancelled = transfer.cancelled() => cancelled,
+        };
+        let gone = Err(Reply::new(426, capitalised(&why)));
+        match rest {
+            Rest::Dropped => gone,
+            // What the client had sent before it went waits in a connection that is here already.
+            Rest::Kept => timeout(LAST_CONNECTION, connect).await.unwrap_or(gone),
         }
     }
 
@@ -131,6 +142,7 @@ impl Session {
         };
         let told = if asked.unique { format!("FILE: {}", &path[1..]) } else { "Ready for the file".to_owned() };
         login.ticket.doing(format!("STOR {path}"));
+        self.hear_what_is_here();
         if self.say(Reply::new(150, told)).await == Flow::End {
             login.ticket.doing("");
             intake.cut("the client went away").await;
@@ -216,15 +228,14 @@ impl Session {
         self.ending = Some(ending);
         let began = Instant::now();
         let mut late_abort = false;
-        self.hear_what_is_here();
-        if let Some(at) = self.waiting.iter().position(is_abort) {
-            self.waiting.remove(at);
-            match self.abort(&transfer).await {
-                Some(flow) => return flow,
-                None => late_abort = true,
-            }
-        }
         loop {
+            if let Some(at) = self.waiting.iter().position(is_abort) {
+                self.waiting.remove(at);
+                match self.abort(&transfer).await {
+                    Some(flow) => return flow,
+                    None => late_abort = true,
+                }
+            }
             let Some(wire) = &mut self.wire else { return Flow::End };
             let event = tokio::select! {
                 biased;
@@ -239,6 +250,7 @@ impl Session {
             match event {
                 Event::Open(Some(bytes)) => {
                     open = None;
+                    self.hear_what_is_here();
                     if self.say(Reply::new(150, format!("{bytes} bytes are coming"))).await == Flow::End {
                         transfer.cancel("the client went away", Rest::Dropped);
                         return Flow::End;
@@ -280,7 +292,7 @@ impl Session {
         }
     }
 
-    /// Lines that the client had sent before it could read 150 are no answer to it: they wait, all of them.
+    /// Lines that the client had sent before it could read 150 are commands for afterwards, NOOP too.
     fn hear_what_is_here(&mut self) {
         while self.waiting.len() < MOST_WAITING
             && let Some(wire) = &mut self.wire
@@ -395,7 +407,7 @@ async fn ready(inner: Option<Inner>, login: &Arc<Login>) -> std::io::Result<Inne
     {
         return Ok(inner);
     }
-    let mut inner = Inner::open(login.clone()).await?;
+    let mut inner = Inner::open(login).await?;
     inner.prepare().await?;
     Ok(inner)
 }
@@ -431,7 +443,7 @@ async fn take_in(
     for _ in 0..2 {
         let Some(given) = errand.take() else { break };
         if inner.is_none() {
-            inner = Inner::open(login.clone()).await.ok();
+            inner = Inner::open(&login).await.ok();
         }
         let Some(serving) = &mut inner else {
             errand = Some(given);
@@ -506,7 +518,7 @@ async fn give_out(
     };
     let (give, wire) = oneshot::channel();
     let (done, mut sent) = oneshot::channel();
-    let download = Download { transfer: transfer.clone(), start, opened, wire, done };
+    let download = Download { login: login.clone(), transfer: transfer.clone(), start, opened, wire, done };
     if begun(&mut inner, Errand::Download(Box::new(download)), &line).await.is_some() {
         login.ticket.doing("");
         let _ = tell.send(broken());

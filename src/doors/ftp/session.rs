@@ -97,7 +97,7 @@ impl Session {
             local: stream.local_addr()?.ip(),
             house,
             link,
-            wire: Some(Wire::Plain(stream)),
+            wire: Some(Wire::Urgent(stream)),
             lines: Lines::default(),
             waiting: VecDeque::new(),
             badge: rand::random(),
@@ -266,7 +266,9 @@ impl Session {
             warn!(peer = %self.link.peer, "dropped what was sent in the clear behind AUTH TLS");
             self.waiting.clear();
         }
-        let (Some(Wire::Plain(stream)), Some(tls)) = (self.wire.take(), self.house.tls()) else { return Flow::End };
+        let (Some(Wire::Plain(stream) | Wire::Urgent(stream)), Some(tls)) = (self.wire.take(), self.house.tls()) else {
+            return Flow::End;
+        };
         match Wire::secured(stream, tls.control, &self.badge, self.house.options.handshake).await {
             Ok(wire) => {
                 self.wire = Some(wire);
@@ -315,7 +317,7 @@ impl Session {
         for _ in 0..if again { 2 } else { 1 } {
             let inner = match self.take_inner().await {
                 Some(inner) => Ok(inner),
-                None => Inner::open(login.clone()).await,
+                None => Inner::open(login).await,
             };
             let asked = match inner {
                 Ok(mut inner) => inner.command(line).await.map(|reply| (reply, inner)),

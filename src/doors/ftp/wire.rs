@@ -4,13 +4,14 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use rustix::net::RecvFlags;
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf},
     net::TcpStream,
     time::timeout,
 };
@@ -20,6 +21,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 const GOODBYE: Duration = Duration::from_secs(2);
 
 pub(super) enum Wire {
+    /// A control connection in the clear: urgent data may come on it.
+    Urgent(TcpStream),
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -49,7 +52,7 @@ impl Wire {
     /// What the ticket carries that this connection was resumed with.
     pub(super) fn resumed_with(&self) -> Option<&[u8]> {
         match self {
-            Self::Plain(_) => None,
+            Self::Urgent(_) | Self::Plain(_) => None,
             Self::Tls(stream) => stream.get_ref().1.received_resumption_data(),
         }
     }
@@ -64,8 +67,25 @@ impl Wire {
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Self::Urgent(stream) => poll_read_urgent(stream, cx, buffer),
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+/// Reads until there is nothing more. A read ends before an urgent byte even when more is there, which tokio takes for
+/// the sign that all was read: the rest would wait for the next segment, which may never come.
+fn poll_read_urgent(stream: &TcpStream, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        let read = stream.try_io(Interest::READABLE, || {
+            let (count, _) = rustix::net::recv(stream, &mut *buffer.initialize_unfilled(), RecvFlags::empty())?;
+            Ok(count)
+        });
+        match read {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            read => return Poll::Ready(read.map(|count| buffer.advance(count))),
         }
     }
 }
@@ -73,21 +93,21 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Urgent(stream) | Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Urgent(stream) | Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Urgent(stream) | Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
