@@ -172,7 +172,10 @@ impl Ftp {
         let reply = self.command("EPSV");
         let port: u16 = reply.split('|').nth(3).unwrap_or_else(|| panic!("{reply}")).parse().unwrap();
         let mut data = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        self.command(&format!("STOR {name}"));
+        let first = self.command(&format!("STOR {name}"));
+        if !first.starts_with("150") {
+            return first;
+        }
         data.write_all(bytes).unwrap();
         data.shutdown(std::net::Shutdown::Write).unwrap();
         let mut rest = Vec::new();

@@ -48,7 +48,12 @@ fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(
     }
     for session in status.sessions.iter().take(20) {
         let since = session.since.map_or(String::new(), |at| format!(", since {}", answered.at(at)));
-        say(&visible(&format!("      {} by {} from {}{since}", session.partner, session.door, session.peer)))?;
+        let doing = match session.doing.as_str() {
+            "" => String::new(),
+            doing => format!(": {doing}, {} a second", units::format_bytes(session.bytes_per_second)),
+        };
+        let who = format!("      {} by {} from {}{since}{doing}", session.partner, session.door, session.peer);
+        say(&visible(&who))?;
     }
     gate::show(context, answered, &status.gate)?;
     say(&format!("queue: {}", queue::summary(&status.queue)))?;

@@ -428,6 +428,15 @@ pub struct SessionView {
     pub peer: String,
     /// Since when.
     pub since: Option<DateTime<Utc>>,
+    /// What it does; empty when it waits for a command.
+    #[serde(default)]
+    pub doing: String,
+    /// Bytes it has sent and fetched.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Bytes a second of what it does now.
+    #[serde(default)]
+    pub bytes_per_second: u64,
 }
 
 /// Room on the disk.

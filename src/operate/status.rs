@@ -135,6 +135,9 @@ impl Operator {
             door: session.door.to_owned(),
             peer: session.peer.to_string(),
             since: Some(session.since),
+            doing: session.doing,
+            bytes: session.bytes,
+            bytes_per_second: session.bytes_per_second,
         };
         self.parts.partners.sessions().into_iter().map(each).collect()
     }

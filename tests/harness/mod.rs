@@ -44,6 +44,7 @@ pub struct Plan {
     pub policy: Policy,
     pub limits: partners::Limits,
     pub ftp: ftp::Options,
+    pub gate: gate::Options,
     pub reserve_bytes: u64,
     pub routes: Vec<routes::Options>,
 }
@@ -65,6 +66,7 @@ impl Default for Plan {
             policy: Policy::default(),
             limits,
             ftp,
+            gate: gate::Options::default(),
             reserve_bytes: 0,
             routes: vec![toml::from_str(route).expect("a route")],
         }
@@ -114,7 +116,7 @@ impl House {
         let small = embedded::Options { segment_bytes: 1 << 20, ..embedded::Options::default() };
         let (queue, recovered) = EmbeddedQueue::open(Arc::new(OsDisk), &at("journal"), &at("queue"), small).unwrap();
         let queue: Arc<dyn QueueStore> = Arc::new(queue);
-        let gate = Gate::open(&at("gate"), gate::Options::default(), clock.clone(), None).unwrap();
+        let gate = Gate::open(&at("gate"), plan.gate, clock.clone(), None).unwrap();
         let partners =
             Partners::open(&at("partners"), plan.limits, Policies::new(plan.policy, &[]), clock.clone()).unwrap();
         let name = PARTNER.parse().unwrap();

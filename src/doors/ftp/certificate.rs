@@ -63,7 +63,7 @@ pub enum TlsError {
 }
 
 /// TLS as it is spoken on the two kinds of connections.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct TlsSetup {
     pub(super) control: Arc<ServerConfig>,
     /// Takes tickets of the control connection, and gives none: see [`configured`].

@@ -1,14 +1,14 @@
 //! What each command does. Those of files are asked of the inner server, with absolute paths.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use super::{
-    data::{self, Offer},
+    data,
     digest::{self, Algorithm},
-    inner::Inner,
     lines::Line,
     login::{Failed, Login, login},
     moving::Store,
+    offers::Passive,
     paths::{changed, looked_at, quoted, without_options},
     reply::Reply,
     session::{Flow, Session},
@@ -17,9 +17,6 @@ use super::{
 
 /// Commands that a connection may send before its login.
 const BEFORE_LOGIN: u32 = 32;
-/// Ports below are those of services: nobody is connected to them.
-const LEAST_ACTIVE_PORT: u16 = 1024;
-
 impl Session {
     pub(super) async fn heed(&mut self, line: Line) -> Flow {
         let line = match line {
@@ -252,47 +249,6 @@ impl Session {
         self.say(reply).await
     }
 
-    async fn auth(&mut self, mechanism: &str) -> Flow {
-        let reply = match mechanism.to_ascii_uppercase().as_str() {
-            _ if self.house.tls().is_none() => Reply::new(502, "There is no TLS here"),
-            _ if self.is_secure() => Reply::new(503, "The connection is protected already"),
-            _ if self.login.is_some() => Reply::new(503, "AUTH comes before the login"),
-            "TLS" | "TLS-C" | "SSL" | "TLS-P" => {
-                if self.say(Reply::new(234, "Go on with TLS")).await == Flow::End {
-                    return Flow::End;
-                }
-                return Box::pin(self.secure()).await;
-            }
-            _ => Reply::new(504, "Only AUTH TLS is served"),
-        };
-        self.say(reply).await
-    }
-
-    fn pbsz(&mut self, argument: &str) -> Reply {
-        if !self.is_secure() {
-            return Reply::new(503, "Send AUTH TLS first");
-        }
-        if argument.parse::<u32>().is_err() {
-            return Reply::new(501, "PBSZ needs a number");
-        }
-        self.sized = true;
-        Reply::new(200, "PBSZ=0")
-    }
-
-    fn prot(&mut self, argument: &str) -> Reply {
-        if !self.is_secure() || !self.sized {
-            return Reply::new(503, "Send AUTH TLS and PBSZ first");
-        }
-        match argument.to_ascii_uppercase().as_str() {
-            "P" => self.protected = true,
-            "C" if self.tls_is_required() => return Reply::new(534, "Data connections must be protected"),
-            "C" => self.protected = false,
-            "S" | "E" => return Reply::new(536, "Only PROT P and C are served"),
-            _ => return Reply::new(504, "Only PROT P and C are served"),
-        }
-        Reply::new(200, if self.protected { "Data connections are protected" } else { "Data connections are clear" })
-    }
-
     fn opts(&mut self, argument: &str) -> Reply {
         let mut words = argument.split_ascii_whitespace();
         let (what, value) = (words.next().unwrap_or_default().to_ascii_uppercase(), words.next());
@@ -336,101 +292,6 @@ impl Session {
             }
             None => Reply::new(501, "ALLO needs a number"),
         }
-    }
-
-    async fn epsv(&mut self, argument: &str, login: Arc<Login>) -> Flow {
-        let reply = match (argument.to_ascii_uppercase().as_str(), self.local) {
-            ("", _) | ("1", IpAddr::V4(_)) | ("2", IpAddr::V6(_)) => return self.passive(Passive::Epsv, login).await,
-            ("ALL", _) => {
-                self.only_epsv = true;
-                Reply::new(200, "Only EPSV from now on")
-            }
-            ("1" | "2", _) => Reply::new(522, "Network protocol is not that of this connection"),
-            _ => Reply::new(501, "EPSV takes 1, 2 or ALL"),
-        };
-        self.say(reply).await
-    }
-
-    async fn passive(&mut self, how: Passive, login: Arc<Login>) -> Flow {
-        self.offer = None;
-        if let Some(reply) = self.unprotected() {
-            return self.say(reply).await;
-        }
-        if how == Passive::Pasv && self.only_epsv {
-            return self.say(Reply::new(503, "EPSV ALL was sent")).await;
-        }
-        let address = match how {
-            Passive::Pasv => self.house.advertised(self.local).await,
-            Passive::Epsv => Some([0; 4]),
-        };
-        let Some([a, b, c, d]) = address else {
-            return self.say(Reply::new(425, "Use EPSV")).await;
-        };
-        let listener = match data::listen(self.local, self.house.options.passive_ports).await {
-            Ok(listener) => listener,
-            Err(_) => return self.say(Reply::new(425, "No data port is free, try again")).await,
-        };
-        let Ok(at) = listener.local_addr() else {
-            return self.say(Reply::new(425, "No data port is free, try again")).await;
-        };
-        self.offer = Some(Offer::Passive(listener));
-        let port = at.port();
-        let reply = match how {
-            Passive::Epsv => Reply::new(229, format!("Entering extended passive mode (|||{port}|)")),
-            Passive::Pasv => {
-                let [high, low] = port.to_be_bytes();
-                Reply::new(227, format!("Entering passive mode ({a},{b},{c},{d},{high},{low})"))
-            }
-        };
-        if self.say(reply).await == Flow::End {
-            return Flow::End;
-        }
-        self.make_ready(login).await;
-        Flow::Continue
-    }
-
-    /// Has the inner server ready while the client connects.
-    async fn make_ready(&mut self, login: Arc<Login>) {
-        let inner = match self.take_inner().await {
-            Some(inner) => Ok(inner),
-            None => Inner::open(&login).await,
-        };
-        // What fails here is tried again by the transfer, which tells.
-        if let Ok(mut inner) = inner
-            && inner.prepare().await.is_ok()
-        {
-            self.keep_inner(inner);
-        }
-    }
-
-    fn active(&mut self, to: Option<std::net::SocketAddr>) -> Reply {
-        self.offer = None;
-        if let Some(reply) = self.unprotected() {
-            return reply;
-        }
-        if !self.house.options.active {
-            return Reply::new(502, "Active mode is off: use EPSV or PASV");
-        }
-        if self.only_epsv {
-            return Reply::new(503, "EPSV ALL was sent");
-        }
-        match to {
-            None => Reply::new(501, "That is no address"),
-            Some(to) if to.ip().to_canonical() != self.link.peer.ip().to_canonical() => {
-                Reply::new(501, "Only your own address is connected to")
-            }
-            Some(to) if to.port() < LEAST_ACTIVE_PORT => Reply::new(501, "Ports below 1024 are not connected to"),
-            Some(to) => {
-                self.offer = Some(Offer::Active { from: self.local, to });
-                Reply::new(200, "Noted")
-            }
-        }
-    }
-
-    /// The reply when a data connection would have to be protected and is not.
-    pub(super) fn unprotected(&self) -> Option<Reply> {
-        let clear = self.tls_is_required() && !(self.protected && self.is_secure());
-        clear.then(|| Reply::new(522, "Data connections must be protected: send PBSZ 0 and PROT P first"))
     }
 
     async fn enter(&mut self, path: String, login: &Arc<Login>) -> Reply {
@@ -513,12 +374,6 @@ impl Flow {
     pub(super) fn and_end(self) -> Self {
         Self::End
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Passive {
-    Pasv,
-    Epsv,
 }
 
 /// Browsers can be made to send commands in a form's body; such a request begins like this.

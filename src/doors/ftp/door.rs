@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use parking_lot::{Mutex, RwLock};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -36,6 +37,9 @@ const ROUND: Duration = Duration::from_secs(2);
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// How long connections get to notice that they were closed.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Maintenance that begins within this long is told of.
+const NEAR: TimeDelta = TimeDelta::hours(24);
+const AHEAD_KNOWN: Duration = Duration::from_secs(30);
 const STOPPING: &str = "The server is stopping";
 const BACKLOG: u32 = 1024;
 const GREETING: &str = "Forebay ready";
@@ -77,6 +81,14 @@ pub(super) struct House {
     tls_stamp: Mutex<Stamp>,
     certificate: Option<CertificateInfo>,
     links: Mutex<Vec<Weak<Link>>>,
+    ahead: Mutex<Option<Ahead>>,
+}
+
+/// What is told of maintenance ahead, and when and under which epoch of the gate that was found out.
+struct Ahead {
+    at: Duration,
+    epoch: u64,
+    text: Option<String>,
 }
 
 impl Door {
@@ -92,7 +104,6 @@ impl Door {
         clock: Arc<dyn Clock>,
         tls_directory: &Path,
     ) -> Result<Self, DoorError> {
-        let tls_stamp = certificate::stamp(&options, tls_directory);
         let (tls, certificate) = match options.tls() {
             Tls::Off => (None, None),
             Tls::Optional | Tls::Required => {
@@ -100,6 +111,7 @@ impl Door {
                 (Some(config), Some(info))
             }
         };
+        let tls_stamp = certificate::stamp(&options, tls_directory);
         let failed = |at| move |source| DoorError::Listen { at, source };
         let listener = listen(options.listen).map_err(failed(options.listen))?;
         let address = listener.local_addr().map_err(failed(options.listen))?;
@@ -118,6 +130,7 @@ impl Door {
             tls_directory: tls_directory.to_owned(),
             certificate,
             links: Mutex::default(),
+            ahead: Mutex::default(),
         });
         Ok(Self { listener, implicit, address, house })
     }
@@ -142,7 +155,7 @@ impl Door {
 
     /// Serves until `shutdown` is true or its sender is gone, then lets transfers end for `grace`, and cuts the rest.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        info!(address = %self.address, tls = ?self.house.options.tls(), "FTP door is open");
+        info!(address = %self.address, implicit = ?self.implicit_addr(), tls = ?self.house.options.tls(), "FTP door is open");
         let mut round = tokio::time::interval(ROUND);
         loop {
             tokio::select! {
@@ -199,9 +212,29 @@ impl House {
         self.notice().map_or_else(|| GREETING.to_owned(), |notice| format!("{GREETING}; uploads are kept, {notice}"))
     }
 
-    /// What a partner should know of maintenance that is on.
+    /// What a partner should know of maintenance that is on or near.
     pub(super) fn notice(&self) -> Option<String> {
-        deferral(self.gate.zone(), self.clock.now(), &self.gate.state(&Scope::Web))
+        deferral(self.gate.zone(), self.clock.now(), &self.gate.state(&Scope::Web)).or_else(|| self.ahead())
+    }
+
+    /// Windows are not expanded for every connection.
+    fn ahead(&self) -> Option<String> {
+        let (at, epoch) = (self.clock.elapsed(), self.gate.epoch());
+        let mut ahead = self.ahead.lock();
+        match &*ahead {
+            Some(known) if known.epoch == epoch && at.saturating_sub(known.at) < AHEAD_KNOWN => known.text.clone(),
+            _ => {
+                let now = self.clock.now();
+                let windows = self.gate.upcoming(now, now + NEAR);
+                let next = windows.iter().find(|window| window.start > now && window.routes.is_empty());
+                let local = |at| self.gate.local(at);
+                let text = next.map(|window| {
+                    format!("maintenance is planned from {} to {}", local(window.start), local(window.end))
+                });
+                *ahead = Some(Ahead { at, epoch, text: text.clone() });
+                text
+            }
+        }
     }
 
     /// The IPv4 address for PASV, when there is one.

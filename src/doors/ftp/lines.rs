@@ -123,6 +123,8 @@ fn without_telnet(line: Vec<u8>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
     use super::*;
 
     async fn all(bytes: &[u8]) -> Vec<Line> {
@@ -155,6 +157,29 @@ mod tests {
     #[tokio::test]
     async fn telnet_is_taken_out() {
         assert_eq!(all(b"\xff\xf4\xff\xf2ABOR\r\n\xff\xfb\x01NOOP\r\n").await, [command("ABOR"), command("NOOP")]);
+    }
+
+    /// Whatever comes, in whatever pieces: no panic, bounded memory, and the last line is heard.
+    #[tokio::test]
+    async fn any_bytes_are_read() {
+        let seed: u64 = rand::random();
+        println!("seed {seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        const ODD: [&[u8]; 9] =
+            [b"\xff", b"\xff\xf4", b"\xff\xfb", b"\r", b"\n", b"\0", b"STOR ", b"\xc3", b"ABOR\r\n"];
+        for _ in 0..20_000 {
+            let mut bytes = Vec::new();
+            for _ in 0..random.random_range(0..30) {
+                match random.random_range(0..12) {
+                    0 => bytes.push(random.random()),
+                    1 => bytes.resize(bytes.len() + random.random_range(0..6000), b'x'),
+                    _ => bytes.extend_from_slice(ODD[random.random_range(0..ODD.len())]),
+                }
+            }
+            // A NUL before it: telnet's commands at the end would take a line end along.
+            bytes.extend_from_slice(b"\0\0\nlast\n");
+            assert_eq!(all(&bytes).await.last(), Some(&command("last")), "seed {seed}: {bytes:?}");
+        }
     }
 
     #[tokio::test]

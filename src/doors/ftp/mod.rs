@@ -1,7 +1,7 @@
 //! The FTP and FTPS door: a guard that speaks with the client, and libunftp behind it that serves the file commands.
 //!
 //! The guard owns the client's control connection (`session`, `lines`, `wire`, `dispatch`) and data connections
-//! (`data`, `moving`). libunftp runs as an inner server on a loopback pair (`inner`, `backend`): it says *that* a file
+//! (`offers`, `data`, `moving`, `work`). libunftp runs as an inner server on a loopback pair (`inner`, `backend`): it says *that* a file
 //! is stored or sent, and the guard brings the client's own stream for it (`upload`, `download`), so no byte is copied
 //! an extra time. Whatever the inner server does, the client hears only the guard.
 //!
@@ -29,8 +29,10 @@ mod lines;
 mod link;
 mod login;
 mod moving;
+mod offers;
 mod options;
 mod paths;
+mod protection;
 mod reply;
 mod session;
 mod speech;
@@ -38,6 +40,7 @@ mod tcp_state;
 mod transfer;
 mod upload;
 mod wire;
+mod work;
 
 pub use certificate::{CertificateInfo, TlsError};
 pub use door::{Door, DoorError};

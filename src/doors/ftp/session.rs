@@ -32,6 +32,8 @@ use super::{
 const REPLY_TIME: Duration = Duration::from_secs(30);
 /// An inner session that was not needed for this long is closed: the next command opens another.
 const INNER_IDLE: Duration = Duration::from_secs(5);
+/// A data port that no command came for is given to others after this long.
+const OFFER_TIME: Duration = Duration::from_secs(60);
 /// How long a client that is silent after a reply must stay to count as having read it.
 const CONFIRMED_AFTER: Duration = Duration::from_secs(2);
 /// What a transfer that is over may still have to do before the next begins.
@@ -72,6 +74,7 @@ pub(super) struct Session {
     pub(super) sized: bool,
     pub(super) protected: bool,
     pub(super) offer: Option<Offer>,
+    pub(super) offered: Instant,
     pub(super) only_epsv: bool,
     pub(super) hash: Algorithm,
     pub(super) inner: Option<(Inner, Instant)>,
@@ -114,6 +117,7 @@ impl Session {
             sized: false,
             protected: false,
             offer: None,
+            offered: now,
             only_epsv: false,
             hash: Algorithm::Sha256,
             inner: None,
@@ -196,6 +200,9 @@ impl Session {
         if let Some((_, used)) = &self.inner {
             deadline = deadline.min(*used + INNER_IDLE);
         }
+        if self.offer.is_some() {
+            deadline = deadline.min(self.offered + OFFER_TIME);
+        }
         if let Some((_, since)) = &self.unconfirmed {
             deadline = deadline.min(*since + CONFIRMED_AFTER);
         }
@@ -207,6 +214,9 @@ impl Session {
         let (grace, idle) = (self.house.partners.limits().login_grace, self.house.partners.limits().idle);
         if self.inner.as_ref().is_some_and(|(_, used)| now >= *used + INNER_IDLE) {
             self.inner = None;
+        }
+        if self.offer.is_some() && now >= self.offered + OFFER_TIME {
+            self.offer = None;
         }
         if self.unconfirmed.as_ref().is_some_and(|(_, since)| now >= *since + CONFIRMED_AFTER) {
             let up = tcp_state(std::os::fd::AsFd::as_fd(&self.link.control)).is_ok_and(|state| state.established);

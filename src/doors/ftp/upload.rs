@@ -68,7 +68,7 @@ impl Upload {
         // The guard may have gone with the client; the inner server is told all the same.
         let _ = done.send(taken);
         if let Err(refusal) = &answer {
-            info!(partner = %login.session.partner, %name, %refusal, "upload refused");
+            info!(partner = %login.session.partner, ?name, %refusal, "upload refused");
             if !matches!(refusal, Refusal::Cut(_)) {
                 drain(&mut wire).await;
             }
