@@ -55,6 +55,9 @@ impl std::fmt::Display for Holder {
     }
 }
 
+/// How long the lock of a server that is gone may still be kept.
+const AFTER_A_KILL: Duration = Duration::from_secs(2);
+
 impl DataLock {
     /// Takes the lock of `data` for `verb`, waiting up to `patience` for one who only looks something up.
     ///
@@ -78,7 +81,10 @@ impl DataLock {
                 return Err(io("lock", error.into()));
             }
             let holder = holder(&mut file);
-            if holder.verb == "serve" || waited >= patience {
+            // A server that was killed while it started a program: that child has the lock until its own exec.
+            let gone = holder.pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+            let patience = if gone { patience.max(AFTER_A_KILL) } else { patience };
+            if (holder.verb == "serve" && !gone) || waited >= patience {
                 return Err(LockError::Held { holder, data: data.to_owned() });
             }
             std::thread::sleep(step);
