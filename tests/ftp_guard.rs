@@ -12,7 +12,7 @@ mod harness;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -524,63 +524,9 @@ fn maintenance_that_is_near_is_told_in_greeting_and_login() {
     assert!(login.text.contains("maintenance is planned from "), "{}", login.text);
 }
 
-/// What a client that will be killed does: see `heavy_killed_clients_commit_nothing_over_tls`. Run by that test in
-/// processes of its own; without its environment it has nothing to do.
-#[test]
-#[ignore = "a process of another test"]
-fn a_tls_client_that_will_be_killed() {
-    let Ok(address) = std::env::var("FOREBAY_TEST_DOOR") else { return };
-    let mut ftp = Ftp::connect(address.parse().unwrap()).auth_tls();
-    ftp.login(PARTNER, PASSWORD);
-    ftp.protect();
-    let data = ftp.passive();
-    assert_eq!(ftp.command(&format!("STOR {}.hl7", std::process::id())).code, 150);
-    let mut data = Stream::secured(data).unwrap();
-    println!("sending");
-    std::io::stdout().flush().unwrap();
-    loop {
-        data.write_all(&[7; 10_000]).unwrap();
-        std::thread::sleep(Duration::from_micros(200));
-    }
-}
-
 #[test]
 fn heavy_killed_clients_commit_nothing_over_tls() {
-    const CLIENTS: usize = 200;
-    let seed: u64 = rand::random();
-    println!("seed {seed}");
-    let house = house();
-    let lanes: Vec<_> = (0..4)
-        .map(|lane| {
-            let address = house.address.to_string();
-            let mut random = StdRng::seed_from_u64(seed ^ lane);
-            std::thread::spawn(move || {
-                for _ in 0..CLIENTS / 4 {
-                    let mut client = Command::new(std::env::current_exe().unwrap())
-                        .args(["--exact", "a_tls_client_that_will_be_killed", "--ignored", "--nocapture"])
-                        .env("FOREBAY_TEST_DOOR", &address)
-                        .stdout(Stdio::piped())
-                        .stderr(Stdio::null())
-                        .spawn()
-                        .unwrap();
-                    let out = BufReader::new(client.stdout.take().unwrap());
-                    assert!(out.lines().any(|line| line.unwrap().contains("sending")), "the client never sent");
-                    std::thread::sleep(Duration::from_micros(random.random_range(0..30_000)));
-                    client.kill().unwrap();
-                    client.wait().unwrap();
-                }
-            })
-        })
-        .collect();
-    for lane in lanes {
-        lane.join().unwrap();
-    }
-    over(&house);
-    let entries = house.entries();
-    assert!(entries.is_empty(), "seed {seed}: {} of {CLIENTS} killed clients committed a file", entries.len());
-    assert!(house.block_on(house.storage.ids()).unwrap().is_empty(), "seed {seed}: files in the spool");
-    let partials = files_below(&house.path("partials")).len();
-    assert!(partials > CLIENTS / 2, "seed {seed}: only {partials} partials: were the clients killed in mid-file?");
+    harness::killed::killed_clients_commit_nothing(&house(), "tls");
 }
 
 #[test]

@@ -3,13 +3,7 @@
 
 mod harness;
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    net::Shutdown,
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write, net::Shutdown, process::Command, sync::Arc, time::Duration};
 
 use forebay::{
     doors::ftp::Tls,
@@ -17,7 +11,6 @@ use forebay::{
 };
 use forebay_queue::State;
 use harness::{Ftp, House, PARTNER, PASSWORD, Plan, files_below, wait_until};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 fn house() -> House {
     House::new(Plan::default())
@@ -245,63 +238,9 @@ fn an_interrupted_temporary_file_cannot_be_renamed_to_a_final_name() {
     assert!(house.entries().is_empty());
 }
 
-/// What a client that will be killed does: see `killed_clients_commit_nothing`. Run by that test in processes of its
-/// own; without its environment it has nothing to do.
 #[test]
-#[ignore = "a process of another test"]
-fn a_client_that_will_be_killed() {
-    let Ok(address) = std::env::var("FOREBAY_TEST_DOOR") else { return };
-    let mut ftp = Ftp::connect(address.parse().unwrap());
-    ftp.login(PARTNER, PASSWORD);
-    let mut data = ftp.passive();
-    let name = format!("{}.hl7", std::process::id());
-    assert_eq!(ftp.command(&format!("STOR {name}")).code, 150);
-    println!("sending");
-    std::io::stdout().flush().unwrap();
-    loop {
-        data.write_all(&[7; 10_000]).unwrap();
-        std::thread::sleep(Duration::from_micros(200));
-    }
-}
-
-#[test]
-fn killed_clients_commit_nothing() {
-    const CLIENTS: usize = 200;
-    let seed: u64 = rand::random();
-    println!("seed {seed}");
-    let house = house();
-    let lanes: Vec<_> = (0..8)
-        .map(|lane| {
-            let address = house.address.to_string();
-            let mut random = StdRng::seed_from_u64(seed ^ lane);
-            std::thread::spawn(move || {
-                for _ in 0..CLIENTS / 8 {
-                    let mut client = Command::new(std::env::current_exe().unwrap())
-                        .args(["--exact", "a_client_that_will_be_killed", "--ignored", "--nocapture"])
-                        .env("FOREBAY_TEST_DOOR", &address)
-                        .stdout(Stdio::piped())
-                        .stderr(Stdio::null())
-                        .spawn()
-                        .unwrap();
-                    let out = BufReader::new(client.stdout.take().unwrap());
-                    assert!(out.lines().any(|line| line.unwrap().contains("sending")), "the client never sent");
-                    std::thread::sleep(Duration::from_micros(random.random_range(0..30_000)));
-                    client.kill().unwrap();
-                    client.wait().unwrap();
-                }
-            })
-        })
-        .collect();
-    for lane in lanes {
-        lane.join().unwrap();
-    }
-    wait_until("all sessions end", || house.partners.sessions().is_empty());
-    house.block_on(house.ingest.idle());
-    let entries = house.entries();
-    assert!(entries.is_empty(), "seed {seed}: {} of {CLIENTS} killed clients committed a file", entries.len());
-    assert!(house.block_on(house.storage.ids()).unwrap().is_empty(), "seed {seed}: files in the spool");
-    let partials = files_below(&house.path("partials")).len();
-    assert!(partials > CLIENTS / 2, "seed {seed}: only {partials} partials: were the clients killed in mid-file?");
+fn heavy_killed_clients_commit_nothing() {
+    harness::killed::killed_clients_commit_nothing(&house(), "plain");
 }
 
 #[test]
@@ -568,4 +507,26 @@ fn a_restart_shows_the_same_view_and_adopts_what_the_journal_does_not_know() {
 
 fn chrono_now() -> chrono::DateTime<chrono::Utc> {
     forebay::clock::Clock::now(&forebay::clock::SystemClock::new())
+}
+
+#[test]
+fn a_file_whose_sender_never_read_the_reply_is_held() {
+    let house = house();
+    for (name, reads) in [("read.hl7", true), ("unread.hl7", false)] {
+        let mut ftp = house.session();
+        let mut data = ftp.passive();
+        assert_eq!(ftp.command(&format!("STOR {name}")).code, 150);
+        data.write_all(b"data").unwrap();
+        drop(data);
+        if reads {
+            assert_eq!(ftp.reply().code, 226);
+        } else {
+            // A socket that is closed with bytes unread in it resets its connection, as that of a killed client does.
+            ftp.wait_for_bytes();
+        }
+        drop(ftp);
+        wait_until("the session ends", || house.partners.sessions().is_empty());
+    }
+    let states: Vec<_> = house.entries().into_iter().map(|entry| (entry.name, entry.state)).collect();
+    assert_eq!(states, [("read.hl7".to_owned(), State::Ready), ("unread.hl7".to_owned(), State::Held)]);
 }

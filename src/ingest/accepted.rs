@@ -23,6 +23,9 @@ pub struct Accepted {
 /// Why a file is held until its sender gives a sign of life; if none comes, an operator decides.
 pub(super) const UNCONFIRMED: &str = "its sender was not seen to read the reply";
 
+/// Why a file is held whose sender was cut off from the reply: it may be half a file, and it will come again.
+pub(super) const UNREAD: &str = "its sender was gone before it could read the reply";
+
 impl Accepted {
     pub(super) fn new(entry: Entry) -> Self {
         let unconfirmed = entry.state == State::Held && entry.reason.as_deref() == Some(UNCONFIRMED);

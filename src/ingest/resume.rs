@@ -96,6 +96,17 @@ impl Ingest {
         }
     }
 
+    /// The sender of an accepted file was gone before it could read the reply. It is held unless it is processed already.
+    pub async fn doubt(&self, accepted: &Accepted) {
+        let (actor, reason) = (Actor::Server, Some(super::accepted::UNREAD.to_owned()));
+        warn!(file.id = %accepted.id, name = %accepted.entry.name, partner = %accepted.entry.partner, "{}", super::accepted::UNREAD);
+        for done in self.queue.act(&[accepted.id], Action::Hold, reason, actor, self.clock.now()).await {
+            if let Err(error) = done {
+                warn!(file.id = %accepted.id, %error, "cannot hold a file whose sender may have been cut off");
+            }
+        }
+    }
+
     /// How many of the partner's files are in which state, in words.
     ///
     /// # Errors

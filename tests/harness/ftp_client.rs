@@ -132,6 +132,11 @@ impl Ftp {
         self.tcp().shutdown(how).unwrap();
     }
 
+    /// Waits until a reply has come, and does not read it.
+    pub fn wait_for_bytes(&mut self) {
+        assert_eq!(self.reader.get_ref().tcp().peek(&mut [0]).unwrap(), 1);
+    }
+
     pub fn reply(&mut self) -> Reply {
         self.try_reply().unwrap()
     }

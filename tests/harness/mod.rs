@@ -9,6 +9,7 @@
 
 pub mod binary;
 mod ftp_client;
+pub mod killed;
 mod stream;
 
 use std::{

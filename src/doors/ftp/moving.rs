@@ -275,8 +275,9 @@ impl Session {
         };
         let then = then.map(|then| format!("; {then}")).unwrap_or_default();
         let text = format!("Received {}; {} bytes, sha256 {}{then}", accepted.id, accepted.size_bytes, accepted.sha256);
-        if accepted.unconfirmed {
-            self.unconfirmed = Some((accepted, Instant::now()));
+        match accepted.unconfirmed {
+            true => self.unconfirmed = Some((accepted, Instant::now())),
+            false => self.last_accepted = Some(accepted),
         }
         Reply::new(226, text)
     }

@@ -34,6 +34,8 @@ const REPLY_TIME: Duration = Duration::from_secs(30);
 const INNER_IDLE: Duration = Duration::from_secs(5);
 /// A data port that no command came for is given to others after this long.
 const OFFER_TIME: Duration = Duration::from_secs(60);
+/// How long a reset may take to come back after the last reply.
+const RESET_TIME: Duration = Duration::from_millis(100);
 /// How long a client that is silent after a reply must stay to count as having read it.
 const CONFIRMED_AFTER: Duration = Duration::from_secs(2);
 /// What a transfer that is over may still have to do before the next begins.
@@ -81,6 +83,8 @@ pub(super) struct Session {
     /// A transfer that is over for the client, and gives the inner session back when it is over altogether.
     pub(super) ending: Option<JoinHandle<Option<Inner>>>,
     pub(super) unconfirmed: Option<(Accepted, Instant)>,
+    /// The last file that was accepted, until the client goes on after its reply.
+    pub(super) last_accepted: Option<Accepted>,
 }
 
 /// What wakes a session.
@@ -123,6 +127,7 @@ impl Session {
             inner: None,
             ending: None,
             unconfirmed: None,
+            last_accepted: None,
         })
     }
 
@@ -139,6 +144,7 @@ impl Session {
             return;
         }
         while Box::pin(self.step()).await == Flow::Continue {}
+        self.doubt_what_was_not_read().await;
         if let Some(wire) = &mut self.wire {
             wire.finish().await;
         }
@@ -156,6 +162,7 @@ impl Session {
         match event {
             Event::Line(line) => {
                 self.active = Instant::now();
+                self.last_accepted = None;
                 self.confirm().await;
                 let flow = self.heed(line).await;
                 self.active = Instant::now();
@@ -238,6 +245,22 @@ impl Session {
     async fn confirm(&mut self) {
         if let (Some((accepted, _)), Some(login)) = (self.unconfirmed.take(), &self.login) {
             login.ingest.confirm(&accepted).await;
+        }
+    }
+
+    /// A client that was killed in mid-file may outlive the evidence by a moment on a machine that is busy. Then the reply
+    /// finds nobody, and its system answers with a reset: nobody knows the file as accepted, so an operator decides.
+    /// Who closes in order after the reply has read it.
+    async fn doubt_what_was_not_read(&mut self) {
+        let (Some(accepted), Some(login)) = (self.last_accepted.take(), &self.login) else { return };
+        let over = Instant::now() + RESET_TIME;
+        loop {
+            match tcp_state(std::os::fd::AsFd::as_fd(&self.link.control)) {
+                Ok(state) if state.established => return,
+                Ok(state) if !state.reset && Instant::now() < over => tokio::time::sleep(RESET_TIME / 20).await,
+                Ok(state) if !state.reset => return,
+                _ => return login.ingest.doubt(&accepted).await,
+            }
         }
     }
 

@@ -12,12 +12,16 @@ use std::{
 pub(super) struct TcpState {
     /// Neither side has closed or reset it. A peek would be fooled by commands that are queued before a FIN.
     pub(super) established: bool,
+    /// It is no more: after a FIN of the other side alone it would be half open still, so it was reset.
+    pub(super) reset: bool,
     /// How long ago the last bytes came.
     pub(super) silent_for: Duration,
 }
 
 /// TCP_ESTABLISHED of `net/tcp_states.h`.
 const ESTABLISHED: u8 = 1;
+/// TCP_CLOSE of the same.
+const CLOSE: u8 = 7;
 
 /// Asks the kernel (`TCP_INFO`, tcp(7)).
 pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> io::Result<TcpState> {
@@ -42,6 +46,7 @@ pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> io::Result<TcpState> {
     };
     Ok(TcpState {
         established: info.tcpi_state == ESTABLISHED,
+        reset: info.tcpi_state == CLOSE,
         silent_for: Duration::from_millis(u64::from(info.tcpi_last_data_recv)),
     })
 }

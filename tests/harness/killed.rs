@@ -1,0 +1,59 @@
+//! Clients that are killed with SIGKILL in the middle of an upload.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use forebay_queue::State;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::{House, PARTNER, PASSWORD, files_below, wait_until};
+
+const CLIENTS: usize = 200;
+const AT_ONCE: usize = 4;
+
+/// Kills 200 uploading clients, each after a time of its own, and looks at what the house made of it.
+pub fn killed_clients_commit_nothing(house: &House, how: &str) {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    thread::scope(|scope| {
+        for lane in 0..AT_ONCE {
+            let mut random = StdRng::seed_from_u64(seed ^ lane as u64);
+            scope.spawn(move || {
+                for _ in 0..CLIENTS / AT_ONCE {
+                    kill_one(house, how, Duration::from_micros(random.random_range(0..30_000)));
+                }
+            });
+        }
+    });
+    wait_until("all sessions end", || house.partners.sessions().is_empty());
+    house.block_on(house.ingest.idle());
+    // On a machine that is busy a client may die so slowly that its end is seen only when the reply finds nobody. Such
+    // a file is held, and that must stay rare.
+    let entries = house.entries();
+    let held = entries.iter().filter(|entry| entry.state == State::Held).count();
+    assert_eq!(held, entries.len(), "seed {seed}: killed clients committed files");
+    assert!(held * 20 <= CLIENTS, "seed {seed}: {held} of {CLIENTS} killed clients were seen late");
+    assert_eq!(house.block_on(house.storage.ids()).unwrap().len(), held, "seed {seed}: files in the spool");
+    println!("{held} of {CLIENTS} were seen late and are held");
+    let partials = files_below(&house.path("partials")).len();
+    assert!(partials > CLIENTS / 2, "seed {seed}: only {partials} partials: were the clients killed in mid-file?");
+}
+
+fn kill_one(house: &House, how: &str, after: Duration) {
+    let (host, port) = (house.address.ip().to_string(), house.address.port().to_string());
+    let mut client = Command::new("python3")
+        .args(["-c", include_str!("endless_upload.py"), &host, &port, PARTNER, PASSWORD, how])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 starts");
+    let out = BufReader::new(client.stdout.take().expect("piped"));
+    assert!(out.lines().any(|line| line.is_ok_and(|line| line == "sending")), "the client never sent");
+    // The moment of the kill is what is random here; nothing is waited for.
+    thread::sleep(after);
+    client.kill().unwrap();
+    client.wait().unwrap();
+}
