@@ -26,7 +26,7 @@ use forebay::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
-const ISSUE: &str = r#"
+const ANNOUNCED: &str = r#"
 timezone = "America/Chicago"
 [[window]]
 name   = "ImmTrac2 servers"
@@ -86,7 +86,7 @@ fn window_is(body: &str, from: &str, to: &str) {
 
 #[test]
 fn the_announcement() {
-    let schedule = schedule(ISSUE);
+    let schedule = schedule(ANNOUNCED);
     let (start, end) = (utc("2026-04-25 00:00"), utc("2026-04-25 03:00"));
     for scope in [Scope::Web, route("immunizations"), route("rest")] {
         let state = |at| evaluate(&schedule, &[], &scope, at);
@@ -100,7 +100,7 @@ fn the_announcement() {
 
 #[test]
 fn the_first_sunday_of_a_month_closes_one_route_and_leaves_the_web_open() {
-    let schedule = schedule(ISSUE);
+    let schedule = schedule(ANNOUNCED);
     for day in ["2026-05-03", "2026-06-07", "2027-02-07"] {
         let hour = if day.starts_with("2027") { "09:00" } else { "08:00" };
         let at = utc(&format!("{day} {hour}"));
@@ -108,7 +108,7 @@ fn the_first_sunday_of_a_month_closes_one_route_and_leaves_the_web_open() {
         assert!(evaluate(&schedule, &[], &route("rest"), at).is_open(), "{day}");
         assert!(evaluate(&schedule, &[], &Scope::Web, at).is_open(), "{day}");
     }
-    let named = ISSUE.replace("[\"immunizations\"]", "[\"immunizations\", \"web\"]");
+    let named = ANNOUNCED.replace("[\"immunizations\"]", "[\"immunizations\", \"web\"]");
     let schedule = parse_schedule(&named).unwrap();
     assert!(!evaluate(&schedule, &[], &Scope::Web, utc("2026-05-03 08:00")).is_open());
 }
@@ -625,7 +625,7 @@ fn extending_moves_the_end_and_nothing_else() {
 
 #[test]
 fn extending_what_is_closed_for_one_route_leaves_the_others_alone() {
-    let house = House::new(ISSUE, "2026-05-03 08:00");
+    let house = House::new(ANNOUNCED, "2026-05-03 08:00");
     let extended = house.gate.extend(Until::By(Duration::from_secs(60)), "slow".to_owned(), "ann".to_owned()).unwrap();
     assert_eq!(extended.scope, ["immunizations"]);
     house.clock.jump_to(utc("2026-05-03 10:00:30"));
@@ -686,7 +686,7 @@ fn every_change_raises_the_epoch_and_wakes_who_waits() {
 
 #[test]
 fn a_claim_at_the_last_millisecond_is_not_handed_over_in_the_window() {
-    let house = House::new(ISSUE, "2026-04-24 23:59:59.999");
+    let house = House::new(ANNOUNCED, "2026-04-24 23:59:59.999");
     let start = utc("2026-04-25 00:00");
     let permit = house.gate.admit("rest").unwrap();
     assert_eq!(permit.closes_at(), Some(start));
@@ -701,7 +701,7 @@ fn a_claim_at_the_last_millisecond_is_not_handed_over_in_the_window() {
 #[test]
 fn draining_stops_claims_early_and_leaves_the_web_open() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("m.toml"), ISSUE).unwrap();
+    fs::write(dir.path().join("m.toml"), ANNOUNCED).unwrap();
     let options: Options = toml::from_str("drain = \"1m\"\nat_close = \"finish\"").unwrap();
     let options = Options { file: Some(dir.path().join("m.toml")), ..options };
     let clock = SetClock::new(utc("2026-04-24 23:58:59.999"));
@@ -817,7 +817,7 @@ fn the_live_gate_agrees_with_the_function_whatever_the_clock_does() {
     println!("SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let house = House::new(
-        &format!("{ISSUE}[[window]]\nstart = \"2026-04-01 01:30\"\nduration = \"50m\"\nrepeat = \"FREQ=DAILY\"\n"),
+        &format!("{ANNOUNCED}[[window]]\nstart = \"2026-04-01 01:30\"\nduration = \"50m\"\nrepeat = \"FREQ=DAILY\"\n"),
         "2026-04-20 10:30",
     );
     let schedule = schedule(&fs::read_to_string(house.file()).unwrap());
@@ -1004,7 +1004,7 @@ fn a_clock_behind_the_journal_closes_until_it_catches_up_or_is_confirmed() {
 
 #[test]
 fn a_wall_clock_that_jumps_is_followed_both_ways() {
-    let house = House::new(ISSUE, "2026-04-25 01:00");
+    let house = House::new(ANNOUNCED, "2026-04-25 01:00");
     assert!(!house.open_for("x"));
     house.clock.jump_to(utc("2025-04-25 01:00"));
     assert!(house.open_for("x"));
@@ -1045,7 +1045,7 @@ fn closing_holds_even_when_it_cannot_be_stored() {
 
 #[test]
 fn what_partners_and_operators_read() {
-    let house = House::new(ISSUE, "2026-04-20 12:00");
+    let house = House::new(ANNOUNCED, "2026-04-20 12:00");
     let gate = &house.gate;
     let notice = gate.notice(&["rest".to_owned()]).unwrap();
     assert!(notice.contains("2026-04-24 19:00 CDT") && notice.contains("2026-04-24 22:00 CDT"), "{notice}");
