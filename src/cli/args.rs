@@ -57,6 +57,12 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: PartnerVerb,
     },
+    /// Sessions of partners: who is there, from where, doing what
+    Sessions {
+        /// What to do; shows them if not given.
+        #[command(subcommand)]
+        verb: Option<SessionsVerb>,
+    },
     /// Files: what is there, and what to do with it
     Queue {
         /// What to do.
@@ -133,6 +139,31 @@ pub(super) enum PartnerVerb {
         /// Which partner
         name: String,
     },
+}
+
+/// Verbs of `sessions`.
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionsVerb {
+    /// End sessions; an upload that is cut can be resumed. Partners may log in again, unless they are disabled
+    Kick(KickArgs),
+}
+
+/// Options of `sessions kick`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["ids", "partner", "all"]))]
+pub(super) struct KickArgs {
+    /// Ids or unique beginnings of them, as `forebay sessions` shows them
+    #[arg(value_name = "ID")]
+    pub(super) ids: Vec<String>,
+    /// All sessions of this partner
+    #[arg(long, value_name = "NAME")]
+    pub(super) partner: Option<String>,
+    /// All sessions
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Why; stands in the audit trail, and is not told to the partner
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: String,
 }
 
 /// Which files.

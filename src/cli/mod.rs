@@ -11,6 +11,7 @@ mod paint;
 mod partner;
 mod queue;
 mod serve;
+mod sessions;
 mod status;
 mod table;
 
@@ -77,6 +78,7 @@ fn dispatch(verb: Verb, context: Context) -> Result<(), Problem> {
             Verb::Demo(args) => demo::run(&context, &args).await,
             Verb::Status => status::run(&context).await,
             Verb::Partner { verb } => partner::run(&context, verb).await,
+            Verb::Sessions { verb } => sessions::run(&context, verb).await,
             Verb::Queue { verb } => queue::run(&context, verb).await,
             Verb::Gate { verb } => gate::run(&context, verb).await,
             Verb::Audit(args) => audit::run(&context, args).await,

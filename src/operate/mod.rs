@@ -15,6 +15,7 @@ mod problem;
 mod reply;
 mod request;
 mod sentence;
+mod sessions;
 mod socket;
 mod status;
 mod trail;
@@ -25,9 +26,9 @@ pub use answer::Answer;
 pub use operator::{Live, Operator, Parts};
 pub use problem::{Cause, Problem, Result};
 pub use reply::{
-    AccountView, ActedView, ClosureView, DetailView, DiskView, DoorView, FileView, GateView, Hello, OverrideView,
-    PasswordView, PausedView, Piece, ProgressView, PulseView, RecordView, Reply, RunningView, ScopeView, ServerView,
-    SessionView, StateTotal, StatsView, StatusView, VerifiedView,
+    AccountView, ActedView, ClosureView, DetailView, DiskView, DoorView, FileView, GateView, Hello, KickedView,
+    OverrideView, PasswordView, PausedView, Piece, ProgressView, PulseView, RecordView, Reply, RunningView, ScopeView,
+    ServerView, SessionView, StateTotal, StatsView, StatusView, VerifiedView,
 };
 pub use request::{Act, End, Request, Which};
 pub use socket::{AdminSocket, Client, Conversation};

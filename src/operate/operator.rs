@@ -93,6 +93,10 @@ impl Operator {
             Request::PartnerEnable { name } => self.partner_enable(&name, actor, answer).await,
             Request::PartnerPasswd { name, password } => self.partner_passwd(&name, password, actor, answer).await,
             Request::PartnerRemove { name } => self.partner_remove(&name, actor, answer).await,
+            Request::Sessions => self.sessions_list(answer).await,
+            Request::SessionsKick { ids, partner, reason } => {
+                self.sessions_kick(ids, partner, reason, actor, answer).await
+            }
             Request::QueueList { which, since, limit } => self.queue_list(which, since, limit, answer).await,
             Request::QueueShow { id } => self.queue_show(&id, answer).await,
             Request::QueueAct { act, ids, which, reason } => {

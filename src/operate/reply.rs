@@ -32,6 +32,10 @@ pub enum Reply {
     Account(AccountView),
     /// A password that was generated, shown this once.
     Password(PasswordView),
+    /// A session.
+    Session(SessionView),
+    /// A session that was ended, or why not.
+    Kicked(KickedView),
     /// A file.
     File(FileView),
     /// A file with its history.
@@ -417,9 +421,23 @@ pub struct DoorView {
     pub note: Option<String>,
 }
 
+/// A session that was ended, or why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KickedView {
+    /// The id that was given or found.
+    pub asked: String,
+    /// The session as it was, if there was one.
+    pub session: Option<SessionView>,
+    /// Why it was not done.
+    pub error: Option<Problem>,
+}
+
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionView {
+    /// Names it for `sessions kick`.
+    #[serde(default)]
+    pub id: String,
     /// Whose.
     pub partner: String,
     /// The door.
@@ -437,6 +455,9 @@ pub struct SessionView {
     /// Bytes a second of what it does now.
     #[serde(default)]
     pub bytes_per_second: u64,
+    /// How long it has done nothing, in seconds.
+    #[serde(default)]
+    pub idle_seconds: u64,
 }
 
 /// Room on the disk.

@@ -42,6 +42,17 @@ pub enum Request {
         /// Which.
         name: String,
     },
+    /// Sessions now, the oldest first.
+    Sessions,
+    /// Ends sessions: those with these ids, or of a partner, or all.
+    SessionsKick {
+        /// Ids or beginnings of them.
+        ids: Vec<String>,
+        /// Whose, when no ids are given; everyone's if not given.
+        partner: Option<String>,
+        /// Why.
+        reason: String,
+    },
     /// Files, oldest first.
     QueueList {
         /// Which.
@@ -144,7 +155,9 @@ impl Request {
     #[must_use]
     pub fn works_offline(&self) -> bool {
         match self {
-            Self::QueueAct { .. }
+            Self::Sessions
+            | Self::SessionsKick { .. }
+            | Self::QueueAct { .. }
             | Self::QueueWatch
             | Self::GateClose { .. }
             | Self::GateOpen { .. }

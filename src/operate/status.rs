@@ -10,8 +10,7 @@ use super::{
     operator::Operator,
     problem::Result,
     reply::{
-        DiskView, GateView, PausedView, PulseView, Reply, RunningView, ServerView, SessionView, StateTotal, StatsView,
-        StatusView,
+        DiskView, GateView, PausedView, PulseView, Reply, RunningView, ServerView, StateTotal, StatsView, StatusView,
     },
 };
 use crate::{
@@ -124,22 +123,6 @@ impl Operator {
             probe_at: Some(paused.next_probe_at),
         };
         live.dispatcher.paused().into_iter().map(each).collect()
-    }
-
-    fn sessions(&self) -> Vec<SessionView> {
-        if self.parts.live.is_none() {
-            return Vec::new();
-        }
-        let each = |session: crate::partners::SessionStatus| SessionView {
-            partner: session.partner.to_string(),
-            door: session.door.to_owned(),
-            peer: session.peer.to_string(),
-            since: Some(session.since),
-            doing: session.doing,
-            bytes: session.bytes,
-            bytes_per_second: session.bytes_per_second,
-        };
-        self.parts.partners.sessions().into_iter().map(each).collect()
     }
 
     fn server_view(&self) -> Option<ServerView> {

@@ -10,6 +10,7 @@ use std::{
 use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{error, info};
+use uuid::Uuid;
 
 use super::{
     Account, ConnectionTicket, Limits, Listing, PartnerName, PartnersError, Policies, Policy, SessionStatus,
@@ -362,6 +363,12 @@ impl Partners {
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionStatus> {
         self.present.sessions()
+    }
+
+    /// Wants a session to end: its ticket tells the door. The session as it was; none when it is gone already.
+    #[must_use]
+    pub fn kick(&self, session: Uuid) -> Option<SessionStatus> {
+        self.present.kick(session)
     }
 
     /// How many passwords were run through argon2id.

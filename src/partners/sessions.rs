@@ -13,6 +13,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Denied, PartnerName, lockout::Origin};
@@ -48,6 +49,7 @@ struct Session {
     bytes: AtomicU64,
     active_ms: AtomicU64,
     doing: Mutex<Doing>,
+    kicked: CancellationToken,
 }
 
 /// What a session does, since when, and how many bytes it had moved before.
@@ -126,6 +128,7 @@ impl Present {
             bytes: AtomicU64::new(0),
             active_ms: AtomicU64::new(millis(self.clock.elapsed())),
             doing: Mutex::default(),
+            kicked: CancellationToken::new(),
         });
         let mut sessions = self.sessions.lock();
         let of_one = sessions.by_partner.entry(partner.clone()).or_default();
@@ -143,6 +146,13 @@ impl Present {
         let mut all: Vec<_> = self.sessions.lock().by_id.values().map(|session| session.status(now)).collect();
         all.sort_by_key(|session| (session.since, session.id));
         all
+    }
+
+    /// Wants the session to end; as it was, if it was there.
+    pub(super) fn kick(&self, id: Uuid) -> Option<SessionStatus> {
+        let session = self.sessions.lock().by_id.get(&id).cloned()?;
+        session.kicked.cancel();
+        Some(session.status(self.clock.elapsed()))
     }
 }
 
@@ -250,6 +260,18 @@ impl SessionTicket {
     pub fn idle(&self) -> Duration {
         self.session.idle(self.present.clock.elapsed())
     }
+
+    /// Waits until an operator wants the session to end: its door says goodbye, cuts what is being moved and keeps what
+    /// came of it. Cancel safe, and comes back at once when it was so before.
+    pub async fn kicked(&self) {
+        self.session.kicked.cancelled().await;
+    }
+
+    /// Whether an operator wants the session to end.
+    #[must_use]
+    pub fn is_kicked(&self) -> bool {
+        self.session.kicked.is_cancelled()
+    }
 }
 
 impl Drop for SessionTicket {
@@ -314,5 +336,20 @@ mod tests {
         drop(ticket);
         assert!(present.sessions().is_empty());
         assert!(present.begin(&again, "ftp", peer, 1).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_kicked_knows_it_and_no_other_does() {
+        let (present, _) = present();
+        let (name, peer) = ("Demo".parse().unwrap(), "192.0.2.1:5000".parse().unwrap());
+        let one = present.begin(&name, "ftp", peer, 2).unwrap();
+        let other = present.begin(&name, "ftp", peer, 2).unwrap();
+        assert_eq!(present.kick(one.id()).map(|session| session.id), Some(one.id()));
+        one.kicked().await;
+        one.kicked().await;
+        assert!(one.is_kicked() && !other.is_kicked());
+        let id = one.id();
+        drop(one);
+        assert!(present.kick(id).is_none());
     }
 }

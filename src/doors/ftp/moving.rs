@@ -21,7 +21,7 @@ use super::{
     login::Login,
     paths::changed,
     reply::Reply,
-    session::{Flow, Session},
+    session::{Flow, Session, kicked},
     transfer::{Rest, Transfer},
     work::{Outcome, Route, begin, give_out, show, take_in},
 };
@@ -168,6 +168,7 @@ impl Session {
                     Ok(None) | Err(_) => Event::Gone,
                 },
                 _ = self.told.changed() => Event::Told,
+                () = kicked(self.login.as_deref()) => Event::Told,
             };
             match event {
                 Event::Open(Some(bytes)) => {
@@ -203,7 +204,7 @@ impl Session {
                 }
                 Event::Told => {
                     // The next step says goodbye, unless it has to be now.
-                    let Stay::Leave(why) = *self.told.borrow_and_update() else { continue };
+                    let Stay::Leave(why) = self.stay() else { continue };
                     transfer.cancel(why, Rest::Dropped);
                     let over = timeout(STOPPING, &mut outcome).await.ok().and_then(Result::ok);
                     let reply = self.told_of(over);

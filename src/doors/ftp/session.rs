@@ -41,6 +41,9 @@ const CONFIRMED_AFTER: Duration = Duration::from_secs(2);
 /// What a transfer that is over may still have to do before the next begins.
 const ENDING_TIME: Duration = Duration::from_secs(60);
 
+/// What a partner is told; the operator's reason stands in the audit trail.
+const KICKED: &str = "An operator has ended this session";
+
 /// Whether the session goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
@@ -194,6 +197,7 @@ impl Session {
                 Err(error) => Event::Failed(error),
             },
             _ = self.told.changed() => Event::Told,
+            () = kicked(self.login.as_deref()) => Event::Told,
             () = sleep_until(deadline) => Event::Time,
         }
     }
@@ -266,11 +270,18 @@ impl Session {
 
     /// Whether the server wants this session to end.
     async fn dismissed(&mut self) -> Option<Flow> {
-        let stay = *self.told.borrow_and_update();
-        match stay {
+        match self.stay() {
             Stay::Welcome => None,
             Stay::Finish(why) | Stay::Leave(why) => Some(self.goodbye(why).await),
         }
+    }
+
+    /// Whether the server and its operators want this session to go on.
+    pub(super) fn stay(&mut self) -> Stay {
+        if self.login.as_ref().is_some_and(|login| login.ticket.is_kicked()) {
+            return Stay::Leave(KICKED);
+        }
+        *self.told.borrow_and_update()
     }
 
     /// The last reply.
@@ -365,5 +376,13 @@ impl Session {
             }
         }
         Reply::new(451, "Internal error, try again later")
+    }
+}
+
+/// Waits until an operator wants the session to end.
+pub(super) async fn kicked(login: Option<&Login>) {
+    match login {
+        Some(login) => login.ticket.kicked().await,
+        None => std::future::pending().await,
     }
 }

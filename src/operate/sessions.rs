@@ -1,0 +1,100 @@
+//! Sessions of partners: who is there, and who has to go.
+
+use forebay_queue::Actor;
+
+use super::{
+    answer::Answer,
+    operator::Operator,
+    problem::{Problem, Result},
+    reply::{KickedView, Reply, SessionView},
+};
+use crate::partners::{PartnerName, SessionStatus};
+
+impl From<SessionStatus> for SessionView {
+    fn from(session: SessionStatus) -> Self {
+        Self {
+            id: session.id.to_string(),
+            partner: session.partner.to_string(),
+            door: session.door.to_owned(),
+            peer: session.peer.to_string(),
+            since: Some(session.since),
+            doing: session.doing,
+            bytes: session.bytes,
+            bytes_per_second: session.bytes_per_second,
+            idle_seconds: session.idle_seconds,
+        }
+    }
+}
+
+impl Operator {
+    /// Sessions now, the oldest first.
+    pub(super) async fn sessions_list(&self, answer: &Answer) -> Result<()> {
+        for session in self.sessions() {
+            answer.give(Reply::Session(session)).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends sessions. What they were moving is cut, and what came of it is kept for resume.
+    pub(super) async fn sessions_kick(
+        &self,
+        ids: Vec<String>,
+        partner: Option<String>,
+        reason: String,
+        actor: Actor,
+        answer: &Answer,
+    ) -> Result<()> {
+        if reason.trim().is_empty() {
+            return Err(Problem::usage("say why with --reason"));
+        }
+        if ids.is_empty() {
+            let name = partner.map(|name| name.parse::<PartnerName>()).transpose();
+            let name = name.map_err(|error| Problem::usage(error.to_string()))?;
+            let mut there = self.parts.partners.sessions();
+            there.retain(|session| name.as_ref().is_none_or(|name| session.partner == *name));
+            for session in there {
+                // Who has gone by himself meanwhile needs no telling.
+                self.kick(session, &reason, &actor, answer).await?;
+            }
+            return Ok(());
+        }
+        for asked in ids {
+            match self.session_of(&asked) {
+                Ok(session) => self.kick(session, &reason, &actor, answer).await?,
+                Err(problem) => {
+                    let told = KickedView { asked, session: None, error: Some(problem) };
+                    answer.give(Reply::Kicked(told)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn kick(&self, session: SessionStatus, reason: &str, actor: &Actor, answer: &Answer) -> Result<()> {
+        let Some(ended) = self.parts.partners.kick(session.id) else { return Ok(()) };
+        let doing = if ended.doing.is_empty() { String::new() } else { format!(" in {}", ended.doing) };
+        let text = format!("session {} of {} from {} ended{doing}: {reason}", ended.id, ended.partner, ended.peer);
+        self.note(actor, "session.kick", &text).await?;
+        let told = KickedView { asked: ended.id.to_string(), session: Some(ended.into()), error: None };
+        answer.give(Reply::Kicked(told)).await
+    }
+
+    fn session_of(&self, asked: &str) -> Result<SessionStatus> {
+        let wanted = asked.to_ascii_lowercase();
+        let mut found = self.parts.partners.sessions();
+        found.retain(|session| !wanted.is_empty() && session.id.to_string().starts_with(&wanted));
+        match found.len() {
+            0 => Err(Problem::not_found(format!("there is no session {asked}; `forebay sessions` shows all"))),
+            1 => Ok(found.remove(0)),
+            several => Err(Problem::usage(format!("{several} sessions begin with {asked}; give more of the id"))),
+        }
+    }
+
+    /// Sessions as operators see them; none when no server runs.
+    pub(super) fn sessions(&self) -> Vec<SessionView> {
+        match &self.parts.live {
+            Some(_) => self.parts.partners.sessions().into_iter().map(SessionView::from).collect(),
+            None => Vec::new(),
+        }
+    }
+}
