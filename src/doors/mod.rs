@@ -3,3 +3,8 @@
 
 pub mod ftp;
 pub mod web;
+
+mod link;
+mod listening;
+mod maintenance;
+mod paths;

@@ -4,24 +4,28 @@ use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
-use chrono::TimeDelta;
 use parking_lot::{Mutex, RwLock};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::watch,
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tracing::{debug, info, warn};
 
 use crate::{
     clock::Clock,
-    gate::{Gate, Scope, deferral},
+    doors::{
+        link::{Link, Links},
+        listening::{listen, prepare},
+        maintenance::Maintenance,
+    },
+    gate::Gate,
     ingest::Ingest,
     partners::{Denied, Partners},
 };
@@ -29,19 +33,10 @@ use crate::{
 use super::{
     CertificateInfo, Options, Tls, TlsError,
     certificate::{self, Stamp, TlsSetup},
-    link::{Link, Stay},
     session::Session,
 };
 
 const ROUND: Duration = Duration::from_secs(2);
-const DRAIN_STEP: Duration = Duration::from_millis(20);
-/// How long connections get to notice that they were closed.
-const LAST_WORDS: Duration = Duration::from_secs(3);
-/// Maintenance that begins within this long is told of.
-const NEAR: TimeDelta = TimeDelta::hours(24);
-const AHEAD_KNOWN: Duration = Duration::from_secs(30);
-const STOPPING: &str = "The server is stopping";
-const BACKLOG: u32 = 1024;
 const GREETING: &str = "Forebay ready";
 
 /// Why the door does not open.
@@ -80,15 +75,8 @@ pub(super) struct House {
     tls_directory: PathBuf,
     tls_stamp: Mutex<Stamp>,
     certificate: Option<CertificateInfo>,
-    links: Mutex<Vec<Weak<Link>>>,
-    ahead: Mutex<Option<Ahead>>,
-}
-
-/// What is told of maintenance ahead, and when and under which epoch of the gate that was found out.
-struct Ahead {
-    at: Duration,
-    epoch: u64,
-    text: Option<String>,
+    links: Links,
+    maintenance: Maintenance,
 }
 
 impl Door {
@@ -123,14 +111,14 @@ impl Door {
             options,
             ingest,
             partners,
+            maintenance: Maintenance::new(gate.clone(), clock.clone()),
             gate,
             clock,
             tls: RwLock::new(tls),
             tls_stamp: Mutex::new(tls_stamp),
             tls_directory: tls_directory.to_owned(),
             certificate,
-            links: Mutex::default(),
-            ahead: Mutex::default(),
+            links: Links::default(),
         });
         Ok(Self { listener, implicit, address, house })
     }
@@ -167,7 +155,7 @@ impl Door {
             }
         }
         drop((self.listener, self.implicit));
-        self.house.drain().await;
+        self.house.links.drain(self.house.options.grace).await;
         info!("FTP door is closed");
     }
 }
@@ -192,9 +180,11 @@ impl House {
                 return;
             }
         };
-        let session = prepare(&stream).and_then(|()| {
+        // ABOR comes with urgent data: it is read in its place, and not lost.
+        let prepared = prepare(&stream).and_then(|()| SockRef::from(&stream).set_out_of_band_inline(true));
+        let session = prepared.and_then(|()| {
             let link = Arc::new(Link::new(&stream, peer, place)?);
-            self.links.lock().push(Arc::downgrade(&link));
+            self.links.add(&link);
             Session::new(self.clone(), link, stream)
         });
         match session {
@@ -214,27 +204,7 @@ impl House {
 
     /// What a partner should know of maintenance that is on or near.
     pub(super) fn notice(&self) -> Option<String> {
-        deferral(self.gate.zone(), self.clock.now(), &self.gate.state(&Scope::Web)).or_else(|| self.ahead())
-    }
-
-    /// Windows are not expanded for every connection.
-    fn ahead(&self) -> Option<String> {
-        let (at, epoch) = (self.clock.elapsed(), self.gate.epoch());
-        let mut ahead = self.ahead.lock();
-        match &*ahead {
-            Some(known) if known.epoch == epoch && at.saturating_sub(known.at) < AHEAD_KNOWN => known.text.clone(),
-            _ => {
-                let now = self.clock.now();
-                let windows = self.gate.upcoming(now, now + NEAR);
-                let next = windows.iter().find(|window| window.start > now && window.routes.is_empty());
-                let local = |at| self.gate.local(at);
-                let text = next.map(|window| {
-                    format!("maintenance is planned from {} to {}", local(window.start), local(window.end))
-                });
-                *ahead = Some(Ahead { at, epoch, text: text.clone() });
-                text
-            }
-        }
+        self.maintenance.notice()
     }
 
     /// The IPv4 address for PASV, when there is one.
@@ -255,19 +225,9 @@ impl House {
         })
     }
 
-    fn present(&self) -> Vec<Arc<Link>> {
-        let mut links = self.links.lock();
-        links.retain(|link| link.strong_count() > 0);
-        links.iter().filter_map(Weak::upgrade).collect()
-    }
-
     /// Ends sessions whose account was disabled, and loads the certificate again when its files have changed.
     fn look_around(&self) {
-        for link in self.present() {
-            if link.partner().is_some_and(|partner| !self.partners.is_enabled(partner)) {
-                link.tell(Stay::Leave("Your account is disabled"));
-            }
-        }
+        self.links.dismiss_disabled(&self.partners);
         self.reload_certificate();
     }
 
@@ -286,34 +246,6 @@ impl House {
             Err(error) => warn!(%error, "the changed certificate cannot be used; the one before stays"),
         }
     }
-
-    async fn drain(&self) {
-        self.tell_all(Stay::Finish(STOPPING));
-        if self.gone_within(self.options.grace).await {
-            return;
-        }
-        // Transfers that still run are cut, and what came of them is kept; what is being committed is finished.
-        self.tell_all(Stay::Leave(STOPPING));
-        if self.gone_within(LAST_WORDS).await {
-            return;
-        }
-        self.present().iter().for_each(|link| link.close("the server is stopping"));
-    }
-
-    fn tell_all(&self, stay: Stay) {
-        self.present().iter().for_each(|link| link.tell(stay));
-    }
-
-    async fn gone_within(&self, time: Duration) -> bool {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            if self.present().is_empty() {
-                return true;
-            }
-            sleep(DRAIN_STEP).await;
-        }
-        self.present().is_empty()
-    }
 }
 
 async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
@@ -327,24 +259,6 @@ impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Door").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-fn listen(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(at)?;
-    socket.listen(BACKLOG)
-}
-
-/// Small replies at once; a peer that vanished without a word is noticed within some minutes.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
-    let socket = SockRef::from(stream);
-    // ABOR comes with urgent data: it is read in its place, and not lost.
-    socket.set_out_of_band_inline(true)?;
-    socket.set_tcp_keepalive(&keepalive)
 }
 
 async fn turn_away(mut stream: TcpStream, denied: Denied, implicit_tls: bool) {

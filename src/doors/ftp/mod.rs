@@ -26,7 +26,6 @@ mod download;
 mod evidence;
 mod inner;
 mod lines;
-mod link;
 mod login;
 mod moving;
 mod offers;
@@ -41,6 +40,8 @@ mod transfer;
 mod upload;
 mod wire;
 mod work;
+
+use super::link;
 
 pub use certificate::{CertificateInfo, TlsError};
 pub use door::{Door, DoorError};
