@@ -329,6 +329,7 @@ impl Partners {
     /// What holds from now on, as the configuration was read again.
     pub fn set_policies(&self, policies: Policies) {
         *self.policies.write() = policies;
+        self.present.set_paces(|partner| self.policy(partner.as_str()).bytes_per_second);
     }
 
     /// The longest that any partner's interrupted uploads are kept.
@@ -347,8 +348,9 @@ impl Partners {
         door: &'static str,
         peer: SocketAddr,
     ) -> Result<SessionTicket, Denied> {
-        let most = self.policy(partner.as_str()).max_sessions.unwrap_or(self.limits.max_sessions_per_partner);
-        self.present.begin(partner, door, peer, most)
+        let policy = self.policy(partner.as_str());
+        let most = policy.max_sessions.unwrap_or(self.limits.max_sessions_per_partner);
+        self.present.begin(partner, door, peer, most, policy.bytes_per_second)
     }
 
     /// Gives a connection its place, before anything is read from it.

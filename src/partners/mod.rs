@@ -14,6 +14,7 @@ mod limits;
 mod lockout;
 mod name;
 mod network;
+mod pace;
 mod password;
 mod policy;
 mod sessions;

@@ -46,6 +46,9 @@ pub enum Delete {
     Cancel,
 }
 
+/// Slower than this nothing would be seen to move.
+const LEAST_RATE: u64 = 1 << 10;
+
 /// What holds for a partner. As `[policy]` in the configuration it is the default of all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -65,6 +68,9 @@ pub struct Policy {
     /// Most sessions at once; none: `limits.max_sessions_per_partner`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_sessions: Option<u32>,
+    /// Bytes a second of all sessions together, in both directions; none: no limit.
+    #[serde(rename = "bandwidth", with = "units::rate::option", skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
     /// Networks that logins may come from; empty: any.
     pub allow_from: Vec<Network>,
     /// Names of files that are not finished yet.
@@ -87,6 +93,7 @@ impl Default for Policy {
             quota_bytes: None,
             max_file_bytes: None,
             max_sessions: None,
+            bytes_per_second: None,
             allow_from: Vec::new(),
             temporary_names: TemporaryNames::default(),
             partial_keep: DAY,
@@ -127,6 +134,9 @@ impl Policy {
         if self.max_sessions == Some(0) {
             say("max_sessions", "must be at least 1; disable the account to let no one in");
         }
+        if self.bytes_per_second.is_some_and(|rate| rate < LEAST_RATE) {
+            say("bandwidth", "must be at least 1 KiB/s; leave it out for no limit");
+        }
         if self.complete == Complete::Rename && self.temporary_names.patterns().is_empty() {
             say("temporary_names", "must name at least one pattern when complete is \"rename\"");
         }
@@ -155,6 +165,8 @@ pub struct Override {
     pub max_file_bytes: Option<u64>,
     #[serde(default)]
     pub max_sessions: Option<u32>,
+    #[serde(default, rename = "bandwidth", with = "units::rate::option")]
+    pub bytes_per_second: Option<u64>,
     #[serde(default)]
     pub allow_from: Option<Vec<Network>>,
     #[serde(default)]
@@ -174,6 +186,7 @@ impl Override {
             quota_bytes: self.quota_bytes.or(base.quota_bytes),
             max_file_bytes: self.max_file_bytes.or(base.max_file_bytes),
             max_sessions: self.max_sessions.or(base.max_sessions),
+            bytes_per_second: self.bytes_per_second.or(base.bytes_per_second),
             allow_from: self.allow_from.clone().unwrap_or_else(|| base.allow_from.clone()),
             temporary_names: self.temporary_names.clone().unwrap_or_else(|| base.temporary_names.clone()),
             partial_keep: self.partial_keep.unwrap_or(base.partial_keep),
@@ -256,6 +269,7 @@ mod tests {
             name = "Clinic"
             delete = "cancel"
             max_sessions = 128
+            bandwidth = "10MB/s"
             temporary_names = ["*.upload"]
             "#,
         )
@@ -265,6 +279,7 @@ mod tests {
         let clinic = policies.of("cLINIC");
         assert_eq!((clinic.complete, clinic.delete), (Complete::Confirmed, Delete::Cancel));
         assert_eq!((clinic.quota_bytes, clinic.max_sessions), (Some(10 << 30), Some(128)));
+        assert_eq!((clinic.bytes_per_second, policies.of("x").bytes_per_second), (Some(10_000_000), None));
         assert!(clinic.is_temporary("a.upload") && !clinic.is_temporary("a.tmp"));
         assert!(clinic.allows("10.1.1.1".parse().unwrap()));
         let other = policies.of("other");
@@ -283,6 +298,7 @@ mod tests {
             name = "a"
             max_file_size = "2 MiB"
             max_sessions = 0
+            bandwidth = "1000 B/s"
             [[partner]]
             name = "A"
             complete = "rename"
@@ -295,6 +311,7 @@ mod tests {
             "policy.unfinished_hold_after",
             "partner[0].max_file_size",
             "partner[0].max_sessions",
+            "partner[0].bandwidth",
             "partner[1].name",
             "partner[1].temporary_names",
         ];
@@ -306,6 +323,7 @@ mod tests {
         for text in [
             "[policy]\nquotas = 1",
             "[policy]\ncomplete = \"maybe\"",
+            "[policy]\nbandwidth = \"10 MB\"",
             "[policy]\nduplicate_window = \"1d\"",
             "[[partner]]\nname = \"x\"\nduplicate_window = \"1d\"",
             "[policy]\nallow_from = [\"10.1.2.3/8\"]",

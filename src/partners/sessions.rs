@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Denied, PartnerName, lockout::Origin};
+use super::{Denied, PartnerName, lockout::Origin, pace::Pace};
 use crate::clock::Clock;
 
 /// What is there now, counted and listed.
@@ -25,6 +25,8 @@ pub(super) struct Present {
     clock: Arc<dyn Clock>,
     connections: Mutex<Connections>,
     sessions: Mutex<Sessions>,
+    /// Kept when nobody is there: who logs in for every file must not find it fresh each time.
+    paces: Mutex<HashMap<PartnerName, Arc<Pace>>>,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +52,7 @@ struct Session {
     active_ms: AtomicU64,
     doing: Mutex<Doing>,
     kicked: CancellationToken,
+    pace: Arc<Pace>,
 }
 
 /// What a session does, since when, and how many bytes it had moved before.
@@ -85,7 +88,7 @@ pub struct SessionStatus {
 
 impl Present {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, connections: Mutex::default(), sessions: Mutex::default() })
+        Arc::new(Self { clock, connections: Mutex::default(), sessions: Mutex::default(), paces: Mutex::default() })
     }
 
     pub(super) fn connect(
@@ -118,6 +121,7 @@ impl Present {
         door: &'static str,
         peer: SocketAddr,
         most: u32,
+        bytes_per_second: Option<u64>,
     ) -> Result<SessionTicket, Denied> {
         let session = Arc::new(Session {
             id: Uuid::new_v4(),
@@ -129,6 +133,7 @@ impl Present {
             active_ms: AtomicU64::new(millis(self.clock.elapsed())),
             doing: Mutex::default(),
             kicked: CancellationToken::new(),
+            pace: self.pace(partner, bytes_per_second),
         });
         let mut sessions = self.sessions.lock();
         let of_one = sessions.by_partner.entry(partner.clone()).or_default();
@@ -146,6 +151,18 @@ impl Present {
         let mut all: Vec<_> = self.sessions.lock().by_id.values().map(|session| session.status(now)).collect();
         all.sort_by_key(|session| (session.since, session.id));
         all
+    }
+
+    fn pace(&self, partner: &PartnerName, bytes_per_second: Option<u64>) -> Arc<Pace> {
+        let mut paces = self.paces.lock();
+        let pace = paces.entry(partner.clone()).or_insert_with(|| Arc::new(Pace::new(Arc::clone(&self.clock))));
+        pace.set(bytes_per_second);
+        Arc::clone(pace)
+    }
+
+    /// Sets the pace of everyone as `of` tells it.
+    pub(super) fn set_paces(&self, of: impl Fn(&PartnerName) -> Option<u64>) {
+        self.paces.lock().iter().for_each(|(partner, pace)| pace.set(of(partner)));
     }
 
     /// Wants the session to end; as it was, if it was there.
@@ -261,6 +278,12 @@ impl SessionTicket {
         self.session.idle(self.present.clock.elapsed())
     }
 
+    /// Waits until bytes that were moved are within the partner's bandwidth; at once when it has no limit. Cancel safe:
+    /// the bytes count all the same.
+    pub async fn pace(&self, bytes: u64) {
+        self.session.pace.pay(bytes).await;
+    }
+
     /// Waits until an operator wants the session to end: its door says goodbye, cuts what is being moved and keeps what
     /// came of it. Cancel safe, and comes back at once when it was so before.
     pub async fn kicked(&self) {
@@ -321,9 +344,9 @@ mod tests {
     fn a_session_is_counted_and_listed_while_its_ticket_is_held() {
         let (present, clock) = present();
         let (name, peer) = ("Demo".parse().unwrap(), "192.0.2.1:5000".parse().unwrap());
-        let ticket = present.begin(&name, "ftp", peer, 1).unwrap();
+        let ticket = present.begin(&name, "ftp", peer, 1, None).unwrap();
         let again = "demo".parse().unwrap();
-        assert_eq!(present.begin(&again, "sftp", peer, 1).unwrap_err(), Denied::TooManySessions);
+        assert_eq!(present.begin(&again, "sftp", peer, 1, None).unwrap_err(), Denied::TooManySessions);
         ticket.add_bytes(7);
         ticket.doing("STOR a.hl7");
         clock.advance(Duration::from_secs(9));
@@ -335,15 +358,15 @@ mod tests {
         assert_eq!(ticket.idle(), Duration::ZERO);
         drop(ticket);
         assert!(present.sessions().is_empty());
-        assert!(present.begin(&again, "ftp", peer, 1).is_ok());
+        assert!(present.begin(&again, "ftp", peer, 1, None).is_ok());
     }
 
     #[tokio::test]
     async fn a_session_that_is_kicked_knows_it_and_no_other_does() {
         let (present, _) = present();
         let (name, peer) = ("Demo".parse().unwrap(), "192.0.2.1:5000".parse().unwrap());
-        let one = present.begin(&name, "ftp", peer, 2).unwrap();
-        let other = present.begin(&name, "ftp", peer, 2).unwrap();
+        let one = present.begin(&name, "ftp", peer, 2, None).unwrap();
+        let other = present.begin(&name, "ftp", peer, 2, None).unwrap();
         assert_eq!(present.kick(one.id()).map(|session| session.id), Some(one.id()));
         one.kicked().await;
         one.kicked().await;

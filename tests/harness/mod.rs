@@ -48,6 +48,7 @@ pub struct Plan {
     pub gate: gate::Options,
     pub reserve_bytes: u64,
     pub routes: Vec<routes::Options>,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Default for Plan {
@@ -70,6 +71,7 @@ impl Default for Plan {
             gate: gate::Options::default(),
             reserve_bytes: 0,
             routes: vec![toml::from_str(route).expect("a route")],
+            clock: Arc::new(SystemClock::new()),
         }
     }
 }
@@ -110,7 +112,7 @@ impl House {
         let entered = runtime.enter();
         let at = |name: &str| data.path().join(name);
         std::fs::create_dir_all(at("home")).unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let clock = plan.clock;
         let options = local::Options { reserve_bytes: plan.reserve_bytes };
         let storage: Arc<dyn Storage> =
             Arc::new(local::LocalStorage::open(Arc::new(OsDisk), data.path(), options).unwrap());

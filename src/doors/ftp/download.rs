@@ -74,6 +74,7 @@ async fn serve(
         within(login.stalled, wire.write_all(&buffer[..count])).await?;
         sent += count as u64;
         login.ticket.add_bytes(count as u64);
+        login.ticket.pace(count as u64).await;
     }
     within(login.stalled, wire.flush()).await?;
     wire.finish().await;

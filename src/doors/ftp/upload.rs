@@ -177,7 +177,7 @@ where
     R: AsyncRead + Send + Unpin,
 {
     let mut buffers = Buffers::default();
-    let (began, mut came) = (Instant::now(), 0);
+    let (began, mut came, mut paced) = (Instant::now(), 0, Duration::ZERO);
     loop {
         let (mut buffer, room) = buffers.next();
         let mut ending = tokio::select! {
@@ -191,8 +191,19 @@ where
             }
         };
         came += buffer.len() as u64;
+        if !matches!(ending, Some(Ending::Cut(_))) {
+            let before = Instant::now();
+            // What has come stands, and ends the transfer like any other moment when it is cancelled meanwhile.
+            tokio::select! {
+                biased;
+                () = login.ticket.pace(buffer.len() as u64) => {}
+                (why, _) = transfer.cancelled() => ending = Some(Ending::Cut(why)),
+            }
+            paced += before.elapsed();
+        }
         if ending.is_none()
-            && began.elapsed() > login.longest_per_gib * u32::try_from(came / GIB + 1).unwrap_or(u32::MAX)
+            && began.elapsed().saturating_sub(paced)
+                > login.longest_per_gib * u32::try_from(came / GIB + 1).unwrap_or(u32::MAX)
         {
             ending = Some(Ending::Cut("the transfer took too long".to_owned()));
         }

@@ -330,6 +330,7 @@ async fn send(login: &Login, route: Route, bytes: &[u8]) -> Outcome {
         Ok(()) => {
             wire.finish().await;
             login.ticket.add_bytes(bytes.len() as u64);
+            login.ticket.pace(bytes.len() as u64).await;
             Outcome::Sent(bytes.len() as u64)
         }
         Err(refusal) => not_sent(refusal),
