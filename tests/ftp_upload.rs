@@ -486,6 +486,7 @@ fn a_restart_shows_the_same_view_and_adopts_what_the_journal_does_not_know() {
             name: "unknown.hl7".to_owned(),
             door: "ftp".to_owned(),
             began_at: chrono_now(),
+            origin: None,
         };
         let mut upload = first.storage.begin(file).await.unwrap();
         upload.write(bytes::Bytes::from_static(b"three")).await.unwrap();

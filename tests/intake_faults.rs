@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use forebay::{
     clock::{Clock, SetClock},
-    ingest::{Accepted, Foundation, Ingest, Proven, RecoveryReport, Refusal, Renamed, SessionInfo},
+    ingest::{Accepted, Foundation, Ingest, Peer, Proven, RecoveryReport, Refusal, Renamed, SessionInfo},
     partners::{Limits, Partners, Policies},
     routes::{self, Routes},
 };
@@ -80,7 +80,7 @@ fn session() -> SessionInfo {
     SessionInfo {
         partner: "clinic".parse().unwrap(),
         door: "ftp",
-        peer: "127.0.0.1:1".parse().unwrap(),
+        peer: Peer::Address("127.0.0.1:1".parse().unwrap()),
         id: uuid::Uuid::nil(),
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay::{
     clock::{Clock, SetClock},
-    ingest::{Foundation, Ingest, Proven, SessionInfo},
+    ingest::{Foundation, Ingest, Peer, Proven, SessionInfo},
     partners::{Limits, Partners, Policies},
     routes::{self, Routes},
 };
@@ -94,7 +94,7 @@ impl House {
         let session = SessionInfo {
             partner: "clinic".parse().expect("a name"),
             door: "ftp",
-            peer: "127.0.0.1:1".parse().expect("an address"),
+            peer: Peer::Address("127.0.0.1:1".parse().expect("an address")),
             id: uuid::Uuid::nil(),
         };
         for number in 0..files {

@@ -131,7 +131,8 @@ impl House {
     async fn put(&self, partner: &str, name: &str, bytes: &[u8]) -> Entry {
         let now = self.clock.now();
         let id = FileId::new(now);
-        let file = NewFile { id, partner: partner.into(), name: name.into(), door: "ftp".into(), began_at: now };
+        let file =
+            NewFile { id, partner: partner.into(), name: name.into(), door: "ftp".into(), began_at: now, origin: None };
         let mut upload = self.storage.begin(file).await.unwrap();
         upload.write(Bytes::copy_from_slice(bytes)).await.unwrap();
         let meta = upload.commit(now).await.unwrap();
@@ -146,6 +147,7 @@ impl House {
             route: self.routes.serve(partner, name).map(|route| route.name().to_owned()),
             state: State::Ready,
             reason: None,
+            origin: None,
         };
         self.queue.enqueue(new, now).await.unwrap()
     }

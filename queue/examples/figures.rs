@@ -71,6 +71,7 @@ fn new_entry(task: usize, n: usize) -> NewEntry {
         route: Some("immunizations".into()),
         state: State::Ready,
         reason: None,
+        origin: None,
     }
 }
 

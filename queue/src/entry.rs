@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use forebay_storage::{FileId, Sha256};
+use forebay_storage::{FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -121,6 +121,8 @@ pub struct NewEntry {
     pub state: State,
     /// Why it is held.
     pub reason: Option<String>,
+    /// The file that it is a copy of, to be remembered until [`crate::QueueStore::forget_origins`].
+    pub origin: Option<Origin>,
 }
 
 /// A file in the queue.

@@ -5,6 +5,7 @@
 pub mod embedded;
 mod entry;
 mod error;
+mod origin;
 mod record;
 mod retry;
 mod store;
@@ -12,6 +13,7 @@ mod transition;
 
 pub use entry::{Child, Entry, Lane, Lease, LeaseToken, NewEntry, State};
 pub use error::{QueueError, Result};
+pub use origin::KnownOrigin;
 pub use record::{Actor, Fact, Record};
 pub use retry::Backoff;
 pub use store::{

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use forebay_storage::{FileId, Sha256};
+use forebay_storage::{FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 
 use crate::{Child, Entry, LeaseToken, State};
@@ -71,6 +71,14 @@ pub enum Fact {
         state: State,
         /// Why, if held.
         reason: Option<String>,
+        /// The file that it is a copy of: acceptance and identity are one record, so that neither is without the other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Origin>,
+    },
+    /// The files that these were copied from are gone for good, and need not be known any more.
+    OriginsGone {
+        /// The accepted files.
+        files: Vec<FileId>,
     },
     /// A temporary name became final: this is the acceptance.
     Named {

@@ -8,7 +8,7 @@ use forebay_storage::FileId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::{Actor, Child, Entry, Lane, LeaseToken, NewEntry, Record, Result, State};
+use crate::{Actor, Child, Entry, KnownOrigin, Lane, LeaseToken, NewEntry, Record, Result, State};
 
 /// The queue. Every method may be called from many tasks at once, and one day from many processes.
 ///
@@ -93,6 +93,12 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Forgets `done`, `cancelled` and `duplicate` entries that ended before `before`, at most `limit`, and gives
     /// their ids. Ok: the journal says so; the caller removes the bytes afterwards.
     async fn purge(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Vec<FileId>>;
+
+    /// Every file whose origin was not said to be gone, also of files that are purged since.
+    async fn origins(&self) -> Result<Vec<KnownOrigin>>;
+
+    /// The origins of these files are gone for good, power cuts included: they are not known any more.
+    async fn forget_origins(&self, files: &[FileId], now: DateTime<Utc>) -> Result<()>;
 
     /// Rises with every change; for those who wait for one.
     fn changed(&self) -> watch::Receiver<u64>;

@@ -96,7 +96,11 @@ impl Entry {
                 self.not_duplicate = true;
             }
             Fact::Cancelled { reason } => self.stand(State::Cancelled, record, reason.clone()),
-            Fact::Accepted { .. } | Fact::Carried { .. } | Fact::Purged | Fact::Noted { .. } => {}
+            Fact::Accepted { .. }
+            | Fact::Carried { .. }
+            | Fact::Purged
+            | Fact::OriginsGone { .. }
+            | Fact::Noted { .. } => {}
         }
     }
 
@@ -119,7 +123,8 @@ impl Entry {
 }
 
 fn accepted(seq: u64, record: &Record) -> Option<Entry> {
-    let Fact::Accepted { partner, name, door, size_bytes, sha256, received_at, route, state, reason } = &record.fact
+    let Fact::Accepted { partner, name, door, size_bytes, sha256, received_at, route, state, reason, .. } =
+        &record.fact
     else {
         return None;
     };
@@ -150,7 +155,7 @@ fn accepted(seq: u64, record: &Record) -> Option<Entry> {
 fn check(old: Option<&Entry>, record: &Record) -> Result<()> {
     let Some(id) = record.id else {
         return match record.fact {
-            Fact::Noted { .. } => Ok(()),
+            Fact::Noted { .. } | Fact::OriginsGone { .. } => Ok(()),
             _ => Err(invalid("a record about a file", "it names none".into())),
         };
     };
@@ -178,7 +183,9 @@ fn check_fact(entry: &Entry, fact: &Fact) -> Result<()> {
         Fact::Requeued { .. } => (&[Done, Quarantined, Dead, Cancelled, Duplicate, Held, Retrying], "requeue"),
         Fact::Cancelled { .. } => (&[Unfinished, Ready, Retrying, Held, Quarantined, Dead, Duplicate], "cancel"),
         Fact::Purged => (&[Done, Cancelled, Duplicate], "purge"),
-        Fact::Accepted { .. } | Fact::Carried { .. } | Fact::Noted { .. } => (&State::ALL, "note"),
+        Fact::Accepted { .. } | Fact::Carried { .. } | Fact::OriginsGone { .. } | Fact::Noted { .. } => {
+            (&State::ALL, "note")
+        }
     };
     if !allowed.contains(&entry.state) {
         return Err(QueueError::WrongState { id: entry.id, state: entry.state, action });

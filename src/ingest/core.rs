@@ -1,6 +1,12 @@
 //! The object that all doors share.
 
-use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use forebay_queue::{QueueStore, State};
 use forebay_storage::Storage;
@@ -38,10 +44,34 @@ pub struct SessionInfo {
     pub partner: PartnerName,
     /// The door: `ftp`, `sftp`, `web` or `drop`.
     pub door: &'static str,
-    /// Where the partner connects from.
-    pub peer: SocketAddr,
+    /// Where it comes from.
+    pub peer: Peer,
     /// The session.
     pub id: Uuid,
+}
+
+/// Where files come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A client at this address.
+    Address(SocketAddr),
+    /// A folder on this machine: who wrote there is for its system to know.
+    Folder(Arc<Path>),
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Folder(folder) => folder.display().fmt(f),
+        }
+    }
 }
 
 /// The one way in.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_queue::{NewEntry, QueueError, State};
-use forebay_storage::{FileId, FileMeta, NewFile, Retract, Upload};
+use forebay_storage::{FileId, FileMeta, NewFile, Origin, Retract, Upload};
 use tracing::{info, warn};
 
 use crate::partners::Policy;
@@ -32,6 +32,16 @@ struct Incoming {
     name: Name,
     id: FileId,
     policy: Arc<Policy>,
+    /// What it is a copy of, if it is one.
+    origin: Option<Origin>,
+}
+
+/// Where the bytes come from.
+pub(super) enum Source {
+    /// A sender; not 0: it goes on with the partial of that name at this byte.
+    Upload(u64),
+    /// A file on this machine.
+    Copy(Origin),
 }
 
 struct Open {
@@ -52,17 +62,20 @@ impl Ingest {
         path: &str,
         declared_size: Option<u64>,
     ) -> Result<Intake, Refusal> {
-        self.begin_at(session, path, declared_size, 0).await
+        self.begin_from(session, path, declared_size, Source::Upload(0)).await
     }
 
-    /// Begins an upload, with the first bytes of the partial of that name when `at` is not 0.
-    pub(super) async fn begin_at(
+    pub(super) async fn begin_from(
         self: &Arc<Self>,
         session: &SessionInfo,
         path: &str,
         declared_size: Option<u64>,
-        at: u64,
+        source: Source,
     ) -> Result<Intake, Refusal> {
+        let (at, origin) = match source {
+            Source::Upload(at) => (at, None),
+            Source::Copy(origin) => (0, Some(origin)),
+        };
         let name = Name::parse(path)?;
         name.not_in_out()?;
         let partner = session.partner.as_str();
@@ -84,13 +97,14 @@ impl Ingest {
             name: name.as_str().to_owned(),
             door: session.door.to_owned(),
             began_at: now,
+            origin: origin.clone(),
         };
         let upload = match at {
             0 => self.storage.begin(file).await?,
             at => self.storage.resume(file, at).await?,
         };
         let open = Some(Open { upload, reservation, resumed: at });
-        let file = Incoming { ingest: self.clone(), session: session.clone(), name, id, policy };
+        let file = Incoming { ingest: self.clone(), session: session.clone(), name, id, policy, origin };
         Ok(Intake { file: Arc::new(file), open })
     }
 }
@@ -149,7 +163,7 @@ impl Intake {
         let Some(open) = self.open.take() else { return 0 };
         let file = self.file.clone();
         info!(name = ?file.name, partner = %file.session.partner, size_bytes = open.upload.len(), why, "upload was cut");
-        self.file.ingest.through(async move { Ok(keep(open, &file.name).await) }).await.unwrap_or(0)
+        self.file.ingest.through(async move { Ok(file.keep(open).await) }).await.unwrap_or(0)
     }
 
     /// The upload was refused: leaves nothing behind.
@@ -168,7 +182,9 @@ impl Incoming {
         let Open { upload, reservation, .. } = open;
         let ingest = &self.ingest;
         let partner = self.session.partner.as_str();
-        let mut standing = ingest.standing(&self.policy, partner, &self.name, Named::ByUpload);
+        // A copy has its final name already: nobody could rename it here.
+        let named = if self.origin.is_some() { Named::ByRename } else { Named::ByUpload };
+        let mut standing = ingest.standing(&self.policy, partner, &self.name, named);
         let meta = upload.commit(ingest.clock.now()).await?;
         match evidence.look().await {
             Verdict::Whole => {}
@@ -215,6 +231,10 @@ impl Incoming {
     async fn take_back(&self, meta: &FileMeta, reservation: Reservation, why: String) -> Result<Accepted, Refusal> {
         info!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, size_bytes = meta.size_bytes,
             why, "upload was cut");
+        if self.origin.is_some() {
+            self.ingest.storage.retract(self.id, Retract::Drop).await?;
+            return Err(Refusal::Cut(why));
+        }
         self.ingest.storage.retract(self.id, Retract::ToPartial).await?;
         reservation.settle(meta.size_bytes);
         Err(Refusal::Cut(why))
@@ -232,6 +252,26 @@ impl Incoming {
             route: standing.route,
             state: standing.state,
             reason: standing.reason,
+            origin: self.origin.clone(),
+        }
+    }
+
+    /// Keeps what came as a partial to resume, and gives its length. Of a copy the original is there.
+    async fn keep(&self, open: Open) -> u64 {
+        let Open { upload, reservation, .. } = open;
+        let kept = match upload.is_empty() || self.origin.is_some() {
+            true => upload.abort().await.map(|()| 0),
+            false => upload.keep_partial().await,
+        };
+        match kept {
+            Ok(bytes) => {
+                reservation.settle(bytes);
+                bytes
+            }
+            Err(error) => {
+                warn!(name = %self.name, %error, "cannot keep the partial of an upload that was cut");
+                0
+            }
         }
     }
 }
@@ -243,25 +283,7 @@ impl Drop for Intake {
         info!(name = ?file.name, partner = %file.session.partner, size_bytes = open.upload.len(), "upload was dropped");
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let ingest = file.ingest.clone();
-            runtime.spawn(ingest.counted(async move { keep(open, &file.name).await }));
-        }
-    }
-}
-
-async fn keep(open: Open, name: &Name) -> u64 {
-    let Open { upload, reservation, .. } = open;
-    let kept = match upload.is_empty() {
-        true => upload.abort().await.map(|()| 0),
-        false => upload.keep_partial().await,
-    };
-    match kept {
-        Ok(bytes) => {
-            reservation.settle(bytes);
-            bytes
-        }
-        Err(error) => {
-            warn!(%name, %error, "cannot keep the partial of an upload that was cut");
-            0
+            runtime.spawn(ingest.counted(async move { file.keep(open).await }));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! After a crash: what the spool holds and the journal does not know, and the other way round.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
 use forebay_queue::{Action, Actor, Entry, Filter, NewEntry, QueueError, Recovered, State};
 use forebay_storage::{FileId, FileMeta, SpoolItem};
@@ -91,6 +91,7 @@ impl Ingest {
 
     async fn adopt(&self, meta: FileMeta) -> Result<Entry, QueueError> {
         let route = self.routes.serve(&meta.partner, &meta.name).map(|route| route.name().to_owned());
+        let there = is_still_there(&meta);
         let reason = "found in the spool without a record in the journal: it was not acknowledged, and the partner may \
                       have sent it again";
         let new = NewEntry {
@@ -104,8 +105,16 @@ impl Ingest {
             route,
             state: State::Held,
             reason: Some(reason.to_owned()),
+            // The folder's file is not known by this: it is to be taken, or is gone.
+            origin: None,
         };
-        self.queue.enqueue(new, self.clock.now()).await
+        let entry = self.queue.enqueue(new, self.clock.now()).await?;
+        if !there {
+            return Ok(entry);
+        }
+        let reason = Some("a crash cut its taking, and its original is still in the folder".to_owned());
+        let mut done = self.queue.act(&[entry.id], Action::Cancel, reason, Actor::Server, self.clock.now()).await;
+        done.pop().unwrap_or(Ok(entry))
     }
 
     async fn settle_missing(&self, missing: Vec<FileId>, report: &mut RecoveryReport) -> Result<(), Refusal> {
@@ -174,4 +183,10 @@ impl Ingest {
             }
         }
     }
+}
+
+/// Whether it is a copy whose original is still there as it was: then that is taken, and this is one too many.
+fn is_still_there(meta: &FileMeta) -> bool {
+    let Some(origin) = &meta.origin else { return false };
+    fs::symlink_metadata(Path::new(&origin.folder).join(&meta.name)).is_ok_and(|there| origin.is(&there))
 }

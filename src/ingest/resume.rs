@@ -10,7 +10,7 @@ use forebay_queue::{Action, Actor};
 use tokio::io::AsyncReadExt;
 use tracing::{info, warn};
 
-use super::{Accepted, Ingest, Intake, Name, Refusal, SessionInfo};
+use super::{Accepted, Ingest, Intake, Name, Refusal, SessionInfo, intake::Source};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -63,7 +63,7 @@ impl Ingest {
         };
         info!(%name, partner = %session.partner, at, have, "an upload goes on");
         match there {
-            There::Partial(_) => self.begin_at(session, path, declared_size, at).await,
+            There::Partial(_) => self.begin_from(session, path, declared_size, Source::Upload(at)).await,
             There::Shown(_) => self.begin_with_copy(session, path, &name, declared_size, at).await,
             There::Nothing => self.begin(session, path, declared_size).await,
         }

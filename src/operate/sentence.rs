@@ -54,6 +54,9 @@ fn sentence(fact: &Fact) -> String {
         Fact::Cancelled { reason } => because("cancelled".to_owned(), reason),
         Fact::Purged => "forgotten after its retention".to_owned(),
         Fact::Carried { entry } => format!("carried over as it stands: {}", entry.state),
+        Fact::OriginsGone { files } => {
+            format!("{} files that were taken from folders are gone from there", files.len())
+        }
         Fact::Noted { text, .. } => text.clone(),
     }
 }

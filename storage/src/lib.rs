@@ -15,5 +15,5 @@ mod store;
 
 pub use error::{Result, StorageError};
 pub use id::FileId;
-pub use meta::{FileMeta, NewFile, Sha256};
+pub use meta::{FileMeta, NewFile, Origin, Sha256};
 pub use store::{PartialInfo, Placement, Retract, Space, SpoolItem, Storage, Upload};

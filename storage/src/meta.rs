@@ -1,6 +1,6 @@
 //! What an accepted file says of itself.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, fs::Metadata, os::unix::fs::MetadataExt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,50 @@ pub struct NewFile {
     pub door: String,
     /// When the upload began.
     pub began_at: DateTime<Utc>,
+    /// The file that it is a copy of, if it is one.
+    pub origin: Option<Origin>,
+}
+
+/// The file on this machine that bytes were copied from. While it is there it must not be taken a second time.
+///
+/// Whoever renames, links or writes it changes `changed_ns`; numbers of devices may change with a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The folder that the file's name is relative to.
+    pub folder: String,
+    /// The device it is on.
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// When it was last written, in nanoseconds of its file system's clock after 1970.
+    pub modified_ns: i64,
+    /// When its inode last changed, likewise.
+    pub changed_ns: i64,
+}
+
+impl Origin {
+    /// What a file in `folder` is now.
+    #[must_use]
+    pub fn of(folder: &str, there: &Metadata) -> Self {
+        let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+        Self {
+            folder: folder.to_owned(),
+            device: there.dev(),
+            inode: there.ino(),
+            size_bytes: there.len(),
+            modified_ns: ns(there.mtime(), there.mtime_nsec()),
+            changed_ns: ns(there.ctime(), there.ctime_nsec()),
+        }
+    }
+
+    /// Whether this is still the very same file, and unchanged since. A restart may give its device another number.
+    #[must_use]
+    pub fn is(&self, there: &Metadata) -> bool {
+        let now = Self::of(&self.folder, there);
+        there.is_file() && Self { device: self.device, ..now } == *self
+    }
 }
 
 /// What is stored beside the bytes, so that a spool without its journal still tells what it holds.
@@ -43,6 +87,9 @@ pub struct FileMeta {
     pub sha256: Sha256,
     /// When the last byte had come, before the commit.
     pub received_at: DateTime<Utc>,
+    /// The file that it is a copy of, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// A SHA-256 digest (FIPS 180-4), shown and stored as 64 lower-case hexadecimal digits.
@@ -109,6 +156,23 @@ mod tests {
         );
         let meta: FileMeta = serde_json::from_str(fixture).expect("reads");
         assert_eq!((meta.name.as_str(), meta.size_bytes), ("in/a.hl7", 5));
+        assert_eq!(serde_json::to_string(&meta).expect("writes"), fixture);
+    }
+
+    #[test]
+    fn a_copy_says_what_it_was_copied_from() {
+        let fixture = concat!(
+            r#"{"version":1,"id":"019dc1c0-f47b-7000-8000-000000000001","partner":"clinic","name":"in/a.hl7","#,
+            r#""door":"drop","size_bytes":5,"#,
+            r#""sha256":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","#,
+            r#""received_at":"2026-04-25T00:00:00.123Z","origin":{"folder":"/srv/in","device":66305,"inode":77,"#,
+            r#""size_bytes":5,"modified_ns":1777075200000000001,"changed_ns":1777075200000000002}}"#
+        );
+        let meta: FileMeta = serde_json::from_str(fixture).expect("reads");
+        assert_eq!(
+            meta.origin.as_ref().map(|origin| (origin.inode, origin.changed_ns)),
+            Some((77, 1_777_075_200_000_000_002))
+        );
         assert_eq!(serde_json::to_string(&meta).expect("writes"), fixture);
     }
 }

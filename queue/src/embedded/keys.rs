@@ -11,6 +11,7 @@
 //! | `c` sequence | id: entries by their latest change |
 //! | `x` end, turn | id: entries that may be purged one day, by when they ended |
 //! | `d` digest, name | id: the latest done file of this partner, path, size and digest |
+//! | `o` id | what the file was copied from, for as long as that may still be there |
 //! | `p` id | nothing: was purged |
 //! | `g` first, next | nothing: this damage of the journal has been dealt with |
 
@@ -83,6 +84,10 @@ pub(super) fn done(entry: &Entry) -> IVec {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     key(b'd', [&entry.sha256.0[..12], &hash.to_be_bytes()])
+}
+
+pub(super) fn origin(id: FileId) -> IVec {
+    key(b'o', [id.as_bytes()])
 }
 
 pub(super) fn purged(id: FileId) -> IVec {

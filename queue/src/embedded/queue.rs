@@ -28,8 +28,8 @@ use super::{
     verify,
 };
 use crate::{
-    Action, Actor, Child, Claim, ClaimAsk, Cursor, Entry, Fact, Filter, LeaseToken, NewEntry, NewName, Page,
-    QueueError, QueueStore, Record, Recovered, Result, Settlement, Stats, Verified,
+    Action, Actor, Child, Claim, ClaimAsk, Cursor, Entry, Fact, Filter, KnownOrigin, LeaseToken, NewEntry, NewName,
+    Page, QueueError, QueueStore, Record, Recovered, Result, Settlement, Stats, Verified,
 };
 
 /// Jobs that wait for the committer before those who ask have to wait as well.
@@ -221,6 +221,7 @@ impl QueueStore for EmbeddedQueue {
             route: new.route,
             state: new.state,
             reason: short(new.reason),
+            origin: new.origin,
         };
         self.ask_entry(committer::write(Record { at: now, actor, id: Some(new.id), fact })?).await
     }
@@ -362,6 +363,18 @@ impl QueueStore for EmbeddedQueue {
             tracing::warn!(%error, "old segments of the journal could not be given up");
         }
         Ok(purged)
+    }
+
+    async fn origins(&self) -> Result<Vec<KnownOrigin>> {
+        self.read(|_, index| read::origins(index)).await
+    }
+
+    async fn forget_origins(&self, files: &[FileId], now: DateTime<Utc>) -> Result<()> {
+        for files in files.chunks(GROUP) {
+            let fact = Fact::OriginsGone { files: files.to_vec() };
+            self.ask_nothing(committer::write(Record { at: now, actor: Actor::Server, id: None, fact })?).await?;
+        }
+        Ok(())
     }
 
     fn changed(&self) -> watch::Receiver<u64> {

@@ -12,7 +12,7 @@ use super::{
     record_codec,
     recover::{entry_id, journal_error},
 };
-use crate::{Cursor, Entry, Filter, Page, QueueError, Record, Result, State};
+use crate::{Cursor, Entry, Filter, KnownOrigin, Page, QueueError, Record, Result, State};
 
 /// More matches of a prefix are not counted.
 const MOST_MATCHES: usize = 1_000;
@@ -148,6 +148,15 @@ pub(super) fn ids(index: &Index) -> Result<Vec<FileId>, Fault> {
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(ids)
+}
+
+pub(super) fn origins(index: &Index) -> Result<Vec<KnownOrigin>, Fault> {
+    let mut origins = Vec::new();
+    index.scan(b"o", &keys::behind(b'o'), |_, value| {
+        origins.push(KnownOrigin::decode(&value).ok_or_else(|| Fault::Index("an origin cannot be read".into()))?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(origins)
 }
 
 /// Whether the index knows; none when only the journal can tell.

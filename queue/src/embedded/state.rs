@@ -12,7 +12,7 @@ use super::{
     meta::Meta,
     staged::Staged,
 };
-use crate::{Entry, Fact, QueueError, Record, State};
+use crate::{Entry, Fact, KnownOrigin, QueueError, Record, State};
 
 /// This many purged ids are kept at hand; of others the journal is asked.
 const PURGED_KEPT: u64 = 65_536;
@@ -101,6 +101,9 @@ impl QueueState {
             self.take_note(record);
             return Ok(None);
         };
+        if let Some(known) = KnownOrigin::of(record) {
+            self.staged.put(keys::origin(id), known.encode()?);
+        }
         if record.fact == Fact::Purged {
             self.keep_purged(index, id)?;
         }
@@ -110,6 +113,9 @@ impl QueueState {
     }
 
     fn take_note(&mut self, record: &Record) {
+        if let Fact::OriginsGone { files } = &record.fact {
+            files.iter().for_each(|id| self.staged.remove(keys::origin(*id)));
+        }
         if let Fact::Noted { topic, text } = &record.fact
             && topic == DAMAGE_TOPIC
             && let Some((first, next)) = parse_damage(text)

@@ -32,6 +32,7 @@ fn file(name: &str) -> NewEntry {
         route: Some("rest".into()),
         state: State::Ready,
         reason: None,
+        origin: None,
     }
 }
 

@@ -78,6 +78,7 @@ pub(crate) fn file(partner: &str, name: &str) -> NewEntry {
         route: Some("rest".into()),
         state: State::Ready,
         reason: None,
+        origin: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod claims;
 mod damage;
 mod format;
 mod house;
+mod origins;
 mod reading;
 mod replay;
 mod transitions;

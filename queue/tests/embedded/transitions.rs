@@ -68,6 +68,7 @@ fn accepted(state: State, route: Option<&str>) -> Record {
         route: route.map(str::to_owned),
         state,
         reason: None,
+        origin: None,
     };
     record(fact, 0)
 }

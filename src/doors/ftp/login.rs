@@ -73,7 +73,7 @@ pub(super) async fn login(
     info!(partner = %partner.name, %peer, session = %ticket.id(), "logged in");
     link.logged_in(partner.name.clone());
     Ok(Login {
-        session: SessionInfo { partner: partner.name, door: "ftp", peer, id: ticket.id() },
+        session: SessionInfo { partner: partner.name, door: "ftp", peer: peer.into(), id: ticket.id() },
         ticket,
         link: link.clone(),
         ingest: ingest.clone(),

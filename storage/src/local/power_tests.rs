@@ -29,7 +29,7 @@ fn open(disk: &SimDisk) -> Result<LocalStorage, StorageError> {
 
 fn new_file(name: String, day: u64) -> NewFile {
     let id = FileId::new(now(day));
-    NewFile { id, partner: "clinic".to_owned(), name, door: "sftp".to_owned(), began_at: now(day) }
+    NewFile { id, partner: "clinic".to_owned(), name, door: "sftp".to_owned(), began_at: now(day), origin: None }
 }
 
 fn contents(rng: &mut StdRng) -> Vec<u8> {

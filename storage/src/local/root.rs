@@ -162,6 +162,7 @@ impl Root {
             size_bytes: u64::MAX,
             sha256: Sha256([0; 32]),
             received_at: chrono::DateTime::<chrono::Utc>::MAX_UTC,
+            origin: file.origin.clone(),
         };
         encode(&longest).map(drop)
     }

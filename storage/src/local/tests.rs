@@ -27,6 +27,7 @@ fn new_file(name: &str) -> NewFile {
         name: name.to_owned(),
         door: "ftp".to_owned(),
         began_at: now(),
+        origin: None,
     }
 }
 

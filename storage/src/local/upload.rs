@@ -288,6 +288,7 @@ impl Last {
             size_bytes: self.len,
             sha256: Sha256(self.hasher.finalize().into()),
             received_at,
+            origin: self.new.origin,
         };
         self.root.admit(&**file, &self.working.path, &meta)?;
         self.working.keep();
