@@ -90,15 +90,26 @@ impl Link {
 
 /// All connections of a door.
 #[derive(Debug, Default)]
-pub(in crate::doors) struct Links(Mutex<Vec<Weak<Link>>>);
+pub(in crate::doors) struct Links(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    links: Vec<Weak<Link>>,
+    /// What was said to all: it holds for those too whose proxy took its time to name them.
+    said: Option<Stay>,
+}
 
 impl Links {
     pub(in crate::doors) fn add(&self, link: &Arc<Link>) {
-        self.0.lock().push(Arc::downgrade(link));
+        let mut known = self.0.lock();
+        known.links.push(Arc::downgrade(link));
+        if let Some(stay) = known.said {
+            link.tell(stay);
+        }
     }
 
     pub(in crate::doors) fn present(&self) -> Vec<Arc<Link>> {
-        let mut links = self.0.lock();
+        let links = &mut self.0.lock().links;
         links.retain(|link| link.strong_count() > 0);
         links.iter().filter_map(Weak::upgrade).collect()
     }
@@ -127,6 +138,7 @@ impl Links {
     }
 
     fn tell_all(&self, stay: Stay) {
+        self.0.lock().said = Some(stay);
         self.present().iter().for_each(|link| link.tell(stay));
     }
 

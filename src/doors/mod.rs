@@ -8,3 +8,4 @@ mod link;
 mod listening;
 mod maintenance;
 mod paths;
+mod proxy;

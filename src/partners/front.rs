@@ -361,6 +361,14 @@ impl Partners {
         self.present.connect(peer, self.limits.max_connections, self.limits.max_connections_per_address)
     }
 
+    /// Gives a connection of a trusted proxy its place until it has named its client: one address has any number then.
+    ///
+    /// # Errors
+    /// [`Denied::TooManyConnections`].
+    pub fn admit_proxy(&self, proxy: IpAddr) -> Result<ConnectionTicket, Denied> {
+        self.present.connect(proxy, self.limits.max_connections, u32::MAX)
+    }
+
     /// Every session, the oldest first.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionStatus> {

@@ -34,6 +34,13 @@ impl Ftp {
         Self::greeted(Stream::Plain(stream))
     }
 
+    /// Over a connection that is there already.
+    pub fn over(stream: TcpStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Self::greeted(Stream::Plain(stream))
+    }
+
     /// Begins with TLS.
     pub fn connect_implicit(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();

@@ -13,6 +13,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::PortRange;
+use crate::{doors::proxy, partners::Network};
 
 /// How long ports are looked for when all are taken.
 const ROUNDS: u32 = 200;
@@ -31,9 +32,10 @@ pub(super) enum Offer {
 
 impl Offer {
     /// The connection. Only the client's own address gets one.
-    pub(super) async fn open(self, peer: IpAddr, patience: Duration) -> io::Result<TcpStream> {
+    /// From a proxy it comes with the proxy's word for it.
+    pub(super) async fn open(self, peer: IpAddr, proxies: &[Network], patience: Duration) -> io::Result<TcpStream> {
         let stream = match self {
-            Self::Passive(listener) => timeout(patience, accepted(&listener, peer)).await,
+            Self::Passive(listener) => timeout(patience, accepted(&listener, peer, proxies)).await,
             Self::Active { from, to } => timeout(patience, connected(from, to)).await,
         };
         let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -42,13 +44,23 @@ impl Offer {
     }
 }
 
-async fn accepted(listener: &TcpListener, peer: IpAddr) -> io::Result<TcpStream> {
+async fn accepted(listener: &TcpListener, peer: IpAddr, proxies: &[Network]) -> io::Result<TcpStream> {
     loop {
-        let (stream, from) = listener.accept().await?;
-        if from.ip().to_canonical() == peer.to_canonical() {
-            return Ok(stream);
+        let (mut stream, from) = listener.accept().await?;
+        let client = match proxy::is_trusted(proxies, from.ip()) {
+            false => Some(from),
+            true => match proxy::passed(&mut stream).await {
+                Ok(passed) => passed.map(|passed| passed.client),
+                Err(error) => {
+                    info!(%from, %error, "closing a data connection of a proxy that does not say whose it is");
+                    None
+                }
+            },
+        };
+        match client {
+            Some(client) if client.ip().to_canonical() == peer.to_canonical() => return Ok(stream),
+            _ => info!(%peer, %from, ?client, "turned away a data connection of another address"),
         }
-        info!(%peer, %from, "turned away a data connection of another address");
     }
 }
 

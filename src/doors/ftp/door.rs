@@ -24,6 +24,7 @@ use crate::{
         link::{Link, Links},
         listening::{listen, prepare},
         maintenance::Maintenance,
+        proxy,
     },
     gate::Gate,
     ingest::Ingest,
@@ -172,6 +173,33 @@ impl House {
     }
 
     fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, implicit_tls: bool) {
+        if proxy::is_trusted(&self.options.proxy_protocol_from, peer.ip()) {
+            drop(tokio::spawn(self.admit_passed(stream, peer, implicit_tls)));
+        } else {
+            self.admit_client(stream, peer, None, implicit_tls);
+        }
+    }
+
+    /// From a proxy: it says whose connection it is.
+    async fn admit_passed(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, implicit_tls: bool) {
+        let place = match self.partners.admit_proxy(peer.ip()) {
+            Ok(place) => place,
+            Err(denied) => {
+                debug!(%peer, %denied, "connection refused");
+                return turn_away(stream, denied, implicit_tls).await;
+            }
+        };
+        let passed = match proxy::passed(&mut stream).await {
+            Ok(passed) => passed,
+            Err(error) => return info!(%peer, %error, "closing a connection of a proxy that does not say whose it is"),
+        };
+        // The client is counted in the proxy's place.
+        drop(place);
+        let client = passed.map_or(peer, |passed| passed.client);
+        self.admit_client(stream, client, passed.map(|passed| passed.reached.ip()), implicit_tls);
+    }
+
+    fn admit_client(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, reached: Option<IpAddr>, implicit_tls: bool) {
         let place = match self.partners.admit_connection(peer.ip()) {
             Ok(place) => place,
             Err(denied) => {
@@ -185,7 +213,7 @@ impl House {
         let session = prepared.and_then(|()| {
             let link = Arc::new(Link::new(&stream, peer, place)?);
             self.links.add(&link);
-            Session::new(self.clone(), link, stream)
+            Session::new(self.clone(), link, stream, reached)
         });
         match session {
             Ok(session) => drop(tokio::spawn(session.run(implicit_tls))),
@@ -208,9 +236,9 @@ impl House {
     }
 
     /// The IPv4 address for PASV, when there is one.
-    pub(super) async fn advertised(&self, local: IpAddr) -> Option<[u8; 4]> {
+    pub(super) async fn advertised(&self, reached: IpAddr) -> Option<[u8; 4]> {
         let Some(host) = &self.options.advertise else {
-            return match local.to_canonical() {
+            return match reached.to_canonical() {
                 IpAddr::V4(at) => Some(at.octets()),
                 IpAddr::V6(_) => None,
             };

@@ -132,6 +132,7 @@ impl Session {
         Route {
             offer,
             peer: self.link.peer.ip(),
+            proxies: self.house.options.proxy_protocol_from.clone(),
             tls: self.data_tls(),
             handshake: self.house.options.handshake,
             badge: self.house.options.require_data_resumption.then_some(self.badge),

@@ -26,7 +26,7 @@ pub(super) enum Passive {
 
 impl Session {
     pub(super) async fn epsv(&mut self, argument: &str, login: Arc<Login>) -> Flow {
-        let reply = match (argument.to_ascii_uppercase().as_str(), self.local) {
+        let reply = match (argument.to_ascii_uppercase().as_str(), self.reached.to_canonical()) {
             ("", _) | ("1", IpAddr::V4(_)) | ("2", IpAddr::V6(_)) => return self.passive(Passive::Epsv, login).await,
             ("ALL", _) => {
                 self.only_epsv = true;
@@ -47,7 +47,7 @@ impl Session {
             return self.say(Reply::new(503, "EPSV ALL was sent")).await;
         }
         let address = match how {
-            Passive::Pasv => self.house.advertised(self.local).await,
+            Passive::Pasv => self.house.advertised(self.reached).await,
             Passive::Epsv => Some([0; 4]),
         };
         let Some([a, b, c, d]) = address else {

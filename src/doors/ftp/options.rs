@@ -4,7 +4,10 @@ use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr
 
 use serde::{Deserialize, Serialize};
 
-use crate::{partners::Complete, units};
+use crate::{
+    partners::{Complete, Network},
+    units,
+};
 
 /// How the FTP door is set up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +39,9 @@ pub struct Options {
     /// Whether a data connection must resume the TLS session of its control connection. It keeps others from taking its
     /// place, and some clients cannot do it.
     pub require_data_resumption: bool,
+    /// Networks of proxies whose connections begin with a PROXY protocol header (version 1 or 2), on control and data
+    /// ports alike. They must send one; from all others it is no more than a bad command.
+    pub proxy_protocol_from: Vec<Network>,
     /// How long a TLS handshake may take.
     #[serde(with = "units::duration")]
     pub handshake: Duration,
@@ -64,6 +70,7 @@ impl Default for Options {
             advertise: None,
             active: false,
             require_data_resumption: false,
+            proxy_protocol_from: Vec::new(),
             handshake: Duration::from_secs(10),
             longest_per_gib: Duration::from_secs(6 * 60 * 60),
             settle: Duration::from_millis(5),

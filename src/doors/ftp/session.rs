@@ -62,7 +62,9 @@ pub(super) struct Session {
     pub(super) told: watch::Receiver<Stay>,
     /// What TLS tickets of this session carry.
     pub(super) badge: [u8; 16],
+    /// Where we are, and what the client has connected to: with a proxy between they differ.
     pub(super) local: IpAddr,
+    pub(super) reached: IpAddr,
     began: Instant,
     active: Instant,
     pub(super) login: Option<Arc<Login>>,
@@ -100,11 +102,18 @@ enum Event {
 }
 
 impl Session {
-    pub(super) fn new(house: Arc<House>, link: Arc<Link>, stream: TcpStream) -> io::Result<Self> {
+    pub(super) fn new(
+        house: Arc<House>,
+        link: Arc<Link>,
+        stream: TcpStream,
+        reached: Option<IpAddr>,
+    ) -> io::Result<Self> {
         let now = Instant::now();
+        let local = stream.local_addr()?.ip();
         Ok(Self {
             told: link.told(),
-            local: stream.local_addr()?.ip(),
+            local,
+            reached: reached.unwrap_or(local),
             house,
             link,
             wire: Some(Wire::Urgent(stream)),

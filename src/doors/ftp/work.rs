@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::{
     ingest::{Accepted, Intake, Refusal, Start},
-    partners::Complete,
+    partners::{Complete, Network},
 };
 
 use super::{
@@ -52,6 +52,7 @@ pub(super) enum Outcome {
 pub(super) struct Route {
     pub(super) offer: Offer,
     pub(super) peer: IpAddr,
+    pub(super) proxies: Vec<Network>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) handshake: Duration,
     /// What the session's tickets carry, when the data connection must resume it.
@@ -78,7 +79,7 @@ impl Route {
     }
 
     async fn connect(self) -> Result<Wire, Reply> {
-        let stream = match self.offer.open(self.peer, CONNECT_TIME).await {
+        let stream = match self.offer.open(self.peer, &self.proxies, CONNECT_TIME).await {
             Ok(stream) => stream,
             Err(error) => return Err(Reply::new(425, format!("No data connection: {error}"))),
         };
