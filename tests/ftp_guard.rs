@@ -461,6 +461,30 @@ fn a_data_connection_must_resume_the_control_connection_when_that_is_asked() {
 }
 
 #[test]
+fn tls_on_a_data_connection_may_begin_before_the_command() {
+    let house = with_tls_required();
+    let mut ftp = secured(&house);
+    let mut data = Stream::secured(ftp.passive()).unwrap();
+    assert_eq!(ftp.command("STOR a.hl7").code, 150);
+    data.write_all(b"data").unwrap();
+    data.finish();
+    drop(data);
+    assert_eq!(ftp.reply().code, 226);
+    // What has begun so is never used in the clear, and a port that nothing came of is free again.
+    let house = self::house();
+    let mut ftp = secured(&house);
+    let data = Stream::secured(ftp.passive()).unwrap();
+    assert_eq!(ftp.command("PROT C").code, 200);
+    assert_eq!(ftp.command("STOR b.hl7").code, 425);
+    drop(data);
+    assert_eq!(ftp.command("PROT P").code, 200);
+    for _ in 0..150 {
+        drop(ftp.passive());
+    }
+    assert_eq!(ftp.store_secured("c.hl7", b"data").code, 226);
+}
+
+#[test]
 fn a_missing_close_notify_is_judged_by_policy() {
     for (close_notify, code, state) in [
         (CloseNotify::Accept, 226, Some(State::Ready)),

@@ -30,11 +30,16 @@ pub struct Machine {
 impl Machine {
     /// A fresh data directory; `extra` is added to `forebay.toml`, with `@DIR@` standing for the directory.
     pub fn new(extra: &str) -> Self {
+        Self::with_ftp("", extra)
+    }
+
+    /// The same with more lines in `[ftp]`.
+    pub fn with_ftp(more: &str, extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (ftp, web) = (free_address(), free_address());
         let extra = extra.replace("@DIR@", dir.path().to_str().expect("UTF-8"));
         let config = format!(
-            "data = \"data\"\n\n[storage]\nreserve = \"1 MiB\"\n\n[ftp]\nlisten = \"{ftp}\"\ntls = \"optional\"\n\n\
+            "data = \"data\"\n\n[storage]\nreserve = \"1 MiB\"\n\n[ftp]\nlisten = \"{ftp}\"\ntls = \"optional\"\n{more}\n\
              [web]\nlisten = \"{web}\"\n\n{extra}"
         );
         fs::write(dir.path().join("forebay.toml"), config).expect("writes the configuration");

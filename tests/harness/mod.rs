@@ -10,7 +10,8 @@
 pub mod binary;
 mod ftp_client;
 pub mod killed;
-mod stream;
+pub mod site;
+pub mod stream;
 
 use std::{
     net::SocketAddr,

@@ -3,16 +3,20 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
+use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
+    sync::oneshot,
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing::{debug, info};
 
-use super::PortRange;
+use super::{PortRange, wire::Wire};
 use crate::{doors::proxy, partners::Network};
 
 /// How long ports are looked for when all are taken.
@@ -26,6 +30,8 @@ const BACKLOG: u32 = 64;
 pub(super) enum Offer {
     /// The client connects to us.
     Passive(TcpListener),
+    /// The client connects to us, and TLS begins when it begins.
+    Secured(Secured),
     /// We connect to the client.
     Active { from: IpAddr, to: SocketAddr },
 }
@@ -33,14 +39,79 @@ pub(super) enum Offer {
 impl Offer {
     /// The connection. Only the client's own address gets one.
     /// From a proxy it comes with the proxy's word for it.
-    pub(super) async fn open(self, peer: IpAddr, proxies: &[Network], patience: Duration) -> io::Result<TcpStream> {
+    pub(super) async fn open(
+        self,
+        peer: IpAddr,
+        proxies: &[Network],
+        patience: Duration,
+        tls: Option<(Arc<ServerConfig>, Duration)>,
+    ) -> Result<Wire, NoConnection> {
         let stream = match self {
+            Self::Secured(secured) => return secured.open(patience).await,
             Self::Passive(listener) => timeout(patience, accepted(&listener, peer, proxies)).await,
             Self::Active { from, to } => timeout(patience, connected(from, to)).await,
         };
-        let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let stream = stream.map_err(|_| NoConnection::None(io::ErrorKind::TimedOut.into()))??;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        match tls {
+            None => Ok(Wire::Plain(stream)),
+            Some((tls, within)) => Wire::secured(stream, tls, &[], within).await.map_err(NoConnection::NoTls),
+        }
+    }
+}
+
+/// Why there is no data connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoConnection {
+    /// Nobody came, or cannot be reached.
+    #[error("{0}")]
+    None(#[from] io::Error),
+    /// Somebody came, and does not speak TLS.
+    #[error("TLS handshake failed: {0}")]
+    NoTls(#[source] io::Error),
+}
+
+/// Accepts and secures the data connection while the client has not said yet what it is for: some send their command
+/// only when TLS stands on it, and would wait for ever. Dropped, it gives the port and the connection up.
+#[derive(Debug)]
+pub(super) struct Secured {
+    work: JoinSet<Result<Wire, NoConnection>>,
+    wanted: oneshot::Sender<()>,
+    within: Duration,
+}
+
+impl Secured {
+    pub(super) fn new(
+        listener: TcpListener,
+        peer: IpAddr,
+        proxies: Vec<Network>,
+        tls: Arc<ServerConfig>,
+        within: Duration,
+    ) -> Self {
+        let (wanted, is_wanted) = oneshot::channel();
+        let mut work = JoinSet::new();
+        work.spawn(async move {
+            let stream = accepted(&listener, peer, &proxies).await?;
+            drop(listener);
+            stream.set_nodelay(true)?;
+            // Until a transfer wants it, the client may take its time to begin.
+            tokio::select! {
+                begun = stream.readable() => begun?,
+                _ = is_wanted => {}
+            }
+            Wire::secured(stream, tls, &[], within).await.map_err(NoConnection::NoTls)
+        });
+        Self { work, wanted, within }
+    }
+
+    async fn open(mut self, patience: Duration) -> Result<Wire, NoConnection> {
+        // If it has ended, its result is here.
+        let _ = self.wanted.send(());
+        match timeout(patience + self.within, self.work.join_next()).await {
+            Ok(Some(Ok(opened))) => opened,
+            Ok(_) => Err(NoConnection::None(io::ErrorKind::BrokenPipe.into())),
+            Err(_) => Err(NoConnection::None(io::ErrorKind::TimedOut.into())),
+        }
     }
 }
 

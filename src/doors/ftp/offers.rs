@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    data::{self, Offer},
+    data::{self, Offer, Secured},
     inner::Inner,
     login::Login,
     reply::Reply,
@@ -60,7 +60,15 @@ impl Session {
         let Ok(at) = listener.local_addr() else {
             return self.say(Reply::new(425, "No data port is free, try again")).await;
         };
-        (self.offer, self.offered) = (Some(Offer::Passive(listener)), Instant::now());
+        let offer = match self.data_tls() {
+            None => Offer::Passive(listener),
+            Some(tls) => {
+                let options = &self.house.options;
+                let (proxies, within) = (options.proxy_protocol_from.clone(), options.handshake);
+                Offer::Secured(Secured::new(listener, self.link.peer.ip(), proxies, tls, within))
+            }
+        };
+        (self.offer, self.offered) = (Some(offer), Instant::now());
         let port = at.port();
         let reply = match how {
             Passive::Epsv => Reply::new(229, format!("Entering extended passive mode (|||{port}|)")),

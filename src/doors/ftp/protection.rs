@@ -1,6 +1,7 @@
 //! TLS as the client asks for it: AUTH, PBSZ, PROT.
 
 use super::{
+    data::Offer,
     reply::Reply,
     session::{Flow, Session},
 };
@@ -40,7 +41,11 @@ impl Session {
         match argument.to_ascii_uppercase().as_str() {
             "P" => self.protected = true,
             "C" if self.tls_is_required() => return Reply::new(534, "Data connections must be protected"),
-            "C" => self.protected = false,
+            "C" => {
+                self.protected = false;
+                // TLS may have begun on it.
+                self.offer = self.offer.take().filter(|offer| !matches!(offer, Offer::Secured(_)));
+            }
             "S" | "E" => return Reply::new(536, "Only PROT P and C are served"),
             _ => return Reply::new(504, "Only PROT P and C are served"),
         }

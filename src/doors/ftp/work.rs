@@ -19,7 +19,7 @@ use crate::{
 };
 
 use super::{
-    data::Offer,
+    data::{NoConnection, Offer},
     download::{Download, within},
     inner::{Errand, Inner},
     login::Login,
@@ -79,20 +79,18 @@ impl Route {
     }
 
     async fn connect(self) -> Result<Wire, Reply> {
-        let stream = match self.offer.open(self.peer, &self.proxies, CONNECT_TIME).await {
-            Ok(stream) => stream,
-            Err(error) => return Err(Reply::new(425, format!("No data connection: {error}"))),
-        };
-        let Some(tls) = self.tls else { return Ok(Wire::Plain(stream)) };
-        let wire = match Wire::secured(stream, tls, &[], self.handshake).await {
+        let tls = self.tls.map(|tls| (tls, self.handshake));
+        let secure = tls.is_some();
+        let wire = match self.offer.open(self.peer, &self.proxies, CONNECT_TIME, tls).await {
             Ok(wire) => wire,
-            Err(error) => {
+            Err(NoConnection::None(error)) => return Err(Reply::new(425, format!("No data connection: {error}"))),
+            Err(NoConnection::NoTls(error)) => {
                 info!(peer = %self.peer, %error, "TLS handshake on a data connection failed");
                 return Err(Reply::new(425, "TLS handshake on the data connection failed"));
             }
         };
         match self.badge {
-            Some(badge) if wire.resumed_with() != Some(&badge) => {
+            Some(badge) if secure && wire.resumed_with() != Some(&badge) => {
                 Err(Reply::new(522, "The data connection must resume the TLS session of the control connection"))
             }
             _ => Ok(wire),

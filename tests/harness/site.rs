@@ -1,0 +1,154 @@
+//! The real server for real clients: FTP in the clear, behind AUTH TLS and with TLS from the start, and files to send.
+
+use std::{fmt, fs, net::SocketAddr, path::PathBuf, process::Command};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Ftp,
+    binary::{Machine, free_address},
+    files_below, wait_until,
+};
+
+pub const USER: &str = "clinic";
+pub const PASSWORD: &str = "correct-horse-battery";
+
+/// How a client speaks with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Plain,
+    Explicit,
+    Implicit,
+}
+
+pub const ALL_MODES: [Mode; 3] = [Mode::Plain, Mode::Explicit, Mode::Implicit];
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "plain",
+            Self::Explicit => "explicit",
+            Self::Implicit => "implicit",
+        })
+    }
+}
+
+pub struct Site {
+    pub machine: Machine,
+    implicit: SocketAddr,
+}
+
+impl Site {
+    /// A server that runs, with one account.
+    pub fn open(more: &str) -> Self {
+        let implicit = free_address();
+        // Clients of other tests run at the same time: each server has data ports of its own.
+        let first = 20_000 + std::process::id() % 120 * 100;
+        let ports = format!("passive_ports = \"{first}-{}\"", first + 99);
+        let mut machine = Machine::with_ftp(
+            &format!("implicit_listen = \"{implicit}\"\n{ports}\n{more}\n"),
+            "[limits]\nmax_sessions_per_partner = 100\n\n\
+             [[route]]\nname = \"all\"\nprocessor = \"deliver\"\ndirectory = \"@DIR@/delivered\"\n",
+        );
+        machine.add_partner(USER, PASSWORD);
+        machine.start();
+        Self { machine, implicit }
+    }
+
+    pub fn address(&self, mode: Mode) -> SocketAddr {
+        match mode {
+            Mode::Plain | Mode::Explicit => self.machine.ftp,
+            Mode::Implicit => self.implicit,
+        }
+    }
+
+    pub fn url(&self, mode: Mode) -> String {
+        let scheme = if mode == Mode::Implicit { "ftps" } else { "ftp" };
+        format!("{scheme}://{}", self.address(mode))
+    }
+
+    /// The certificate that the server made for itself, for clients to trust.
+    pub fn certificate(&self) -> PathBuf {
+        self.machine.data().join("tls/certificate.pem")
+    }
+
+    /// A file to be sent, with bytes of its own.
+    pub fn source(&self, name: &str, bytes: usize) -> (PathBuf, Vec<u8>) {
+        let path = self.machine.path().join("outgoing").join(name);
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("mkdir");
+        let seed = name.bytes().fold(bytes as u64, |seed, byte| seed.wrapping_mul(31) + u64::from(byte));
+        let mut content = vec![0; bytes];
+        StdRng::seed_from_u64(seed).fill(content.as_mut_slice());
+        fs::write(&path, &content).expect("writes");
+        (path, content)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.machine.path().join(name)
+    }
+
+    /// Sends the beginning of a file and is gone: what is kept of it waits to be gone on with.
+    pub fn cut(&self, name: &str, bytes: &[u8]) {
+        let before = self.partials().len();
+        let mut ftp = Ftp::connect(self.machine.ftp);
+        ftp.login(USER, PASSWORD);
+        if let Some((directory, _)) = name.rsplit_once('/') {
+            assert!(matches!(ftp.command(&format!("MKD {directory}")).code, 257 | 550));
+        }
+        let mut data = ftp.passive();
+        assert_eq!(ftp.command(&format!("STOR {name}")).code, 150);
+        std::io::Write::write_all(&mut data, bytes).expect("is taken");
+        drop((ftp, data));
+        wait_until("the partial is kept", || self.partials().len() > before);
+    }
+
+    pub fn partials(&self) -> Vec<PathBuf> {
+        files_below(&self.machine.data().join("partials"))
+    }
+
+    /// Names and digests of what the queue has.
+    pub fn queue(&self) -> Vec<(String, String)> {
+        let text = |entry: &serde_json::Value, key: &str| entry[key].as_str().expect("a text").to_owned();
+        self.machine.queue().iter().map(|entry| (text(entry, "name"), text(entry, "sha256"))).collect()
+    }
+
+    /// The queue has this file once, with these bytes.
+    pub fn assert_kept(&self, name: &str, bytes: &[u8]) {
+        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let found: Vec<_> = self.queue().into_iter().filter(|(known, _)| known == name).collect();
+        assert_eq!(found, [(name.to_owned(), digest)], "{name}\n{}", self.machine.log());
+    }
+
+    /// Runs a client that must succeed, with a home of its own and for a minute at most; gives what it said.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        self.run_with(program, arguments, "")
+    }
+
+    pub fn run_with(&self, program: &str, arguments: &[&str], input: &str) -> String {
+        let (ended_well, text) = self.try_run(program, arguments, input);
+        assert!(ended_well, "{program} {arguments:?}\n{text}\n{}", self.machine.log());
+        text
+    }
+
+    pub fn try_run(&self, program: &str, arguments: &[&str], input: &str) -> (bool, String) {
+        let stdin = self.path("input");
+        fs::write(&stdin, input).expect("writes");
+        let home = self.path("home-of-the-client");
+        fs::create_dir_all(&home).expect("mkdir");
+        let output = Command::new("timeout")
+            .args(["--kill-after=5", "60", program])
+            .args(arguments)
+            .current_dir(&home)
+            .env("HOME", &home)
+            // What knows no option for it trusts the server by this.
+            .env("SSL_CERT_FILE", self.certificate())
+            .env_remove("PYTHONPATH")
+            .stdin(fs::File::open(stdin).expect("opens"))
+            .output()
+            .unwrap_or_else(|error| panic!("{program}: {error}; tests/run installs the clients"));
+        assert_ne!(output.status.code(), Some(127), "{program} is missing; tests/run installs the clients");
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), text)
+    }
+}
