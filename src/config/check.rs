@@ -81,7 +81,11 @@ fn check_doors(config: &Config, document: &mut Document) {
 }
 
 fn check_certificate(config: &Config, document: &mut Document) {
-    for (key, path) in [("ftp.certificate", &config.ftp.certificate), ("ftp.key", &config.ftp.key)] {
+    for (key, path) in [
+        ("ftp.certificate", &config.ftp.certificate),
+        ("ftp.key", &config.ftp.key),
+        ("ftp.client_ca", &config.ftp.client_ca),
+    ] {
         let Some(path) = path else { continue };
         if let Err(error) = fs::File::open(path) {
             document.fault(key, format!("{} cannot be read: {error}", path.display()));

@@ -144,7 +144,7 @@ impl Config {
 
     /// Makes relative paths absolute.
     fn place(&mut self, at: &impl Fn(&Path) -> PathBuf) {
-        let paths = [&mut self.schedule.file, &mut self.ftp.certificate, &mut self.ftp.key];
+        let paths = [&mut self.schedule.file, &mut self.ftp.certificate, &mut self.ftp.key, &mut self.ftp.client_ca];
         let directories = self.routes.iter_mut().map(|route| &mut route.directory);
         for path in paths.into_iter().chain(directories).flatten() {
             *path = at(path);
@@ -169,7 +169,7 @@ impl Config {
         faults.extend(self.schedule.validate().into_iter().map(below("schedule")));
         faults.extend(crate::partners::Policies::validate(&self.policy, &self.partners));
         faults.extend(self.cannot_honour());
-        faults.extend(self.limits.validate());
+        faults.extend(self.limits.validate().into_iter().map(below("limits")));
         faults.extend(self.ingest.validate().into_iter().map(below("ingest")));
         faults.extend(self.process.validate());
         faults.extend(
@@ -190,7 +190,15 @@ impl Config {
         let single = self.partners.iter().enumerate();
         let single = single.filter_map(|(at, one)| Some((format!("partner[{at}].complete"), one.complete?)));
         let asked = std::iter::once(("policy.complete".to_owned(), self.policy.complete)).chain(single);
-        asked.filter_map(|(key, complete)| Some((key, doors::ftp::can_honour(complete).err()?.to_owned()))).collect()
+        let mut faults: Vec<_> = asked
+            .filter_map(|(key, complete)| Some((key, doors::ftp::can_honour(complete).err()?.to_owned())))
+            .collect();
+        if self.ftp.client_ca.is_none() {
+            let bound = self.partners.iter().enumerate().filter(|(_, one)| !one.certificates.is_empty());
+            let what = "are of no use without ftp.client_ca, the authorities that they are of";
+            faults.extend(bound.map(|(at, _)| (format!("partner[{at}].certificates"), what.to_owned())));
+        }
+        faults
     }
 
     /// The queue's options.

@@ -13,8 +13,8 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use super::{
-    Account, ConnectionTicket, Limits, Listing, PartnerName, PartnersError, Policies, Policy, SessionStatus,
-    SessionTicket,
+    Account, ClientCertificate, ConnectionTicket, Limits, Listing, PartnerName, PartnersError, Policies, Policy,
+    SessionStatus, SessionTicket,
     accounts::Accounts,
     lockout::{Lockout, Origin},
     password::{Hash, MAX_PASSWORD_BYTES, Verifier},
@@ -121,10 +121,26 @@ impl Partners {
     /// # Errors
     /// [`Denied::Wrong`], [`Denied::Wait`], [`Denied::Address`] or [`Denied::Unavailable`].
     pub async fn verify(&self, name: &str, password: &str, peer: IpAddr) -> Result<Partner, Denied> {
+        self.verify_showing(None, name, password, peer).await
+    }
+
+    /// The same for a client that has shown a certificate. Where it does not fit the name, by what [`Policy`] says of
+    /// certificates, no password does: the name is then like one that nobody has.
+    ///
+    /// # Errors
+    /// As [`Partners::verify`].
+    pub async fn verify_showing(
+        &self,
+        certificate: Option<&ClientCertificate>,
+        name: &str,
+        password: &str,
+        peer: IpAddr,
+    ) -> Result<Partner, Denied> {
         let origin = Origin::of(peer);
         let parsed = name.parse::<PartnerName>().ok();
         // Names that no account can have wait together: they must not fill the memory.
         let key = parsed.as_ref().map(PartnerName::folded).unwrap_or_default();
+        let parsed = parsed.filter(|name| self.certificate_fits(certificate, name));
         self.must_not_wait(&key, origin)?;
         if let Some(account) = self.remembered(parsed.as_ref(), password)? {
             return self.enter(&account, &key, origin, peer);
@@ -142,6 +158,28 @@ impl Partners {
             return self.enter(&account, &key, origin, peer);
         }
         Err(Denied::Wrong)
+    }
+
+    /// A certificate that stands for someone stands for nobody else, also not together with another's password. One
+    /// that stands for nobody is like none.
+    fn certificate_fits(&self, certificate: Option<&ClientCertificate>, name: &PartnerName) -> bool {
+        let policies = self.policies.read();
+        let policy = policies.of(name.as_str());
+        match certificate {
+            Some(certificate) if policy.binds(certificate) => true,
+            Some(certificate) if policies.is_bound(certificate) => false,
+            _ => !policy.require_certificate,
+        }
+    }
+
+    /// Lets in who has shown a certificate that is bound to the partner, where the policy wants no password. It cannot
+    /// be guessed, so waits for failed passwords do not hold. None: a password is to be asked for, whoever it is.
+    #[must_use]
+    pub fn verify_certificate(&self, certificate: &ClientCertificate, name: &str, peer: IpAddr) -> Option<Partner> {
+        let account = self.enabled(Some(&name.parse::<PartnerName>().ok()?)).ok()??;
+        let policy = self.policy(account.name.as_str());
+        let enough = policy.certificate_suffices && policy.binds(certificate) && policy.allows(peer);
+        enough.then(|| Partner { name: account.name.clone(), policy })
     }
 
     /// One argon2id run, whether there is an account or not. What it says is kept before the turn is given back, so

@@ -9,6 +9,7 @@
 
 mod account;
 mod accounts;
+mod certificate;
 mod front;
 mod limits;
 mod lockout;
@@ -25,6 +26,7 @@ mod verified;
 
 pub use account::Account;
 pub use accounts::{Listing, PartnersError};
+pub use certificate::{BadBound, Bound, ClientCertificate};
 pub use front::{Denied, Partner, Partners};
 pub use limits::Limits;
 /// What `[limits]` holds.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Network, PartnerName, TemporaryNames};
+use super::{Bound, ClientCertificate, Network, PartnerName, TemporaryNames};
 use crate::units;
 
 /// When an upload over plain FTP counts as complete.
@@ -73,6 +73,13 @@ pub struct Policy {
     pub bytes_per_second: Option<u64>,
     /// Networks that logins may come from; empty: any.
     pub allow_from: Vec<Network>,
+    /// Whether a password is of use only together with a TLS certificate that is bound to the partner.
+    pub require_certificate: bool,
+    /// Whether such a certificate is enough, and no password is asked for.
+    pub certificate_suffices: bool,
+    /// Certificates that are bound to the partner; the default of all has none.
+    #[serde(skip)]
+    pub certificates: Vec<Bound>,
     /// Names of files that are not finished yet.
     pub temporary_names: TemporaryNames,
     /// How long an interrupted upload is kept for resume.
@@ -95,6 +102,9 @@ impl Default for Policy {
             max_sessions: None,
             bytes_per_second: None,
             allow_from: Vec::new(),
+            require_certificate: false,
+            certificate_suffices: false,
+            certificates: Vec::new(),
             temporary_names: TemporaryNames::default(),
             partial_keep: DAY,
             unfinished_hold_after: DAY,
@@ -107,6 +117,12 @@ impl Policy {
     #[must_use]
     pub fn allows(&self, address: IpAddr) -> bool {
         self.allow_from.is_empty() || self.allow_from.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether `certificate` stands for the partner.
+    #[must_use]
+    pub fn binds(&self, certificate: &ClientCertificate) -> bool {
+        self.certificates.iter().any(|bound| bound.is(certificate))
     }
 
     /// Whether `path` names a file that is not finished yet.
@@ -170,6 +186,12 @@ pub struct Override {
     #[serde(default)]
     pub allow_from: Option<Vec<Network>>,
     #[serde(default)]
+    pub require_certificate: Option<bool>,
+    #[serde(default)]
+    pub certificate_suffices: Option<bool>,
+    #[serde(default)]
+    pub certificates: Vec<Bound>,
+    #[serde(default)]
     pub temporary_names: Option<TemporaryNames>,
     #[serde(default, with = "units::duration::option")]
     pub partial_keep: Option<Duration>,
@@ -188,6 +210,9 @@ impl Override {
             max_sessions: self.max_sessions.or(base.max_sessions),
             bytes_per_second: self.bytes_per_second.or(base.bytes_per_second),
             allow_from: self.allow_from.clone().unwrap_or_else(|| base.allow_from.clone()),
+            require_certificate: self.require_certificate.unwrap_or(base.require_certificate),
+            certificate_suffices: self.certificate_suffices.unwrap_or(base.certificate_suffices),
+            certificates: self.certificates.clone(),
             temporary_names: self.temporary_names.clone().unwrap_or_else(|| base.temporary_names.clone()),
             partial_keep: self.partial_keep.unwrap_or(base.partial_keep),
             unfinished_hold_after: self.unfinished_hold_after.unwrap_or(base.unfinished_hold_after),
@@ -224,6 +249,11 @@ impl Policies {
                 let what = format!("{:?} stands at partner[{first}] already (letter case does not count)", one.name);
                 faults.push((format!("{before}.name"), what));
             }
+            let asked =
+                [("require_certificate", one.require_certificate), ("certificate_suffices", one.certificate_suffices)];
+            for (key, _) in asked.into_iter().filter(|(_, asked)| *asked == Some(true) && one.certificates.is_empty()) {
+                faults.push((format!("{before}.{key}"), "needs certificates that are bound to the partner".to_owned()));
+            }
             // What the default has wrong is told once, at the default.
             let inherited = base.validate(&before);
             faults.extend(one.over(base).validate(&before).into_iter().filter(|fault| !inherited.contains(fault)));
@@ -236,6 +266,12 @@ impl Policies {
     pub fn of(&self, partner: &str) -> Arc<Policy> {
         let single = partner.parse::<PartnerName>().ok().and_then(|name| self.single.get(&name));
         Arc::clone(single.unwrap_or(&self.base))
+    }
+
+    /// Whether `certificate` stands for someone.
+    #[must_use]
+    pub fn is_bound(&self, certificate: &ClientCertificate) -> bool {
+        self.single.values().any(|policy| policy.binds(certificate))
     }
 
     /// The longest that any partner's interrupted uploads are kept.
@@ -303,6 +339,7 @@ mod tests {
             name = "A"
             complete = "rename"
             temporary_names = []
+            require_certificate = true
             "#,
         )
         .unwrap();
@@ -313,6 +350,7 @@ mod tests {
             "partner[0].max_sessions",
             "partner[0].bandwidth",
             "partner[1].name",
+            "partner[1].require_certificate",
             "partner[1].temporary_names",
         ];
         assert_eq!(keys, expected);
@@ -327,6 +365,7 @@ mod tests {
             "[policy]\nduplicate_window = \"1d\"",
             "[[partner]]\nname = \"x\"\nduplicate_window = \"1d\"",
             "[policy]\nallow_from = [\"10.1.2.3/8\"]",
+            "[[partner]]\nname = \"x\"\ncertificates = [\"x\"]",
             "[[partner]]\nname = \"../x\"",
             "[[partner]]\nname = \"x\"\nport = 1",
         ] {

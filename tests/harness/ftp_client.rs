@@ -3,8 +3,11 @@
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::Arc,
     time::Duration,
 };
+
+use rustls::ClientConfig;
 
 use super::Stream;
 
@@ -58,6 +61,13 @@ impl Ftp {
     pub fn auth_tls(mut self) -> Self {
         assert_eq!(self.command("AUTH TLS").code, 234);
         self.handshake()
+    }
+
+    /// AUTH TLS and the handshake of a client of this sort.
+    pub fn auth_tls_with(mut self, config: Arc<ClientConfig>) -> io::Result<Self> {
+        assert_eq!(self.command("AUTH TLS").code, 234);
+        let Stream::Plain(stream) = self.reader.into_inner() else { panic!("it is TLS already") };
+        Ok(Self { reader: BufReader::new(Stream::secured_with(stream, config)?), greeting: self.greeting })
     }
 
     pub fn handshake(self) -> Self {

@@ -36,7 +36,7 @@ use forebay_storage::{Storage, disk::OsDisk, local};
 use tokio::{runtime::Runtime, sync::watch, task::JoinHandle, time::Instant};
 
 pub use ftp_client::Ftp;
-pub use stream::Stream;
+pub use stream::{Stream, showing};
 
 pub const PARTNER: &str = "Clinic";
 pub const PASSWORD: &str = "correct horse battery";
@@ -49,6 +49,7 @@ pub struct Plan {
     pub gate: gate::Options,
     pub reserve_bytes: u64,
     pub routes: Vec<routes::Options>,
+    pub overrides: Vec<partners::Override>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -72,6 +73,7 @@ impl Default for Plan {
             gate: gate::Options::default(),
             reserve_bytes: 0,
             routes: vec![toml::from_str(route).expect("a route")],
+            overrides: Vec::new(),
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -122,7 +124,8 @@ impl House {
         let queue: Arc<dyn QueueStore> = Arc::new(queue);
         let gate = Gate::open(&at("gate"), plan.gate, clock.clone(), None).unwrap();
         let partners =
-            Partners::open(&at("partners"), plan.limits, Policies::new(plan.policy, &[]), clock.clone()).unwrap();
+            Partners::open(&at("partners"), plan.limits, Policies::new(plan.policy, &plan.overrides), clock.clone())
+                .unwrap();
         let name = PARTNER.parse().unwrap();
         if partners.get(PARTNER).is_none() {
             partners.add(&name, PASSWORD, "").unwrap();

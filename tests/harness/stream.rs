@@ -10,7 +10,7 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::ring,
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
 };
 
 pub enum Stream {
@@ -28,8 +28,13 @@ impl Stream {
 
     /// The handshake, as a client.
     pub fn secured(stream: TcpStream) -> io::Result<Self> {
+        Self::secured_with(stream, trusting())
+    }
+
+    /// With a certificate of the client's own, or others of its ways.
+    pub fn secured_with(stream: TcpStream, config: Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::try_from("localhost").unwrap();
-        let connection = ClientConnection::new(trusting(), name).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, stream);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
@@ -94,6 +99,18 @@ pub fn trusting() -> Arc<ClientConfig> {
         Arc::new(config)
     });
     config.clone()
+}
+
+/// A client that shows this certificate.
+pub fn showing(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    Arc::new(config)
 }
 
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use std::{
 use chrono::{DateTime, Datelike, Utc};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::ServerSessionMemoryCache,
+    server::{ServerSessionMemoryCache, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use serde::Serialize;
 
@@ -71,16 +71,16 @@ pub(super) struct TlsSetup {
 }
 
 /// Whether the files are those that were loaded: their times and lengths.
-pub(super) type Stamp = Option<[(SystemTime, u64); 2]>;
+pub(super) type Stamp = Option<Vec<(SystemTime, u64)>>;
 
-/// What the files of certificate and key are now.
+/// What the files of certificate, key and authorities are now.
 pub(super) fn stamp(options: &Options, directory: &Path) -> Stamp {
     let of = |path: &Path| {
         let there = fs::metadata(path).ok()?;
         Some((there.modified().ok()?, there.len()))
     };
     let (certificate, key) = files(options, directory);
-    Some([of(&certificate)?, of(&key)?])
+    [Some(&certificate), Some(&key), options.client_ca.as_ref()].into_iter().flatten().map(|path| of(path)).collect()
 }
 
 fn files(options: &Options, directory: &Path) -> (PathBuf, PathBuf) {
@@ -108,14 +108,35 @@ pub(super) fn load(
     let info = CertificateInfo { not_after: end_of(first, &certificate)?, path: certificate.clone(), made_here };
     let private = PrivateKeyDer::from_pem_slice(&read(&key)?)
         .map_err(|error| content(&key, format!("is no private key in PEM: {error}")))?;
-    let setup = configured(chain, private).map_err(|error| content(&certificate, error.to_string()))?;
+    let verifier = match &options.client_ca {
+        Some(path) => clients_of(path)?,
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
+    let setup = configured(chain, private, verifier).map_err(|error| content(&certificate, error.to_string()))?;
     Ok((setup, info))
 }
 
-fn configured(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<TlsSetup, rustls::Error> {
+/// Asks clients for a certificate of these authorities; who has none comes in without.
+fn clients_of(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut authorities = RootCertStore::empty();
+    for one in CertificateDer::pem_slice_iter(&read(path)?) {
+        let one = one.map_err(|error| content(path, format!("is no certificate in PEM: {error}")))?;
+        authorities.add(one).map_err(|error| content(path, error.to_string()))?;
+    }
+    let provider = Arc::new(ring::default_provider());
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider).allow_unauthenticated().build();
+    verifier.map_err(|error| content(path, error.to_string()))
+}
+
+fn configured(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<TlsSetup, rustls::Error> {
     let mut control = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS12, &rustls::version::TLS13])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)?;
     control.session_storage = ServerSessionMemoryCache::new(4096);
     control.ticketer = ring::Ticketer::new()?;

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::partners::Partner;
+
 use super::{
     data,
     digest::{self, Algorithm},
     lines::Line,
-    login::{Failed, Login, login},
+    login::{Failed, Login, open, verify},
     moving::Store,
     offers::Passive,
     paths::{changed, looked_at, quoted, without_options},
@@ -67,6 +69,13 @@ impl Session {
         if name.is_empty() {
             return self.say(Reply::new(501, "USER needs a name")).await;
         }
+        let house = self.house.clone();
+        let certified = self.certificate.as_ref();
+        if let Some(partner) =
+            certified.and_then(|shown| house.partners.verify_certificate(shown, name, self.link.peer.ip()))
+        {
+            return self.open(partner, 232).await;
+        }
         self.user = Some(name.to_owned());
         self.say(Reply::new(331, "Password required")).await
     }
@@ -76,13 +85,9 @@ impl Session {
             return self.say(Reply::new(503, "Send USER first")).await;
         };
         let house = self.house.clone();
-        let done = login(&name, password, &self.link, &house.partners, &house.ingest, &house.options).await;
-        match done {
-            Ok(login) => {
-                let notice = house.notice().map(|notice| format!("; {notice}")).unwrap_or_default();
-                self.login = Some(Arc::new(login));
-                self.say(Reply::new(230, format!("Logged in{notice}"))).await
-            }
+        let shown = self.certificate.as_ref();
+        match verify(&name, password, shown, self.link.peer, &house.partners).await {
+            Ok(partner) => self.open(partner, 230).await,
             Err(Failed::Told(why)) => self.say(Reply::new(421, why)).await.and_end(),
             Err(Failed::Wrong) => {
                 self.failed_logins += 1;
@@ -95,6 +100,18 @@ impl Session {
                     false => Flow::Continue,
                 }
             }
+        }
+    }
+
+    async fn open(&mut self, partner: Partner, code: u16) -> Flow {
+        let house = self.house.clone();
+        match open(partner, &self.link, &house.partners, &house.ingest, &house.options) {
+            Ok(login) => {
+                let notice = house.notice().map(|notice| format!("; {notice}")).unwrap_or_default();
+                self.login = Some(Arc::new(login));
+                self.say(Reply::new(code, format!("Logged in{notice}"))).await
+            }
+            Err(why) => self.say(Reply::new(421, why)).await.and_end(),
         }
     }
 
@@ -239,6 +256,8 @@ impl Session {
             "STRU" => one_of(argument, "F", "RP", "Only file structure is served"),
             "SITE" => self.site(argument, &login).await,
             "ACCT" => Reply::new(202, "Not needed"),
+            // Some send it always.
+            "PASS" if self.user.is_none() && self.certificate.is_some() => Reply::new(202, "Not needed"),
             "USER" | "PASS" => Reply::new(503, "You are logged in; connect again to be another"),
             "REIN" | "SMNT" => Reply::new(502, "Not served"),
             _ => match self.of_anyone(verb, argument).await {

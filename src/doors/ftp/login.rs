@@ -1,13 +1,13 @@
 //! Who is at the other end, from the login on.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tracing::info;
 use unftp_sbe_fs::Filesystem;
 
 use crate::{
     ingest::{Ingest, SessionInfo},
-    partners::{Denied, Partners, SessionTicket},
+    partners::{ClientCertificate, Denied, Partner, Partners, SessionTicket},
 };
 
 use super::{Options, link::Link};
@@ -34,41 +34,47 @@ pub(super) enum Failed {
     Told(String),
 }
 
-/// Asks `partners`, and opens the partner's directory.
-pub(super) async fn login(
+/// Asks `partners` whether the password is right.
+pub(super) async fn verify(
     name: &str,
     password: &str,
+    certificate: Option<&ClientCertificate>,
+    peer: SocketAddr,
+    partners: &Partners,
+) -> Result<Partner, Failed> {
+    partners.verify_showing(certificate, name, password, peer.ip()).await.map_err(|denied| {
+        info!(%peer, why = %denied, "login refused");
+        match denied {
+            Denied::Unavailable => Failed::Told(denied.to_string()),
+            _ => Failed::Wrong,
+        }
+    })
+}
+
+/// Opens a session and the partner's directory.
+pub(super) fn open(
+    partner: Partner,
     link: &Arc<Link>,
     partners: &Partners,
     ingest: &Arc<Ingest>,
     options: &Options,
-) -> Result<Login, Failed> {
+) -> Result<Login, String> {
     let peer = link.peer;
     let refused = |why: String| {
         info!(%peer, why, "login refused");
     };
-    let partner = match partners.verify(name, password, peer.ip()).await {
-        Ok(partner) => partner,
-        Err(denied) => {
-            refused(denied.to_string());
-            return Err(match denied {
-                Denied::Unavailable => Failed::Told(denied.to_string()),
-                _ => Failed::Wrong,
-            });
-        }
-    };
     let failed = |why: String| {
         refused(why.clone());
-        Failed::Told(why)
+        why
     };
     let ticket = partners.open_session(&partner.name, "ftp", peer).map_err(|denied| failed(denied.to_string()))?;
     let home = ingest.home(&partner.name).map_err(|refusal| {
         refused(refusal.to_string());
-        Failed::Told("the login directory cannot be opened".to_owned())
+        "the login directory cannot be opened".to_owned()
     })?;
     let view = Filesystem::new(home).map_err(|error| {
         refused(error.to_string());
-        Failed::Told("the login directory cannot be opened".to_owned())
+        "the login directory cannot be opened".to_owned()
     })?;
     info!(partner = %partner.name, %peer, session = %ticket.id(), "logged in");
     link.logged_in(partner.name.clone());

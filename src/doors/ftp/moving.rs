@@ -135,6 +135,7 @@ impl Session {
             proxies: self.house.options.proxy_protocol_from.clone(),
             tls: self.data_tls(),
             handshake: self.house.options.handshake,
+            certificate: self.certificate.clone(),
             badge: self.house.options.require_data_resumption.then_some(self.badge),
             transfer: transfer.clone(),
         }

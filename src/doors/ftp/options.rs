@@ -28,6 +28,10 @@ pub struct Options {
     /// The private key of `certificate` in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+    /// Authorities in PEM whose certificates clients may show. With it clients are asked for one and may have none; one of
+    /// another authority ends the connection. Which stands for whom is said at the partners.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
     /// The ports of data connections.
     pub passive_ports: PortRange,
     /// The IPv4 address or host name that clients are told to open data connections to, when it is another than that
@@ -66,6 +70,7 @@ impl Default for Options {
             tls: None,
             certificate: None,
             key: None,
+            client_ca: None,
             passive_ports: PortRange { first: 40_000, last: 40_099 },
             advertise: None,
             active: false,
@@ -114,6 +119,9 @@ impl Options {
         }
         if self.tls() == Tls::Off && self.implicit_listen.is_some() {
             say("implicit_listen", "needs TLS, and tls = \"off\"");
+        }
+        if self.tls() == Tls::Off && self.client_ca.is_some() {
+            say("client_ca", "is of no use with tls = \"off\"");
         }
         if self.tls() == Tls::Off && self.require_data_resumption {
             say("require_data_resumption", "is of no use with tls = \"off\"");

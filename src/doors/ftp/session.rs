@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::ingest::Accepted;
+use crate::{ingest::Accepted, partners::ClientCertificate};
 
 use super::{
     Tls,
@@ -69,6 +69,8 @@ pub(super) struct Session {
     active: Instant,
     pub(super) login: Option<Arc<Login>>,
     pub(super) user: Option<String>,
+    /// What the client has shown in the TLS handshake of this connection.
+    pub(super) certificate: Option<ClientCertificate>,
     pub(super) failed_logins: u32,
     pub(super) before_login: u32,
     /// The working directory: absolute, without `.` and `..`.
@@ -124,6 +126,7 @@ impl Session {
             active: now,
             login: None,
             user: None,
+            certificate: None,
             failed_logins: 0,
             before_login: 0,
             directory: "/".to_owned(),
@@ -324,6 +327,10 @@ impl Session {
         };
         match Wire::secured(stream, tls.control, &self.badge, self.house.options.handshake).await {
             Ok(wire) => {
+                self.certificate = wire.client_certificate();
+                if let Some(shown) = &self.certificate {
+                    info!(peer = %self.link.peer, subject = shown.subject(), sha256 = shown.fingerprint(), "client shows a certificate");
+                }
                 self.wire = Some(wire);
                 // Nobody is known by what was said in the clear.
                 self.user = None;

@@ -17,6 +17,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use crate::partners::ClientCertificate;
+
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -47,6 +49,13 @@ impl Wire {
 
     pub(super) fn is_secure(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// What the client has shown, and has the key of.
+    pub(super) fn client_certificate(&self) -> Option<ClientCertificate> {
+        let Self::Tls(stream) = self else { return None };
+        let shown = stream.get_ref().1.peer_certificates()?.first()?;
+        ClientCertificate::of(shown)
     }
 
     /// What the ticket carries that this connection was resumed with.

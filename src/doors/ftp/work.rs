@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::{
     ingest::{Accepted, Intake, Refusal, Start},
-    partners::{Complete, Network},
+    partners::{ClientCertificate, Complete, Network},
 };
 
 use super::{
@@ -55,6 +55,8 @@ pub(super) struct Route {
     pub(super) proxies: Vec<Network>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) handshake: Duration,
+    /// What the client has shown on the control connection: on this one it may leave it out.
+    pub(super) certificate: Option<ClientCertificate>,
     /// What the session's tickets carry, when the data connection must resume it.
     pub(super) badge: Option<[u8; 16]>,
     pub(super) transfer: Arc<Transfer>,
@@ -89,6 +91,11 @@ impl Route {
                 return Err(Reply::new(425, "TLS handshake on the data connection failed"));
             }
         };
+        if let (Some(control), Some(data)) = (&self.certificate, wire.client_certificate())
+            && *control != data
+        {
+            return Err(Reply::new(522, "The data connection shows another certificate than the control connection"));
+        }
         match self.badge {
             Some(badge) if secure && wire.resumed_with() != Some(&badge) => {
                 Err(Reply::new(522, "The data connection must resume the TLS session of the control connection"))
