@@ -27,7 +27,7 @@ pub use self::{
 use crate::{
     clock::Clock,
     config::Config,
-    doors::{ftp, web},
+    doors::{ftp, sftp, web},
     gate::Gate,
     ingest::{Foundation, Ingest},
     operate::{AdminSocket, DoorView, Live, Operator, Parts, Problem},
@@ -42,6 +42,8 @@ pub const DEMO_PARTNER: &str = "demo";
 pub struct Running {
     /// Where the FTP door listens.
     pub ftp: SocketAddr,
+    /// Where the SFTP door listens, if there is one.
+    pub sftp: Option<SocketAddr>,
     /// Where the web faces listen, if there are any.
     pub web: Option<SocketAddr>,
     /// The doors, as operators see them.
@@ -140,6 +142,7 @@ impl Running {
             &tls_dir,
         )
         .map_err(|error| cannot_open("ftp", &error))?;
+        let sftp_door = open_sftp(&config, &ingest, &partners, &gate, &clock).await?;
         let web_door = match config.web.listen {
             None => None,
             Some(listen) => {
@@ -150,7 +153,8 @@ impl Running {
             }
         };
         let (ftp, web) = (ftp_door.local_addr(), web_door.as_ref().map(web::Door::local_addr));
-        let doors = door_views(&config, ftp, web);
+        let sftp = sftp_door.as_ref().map(sftp::Door::local_addr);
+        let doors = door_views(&config, ftp, sftp_door.as_ref(), web);
         let certificate_ends_at: Option<DateTime<Utc>> =
             ftp_door.certificate().map(|certificate| certificate.not_after);
 
@@ -193,10 +197,12 @@ impl Running {
         let beat = Pulse::new(Arc::clone(&gate), Arc::clone(&ingest), storage, queue, clock);
         rest_runs.push(tokio::spawn(beat.run(stop_rest.clone())));
         let mut doors_run = vec![tokio::spawn(ftp_door.run(doors_stop.clone()))];
+        doors_run.extend(sftp_door.map(|door| tokio::spawn(door.run(doors_stop.clone()))));
         doors_run.extend(web_door.map(|door| tokio::spawn(door.run(doors_stop))));
         info!(%ftp, data = %config.data.display(), "ready");
         Ok(Self {
             ftp,
+            sftp,
             web,
             doors,
             demo_password,
@@ -280,7 +286,27 @@ fn cannot_open(door: &str, error: &dyn std::error::Error) -> Problem {
     Problem::failed(text)
 }
 
-fn door_views(config: &Config, ftp: SocketAddr, web: Option<SocketAddr>) -> Vec<DoorView> {
+/// The first time it makes its keys, which takes a processor for a while.
+async fn open_sftp(
+    config: &Config,
+    ingest: &Arc<Ingest>,
+    partners: &Arc<Partners>,
+    gate: &Arc<Gate>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<sftp::Door>, Problem> {
+    if !config.sftp.enabled {
+        return Ok(None);
+    }
+    let (options, keys) = (config.sftp.clone(), config.data.join("ssh"));
+    let (ingest, partners, gate, clock) = (ingest.clone(), partners.clone(), gate.clone(), clock.clone());
+    let door = blocking(move || {
+        let door = sftp::Door::bind(options, ingest, partners, gate, clock, &keys);
+        door.map_err(|error| cannot_open("sftp", &error))
+    });
+    door.await.map(Some)
+}
+
+fn door_views(config: &Config, ftp: SocketAddr, sftp: Option<&sftp::Door>, web: Option<SocketAddr>) -> Vec<DoorView> {
     let tls = match config.ftp.tls() {
         ftp::Tls::Off => "tls off",
         ftp::Tls::Optional => "tls optional",
@@ -288,7 +314,12 @@ fn door_views(config: &Config, ftp: SocketAddr, web: Option<SocketAddr>) -> Vec<
     };
     let ftp = DoorView { door: "ftp".to_owned(), address: ftp.to_string(), note: Some(tls.to_owned()) };
     let web = web.map(|address| DoorView { door: "web".to_owned(), address: address.to_string(), note: None });
-    [ftp].into_iter().chain(web).collect()
+    let sftp = sftp.map(|door| {
+        let key = |key: &sftp::HostKeyInfo| format!("{} {}", key.algorithm, key.fingerprint);
+        let keys: Vec<_> = door.host_keys().iter().map(key).collect();
+        DoorView { door: "sftp".to_owned(), address: door.local_addr().to_string(), note: Some(keys.join(", ")) }
+    });
+    [ftp].into_iter().chain(sftp).chain(web).collect()
 }
 
 fn readiness(

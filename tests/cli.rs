@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const CONFIG: &str = "data = \"data\"\n[ftp]\nlisten = \"127.0.0.1:0\"\ntls = \"off\"\npassive_ports = \"20000-60000\"\n\
+                      [sftp]\nlisten = \"127.0.0.1:0\"\nhost_key_algorithms = [\"ssh-ed25519\"]\n\
                       [web]\nlisten = \"127.0.0.1:0\"\n[schedule]\nfile = \"maintenance.toml\"\n";
 const SCHEDULE: &str = "timezone = \"America/Chicago\"\n";
 

@@ -72,6 +72,7 @@ fn the_reference_has_every_key_with_its_true_default() {
     hold::<forebay::routes::Retry>("[route.retry]", "");
     hold::<forebay::gate::Options>("[schedule]", "");
     hold::<forebay::doors::ftp::Options>("[ftp]", "");
+    hold::<forebay::doors::sftp::Options>("[sftp]", "");
     hold::<forebay::doors::web::Options>("[web]", "");
     hold::<forebay::ingest::Options>("[ingest]", "");
     hold::<forebay::process::Options>("[process]", "");

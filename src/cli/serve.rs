@@ -104,6 +104,9 @@ fn greet(context: &Context, config: &Config, running: &Running) -> Result<(), Pr
         None => "PASSWORD",
     };
     say(&format!("upload          curl -T FILE ftp://{DEMO_PARTNER}:{password}@{}/", running.ftp))?;
+    if let Some(sftp) = running.sftp {
+        say(&format!("or by SFTP      sftp -P {} {DEMO_PARTNER}@{}", sftp.port(), sftp.ip()))?;
+    }
     say(&format!("look            forebay{options} queue list"))?;
     say(&format!("close the gate  forebay{options} gate close --for 10m --reason \"System maintenance\""))?;
     say(&format!("open it again   forebay{options} gate open --reason \"done early\""))

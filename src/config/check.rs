@@ -75,18 +75,28 @@ fn find_program(program: &str) -> Option<PathBuf> {
 }
 
 fn check_doors(config: &Config, document: &mut Document) {
+    let sftp = Some(config.sftp.listen).filter(|_| config.sftp.enabled);
     if Some(config.ftp.listen) == config.web.listen && config.ftp.listen.port() != 0 {
         document.fault("web.listen", "is the address of [ftp] too");
+    }
+    for (other, door) in [(Some(config.ftp.listen), "ftp"), (config.web.listen, "web")] {
+        if sftp.is_some_and(|at| Some(at) == other && at.port() != 0) {
+            document.fault("sftp.listen", format!("is the address of [{door}] too"));
+        }
     }
 }
 
 fn check_certificate(config: &Config, document: &mut Document) {
-    for (key, path) in [
+    let given = [
         ("ftp.certificate", &config.ftp.certificate),
         ("ftp.key", &config.ftp.key),
         ("ftp.client_ca", &config.ftp.client_ca),
-    ] {
-        let Some(path) = path else { continue };
+        ("sftp.trusted_ca", &config.sftp.trusted_ca),
+    ];
+    let given = given.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path.as_ref()?)));
+    let keys = config.sftp.host_keys.iter().enumerate();
+    let keys = keys.map(|(index, path)| (format!("sftp.host_keys[{index}]"), path));
+    for (key, path) in given.chain(keys) {
         if let Err(error) = fs::File::open(path) {
             document.fault(key, format!("{} cannot be read: {error}", path.display()));
         }

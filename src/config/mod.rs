@@ -33,6 +33,8 @@ pub struct Config {
     pub data: PathBuf,
     /// `[ftp]`.
     pub ftp: doors::ftp::Options,
+    /// `[sftp]`.
+    pub sftp: doors::sftp::Options,
     /// `[web]`.
     pub web: doors::web::Options,
     /// `[schedule]`.
@@ -121,6 +123,7 @@ impl Config {
             file: file.map(Path::to_owned),
             data: at(&data),
             ftp: document.section("ftp"),
+            sftp: document.section("sftp"),
             web: document.section("web"),
             schedule: document.section("schedule"),
             routes,
@@ -144,9 +147,16 @@ impl Config {
 
     /// Makes relative paths absolute.
     fn place(&mut self, at: &impl Fn(&Path) -> PathBuf) {
-        let paths = [&mut self.schedule.file, &mut self.ftp.certificate, &mut self.ftp.key, &mut self.ftp.client_ca];
+        let paths = [
+            &mut self.schedule.file,
+            &mut self.ftp.certificate,
+            &mut self.ftp.key,
+            &mut self.ftp.client_ca,
+            &mut self.sftp.trusted_ca,
+        ];
         let directories = self.routes.iter_mut().map(|route| &mut route.directory);
-        for path in paths.into_iter().chain(directories).flatten() {
+        let paths = paths.into_iter().chain(directories).flatten();
+        for path in paths.chain(&mut self.sftp.host_keys) {
             *path = at(path);
         }
     }
@@ -165,6 +175,7 @@ impl Config {
         let mut faults: Vec<(String, String)> = Vec::new();
         faults.extend(routes::validate(&self.routes).into_iter().map(|fault| (fault.key, fault.what)));
         faults.extend(self.ftp.validate().into_iter().map(below("ftp")));
+        faults.extend(self.sftp.validate().into_iter().map(below("sftp")));
         faults.extend(self.web.validate().into_iter().map(below("web")));
         faults.extend(self.schedule.validate().into_iter().map(below("schedule")));
         faults.extend(crate::partners::Policies::validate(&self.policy, &self.partners));

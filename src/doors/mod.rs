@@ -2,6 +2,7 @@
 //! whether it is processed now; it never sees storage or queue.
 
 pub mod ftp;
+pub mod sftp;
 pub mod web;
 
 mod link;

@@ -3,10 +3,12 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{PartnerName, password::Hash};
+use super::{AuthorizedKey, PartnerName, password::Hash};
 
-/// The version of the stored form.
-const VERSION: u32 = 1;
+/// The newest version of the stored form: with keys. An account without keys is stored as the first version, which
+/// earlier programs read.
+const VERSION: u32 = 2;
+const WITHOUT_KEYS: u32 = 1;
 
 /// A partner's account. The hash of its password is not shown or serialized with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +24,9 @@ pub struct Account {
     /// What operators noted.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
+    /// Public keys that it may log in with.
+    #[serde(skip)]
+    pub keys: Vec<AuthorizedKey>,
     #[serde(skip)]
     pub(super) hash: Hash,
 }
@@ -37,6 +42,8 @@ struct Stored {
     #[serde(default)]
     note: String,
     password: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<String>,
 }
 
 /// The version alone, so that a newer form is told as such and not as an unknown key.
@@ -48,13 +55,14 @@ struct Versioned {
 impl Account {
     pub(super) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut json = serde_json::to_vec_pretty(&Stored {
-            version: VERSION,
+            version: if self.keys.is_empty() { WITHOUT_KEYS } else { VERSION },
             name: self.name.clone(),
             enabled: self.enabled,
             created_at: self.created_at,
             changed_at: self.changed_at,
             note: self.note.clone(),
             password: self.hash.as_phc().to_owned(),
+            keys: self.keys.iter().map(|key| key.line().to_owned()).collect(),
         })?;
         json.push(b'\n');
         Ok(json)
@@ -64,12 +72,15 @@ impl Account {
     pub(super) fn from_json(json: &[u8]) -> Result<Self, String> {
         let place = |error: serde_json::Error| format!("is no account (line {}, {:?})", error.line(), error.classify());
         let Versioned { version } = serde_json::from_slice(json).map_err(place)?;
-        if version != VERSION {
-            return Err(format!("has version {version}, and this program reads version {VERSION}"));
+        if !(WITHOUT_KEYS..=VERSION).contains(&version) {
+            return Err(format!("has version {version}, and this program reads up to version {VERSION}"));
         }
         let stored: Stored = serde_json::from_slice(json).map_err(place)?;
         let hash = Hash::read(&stored.password).map_err(|fault| format!("is no account: {fault}"))?;
+        let keys = stored.keys.iter().map(|line| AuthorizedKey::parse(line)).collect::<Result<_, _>>();
+        let keys = keys.map_err(|fault| format!("has a key that cannot be read: {fault}"))?;
         Ok(Self {
+            keys,
             name: stored.name,
             enabled: stored.enabled,
             created_at: stored.created_at,
@@ -98,10 +109,22 @@ mod tests {
         assert_eq!(account.to_json().unwrap(), FIRST.as_bytes());
     }
 
+    /// As the second version wrote it, with keys.
+    const SECOND: &str = include_str!("fixtures/account-v2.json");
+
+    #[test]
+    fn the_second_version_still_opens() {
+        let account = Account::from_json(SECOND.as_bytes()).unwrap();
+        assert_eq!(account.keys.len(), 2);
+        assert_eq!(account.keys[0].comment(), "clinic@example");
+        assert!(!account.keys[1].allows("192.0.2.1".parse().unwrap()));
+        assert_eq!(account.to_json().unwrap(), SECOND.as_bytes());
+    }
+
     #[test]
     fn a_newer_version_is_told_as_such() {
-        let newer = FIRST.replacen("\"version\": 1", "\"version\": 2, \"more\": []", 1);
-        assert!(Account::from_json(newer.as_bytes()).unwrap_err().contains("has version 2"));
+        let newer = FIRST.replacen("\"version\": 1", "\"version\": 3, \"more\": []", 1);
+        assert!(Account::from_json(newer.as_bytes()).unwrap_err().contains("has version 3"));
     }
 
     #[test]

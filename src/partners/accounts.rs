@@ -47,6 +47,9 @@ pub enum PartnersError {
     /// The password cannot be hashed.
     #[error("cannot hash the password: {0}")]
     Hash(String),
+    /// The account has such a key, or has it not, or has too many.
+    #[error("{0}")]
+    Key(String),
     /// The file of an account is not what this program wrote.
     #[error("account file {} {what}", path.display())]
     Damaged {
@@ -238,13 +241,13 @@ impl Accounts {
     pub(super) fn change(
         &self,
         name: &PartnerName,
-        change: impl FnOnce(&mut Account),
+        change: impl FnOnce(&mut Account) -> Result<(), PartnersError>,
     ) -> Result<Account, PartnersError> {
         let _lock = self.lock()?;
         let folded = name.folded();
         let path = self.path(&folded);
         let (_, mut account) = self.load(&path, &folded).map_err(|error| unknown(error, name))?;
-        change(&mut account);
+        change(&mut account)?;
         let aside = self.write_aside(&folded, &account)?;
         if let Err(error) = std::fs::rename(&aside, &path) {
             let _ = std::fs::remove_file(&aside);
@@ -322,6 +325,7 @@ mod tests {
             created_at: AT,
             changed_at: AT,
             note: String::new(),
+            keys: Vec::new(),
             hash,
         }
     }
@@ -356,7 +360,12 @@ mod tests {
         other.add(&account("demo")).unwrap();
         assert!(accounts.get(&name).unwrap().unwrap().enabled);
         for enabled in [false, true, false] {
-            other.change(&name, |account| account.enabled = enabled).unwrap();
+            other
+                .change(&name, |account| {
+                    account.enabled = enabled;
+                    Ok(())
+                })
+                .unwrap();
             assert_eq!(accounts.get(&name).unwrap().unwrap().enabled, enabled);
         }
         other.remove(&name).unwrap();
@@ -372,7 +381,11 @@ mod tests {
                 scope.spawn(|| {
                     let own = Accounts::open(&root.path().join("partners"), AT).unwrap();
                     for _ in 0..10 {
-                        own.change(&"demo".parse().unwrap(), |account| account.note.push('x')).unwrap();
+                        own.change(&"demo".parse().unwrap(), |account| {
+                            account.note.push('x');
+                            Ok(())
+                        })
+                        .unwrap();
                     }
                 });
             }
@@ -396,7 +409,12 @@ mod tests {
         assert!(after.get(&"demo".parse().unwrap()).unwrap().unwrap().enabled);
         let listing = after.list().unwrap();
         assert_eq!((listing.accounts.len(), listing.faults.len()), (1, 0));
-        after.change(&"demo".parse().unwrap(), |account| account.enabled = false).unwrap();
+        after
+            .change(&"demo".parse().unwrap(), |account| {
+                account.enabled = false;
+                Ok(())
+            })
+            .unwrap();
 
         assert!(aside.exists() && torn.exists(), "a young one may be a change in progress");
         let written = chrono::DateTime::<Utc>::from(std::fs::metadata(&aside).unwrap().modified().unwrap());

@@ -8,13 +8,14 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use russh::keys::PublicKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{error, info};
 use uuid::Uuid;
 
 use super::{
-    Account, ClientCertificate, ConnectionTicket, Limits, Listing, PartnerName, PartnersError, Policies, Policy,
-    SessionStatus, SessionTicket,
+    Account, Authentication, AuthorizedKey, ClientCertificate, ConnectionTicket, Limits, Listing, PartnerName,
+    PartnersError, Policies, Policy, SessionStatus, SessionTicket,
     accounts::Accounts,
     lockout::{Lockout, Origin},
     password::{Hash, MAX_PASSWORD_BYTES, Verifier},
@@ -22,6 +23,10 @@ use super::{
     verified::Verified,
 };
 use crate::{clock::Clock, units};
+
+/// The most keys of an account, and their bytes: its file has a limit too.
+const MOST_KEYS: usize = 32;
+const MOST_KEY_BYTES: usize = 48 << 10;
 
 /// Why someone does not come in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +37,9 @@ pub enum Denied {
     /// Too many failures before; the right password would be refused too.
     #[error("too many failed logins; try again in {}", units::format_duration(whole_seconds(*.0)))]
     Wait(Duration),
+    /// The password is right, and the partner's policy wants a key.
+    #[error("logins by password alone are not allowed")]
+    KeyWanted,
     /// The password is right, and the address is none that the partner's policy allows.
     #[error("logins from this address are not allowed")]
     Address,
@@ -56,6 +64,15 @@ pub struct Partner {
     pub name: PartnerName,
     /// What holds for it.
     pub policy: Arc<Policy>,
+}
+
+/// What a client has proved before it sent its password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing.
+    Nothing,
+    /// That it has one of the partner's keys.
+    Key,
 }
 
 /// Accounts, credentials, policies, limits and lockout.
@@ -113,15 +130,16 @@ impl Partners {
         &self.limits
     }
 
-    /// Lets in who has the right name and password. An unknown name, a disabled account and a wrong password take the
-    /// same time and get the same answer. Passwords are verified a few at a time; the rest wait in turn.
+    /// Lets in who has the right name and password, where the policy wants no more. An unknown name, a disabled account
+    /// and a wrong password take the same time and get the same answer. Passwords are verified a few at a time; the
+    /// rest wait in turn.
     ///
     /// Cancel safe: a run that has begun goes on without anyone waiting, keeps its turn, and counts.
     ///
     /// # Errors
-    /// [`Denied::Wrong`], [`Denied::Wait`], [`Denied::Address`] or [`Denied::Unavailable`].
+    /// [`Denied::Wrong`], [`Denied::Wait`], [`Denied::KeyWanted`], [`Denied::Address`] or [`Denied::Unavailable`].
     pub async fn verify(&self, name: &str, password: &str, peer: IpAddr) -> Result<Partner, Denied> {
-        self.verify_showing(None, name, password, peer).await
+        self.verify_with(None, Proof::Nothing, name, password, peer).await
     }
 
     /// The same for a client that has shown a certificate. Where it does not fit the name, by what [`Policy`] says of
@@ -136,6 +154,31 @@ impl Partners {
         password: &str,
         peer: IpAddr,
     ) -> Result<Partner, Denied> {
+        self.verify_with(certificate, Proof::Nothing, name, password, peer).await
+    }
+
+    /// The same for a client that has proved something before.
+    ///
+    /// # Errors
+    /// As [`Partners::verify`].
+    pub async fn verify_behind(
+        &self,
+        proof: Proof,
+        name: &str,
+        password: &str,
+        peer: IpAddr,
+    ) -> Result<Partner, Denied> {
+        self.verify_with(None, proof, name, password, peer).await
+    }
+
+    async fn verify_with(
+        &self,
+        certificate: Option<&ClientCertificate>,
+        proof: Proof,
+        name: &str,
+        password: &str,
+        peer: IpAddr,
+    ) -> Result<Partner, Denied> {
         let origin = Origin::of(peer);
         let parsed = name.parse::<PartnerName>().ok();
         // Names that no account can have wait together: they must not fill the memory.
@@ -143,19 +186,19 @@ impl Partners {
         let parsed = parsed.filter(|name| self.certificate_fits(certificate, name));
         self.must_not_wait(&key, origin)?;
         if let Some(account) = self.remembered(parsed.as_ref(), password)? {
-            return self.enter(&account, &key, origin, peer);
+            return self.enter(proof, &account, &key, origin, peer);
         }
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Denied::Unavailable)?;
         // Others had their turn before: they may have failed too often, or been right already.
         self.must_not_wait(&key, origin)?;
         if let Some(account) = self.remembered(parsed.as_ref(), password)? {
-            return self.enter(&account, &key, origin, peer);
+            return self.enter(proof, &account, &key, origin, peer);
         }
         let account = self.enabled(parsed.as_ref())?;
         if self.judge(turn, account.clone(), password, &key, origin).await?
             && let Some(account) = account
         {
-            return self.enter(&account, &key, origin, peer);
+            return self.enter(proof, &account, &key, origin, peer);
         }
         Err(Denied::Wrong)
     }
@@ -239,13 +282,54 @@ impl Partners {
     }
 
     /// The last step, for those whose password is right: only they learn that their address is not allowed.
-    fn enter(&self, account: &Account, key: &str, origin: Origin, peer: IpAddr) -> Result<Partner, Denied> {
+    fn enter(
+        &self,
+        proof: Proof,
+        account: &Account,
+        key: &str,
+        origin: Origin,
+        peer: IpAddr,
+    ) -> Result<Partner, Denied> {
         let policy = self.policy(account.name.as_str());
+        if policy.authentication != Authentication::Any && proof != Proof::Key {
+            return Err(Denied::KeyWanted);
+        }
         if !policy.allows(peer) {
             return Err(Denied::Address);
         }
         self.logins.lockout.succeeded(key, origin);
         Ok(Partner { name: account.name.clone(), policy })
+    }
+
+    /// Whether `key` is one of the partner's, to be used from this address. Clients ask this of every key they have: it
+    /// costs nothing and counts for nothing. What it tells can be found out with the public key alone.
+    #[must_use]
+    pub fn knows_key(&self, name: &str, key: &PublicKey, peer: IpAddr) -> bool {
+        let account = name.parse::<PartnerName>().ok().and_then(|name| self.enabled(Some(&name)).ok().flatten());
+        account.is_some_and(|account| account.keys.iter().any(|one| one.is(key) && one.allows(peer)))
+    }
+
+    /// Lets in who has proved that it has `key`. Keys cannot be guessed, so waits for failed passwords do not hold.
+    /// Where the policy wants a password too, that is still to come.
+    ///
+    /// # Errors
+    /// [`Denied::Wrong`], [`Denied::Address`] or [`Denied::Unavailable`].
+    pub fn verify_key(&self, name: &str, key: &PublicKey, peer: IpAddr) -> Result<Partner, Denied> {
+        let parsed = name.parse::<PartnerName>().map_err(|_| Denied::Wrong)?;
+        let account = self.enabled(Some(&parsed))?.ok_or(Denied::Wrong)?;
+        if !account.keys.iter().any(|one| one.is(key) && one.allows(peer)) {
+            return Err(Denied::Wrong);
+        }
+        self.enter(Proof::Key, &account, &parsed.folded(), Origin::of(peer), peer)
+    }
+
+    /// Lets in whom an authority vouches for that the door trusts.
+    ///
+    /// # Errors
+    /// [`Denied::Wrong`], [`Denied::Address`] or [`Denied::Unavailable`].
+    pub fn verify_vouched(&self, name: &PartnerName, peer: IpAddr) -> Result<Partner, Denied> {
+        let account = self.enabled(Some(name))?.ok_or(Denied::Wrong)?;
+        self.enter(Proof::Key, &account, &name.folded(), Origin::of(peer), peer)
     }
 
     /// Adds an account. Takes as long as one argon2id run and two syncs.
@@ -263,6 +347,7 @@ impl Partners {
             created_at: now,
             changed_at: now,
             note: note.to_owned(),
+            keys: Vec::new(),
             hash: hashed(password)?,
         };
         self.accounts.add(&account)?;
@@ -303,7 +388,10 @@ impl Partners {
     /// # Errors
     /// [`PartnersError::Unknown`], or when it cannot be written.
     pub fn disable(&self, name: &PartnerName) -> Result<Account, PartnersError> {
-        self.change(name, "account disabled", |account| account.enabled = false)
+        self.change(name, "account disabled", |account| {
+            account.enabled = false;
+            Ok(())
+        })
     }
 
     /// Lets logins in again, and forgets failed ones.
@@ -311,7 +399,10 @@ impl Partners {
     /// # Errors
     /// [`PartnersError::Unknown`], or when it cannot be written.
     pub fn enable(&self, name: &PartnerName) -> Result<Account, PartnersError> {
-        let account = self.change(name, "account enabled", |account| account.enabled = true)?;
+        let account = self.change(name, "account enabled", |account| {
+            account.enabled = true;
+            Ok(())
+        })?;
         self.logins.lockout.forgive(&name.folded());
         Ok(account)
     }
@@ -322,9 +413,47 @@ impl Partners {
     /// [`PartnersError::Unknown`], [`PartnersError::Password`], or when it cannot be written.
     pub fn passwd(&self, name: &PartnerName, password: &str) -> Result<Account, PartnersError> {
         let hash = hashed(password)?;
-        let account = self.change(name, "password changed", |account| account.hash = hash)?;
+        let account = self.change(name, "password changed", |account| {
+            account.hash = hash;
+            Ok(())
+        })?;
         self.logins.lockout.forgive(&name.folded());
         Ok(account)
+    }
+
+    /// Lets the partner log in with this key from now on.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], [`PartnersError::Key`] when it is there already or there are too many, or when it
+    /// cannot be written.
+    pub fn add_key(&self, name: &PartnerName, key: AuthorizedKey) -> Result<Account, PartnersError> {
+        self.change(name, "key added", move |account| {
+            if account.keys.iter().any(|one| one.fingerprint() == key.fingerprint()) {
+                return Err(PartnersError::Key(format!("{} has the key {} already", account.name, key.fingerprint())));
+            }
+            if account.keys.len() >= MOST_KEYS
+                || account.keys.iter().map(|one| one.line().len()).sum::<usize>() + key.line().len() > MOST_KEY_BYTES
+            {
+                return Err(PartnersError::Key(format!("{} has as many keys as there may be", account.name)));
+            }
+            account.keys.push(key);
+            Ok(())
+        })
+    }
+
+    /// No longer lets the partner log in with the key of this fingerprint.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], [`PartnersError::Key`] when there is no such key, or when it cannot be written.
+    pub fn remove_key(&self, name: &PartnerName, fingerprint: &str) -> Result<Account, PartnersError> {
+        self.change(name, "key removed", |account| {
+            let before = account.keys.len();
+            account.keys.retain(|one| one.fingerprint() != fingerprint);
+            match account.keys.len() == before {
+                true => Err(PartnersError::Key(format!("{} has no key {fingerprint}", account.name))),
+                false => Ok(()),
+            }
+        })
     }
 
     /// Removes the account. The partner's files stay.
@@ -342,12 +471,13 @@ impl Partners {
         &self,
         name: &PartnerName,
         what: &'static str,
-        change: impl FnOnce(&mut Account),
+        change: impl FnOnce(&mut Account) -> Result<(), PartnersError>,
     ) -> Result<Account, PartnersError> {
         let now = self.clock.now();
         let account = self.accounts.change(name, |account| {
-            change(account);
+            change(account)?;
             account.changed_at = now;
+            Ok(())
         })?;
         self.changed(name);
         info!(partner = %account.name, "{what}");

@@ -35,6 +35,21 @@ pub enum CloseNotify {
     Refuse,
 }
 
+/// How a partner proves who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Authentication {
+    /// By its password, or by one of its keys.
+    #[default]
+    #[serde(rename = "any")]
+    Any,
+    /// By one of its keys. Doors that know no keys are shut.
+    #[serde(rename = "key")]
+    Key,
+    /// By one of its keys and its password. Doors that know no keys are shut.
+    #[serde(rename = "key+password")]
+    KeyAndPassword,
+}
+
 /// What deleting an accepted file does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -59,6 +74,8 @@ pub struct Policy {
     pub close_notify: CloseNotify,
     /// What deleting an accepted file does.
     pub delete: Delete,
+    /// How logins are proved.
+    pub authentication: Authentication,
     /// Most bytes of unprocessed files and partials; none: no limit but the disk.
     #[serde(rename = "quota", with = "units::size::option", skip_serializing_if = "Option::is_none")]
     pub quota_bytes: Option<u64>,
@@ -97,6 +114,7 @@ impl Default for Policy {
             complete: Complete::default(),
             close_notify: CloseNotify::default(),
             delete: Delete::default(),
+            authentication: Authentication::default(),
             quota_bytes: None,
             max_file_bytes: None,
             max_sessions: None,
@@ -175,6 +193,8 @@ pub struct Override {
     pub close_notify: Option<CloseNotify>,
     #[serde(default)]
     pub delete: Option<Delete>,
+    #[serde(default)]
+    pub authentication: Option<Authentication>,
     #[serde(default, rename = "quota", with = "units::size::option")]
     pub quota_bytes: Option<u64>,
     #[serde(default, rename = "max_file_size", with = "units::size::option")]
@@ -205,6 +225,7 @@ impl Override {
             complete: self.complete.unwrap_or(base.complete),
             close_notify: self.close_notify.unwrap_or(base.close_notify),
             delete: self.delete.unwrap_or(base.delete),
+            authentication: self.authentication.unwrap_or(base.authentication),
             quota_bytes: self.quota_bytes.or(base.quota_bytes),
             max_file_bytes: self.max_file_bytes.or(base.max_file_bytes),
             max_sessions: self.max_sessions.or(base.max_sessions),

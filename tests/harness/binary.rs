@@ -21,6 +21,8 @@ pub struct Machine {
     child: Option<Child>,
     /// Where FTP listens.
     pub ftp: SocketAddr,
+    /// Where SFTP listens.
+    pub sftp: SocketAddr,
     /// Where the web listens.
     pub web: SocketAddr,
     /// Added to the server's environment.
@@ -36,14 +38,14 @@ impl Machine {
     /// The same with more lines in `[ftp]`.
     pub fn with_ftp(more: &str, extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (ftp, web) = (free_address(), free_address());
+        let (ftp, sftp, web) = (free_address(), free_address(), free_address());
         let extra = extra.replace("@DIR@", dir.path().to_str().expect("UTF-8"));
         let config = format!(
             "data = \"data\"\n\n[storage]\nreserve = \"1 MiB\"\n\n[ftp]\nlisten = \"{ftp}\"\ntls = \"optional\"\n{more}\n\
-             [web]\nlisten = \"{web}\"\n\n{extra}"
+             [sftp]\nlisten = \"{sftp}\"\nhost_key_algorithms = [\"ssh-ed25519\"]\n\n[web]\nlisten = \"{web}\"\n\n{extra}"
         );
         fs::write(dir.path().join("forebay.toml"), config).expect("writes the configuration");
-        Self { dir, child: None, ftp, web, environment: Vec::new() }
+        Self { dir, child: None, ftp, sftp, web, environment: Vec::new() }
     }
 
     pub fn path(&self) -> &Path {

@@ -253,6 +253,7 @@ fn write_files(dir: &Path, ends: DateTime<Utc>) -> Result<(), Problem> {
     let script = "#!/bin/sh\nset -e\ncd \"${0%/*}\"\ncat > \"processed/$FOREBAY_NAME\"\n\
                   printf '%s %s %s\\n' \"$FOREBAY_NAME\" \"$FOREBAY_FILE_ID\" \"$(date +%s)\" >> runs\n";
     let config = "data = \"data\"\n[ftp]\nlisten = \"127.0.0.1:0\"\ntls = \"off\"\npassive_ports = \"20000-60000\"\n\
+                  [sftp]\nlisten = \"127.0.0.1:0\"\nhost_key_algorithms = [\"ssh-ed25519\"]\n\
                   [web]\nlisten = \"127.0.0.1:0\"\n[schedule]\nfile = \"maintenance.toml\"\n\
                   [[route]]\nname = \"registry\"\nprocessor = \"exec\"\n";
     let command = format!("command = [{}]\n", toml_text(&dir.join("load").display().to_string()));

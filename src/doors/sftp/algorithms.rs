@@ -1,0 +1,138 @@
+//! Which algorithms are offered.
+//!
+//! The defaults are what `ssh-audit` finds no fault with: no CBC, no SHA-1, no NIST curves, integrity over the
+//! encrypted text. All that can be configured is still safe by today's knowledge, but for what the reference says.
+
+use std::borrow::Cow;
+
+use russh::{
+    Preferred, cipher, compression, kex,
+    keys::{Algorithm, EcdsaCurve, HashAlg},
+    mac,
+};
+
+/// Key exchanges that can be configured, the preferred first; the defaults are marked.
+const EXCHANGES: [(kex::Name, bool); 9] = [
+    (kex::MLKEM768X25519_SHA256, true),
+    (kex::CURVE25519, true),
+    (kex::CURVE25519_PRE_RFC_8731, true),
+    (kex::DH_G18_SHA512, true),
+    (kex::DH_G16_SHA512, true),
+    (kex::ECDH_SHA2_NISTP256, false),
+    (kex::ECDH_SHA2_NISTP384, false),
+    (kex::ECDH_SHA2_NISTP521, false),
+    (kex::DH_G14_SHA256, false),
+];
+const CIPHERS: [(cipher::Name, bool); 6] = [
+    (cipher::AES_256_GCM, true),
+    (cipher::AES_128_GCM, true),
+    (cipher::CHACHA20_POLY1305, true),
+    (cipher::AES_256_CTR, true),
+    (cipher::AES_192_CTR, true),
+    (cipher::AES_128_CTR, true),
+];
+const MACS: [(mac::Name, bool); 4] =
+    [(mac::HMAC_SHA512_ETM, true), (mac::HMAC_SHA256_ETM, true), (mac::HMAC_SHA512, false), (mac::HMAC_SHA256, false)];
+
+/// Host keys, and what clients may sign with. SHA-1 is not among them, for anyone.
+fn signatures() -> [(Algorithm, bool); 4] {
+    [
+        (Algorithm::Ed25519, true),
+        (Algorithm::Rsa { hash: Some(HashAlg::Sha512) }, true),
+        (Algorithm::Rsa { hash: Some(HashAlg::Sha256) }, true),
+        (Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }, false),
+    ]
+}
+
+fn defaults<T: AsRef<str>, const N: usize>(known: [(T, bool); N]) -> Vec<String> {
+    known.iter().filter(|(_, default)| *default).map(|(name, _)| name.as_ref().to_owned()).collect()
+}
+
+pub(super) fn default_kex() -> Vec<String> {
+    defaults(EXCHANGES)
+}
+
+pub(super) fn default_ciphers() -> Vec<String> {
+    defaults(CIPHERS)
+}
+
+pub(super) fn default_macs() -> Vec<String> {
+    defaults(MACS)
+}
+
+pub(super) fn default_host_key_algorithms() -> Vec<String> {
+    defaults(signatures().map(|(name, default)| (name.as_str().to_owned(), default)))
+}
+
+/// What is wrong with a list, if anything.
+pub(super) fn fault(list: List, names: &[String]) -> Option<String> {
+    let known: Vec<String> = match list {
+        List::Kex => EXCHANGES.iter().map(|(name, _)| name.as_ref().to_owned()).collect(),
+        List::Ciphers => CIPHERS.iter().map(|(name, _)| name.as_ref().to_owned()).collect(),
+        List::Macs => MACS.iter().map(|(name, _)| name.as_ref().to_owned()).collect(),
+        List::HostKeys => signatures().iter().map(|(name, _)| name.as_str().to_owned()).collect(),
+    };
+    if names.is_empty() {
+        return Some("must name at least one".to_owned());
+    }
+    let unknown = names.iter().find(|name| !known.contains(name))?;
+    Some(format!("has {unknown:?}, which is not offered; there are {}", known.join(", ")))
+}
+
+/// The lists that can be configured.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum List {
+    Kex,
+    Ciphers,
+    Macs,
+    HostKeys,
+}
+
+fn chosen<T: AsRef<str> + Clone, const N: usize>(known: [(T, bool); N], names: &[String]) -> Vec<T> {
+    let of = |name: &String| known.iter().find(|(one, _)| one.as_ref() == name).map(|(one, _)| one.clone());
+    names.iter().filter_map(of).collect()
+}
+
+/// What is offered, in the configured order. Strict key exchange is always on.
+pub(super) fn preferred(kex: &[String], ciphers: &[String], macs: &[String], host_keys: &[String]) -> Preferred {
+    let mut exchanges = chosen(EXCHANGES, kex);
+    exchanges.extend([kex::EXTENSION_SUPPORT_AS_SERVER, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER]);
+    let known = signatures();
+    let of = |name: &String| known.iter().find(|(one, _)| one.as_str() == name).map(|(one, _)| one.clone());
+    Preferred {
+        kex: Cow::Owned(exchanges),
+        key: Cow::Owned(host_keys.iter().filter_map(of).collect()),
+        host_key_certificates: Cow::Borrowed(&[]),
+        cipher: Cow::Owned(chosen(CIPHERS, ciphers)),
+        mac: Cow::Owned(chosen(MACS, macs)),
+        compression: Cow::Borrowed(&[compression::NONE]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_weak_is_offered_by_default() {
+        for name in [default_kex(), default_ciphers(), default_macs(), default_host_key_algorithms()].concat() {
+            for weak in ["sha1", "cbc", "nistp", "ssh-rsa", "md5", "3des", "none", "dss"] {
+                assert!(!name.contains(weak), "{name}");
+            }
+        }
+        let names = [&default_kex()[..], &default_ciphers(), &default_macs(), &default_host_key_algorithms()]
+            .map(|names| names.len());
+        let preferred = preferred(&default_kex(), &default_ciphers(), &default_macs(), &default_host_key_algorithms());
+        assert_eq!(preferred.kex.len(), names[0] + 2);
+        assert_eq!([preferred.cipher.len(), preferred.mac.len(), preferred.key.len()], names[1..]);
+        assert!(preferred.kex.contains(&kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER));
+    }
+
+    #[test]
+    fn what_is_not_offered_is_told() {
+        assert!(fault(List::Ciphers, &["aes128-cbc".to_owned()]).is_some_and(|what| what.contains("aes128-cbc")));
+        assert!(fault(List::HostKeys, &["ssh-rsa".to_owned()]).is_some());
+        assert!(fault(List::Macs, &[]).is_some());
+        assert_eq!(fault(List::Kex, &default_kex()), None);
+    }
+}

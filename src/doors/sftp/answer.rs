@@ -1,0 +1,167 @@
+//! Answers on their way to the client: each request gets one, whatever becomes of it.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use russh::{ChannelWriteHalf, server::Msg};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::ingest::Refusal;
+
+use super::{
+    guest::{Busy, Guest},
+    packet::{Attributes, Code, Named, Reply},
+    refused,
+};
+
+/// The most requests of a channel that have no answer yet.
+pub(super) const MOST_OUTSTANDING: usize = 32 << 10;
+/// Answers are gathered up to here, so that many small ones are one packet.
+const GATHERED_BYTES: usize = 32 << 10;
+
+/// A packet, and what it holds until it is sent.
+struct Outgoing {
+    packet: Bytes,
+    _held: Option<OwnedSemaphorePermit>,
+    _outstanding: Option<Outstanding>,
+}
+
+/// A request without an answer counts, and keeps its connection.
+struct Outstanding {
+    _place: OwnedSemaphorePermit,
+    _busy: Busy,
+}
+
+/// Where answers go.
+#[derive(Clone)]
+pub(super) struct Answers {
+    guest: Arc<Guest>,
+    send: mpsc::UnboundedSender<Outgoing>,
+    outstanding: Arc<Semaphore>,
+}
+
+/// The way to the client.
+pub(super) struct Way {
+    outgoing: mpsc::UnboundedReceiver<Outgoing>,
+}
+
+/// The answer to one request, to be given. Dropped without, it says that something failed.
+pub(super) struct Answer {
+    id: u32,
+    answers: Answers,
+    outstanding: Option<Outstanding>,
+}
+
+impl Answers {
+    pub(super) fn new(guest: Arc<Guest>) -> (Self, Way) {
+        let (send, outgoing) = mpsc::unbounded_channel();
+        (Self { guest, send, outstanding: Arc::new(Semaphore::new(MOST_OUTSTANDING)) }, Way { outgoing })
+    }
+
+    /// The answer to come for a request; none when too many have none yet.
+    pub(super) fn to(&self, id: u32) -> Option<Answer> {
+        let place = self.outstanding.clone().try_acquire_owned().ok()?;
+        let outstanding = Outstanding { _place: place, _busy: self.guest.busy() };
+        Some(Answer { id, answers: self.clone(), outstanding: Some(outstanding) })
+    }
+
+    /// A packet that answers no request.
+    pub(super) fn send(&self, packet: Bytes) {
+        // The client may have gone.
+        let _ = self.send.send(Outgoing { packet, _held: None, _outstanding: None });
+    }
+}
+
+impl Answer {
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(super) fn status(self, code: Code, text: &str) {
+        let packet = Reply::status(self.id, code, text);
+        self.packet(packet, None);
+    }
+
+    pub(super) fn ok(self) {
+        self.status(Code::Ok, "");
+    }
+
+    pub(super) fn refuse(self, refusal: &Refusal) {
+        let (code, text) = refused::status(refusal);
+        self.status(code, &text);
+    }
+
+    pub(super) fn handle(self, handle: u32) {
+        let packet = Reply::handle(self.id, handle);
+        self.packet(packet, None);
+    }
+
+    pub(super) fn names(self, names: &[Named]) {
+        let packet = Reply::names(self.id, names);
+        self.packet(packet, None);
+    }
+
+    pub(super) fn attributes(self, attributes: &Attributes) {
+        let packet = Reply::attributes(self.id, attributes);
+        self.packet(packet, None);
+    }
+
+    pub(super) fn numbers(self, numbers: &[u64]) {
+        let packet = Reply::numbers(self.id, numbers);
+        self.packet(packet, None);
+    }
+
+    /// Sends it; `held` is given back when it is out.
+    pub(super) fn packet(mut self, packet: Bytes, held: Option<OwnedSemaphorePermit>) {
+        let outstanding = self.outstanding.take();
+        let _ = self.answers.send.send(Outgoing { packet, _held: held, _outstanding: outstanding });
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.outstanding.is_some() {
+            let packet = Reply::status(self.id, Code::Failure, "internal error, try again later");
+            let outgoing = Outgoing { packet, _held: None, _outstanding: self.outstanding.take() };
+            let _ = self.answers.send.send(outgoing);
+        }
+    }
+}
+
+impl Way {
+    /// Sends answers until there can be no more of them, or the connection has gone.
+    pub(super) async fn run(mut self, to: &ChannelWriteHalf<Msg>, gone: &CancellationToken) {
+        let sending = async {
+            while let Some(first) = self.outgoing.recv().await {
+                if !self.send(first, to).await {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = sending => {}
+            () = gone.cancelled() => {}
+        }
+    }
+
+    /// Sends it, with what else is ready and small.
+    async fn send(&mut self, first: Outgoing, to: &ChannelWriteHalf<Msg>) -> bool {
+        let mut next = Some(first);
+        let mut gathered = Vec::new();
+        let mut bytes = 0;
+        while let Some(one) = next.take() {
+            bytes += one.packet.len();
+            gathered.push(one);
+            if bytes < GATHERED_BYTES {
+                next = self.outgoing.try_recv().ok();
+            }
+        }
+        if let [one] = &mut gathered[..] {
+            return to.data_bytes(std::mem::take(&mut one.packet)).await.is_ok();
+        }
+        let mut together = BytesMut::with_capacity(bytes);
+        gathered.iter().for_each(|one| together.extend_from_slice(&one.packet));
+        to.data_bytes(together.freeze()).await.is_ok()
+    }
+}

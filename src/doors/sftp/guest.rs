@@ -1,0 +1,60 @@
+//! Who is at the other end, from the login on.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::{
+    clock::Clock,
+    doors::{link::Link, maintenance::Maintenance},
+    ingest::{Accepted, Ingest, Kept, SessionInfo},
+    partners::SessionTicket,
+};
+
+use super::view::View;
+
+/// A partner that has logged in. Its connection counts as present as long as anything of it is under way.
+pub(super) struct Guest {
+    pub(super) session: SessionInfo,
+    pub(super) ticket: SessionTicket,
+    pub(super) ingest: Arc<Ingest>,
+    pub(super) view: View,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) maintenance: Arc<Maintenance>,
+    pub(super) under_way: AtomicUsize,
+    pub(super) _link: Arc<Link>,
+}
+
+/// Something that is under way: a file that is open, a request without an answer.
+pub(super) struct Busy(Arc<Guest>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Guest {
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        Busy(self.clone())
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) > 0
+    }
+
+    /// What is told of a file that is kept. Most clients do not show it; their logs may.
+    pub(super) fn told_of(&self, accepted: &Accepted) -> String {
+        let kept = match accepted.kept() {
+            Kept::Queued { .. } => match self.maintenance.notice() {
+                Some(notice) => format!(", {notice}"),
+                None => String::new(),
+            },
+            Kept::Unfinished => ", waiting for its final name".to_owned(),
+            Kept::Held { reason } => format!(", held: {reason}"),
+        };
+        format!("kept as {}, {} bytes{kept}", accepted.id, accepted.size_bytes)
+    }
+}

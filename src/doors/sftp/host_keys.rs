@@ -1,0 +1,188 @@
+//! The server's own keys, by which clients know it.
+//!
+//! # Guarantees
+//! A key that was made is on stable storage before the first client sees it: after a crash the server is known by the
+//! same keys. Each is written aside, synced and renamed, readable by nobody else.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use russh::keys::{
+    Algorithm, EcdsaCurve, HashAlg, PrivateKey,
+    ssh_key::{LineEnding, private::RsaKeypair},
+};
+use tracing::{info, warn};
+
+use super::Options;
+
+/// The keys that are made, and the names of their files.
+const MADE: [(&str, Kind); 3] =
+    [("ssh_host_ed25519_key", Kind::Ed25519), ("ssh_host_ecdsa_key", Kind::Ecdsa), ("ssh_host_rsa_key", Kind::Rsa)];
+const RSA_BITS: usize = 3072;
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Ed25519,
+    Ecdsa,
+    Rsa,
+}
+
+/// Why there is no host key.
+#[derive(Debug, thiserror::Error)]
+pub enum HostKeyError {
+    /// A file or directory cannot be read or written.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// It is no private key without a passphrase.
+    #[error("{} is no private host key that can be used: {what}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// None of the keys is of a kind that is offered.
+    #[error("no host key is of a kind that [sftp] host_key_algorithms offers")]
+    None,
+}
+
+/// A host key as it is shown to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostKeyInfo {
+    /// Its kind, such as `ssh-ed25519`.
+    pub algorithm: String,
+    /// Its fingerprint, `SHA256:…`, as OpenSSH shows it.
+    pub fingerprint: String,
+}
+
+impl HostKeyInfo {
+    fn of(key: &PrivateKey) -> Self {
+        let algorithm = match key.algorithm() {
+            Algorithm::Rsa { .. } => "ssh-rsa".to_owned(),
+            other => other.as_str().to_owned(),
+        };
+        Self { algorithm, fingerprint: key.fingerprint(HashAlg::Sha256).to_string() }
+    }
+}
+
+/// Loads the configured keys, or those of `directory`, which are made when they are missing. Those that are offered, in
+/// the order of the algorithms.
+pub(super) fn load(options: &Options, directory: &Path) -> Result<Vec<PrivateKey>, HostKeyError> {
+    let all = match options.host_keys.is_empty() {
+        true => own(directory, options.host_key_algorithms.iter().any(|name| name.starts_with("rsa-")))?,
+        false => options.host_keys.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
+    };
+    let mut offered: Vec<PrivateKey> = Vec::new();
+    for name in &options.host_key_algorithms {
+        let fits = |key: &&PrivateKey| match key.algorithm() {
+            Algorithm::Rsa { .. } => name.starts_with("rsa-"),
+            other => other.as_str() == name,
+        };
+        for key in all.iter().filter(fits) {
+            if !offered.iter().any(|there| there.public_key() == key.public_key()) {
+                offered.push(key.clone());
+            }
+        }
+    }
+    if offered.is_empty() { Err(HostKeyError::None) } else { Ok(offered) }
+}
+
+/// How people compare them.
+pub(super) fn shown(keys: &[PrivateKey]) -> Vec<HostKeyInfo> {
+    keys.iter().map(HostKeyInfo::of).collect()
+}
+
+/// An RSA key takes a second to make: only where it is offered.
+fn own(directory: &Path, with_rsa: bool) -> Result<Vec<PrivateKey>, HostKeyError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(io_error("create", directory))?;
+    let mut keys = Vec::new();
+    for (name, kind) in MADE {
+        if matches!(kind, Kind::Rsa) && !with_rsa {
+            continue;
+        }
+        let path = directory.join(name);
+        match read(&path) {
+            Err(HostKeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                keys.push(make(&path, kind)?);
+            }
+            found => keys.push(found?),
+        }
+    }
+    Ok(keys)
+}
+
+fn read(path: &Path) -> Result<PrivateKey, HostKeyError> {
+    let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+    let mode = fs::metadata(path).map_err(io_error("look at", path))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        warn!(path = %path.display(), "others may read this private host key: chmod 600 is what it wants");
+    }
+    let key = russh::keys::decode_secret_key(&text, None);
+    key.map_err(|error| HostKeyError::Key { path: path.to_owned(), what: error.to_string() })
+}
+
+fn make(path: &Path, kind: Kind) -> Result<PrivateKey, HostKeyError> {
+    let wrong = |what: String| HostKeyError::Key { path: path.to_owned(), what };
+    let mut random = rand::rng();
+    let key = match kind {
+        Kind::Ed25519 => PrivateKey::random(&mut random, Algorithm::Ed25519),
+        Kind::Ecdsa => PrivateKey::random(&mut random, Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }),
+        Kind::Rsa => RsaKeypair::random(&mut random, RSA_BITS).map(PrivateKey::from),
+    };
+    let key = key.map_err(|error| wrong(error.to_string()))?;
+    let text = key.to_openssh(LineEnding::LF).map_err(|error| wrong(error.to_string()))?;
+    write(path, text.as_bytes()).map_err(io_error("write", path))?;
+    info!(path = %path.display(), fingerprint = %key.fingerprint(HashAlg::Sha256), "made a host key");
+    Ok(key)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+fn io_error<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> HostKeyError + 'a {
+    move |source| HostKeyError::Io { doing, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_are_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let ssh = dir.path().join("ssh");
+        let first = load(&Options::default(), &ssh).unwrap();
+        let kinds: Vec<_> = shown(&first).into_iter().map(|key| key.algorithm).collect();
+        assert_eq!(kinds, ["ssh-ed25519", "ssh-rsa"], "the NIST curve is there and not offered by default");
+        for (name, _) in MADE {
+            assert_eq!(fs::metadata(ssh.join(name)).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(shown(&load(&Options::default(), &ssh).unwrap()), shown(&first));
+        let ecdsa = Options { host_key_algorithms: vec!["ecdsa-sha2-nistp256".to_owned()], ..Options::default() };
+        assert_eq!(load(&ecdsa, &ssh).unwrap().len(), 1);
+        fs::write(ssh.join("ssh_host_rsa_key"), "torn").unwrap();
+        assert!(matches!(load(&Options::default(), &ssh), Err(HostKeyError::Key { .. })), "never made anew in silence");
+    }
+}
