@@ -50,8 +50,10 @@ pub(super) struct Upload {
     size: Arc<AtomicU64>,
     spoiled: Option<(Code, String)>,
     /// OpenSSH's client sets the size to what it has sent when its user interrupts it, and then closes: the one sign
-    /// that the file is not whole. Writing on takes it back.
+    /// that the file is not whole. Writing on takes it back. A client that opens a file to write it in its place, as
+    /// scp does, sets the size at its end.
     broken_off: bool,
+    in_place: bool,
     _busy: Busy,
 }
 
@@ -108,6 +110,7 @@ pub(super) async fn begin(
         size: Arc::new(AtomicU64::new(have)),
         spoiled: None,
         broken_off: false,
+        in_place: !has(open::TRUNCATE) && !has(open::APPEND),
         _busy: guest.busy(),
     })
 }
@@ -158,7 +161,7 @@ impl Upload {
                 }
                 Op::Fsync => self.sync(answer).await,
                 Op::Fstat => answer.attributes(&view::under_way(self.length(), self.guest.clock.now())),
-                Op::Fsetstat(attributes) => self.set(&attributes, answer),
+                Op::Fsetstat(attributes) => self.set(&attributes, answer).await,
                 Op::Read { .. } => answer.status(Code::Failure, "a file cannot be read while it is being written"),
                 Op::Readdir => answer.status(Code::Failure, "is not a directory"),
             }
@@ -275,12 +278,16 @@ impl Upload {
     }
 
     /// Times and modes are the server's: what is shown are the accepted bytes, which never change.
-    fn set(&mut self, attributes: &Attributes, answer: Answer) {
+    async fn set(&mut self, attributes: &Attributes, answer: Answer) {
         let length = self.length();
         match attributes.size {
             None => answer.ok(),
+            Some(0) if matches!(self.stage, Stage::There(_)) => match self.anew().await {
+                Ok(()) => answer.ok(),
+                Err(refusal) => answer.refuse(&refusal),
+            },
             Some(size) if size == length => {
-                self.broken_off = true;
+                self.broken_off = !self.in_place;
                 answer.ok();
             }
             Some(size) => {
@@ -288,6 +295,13 @@ impl Upload {
                 answer.status(Code::OpUnsupported, "what was written cannot be cut or lengthened");
             }
         }
+    }
+
+    /// Nothing of what is there is gone on with.
+    async fn anew(&mut self) -> Result<(), Refusal> {
+        self.stage = Stage::Begun(self.guest.ingest.begin(&self.guest.session, &self.path, None).await?);
+        self.size.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn close(mut self) -> (Code, String) {
