@@ -214,7 +214,7 @@ impl Client {
         info!(partner = %partner.name, %peer, how, session = %ticket.id(), "logged in");
         self.link.logged_in(partner.name.clone());
         Ok(Arc::new(Guest {
-            session: SessionInfo { partner: partner.name, door: DOOR, peer, id: ticket.id() },
+            session: SessionInfo { partner: partner.name, door: DOOR, peer: peer.into(), id: ticket.id() },
             ticket,
             ingest: house.ingest.clone(),
             view,
