@@ -17,6 +17,7 @@ use crate::{
         link::{Link, Links},
         listening::{listen, prepare},
         maintenance::Maintenance,
+        proxy,
     },
     gate::Gate,
     ingest::Ingest,
@@ -150,6 +151,32 @@ impl House {
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        if proxy::is_trusted(&self.options.proxy_protocol_from, peer.ip()) {
+            drop(tokio::spawn(self.clone().admit_passed(stream, peer)));
+        } else {
+            self.admit_client(stream, peer);
+        }
+    }
+
+    /// From a proxy: it says whose connection it is.
+    async fn admit_passed(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr) {
+        let place = match self.partners.admit_proxy(peer.ip()) {
+            Ok(place) => place,
+            Err(denied) => {
+                debug!(%peer, %denied, "connection refused");
+                return turn_away(stream, denied).await;
+            }
+        };
+        let passed = match proxy::passed(&mut stream).await {
+            Ok(passed) => passed,
+            Err(error) => return info!(%peer, %error, "closing a connection of a proxy that does not say whose it is"),
+        };
+        // The client is counted in the proxy's place.
+        drop(place);
+        self.admit_client(stream, passed.map_or(peer, |passed| passed.client));
+    }
+
+    fn admit_client(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let place = match self.partners.admit_connection(peer.ip()) {
             Ok(place) => place,
             Err(denied) => {

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     clock::Clock,
     doors::{link::Link, maintenance::Maintenance},
@@ -23,6 +25,8 @@ pub(super) struct Guest {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) maintenance: Arc<Maintenance>,
     pub(super) under_way: AtomicUsize,
+    /// The connection is over.
+    pub(super) gone: CancellationToken,
     pub(super) _link: Arc<Link>,
 }
 
@@ -39,6 +43,16 @@ impl Guest {
     pub(super) fn busy(self: &Arc<Self>) -> Busy {
         self.under_way.fetch_add(1, Ordering::AcqRel);
         Busy(self.clone())
+    }
+
+    /// Counts bytes that were moved, and waits until they are within the partner's bandwidth. What came of a connection
+    /// that has gone need not wait.
+    pub(super) async fn moved(&self, bytes: u64) {
+        self.ticket.add_bytes(bytes);
+        tokio::select! {
+            () = self.ticket.pace(bytes) => {}
+            () = self.gone.cancelled() => {}
+        }
     }
 
     pub(super) fn is_busy(&self) -> bool {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::units;
+use crate::{partners::Network, units};
 
 use super::algorithms::{self, List};
 
@@ -19,6 +19,8 @@ pub struct Options {
     /// A text that clients are shown before the login, behind the notice of maintenance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub banner: Option<String>,
+    /// Networks of proxies whose connections begin with a PROXY protocol header (version 1 or 2). They must send one.
+    pub proxy_protocol_from: Vec<Network>,
     /// Files with private host keys in OpenSSH's form; without any, three are made in the data directory.
     pub host_keys: Vec<PathBuf>,
     /// A file with public keys of authorities, one a line: a certificate that one of them has signed lets the partners
@@ -54,6 +56,7 @@ impl Default for Options {
             enabled: true,
             listen: SocketAddr::from(([127, 0, 0, 1], 2022)),
             banner: None,
+            proxy_protocol_from: Vec::new(),
             host_keys: Vec::new(),
             trusted_ca: None,
             kex: algorithms::default_kex(),

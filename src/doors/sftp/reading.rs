@@ -58,26 +58,31 @@ impl Download {
         let (file, guest) = (self.file.clone(), self.guest.clone());
         // It gives the answer itself: the next read may begin.
         let read = tokio::task::spawn_blocking(move || read_at(&file, offset, length, &guest, answer, held));
-        if let Err(error) = read.await {
-            warn!(%error, "a read was lost");
+        match read.await {
+            Ok(bytes) => self.guest.moved(bytes).await,
+            Err(error) => warn!(%error, "a read was lost"),
         }
     }
 }
 
-fn read_at(file: &File, offset: u64, length: u32, guest: &Guest, answer: Answer, held: OwnedSemaphorePermit) {
+fn read_at(file: &File, offset: u64, length: u32, guest: &Guest, answer: Answer, held: OwnedSemaphorePermit) -> u64 {
     let mut packet = Reply::begin_data(answer.id(), length as usize);
     let head = packet.len();
     packet.resize(head + length as usize, 0);
     match file.read_at(&mut packet[head..], offset) {
-        Ok(0) => answer.status(Code::Eof, "end of file"),
+        Ok(0) => {
+            answer.status(Code::Eof, "end of file");
+            0
+        }
         Ok(count) => {
             packet.truncate(head + count);
-            guest.ticket.add_bytes(count as u64);
             answer.packet(Reply::finish_data(packet), Some(held));
+            count as u64
         }
         Err(error) => {
             warn!(partner = %guest.session.partner, %error, "cannot read a file of a view");
             answer.status(Code::Failure, "the file cannot be read");
+            0
         }
     }
 }

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, server::Msg};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
@@ -61,7 +60,7 @@ struct Service {
 
 /// Serves the channel until the client ends it or the connection has gone. Files that are open then are cut, and what
 /// was asked before is done.
-pub(super) async fn serve(guest: Arc<Guest>, channel: Channel<Msg>, gone: CancellationToken) {
+pub(super) async fn serve(guest: Arc<Guest>, channel: Channel<Msg>) {
     let (mut from, to) = channel.split();
     let (answers, way) = Answers::new(guest.clone());
     let service = Service {
@@ -74,7 +73,7 @@ pub(super) async fn serve(guest: Arc<Guest>, channel: Channel<Msg>, gone: Cancel
         reading: Arc::new(Semaphore::new(READING_BYTES)),
         names: Arc::new(Semaphore::new(NAMES_AT_ONCE)),
     };
-    let partner = service.guest.session.partner.clone();
+    let (partner, gone) = (service.guest.session.partner.clone(), service.guest.gone.clone());
     let (end, ()) = tokio::join!(service.run(&mut from), way.run(&to, &gone));
     let status = match end {
         End::Closed => 0,

@@ -221,6 +221,7 @@ impl Client {
             clock: house.clock.clone(),
             maintenance: house.maintenance.clone(),
             under_way: AtomicUsize::new(0),
+            gone: self.shared.gone.clone(),
             _link: self.link.clone(),
         }))
     }
@@ -340,7 +341,7 @@ impl Handler for Client {
         let (guest, shared) = (guest.clone(), self.shared.clone());
         shared.serving.fetch_add(1, Ordering::AcqRel);
         tokio::spawn(async move {
-            service::serve(guest, channel, shared.gone.clone()).await;
+            service::serve(guest, channel).await;
             shared.serving.fetch_sub(1, Ordering::AcqRel);
         });
         Ok(())

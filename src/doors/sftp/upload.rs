@@ -250,7 +250,7 @@ impl Upload {
         }
         intake.write(data).await.map_err(Fault::Refused)?;
         self.next += bytes;
-        self.guest.ticket.add_bytes(bytes);
+        self.guest.moved(bytes).await;
         Ok(())
     }
 
