@@ -23,7 +23,7 @@ impl Ingest {
 
     async fn delete_through(&self, session: &SessionInfo, name: &Name) -> Result<(), Refusal> {
         let partner = session.partner.as_str();
-        let path = self.view.home(partner)?.join(name.as_str());
+        let path = self.view.within(partner, name)?;
         if fs::symlink_metadata(&path)?.is_dir() {
             return Err(Refusal::Denied("is a directory".to_owned()));
         }
@@ -71,7 +71,7 @@ impl Ingest {
     pub async fn make_dir(&self, session: &SessionInfo, path: &str) -> Result<(), Refusal> {
         let name = Name::parse(path)?;
         name.not_in_out()?;
-        let path = self.view.home(session.partner.as_str())?.join(name.as_str());
+        let path = self.view.within(session.partner.as_str(), &name)?;
         let made = tokio::task::spawn_blocking(move || {
             fs::DirBuilder::new().mode(0o700).create(&path)?;
             path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
@@ -86,7 +86,7 @@ impl Ingest {
     pub async fn remove_dir(&self, session: &SessionInfo, path: &str) -> Result<(), Refusal> {
         let name = Name::parse(path)?;
         name.not_in_out()?;
-        let path = self.view.home(session.partner.as_str())?.join(name.as_str());
+        let path = self.view.within(session.partner.as_str(), &name)?;
         Ok(fs::remove_dir(path)?)
     }
 }

@@ -28,7 +28,7 @@ impl Ingest {
 
     async fn rename_through(&self, session: &SessionInfo, from: &Name, to: &Name) -> Result<Renamed, Refusal> {
         let partner = session.partner.as_str();
-        let there = fs::symlink_metadata(self.view.home(partner)?.join(from.as_str()))?;
+        let there = fs::symlink_metadata(self.view.within(partner, from)?)?;
         if from == to {
             return Ok(Renamed::ViewOnly);
         }

@@ -120,7 +120,7 @@ impl Ingest {
     async fn there(&self, session: &SessionInfo, name: &Name) -> Result<There, Refusal> {
         let partner = session.partner.as_str();
         let partial = self.storage.partial(partner, name.as_str()).await?;
-        let shown = fs::symlink_metadata(self.view.path(partner, name)).ok().filter(fs::Metadata::is_file);
+        let shown = fs::symlink_metadata(self.view.within(partner, name)?).ok().filter(fs::Metadata::is_file);
         Ok(match (partial, shown) {
             (Some(partial), Some(shown)) if !is_newer(&shown, partial.written_at) => There::Partial(partial.size_bytes),
             (Some(partial), None) => There::Partial(partial.size_bytes),
@@ -137,7 +137,7 @@ impl Ingest {
         declared_size: Option<u64>,
         bytes: u64,
     ) -> Result<Intake, Refusal> {
-        let mut shown = tokio::fs::File::open(self.view.path(session.partner.as_str(), name)).await?.take(bytes);
+        let mut shown = tokio::fs::File::open(self.view.within(session.partner.as_str(), name)?).await?.take(bytes);
         let mut intake = self.begin(session, path, declared_size).await?;
         loop {
             let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);

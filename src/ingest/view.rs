@@ -49,9 +49,22 @@ impl View {
         self.root.join(partner).join(name.as_str())
     }
 
+    /// Where a partner's own command finds the name. No link above it is followed: it would lead out of the directory.
+    pub(super) fn within(&self, partner: &str, name: &Name) -> Result<PathBuf, Refusal> {
+        let mut path = self.home(partner)?;
+        let mut parts = name.as_str().split('/').peekable();
+        while let Some(part) = parts.next() {
+            path.push(part);
+            if parts.peek().is_some() && fs::symlink_metadata(&path).is_ok_and(|there| there.is_symlink()) {
+                return Err(Refusal::NotFound);
+            }
+        }
+        Ok(path)
+    }
+
     /// Whether a file of that name can be shown: its directory exists, and it is not a directory itself.
     pub(super) fn has_room_for(&self, partner: &str, name: &Name) -> Result<(), Refusal> {
-        let path = self.home(partner)?.join(name.as_str());
+        let path = self.within(partner, name)?;
         match path.parent().map(fs::symlink_metadata) {
             Some(Ok(parent)) if parent.is_dir() => {}
             Some(Err(error)) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {

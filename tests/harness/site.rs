@@ -42,14 +42,21 @@ pub struct Site {
 impl Site {
     /// A server that runs, with one account.
     pub fn open(more: &str) -> Self {
+        Self::limited(more, "max_sessions_per_partner = 100")
+    }
+
+    /// The same with lines in `[limits]`.
+    pub fn limited(more: &str, limits: &str) -> Self {
         let implicit = free_address();
         // Clients of other tests run at the same time: each server has data ports of its own.
         let first = 20_000 + std::process::id() % 120 * 100;
         let ports = format!("passive_ports = \"{first}-{}\"", first + 99);
         let mut machine = Machine::with_ftp(
             &format!("implicit_listen = \"{implicit}\"\n{ports}\n{more}\n"),
-            "[limits]\nmax_sessions_per_partner = 100\n\n\
-             [[route]]\nname = \"all\"\nprocessor = \"deliver\"\ndirectory = \"@DIR@/delivered\"\n",
+            &format!(
+                "[limits]\n{limits}\n\n\
+                 [[route]]\nname = \"all\"\nprocessor = \"deliver\"\ndirectory = \"@DIR@/delivered\"\n"
+            ),
         );
         machine.add_partner(USER, PASSWORD);
         machine.start();

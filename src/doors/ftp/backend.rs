@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tokio::io::{AsyncRead, AsyncWrite};
 use unftp_core::storage::{Error, ErrorKind, Fileinfo, Metadata, Result, StorageBackend};
 use unftp_sbe_fs::Meta;
@@ -34,32 +35,40 @@ impl StorageBackend<User> for Backend {
         user.0.login()?.view.metadata(user, path).await
     }
 
-    /// A directory's entries in the order of their names; a file is listed by itself.
+    /// For MLSD, which knows no other way.
     async fn list<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Listed> {
-        let login = user.0.login()?;
-        let view = &login.view;
-        let path = path.as_ref().to_owned();
-        let there: Meta = view.metadata(user, &path).await.inspect_err(|_| user.0.refuse(Refusal::NotFound))?;
-        if !there.is_dir() {
-            let name = path.file_name().map_or_else(|| path.clone(), PathBuf::from);
-            return Ok(vec![Fileinfo { path: name, metadata: there }]);
-        }
-        let mut listed: Listed = view.list(user, &path).await?;
-        listed.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok(listed)
+        lay(user, &entries(user, path.as_ref()).await?, |one| {
+            let kind = if one.metadata.is_dir() { "dir" } else { "file" };
+            let modified = one.metadata.modified().map(DateTime::<Utc>::from);
+            let modified = modified.map(|at| at.format("modify=%Y%m%d%H%M%S;").to_string()).unwrap_or_default();
+            format!("type={kind};size={};{modified} {}", one.metadata.len(), one.path.display())
+        });
+        Ok(Vec::new())
+    }
+
+    async fn list_fmt<P>(&self, user: &User, path: P) -> Result<Cursor<Vec<u8>>>
+    where
+        P: AsRef<Path> + Send + Debug,
+    {
+        lay(user, &entries(user, path.as_ref()).await?, ToString::to_string);
+        Ok(Cursor::default())
+    }
+
+    /// For STAT, whose reply goes over the control connection.
+    async fn list_vec<P>(&self, user: &User, path: P) -> Result<Vec<String>>
+    where
+        P: AsRef<Path> + Send + Debug,
+    {
+        Ok(entries(user, path.as_ref()).await?.iter().map(ToString::to_string).collect())
     }
 
     async fn nlst<P>(&self, user: &User, path: P) -> std::io::Result<Cursor<Vec<u8>>>
     where
         P: AsRef<Path> + Send + Debug,
     {
-        let listed = self.list(user, path).await.map_err(std::io::Error::other)?;
-        let mut names = String::new();
-        for one in listed {
-            names.push_str(&one.path.to_string_lossy());
-            names.push_str("\r\n");
-        }
-        Ok(Cursor::new(names.into_bytes()))
+        let listed = entries(user, path.as_ref()).await.map_err(std::io::Error::other)?;
+        lay(user, &listed, |one| one.path.to_string_lossy().into_owned());
+        Ok(Cursor::default())
     }
 
     /// Not used: files go out through `get_into`.
@@ -120,6 +129,26 @@ impl StorageBackend<User> for Backend {
             _ => answer(user, Err(Refusal::Denied("no such directory".to_owned()))),
         }
     }
+}
+
+/// A directory's entries in the order of their names; a file is listed by itself.
+async fn entries(user: &User, path: &Path) -> Result<Listed> {
+    let login = user.0.login()?;
+    let view = &login.view;
+    let there: Meta = view.metadata(user, path).await.inspect_err(|_| user.0.refuse(Refusal::NotFound))?;
+    if !there.is_dir() {
+        let name = path.file_name().map_or_else(|| path.to_owned(), PathBuf::from);
+        return Ok(vec![Fileinfo { path: name, metadata: there }]);
+    }
+    let mut listed: Listed = view.list(user, path).await?;
+    listed.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(listed)
+}
+
+/// Lays a listing on the desk.
+fn lay(user: &User, listed: &Listed, line: impl Fn(&Fileinfo<PathBuf, Meta>) -> String) {
+    let lines: Vec<String> = listed.iter().map(|one| line(one) + "\r\n").collect();
+    user.0.list(lines.concat().into_bytes());
 }
 
 fn text(user: &User, path: &Path) -> Result<String> {

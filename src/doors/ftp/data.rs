@@ -29,33 +29,29 @@ const BACKLOG: u32 = 64;
 #[derive(Debug)]
 pub(super) enum Offer {
     /// The client connects to us.
-    Passive(TcpListener),
-    /// The client connects to us, and TLS begins when it begins.
-    Secured(Secured),
+    Passive(Awaited),
     /// We connect to the client.
     Active { from: IpAddr, to: SocketAddr },
 }
 
+/// TLS for a data connection, and how long its handshake may take.
+pub(super) type Security = (Arc<ServerConfig>, Duration);
+
 impl Offer {
-    /// The connection. Only the client's own address gets one.
-    /// From a proxy it comes with the proxy's word for it.
-    pub(super) async fn open(
-        self,
-        peer: IpAddr,
-        proxies: &[Network],
-        patience: Duration,
-        tls: Option<(Arc<ServerConfig>, Duration)>,
-    ) -> Result<Wire, NoConnection> {
-        let stream = match self {
-            Self::Secured(secured) => return secured.open(patience).await,
-            Self::Passive(listener) => timeout(patience, accepted(&listener, peer, proxies)).await,
-            Self::Active { from, to } => timeout(patience, connected(from, to)).await,
+    /// The connection. Only the client's own address gets one. From a proxy it comes with the proxy's word for it.
+    pub(super) async fn open(self, patience: Duration, tls: Option<Security>) -> Result<Wire, NoConnection> {
+        let wire = match self {
+            Self::Passive(awaited) => awaited.open(patience).await?,
+            Self::Active { from, to } => {
+                let stream = timeout(patience, connected(from, to)).await;
+                let stream = stream.map_err(|_| NoConnection::None(io::ErrorKind::TimedOut.into()))??;
+                stream.set_nodelay(true)?;
+                Wire::Plain(stream)
+            }
         };
-        let stream = stream.map_err(|_| NoConnection::None(io::ErrorKind::TimedOut.into()))??;
-        stream.set_nodelay(true)?;
-        match tls {
-            None => Ok(Wire::Plain(stream)),
-            Some((tls, within)) => Wire::secured(stream, tls, &[], within).await.map_err(NoConnection::NoTls),
+        match (wire, tls) {
+            (Wire::Plain(stream), Some(tls)) => secured(stream, tls).await,
+            (wire, _) => Ok(wire),
         }
     }
 }
@@ -71,48 +67,51 @@ pub(super) enum NoConnection {
     NoTls(#[source] io::Error),
 }
 
-/// Accepts and secures the data connection while the client has not said yet what it is for: some send their command
-/// only when TLS stands on it, and would wait for ever. Dropped, it gives the port and the connection up.
+/// The client's connection, accepted while the client has not said yet what it is for: so others who connect are sent
+/// away at once and do not fill the queue, and TLS begins when the client begins. Some send their command only when TLS
+/// stands. Dropped, it gives the port and the connection up.
 #[derive(Debug)]
-pub(super) struct Secured {
+pub(super) struct Awaited {
     work: JoinSet<Result<Wire, NoConnection>>,
     wanted: oneshot::Sender<()>,
-    within: Duration,
+    handshake: Duration,
+    /// Whether TLS begins on it.
+    pub(super) secure: bool,
 }
 
-impl Secured {
-    pub(super) fn new(
-        listener: TcpListener,
-        peer: IpAddr,
-        proxies: Vec<Network>,
-        tls: Arc<ServerConfig>,
-        within: Duration,
-    ) -> Self {
+impl Awaited {
+    pub(super) fn new(listener: TcpListener, peer: IpAddr, proxies: Vec<Network>, tls: Option<Security>) -> Self {
         let (wanted, is_wanted) = oneshot::channel();
+        let (secure, handshake) = (tls.is_some(), tls.as_ref().map_or(Duration::ZERO, |(_, within)| *within));
         let mut work = JoinSet::new();
         work.spawn(async move {
             let stream = accepted(&listener, peer, &proxies).await?;
             drop(listener);
             stream.set_nodelay(true)?;
+            let Some(tls) = tls else { return Ok(Wire::Plain(stream)) };
             // Until a transfer wants it, the client may take its time to begin.
             tokio::select! {
                 begun = stream.readable() => begun?,
                 _ = is_wanted => {}
             }
-            Wire::secured(stream, tls, &[], within).await.map_err(NoConnection::NoTls)
+            secured(stream, tls).await
         });
-        Self { work, wanted, within }
+        Self { work, wanted, handshake, secure }
     }
 
     async fn open(mut self, patience: Duration) -> Result<Wire, NoConnection> {
         // If it has ended, its result is here.
         let _ = self.wanted.send(());
-        match timeout(patience + self.within, self.work.join_next()).await {
+        match timeout(patience + self.handshake, self.work.join_next()).await {
             Ok(Some(Ok(opened))) => opened,
             Ok(_) => Err(NoConnection::None(io::ErrorKind::BrokenPipe.into())),
             Err(_) => Err(NoConnection::None(io::ErrorKind::TimedOut.into())),
         }
     }
+}
+
+async fn secured(stream: TcpStream, (tls, within): Security) -> Result<Wire, NoConnection> {
+    Wire::secured(stream, tls, &[], within).await.map_err(NoConnection::NoTls)
 }
 
 async fn accepted(listener: &TcpListener, peer: IpAddr, proxies: &[Network]) -> io::Result<TcpStream> {

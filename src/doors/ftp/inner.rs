@@ -5,8 +5,10 @@
 //! word when a reply is odd, late or missing. Its address is a random one of 127/8, for both ends: libunftp serves a
 //! data connection only to the address of the control connection.
 //!
-//! Bytes of files do not pass through it. Its data connection is empty and triggers what is to be done; the errand on
-//! the desk says with whose bytes.
+//! Bytes of files and listings do not pass through it. Its data connection is empty and triggers what is to be done; the
+//! errand on the desk says with whose bytes, and listings are laid there. For libunftp serves whoever connects to its data
+//! port first from the right address, and any user of the machine can: who does sees nothing, and what it sends is not
+//! read.
 
 use std::{
     fmt, io,
@@ -42,8 +44,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FRESH: Duration = Duration::from_secs(60);
 /// The longest reply: STAT and MLST of one path.
 const MOST_REPLY_BYTES: usize = 1 << 20;
-/// The longest listing.
-const MOST_LISTING_BYTES: usize = 64 << 20;
 const NAME: &str = "partner";
 
 /// What the inner server is to do for the guard.
@@ -60,6 +60,7 @@ pub(super) struct Desk {
     errand: Mutex<Option<Errand>>,
     begun: Notify,
     refused: Mutex<Option<Refusal>>,
+    listed: Mutex<Option<Vec<u8>>>,
     address: Mutex<Option<SocketAddr>>,
 }
 
@@ -86,6 +87,11 @@ impl Desk {
     /// Waits until the errand is taken.
     pub(super) async fn taken(&self) {
         self.begun.notified().await;
+    }
+
+    /// What was to be listed. It does not go over the data connection, which another user of the machine may have taken.
+    pub(super) fn list(&self, listing: Vec<u8>) {
+        *self.listed.lock() = Some(listing);
     }
 
     /// Why the last command was refused: libunftp's error kinds say less.
@@ -175,6 +181,7 @@ impl Inner {
             errand: Mutex::default(),
             begun: Notify::new(),
             refused: Mutex::default(),
+            listed: Mutex::default(),
             address: Mutex::default(),
         });
         let token = format!("{:032x}", rand::random::<u128>());
@@ -248,19 +255,17 @@ impl Inner {
     pub(super) async fn listing(&mut self, line: &str) -> io::Result<Result<Vec<u8>, Reply>> {
         self.prepare().await?;
         self.desk.refused.lock().take();
+        self.desk.listed.lock().take();
         self.say(line).await?;
         let first = self.reply().await?;
-        let Some((data, _)) = self.data.take() else { return Err(odd("no data connection")) };
         if first.code != 150 {
+            self.data = None;
             return Ok(Err(first));
         }
-        let mut listing = Vec::new();
-        let mut data = data.take(MOST_LISTING_BYTES as u64);
-        timeout(PATIENCE, data.read_to_end(&mut listing)).await??;
         let last = self.reply().await?;
+        self.data = None;
         Ok(match last.code {
-            226 if listing.len() < MOST_LISTING_BYTES => Ok(listing),
-            226 => Err(Reply::new(451, "The listing is too long")),
+            226 => Ok(self.desk.listed.lock().take().ok_or_else(|| odd("nothing was listed"))?),
             _ => Err(self.desk.refused.lock().take().map_or(last, |refusal| Reply::from(&refusal))),
         })
     }

@@ -132,7 +132,6 @@ impl Session {
         Route {
             offer,
             peer: self.link.peer.ip(),
-            proxies: self.house.options.proxy_protocol_from.clone(),
             tls: self.data_tls(),
             handshake: self.house.options.handshake,
             certificate: self.certificate.clone(),

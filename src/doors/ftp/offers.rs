@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    data::{self, Offer, Secured},
+    data::{self, Awaited, Offer},
     inner::Inner,
     login::Login,
     reply::Reply,
@@ -60,14 +60,10 @@ impl Session {
         let Ok(at) = listener.local_addr() else {
             return self.say(Reply::new(425, "No data port is free, try again")).await;
         };
-        let offer = match self.data_tls() {
-            None => Offer::Passive(listener),
-            Some(tls) => {
-                let options = &self.house.options;
-                let (proxies, within) = (options.proxy_protocol_from.clone(), options.handshake);
-                Offer::Secured(Secured::new(listener, self.link.peer.ip(), proxies, tls, within))
-            }
-        };
+        let options = &self.house.options;
+        let tls = self.data_tls().map(|tls| (tls, options.handshake));
+        let proxies = options.proxy_protocol_from.clone();
+        let offer = Offer::Passive(Awaited::new(listener, self.link.peer.ip(), proxies, tls));
         (self.offer, self.offered) = (Some(offer), Instant::now());
         let port = at.port();
         let reply = match how {

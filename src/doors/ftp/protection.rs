@@ -44,7 +44,7 @@ impl Session {
             "C" => {
                 self.protected = false;
                 // TLS may have begun on it.
-                self.offer = self.offer.take().filter(|offer| !matches!(offer, Offer::Secured(_)));
+                self.offer = self.offer.take().filter(|offer| !matches!(offer, Offer::Passive(on) if on.secure));
             }
             "S" | "E" => return Reply::new(536, "Only PROT P and C are served"),
             _ => return Reply::new(504, "Only PROT P and C are served"),

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::{
     ingest::{Accepted, Intake, Refusal, Start},
-    partners::{ClientCertificate, Complete, Network},
+    partners::{ClientCertificate, Complete},
 };
 
 use super::{
@@ -52,7 +52,6 @@ pub(super) enum Outcome {
 pub(super) struct Route {
     pub(super) offer: Offer,
     pub(super) peer: IpAddr,
-    pub(super) proxies: Vec<Network>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) handshake: Duration,
     /// What the client has shown on the control connection: on this one it may leave it out.
@@ -83,7 +82,7 @@ impl Route {
     async fn connect(self) -> Result<Wire, Reply> {
         let tls = self.tls.map(|tls| (tls, self.handshake));
         let secure = tls.is_some();
-        let wire = match self.offer.open(self.peer, &self.proxies, CONNECT_TIME, tls).await {
+        let wire = match self.offer.open(CONNECT_TIME, tls).await {
             Ok(wire) => wire,
             Err(NoConnection::None(error)) => return Err(Reply::new(425, format!("No data connection: {error}"))),
             Err(NoConnection::NoTls(error)) => {
