@@ -27,7 +27,7 @@ pub use self::{
 use crate::{
     clock::Clock,
     config::Config,
-    doors::{ftp, sftp, web},
+    doors::{drop, ftp, sftp, web},
     gate::Gate,
     ingest::{Foundation, Ingest},
     operate::{AdminSocket, DoorView, Live, Operator, Parts, Problem},
@@ -152,6 +152,15 @@ impl Running {
                 Some(door.map_err(|error| cannot_open("web", &error))?)
             }
         };
+        let drop_door = drop::Door::open(
+            config.drops.clone(),
+            Arc::clone(&ingest),
+            Arc::clone(&partners),
+            Arc::clone(&clock),
+            &config.data.join("drop"),
+        )
+        .await
+        .map_err(|error| Problem::failed(format!("cannot read what was taken from folders: {error}")))?;
         let (ftp, web) = (ftp_door.local_addr(), web_door.as_ref().map(web::Door::local_addr));
         let sftp = sftp_door.as_ref().map(sftp::Door::local_addr);
         let doors = door_views(&config, ftp, sftp_door.as_ref(), web);
@@ -171,6 +180,7 @@ impl Running {
             live: Some(Live {
                 dispatcher: Arc::clone(&dispatcher),
                 doors: doors.clone(),
+                folders: drop_door.reports(),
                 certificate_ends_at,
                 started_at: clock.now(),
             }),
@@ -198,6 +208,7 @@ impl Running {
         rest_runs.push(tokio::spawn(beat.run(stop_rest.clone())));
         let mut doors_run = vec![tokio::spawn(ftp_door.run(doors_stop.clone()))];
         doors_run.extend(sftp_door.map(|door| tokio::spawn(door.run(doors_stop.clone()))));
+        doors_run.push(tokio::spawn(drop_door.run(doors_stop.clone())));
         doors_run.extend(web_door.map(|door| tokio::spawn(door.run(doors_stop))));
         info!(%ftp, data = %config.data.display(), "ready");
         Ok(Self {
@@ -319,7 +330,12 @@ fn door_views(config: &Config, ftp: SocketAddr, sftp: Option<&sftp::Door>, web: 
         let keys: Vec<_> = door.host_keys().iter().map(key).collect();
         DoorView { door: "sftp".to_owned(), address: door.local_addr().to_string(), note: Some(keys.join(", ")) }
     });
-    [ftp].into_iter().chain(sftp).chain(web).collect()
+    let folder = |one: &drop::Options| DoorView {
+        door: "drop".to_owned(),
+        address: one.directory.display().to_string(),
+        note: Some(format!("partner {}", one.partner)),
+    };
+    [ftp].into_iter().chain(sftp).chain(web).chain(config.drops.iter().map(folder)).collect()
 }
 
 fn readiness(

@@ -55,6 +55,14 @@ fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(
         let who = format!("      {} by {} from {}{since}{doing}", session.partner, session.door, session.peer);
         say(&visible(&who))?;
     }
+    for folder in &status.folders {
+        let (directory, taken, waiting) = (&folder.directory, folder.taken, folder.waiting);
+        let failing = match folder.failing_count {
+            0 => String::new(),
+            count => format!(", {count} failing"),
+        };
+        say(&visible(&format!("folder: {directory}: {taken} taken since the start, {waiting} waiting{failing}")))?;
+    }
     gate::show(context, answered, &status.gate)?;
     say(&format!("queue: {}", queue::summary(&status.queue)))?;
     for running in &status.active {

@@ -9,6 +9,7 @@ use std::{
 
 use super::{Config, Fault, Place, document::Document, place};
 use crate::{
+    doors,
     gate::{WEB, parse_schedule},
     routes::ProcessorKind,
 };
@@ -42,6 +43,9 @@ pub fn check(place: &Place) -> Checked {
         check_commands(&config, &mut document);
         check_doors(&config, &mut document);
         check_certificate(&config, &mut document);
+        for (key, what) in doors::drop::Options::look(&config.drops, &config.data.join("partners")) {
+            document.fault(key, what);
+        }
         let schedule = check_schedule(&config, &mut document, &mut checked.files);
         checked.faults = document.faults;
         checked.faults.sort_by_key(|fault| fault.line);

@@ -35,6 +35,8 @@ pub struct Config {
     pub ftp: doors::ftp::Options,
     /// `[sftp]`.
     pub sftp: doors::sftp::Options,
+    /// `[[drop]]`.
+    pub drops: Vec<doors::drop::Options>,
     /// `[web]`.
     pub web: doors::web::Options,
     /// `[schedule]`.
@@ -119,9 +121,11 @@ impl Config {
         let data = document.value::<PathBuf>("data").unwrap_or_else(|| DATA.into());
         let (routes, route_places) = document.sections("route", &["name"]);
         let (partners, partner_places) = document.sections("partner", &["name"]);
+        let (drops, drop_places) = document.sections("drop", &["directory", "partner"]);
         let mut config = Self {
             file: file.map(Path::to_owned),
             data: at(&data),
+            drops,
             ftp: document.section("ftp"),
             sftp: document.section("sftp"),
             web: document.section("web"),
@@ -136,9 +140,15 @@ impl Config {
             queue: document.section("queue"),
             log: document.section("log"),
         };
+        // Before they are validated: which folder lies in which can be told of absolute paths alone.
+        for one in &mut config.drops {
+            let paths = [Some(&mut one.directory), one.move_to.as_mut()];
+            paths.into_iter().flatten().for_each(|path| *path = at(path));
+        }
         // A file that is no TOML says nothing; what it would say cannot be judged.
         if document.is_toml() {
-            config.validate(document, &route_places, &partner_places);
+            config
+                .validate(document, &[("route", &route_places), ("partner", &partner_places), ("drop", &drop_places)]);
             document.finish();
         }
         config.place(&at);
@@ -168,14 +178,15 @@ impl Config {
         }
     }
 
-    /// Adds every fault of the values. The places tell where in the file each route and partner stood: one that did
+    /// Adds every fault of the values. The places tell where in the file each route, partner and folder stood: one that did
     /// not read at all is missing here.
-    fn validate(&self, document: &mut Document, routes: &[usize], partners: &[usize]) {
+    fn validate(&self, document: &mut Document, places: &[(&str, &[usize])]) {
         let below = |section: &'static str| move |(key, what): (String, String)| (format!("{section}.{key}"), what);
         let mut faults: Vec<(String, String)> = Vec::new();
         faults.extend(routes::validate(&self.routes).into_iter().map(|fault| (fault.key, fault.what)));
         faults.extend(self.ftp.validate().into_iter().map(below("ftp")));
         faults.extend(self.sftp.validate().into_iter().map(below("sftp")));
+        faults.extend(doors::drop::Options::validate(&self.drops, &self.data));
         faults.extend(self.web.validate().into_iter().map(below("web")));
         faults.extend(self.schedule.validate().into_iter().map(below("schedule")));
         faults.extend(crate::partners::Policies::validate(&self.policy, &self.partners));
@@ -191,7 +202,7 @@ impl Config {
         );
         faults.extend(self.log.validate().into_iter().map(below("log")));
         for (key, what) in faults {
-            let key = in_file(&key, "route", routes).or_else(|| in_file(&key, "partner", partners)).unwrap_or(key);
+            let key = places.iter().find_map(|(section, places)| in_file(&key, section, places)).unwrap_or(key);
             document.fault(key, what);
         }
     }

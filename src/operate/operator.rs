@@ -14,7 +14,7 @@ use super::{
     reply::{DoorView, Hello, Reply},
     request::Request,
 };
-use crate::{clock::Clock, gate::Gate, partners::Partners, process::Dispatcher, routes::Routes};
+use crate::{clock::Clock, doors::drop, gate::Gate, partners::Partners, process::Dispatcher, routes::Routes};
 
 /// What an operator acts on.
 pub struct Parts {
@@ -42,6 +42,8 @@ pub struct Live {
     pub dispatcher: Arc<Dispatcher>,
     /// Where it listens.
     pub doors: Vec<DoorView>,
+    /// The folders of the drop door.
+    pub folders: drop::Reports,
     /// When the certificate of FTPS ends.
     pub certificate_ends_at: Option<DateTime<Utc>>,
     /// Since when it is ready.

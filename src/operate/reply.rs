@@ -383,6 +383,9 @@ pub struct StatusView {
     pub data: String,
     /// Sessions now.
     pub sessions: Vec<SessionView>,
+    /// Folders whose files are taken.
+    #[serde(default)]
+    pub folders: Vec<FolderView>,
     /// The gate.
     pub gate: GateView,
     /// The queue.
@@ -393,6 +396,36 @@ pub struct StatusView {
     pub disk: DiskView,
     /// What needs an operator, most urgent first; empty is good.
     pub needs: Vec<String>,
+}
+
+/// A folder of the drop door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderView {
+    /// The folder.
+    pub directory: String,
+    /// Whose files come there.
+    pub partner: String,
+    /// Why nothing is taken there now, if so.
+    pub problem: Option<String>,
+    /// Files that wait there, whatever for.
+    pub waiting: u64,
+    /// Files that were taken since the server started.
+    pub taken: u64,
+    /// How many cannot be taken, or not removed after they were.
+    pub failing_count: u64,
+    /// The first of them.
+    pub failing: Vec<FailingView>,
+}
+
+/// A file that cannot be taken from its folder, or not removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailingView {
+    /// Its name in the folder.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
 }
 
 /// What the running server says of itself.
@@ -413,9 +446,9 @@ pub struct ServerView {
 /// A door.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoorView {
-    /// `ftp` or `web`.
+    /// `ftp`, `web` or `drop`.
     pub door: String,
-    /// Where it listens.
+    /// Where it listens; the folder of `drop`.
     pub address: String,
     /// What else is to be said of it, such as how it does TLS.
     pub note: Option<String>,

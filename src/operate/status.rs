@@ -10,10 +10,12 @@ use super::{
     operator::Operator,
     problem::Result,
     reply::{
-        DiskView, GateView, PausedView, PulseView, Reply, RunningView, ServerView, StateTotal, StatsView, StatusView,
+        DiskView, FailingView, FolderView, GateView, PausedView, PulseView, Reply, RunningView, ServerView, StateTotal,
+        StatsView, StatusView,
     },
 };
 use crate::{
+    doors::drop,
     gate::{Scope, State as GateState},
     units,
 };
@@ -39,12 +41,15 @@ impl Operator {
             reserve_bytes: space.reserve_bytes,
         };
         let server = self.server_view();
-        let needs = self.needs(&queue, &gate, &disk, server.as_ref());
+        let folders = self.folders();
+        let mut needs = self.needs(&queue, &gate, &disk, server.as_ref());
+        needs.extend(folders.iter().flat_map(needs_of));
         let status = StatusView {
             running: server.is_some(),
             server,
             data: self.parts.data.display().to_string(),
             sessions: self.sessions(),
+            folders,
             gate,
             queue,
             active: self.running(),
@@ -125,6 +130,20 @@ impl Operator {
         live.dispatcher.paused().into_iter().map(each).collect()
     }
 
+    fn folders(&self) -> Vec<FolderView> {
+        let Some(live) = &self.parts.live else { return Vec::new() };
+        let each = |folder: drop::FolderStatus| FolderView {
+            directory: folder.directory.display().to_string(),
+            partner: folder.partner.to_string(),
+            problem: folder.problem,
+            waiting: folder.waiting,
+            taken: folder.taken,
+            failing_count: folder.failing_count,
+            failing: folder.failing.into_iter().map(failing).collect(),
+        };
+        live.folders.all().into_iter().map(each).collect()
+    }
+
     fn server_view(&self) -> Option<ServerView> {
         let live = self.parts.live.as_ref()?;
         Some(ServerView {
@@ -187,6 +206,21 @@ impl Operator {
         }
         needs
     }
+}
+
+fn failing(file: drop::Failing) -> FailingView {
+    FailingView { name: file.name, reason: file.reason, since: file.since }
+}
+
+/// What a folder needs an operator for.
+fn needs_of(folder: &FolderView) -> Vec<String> {
+    let of = format!("folder {} of {}", folder.directory, folder.partner);
+    let mut needs: Vec<String> = folder.problem.iter().map(|problem| format!("{of}: {problem}")).collect();
+    needs.extend(folder.failing.iter().take(5).map(|file| format!("{of}: {}: {}", file.name, file.reason)));
+    if folder.failing_count > 5 {
+        needs.push(format!("{of}: {} more files like these", folder.failing_count - 5));
+    }
+    needs
 }
 
 fn totals(stats: &Stats) -> Vec<StateTotal> {

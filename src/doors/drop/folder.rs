@@ -1,0 +1,484 @@
+//! One folder: what is known of the names in it, and when each is visited.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tracing::{info, warn};
+
+use super::{
+    job::{Call, Errand, Outcome},
+    options::Accept,
+    proof::Seen,
+    report::{Failing, Reports},
+    survey::{MOST_NAMES, Names, Survey, is_wanted, survey},
+    suspects::Suspects,
+    watch::{self, Hint, Watch},
+};
+use crate::{
+    ingest::{FileId, Origin},
+    partners::{Partners, Policy},
+};
+
+/// How often the folder itself is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often everything in it is, whatever the system tells.
+const SWEEP: Duration = Duration::from_secs(60);
+/// The same where the system tells nothing.
+const SWEEP_UNWATCHED: Duration = Duration::from_secs(5);
+/// The first wait after a failure; each is twice the one before.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// How soon after a write a file is looked at.
+const SOON: Duration = Duration::from_millis(100);
+/// The longest wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// What waits longer than this is reported.
+const STALE: Duration = Duration::from_secs(600);
+/// How many failing files are named.
+const NAMED: usize = 20;
+
+/// One folder, as a task of its own.
+pub(super) struct Folder {
+    pub(super) index: usize,
+    pub(super) errand: Arc<Errand>,
+    pub(super) partners: Arc<Partners>,
+    pub(super) suspects: Arc<Suspects>,
+    pub(super) reports: Reports,
+    pub(super) names: Tracked,
+    pub(super) standing: Standing,
+}
+
+/// The names, and when each is due.
+#[derive(Default)]
+pub(super) struct Tracked {
+    by_name: HashMap<String, Name>,
+    due: BTreeSet<(Duration, String)>,
+    visits: JoinSet<(String, Outcome)>,
+}
+
+/// How the folder itself stands.
+#[derive(Default)]
+pub(super) struct Standing {
+    watch: Option<Watch>,
+    /// Device and inode of the folder whose names these are.
+    identity: Option<(u64, u64)>,
+    problem: Option<String>,
+    sweep_at: Duration,
+    more: bool,
+    strange: Vec<(DateTime<Utc>, String)>,
+    aside: HashSet<FileId>,
+    taken: u64,
+}
+
+/// What is known of one name.
+#[derive(Default)]
+struct Name {
+    seen: Arc<Seen>,
+    before: Option<(Origin, Duration)>,
+    taken: Option<FileId>,
+    due: Option<Duration>,
+    running: bool,
+    /// Something happened while it was visited.
+    again: bool,
+    failures: u32,
+    problem: Option<(DateTime<Utc>, String)>,
+}
+
+impl Folder {
+    /// Takes files until the door closes; then those that are being copied are given up, and commits end.
+    pub(super) async fn run(mut self) {
+        let mut stop = self.errand.stop.clone();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.dispatch();
+            let room = self.names.visits.len() < self.errand.options.at_once && self.standing.problem.is_none();
+            let next = self.names.due.first().map(|(at, _)| at.saturating_sub(self.errand.clock.elapsed()));
+            tokio::select! {
+                biased;
+                () = stopped(&mut stop) => break,
+                Some(hint) = hint(&mut self.standing.watch) => self.hear(hint),
+                Some(done) = self.names.visits.join_next(), if !self.names.visits.is_empty() => match done {
+                    Ok((name, outcome)) => self.settle(name, outcome),
+                    Err(error) => warn!(%error, "a visit to a file did not end well"),
+                },
+                _ = tick.tick() => self.tick().await,
+                () = tokio::time::sleep(next.unwrap_or(TICK)), if room && next.is_some() => {}
+            }
+        }
+        while self.names.visits.join_next().await.is_some() {}
+        self.report();
+    }
+
+    fn dispatch(&mut self) {
+        let now = self.errand.clock.elapsed();
+        while self.standing.problem.is_none() && self.names.visits.len() < self.errand.options.at_once {
+            let Some(name) = self.names.take_due(now) else { return };
+            let Some(known) = self.names.by_name.get_mut(&name) else { continue };
+            (known.running, known.again) = (true, false);
+            let call = Call {
+                name: name.clone(),
+                seen: Arc::clone(&known.seen),
+                before: known.before.clone(),
+                taken: known.taken,
+            };
+            let errand = Arc::clone(&self.errand);
+            self.names.visits.spawn(async move { (name, errand.visit(call).await) });
+        }
+    }
+
+    fn hear(&mut self, hint: Hint) {
+        let policy = self.policy();
+        let options = &self.errand.options;
+        let (Hint::Created(name) | Hint::Renamed(name) | Hint::Touched(name)) = &hint;
+        // A marker speaks for its file.
+        if options.accept == Accept::Marker
+            && let Some(marked) = name.strip_suffix(&options.marker).filter(|name| !name.is_empty())
+        {
+            let marked = marked.to_owned();
+            if is_wanted(&marked, options, &policy) {
+                self.call(&marked);
+            }
+            return;
+        }
+        if !is_wanted(name, options, &policy) {
+            return;
+        }
+        let name = name.clone();
+        if matches!(hint, Hint::Touched(_)) {
+            self.touch(&name);
+            return;
+        }
+        // Another file of that name: it does not wait for what the one before it could not.
+        if let Some(known) = self.names.by_name.get_mut(&name).filter(|known| known.taken.is_none()) {
+            known.failures = 0;
+        }
+        let Some(known) = self.call(&name) else { return };
+        known.before = None;
+        let renamed = matches!(hint, Hint::Renamed(_));
+        known.seen.inode.store(0, Ordering::Release);
+        known.seen.renamed.store(renamed, Ordering::Release);
+        known.seen.in_place.store(!renamed, Ordering::Release);
+    }
+
+    /// Something was written. A file that is due anyway is seen then; many writes make one visit.
+    fn touch(&mut self, name: &str) {
+        let at = self.errand.clock.elapsed() + SOON;
+        match self.names.by_name.get_mut(name) {
+            None => drop(self.call(name)),
+            Some(known) if known.running => known.again = true,
+            Some(known) if known.due.is_none() => put_due(&mut self.names.due, known, name, at),
+            Some(_) => {}
+        }
+    }
+
+    /// The name is to be visited now; it becomes known if there is room.
+    fn call(&mut self, name: &str) -> Option<&mut Name> {
+        // A failing one keeps its wait, but for another file of that name.
+        if !self.names.by_name.contains_key(name) && self.names.by_name.len() >= MOST_NAMES {
+            self.standing.more = true;
+            return None;
+        }
+        let now = self.errand.clock.elapsed();
+        let known = self.names.by_name.entry(name.to_owned()).or_default();
+        if known.running {
+            known.again = true;
+        } else if known.failures == 0 {
+            put_due(&mut self.names.due, known, name, now);
+        }
+        Some(known)
+    }
+
+    fn settle(&mut self, name: String, outcome: Outcome) {
+        let now = self.errand.clock.elapsed();
+        let Some(known) = self.names.by_name.get_mut(&name) else { return };
+        known.running = false;
+        let again = std::mem::take(&mut known.again);
+        let wait = match outcome {
+            Outcome::Gone { taken } => {
+                self.standing.taken += u64::from(taken);
+                if !again {
+                    self.names.by_name.remove(&name);
+                    return;
+                }
+                *known = Name { seen: Arc::clone(&known.seen), ..Name::default() };
+                None
+            }
+            Outcome::Again { origin, after, why } => {
+                known.taken = None;
+                known.was(origin, now);
+                let stale = known.before.as_ref().is_some_and(|(_, since)| now.saturating_sub(*since) > STALE);
+                match why.filter(|_| stale) {
+                    Some(why) => known.fails(&self.errand, &name, why),
+                    None => known.fares_well(),
+                }
+                Some(after)
+            }
+            Outcome::Unproven { origin } => {
+                known.was(Some(origin), now);
+                known.fares_well();
+                None
+            }
+            Outcome::Failed(why) => Some(known.fails_again(&self.errand, &name, why)),
+            Outcome::Remains { id, taken, reason } => {
+                self.standing.taken += u64::from(taken);
+                known.taken = Some(id);
+                Some(known.fails_again(&self.errand, &name, reason))
+            }
+        };
+        let wait = if again { Some(wait.map_or(SOON, |wait| wait.clamp(SOON, FIRST_WAIT))) } else { wait };
+        if let Some(wait) = wait {
+            put_due(&mut self.names.due, known, &name, now + wait);
+        }
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        self.partners.policy(self.errand.options.partner.as_str())
+    }
+
+    async fn tick(&mut self) {
+        let before = self.standing.problem.take();
+        self.standing.problem = self.look().await.err();
+        let (directory, partner) = (self.errand.options.directory.display(), &self.errand.options.partner);
+        match (&before, &self.standing.problem) {
+            (_, Some(problem)) if before.as_ref() != Some(problem) => {
+                warn!(folder = %directory, %partner, problem, "nothing is taken from a folder");
+            }
+            (Some(_), None) => info!(folder = %directory, %partner, "files are taken from a folder again"),
+            _ => {}
+        }
+        if self.standing.problem.is_none() {
+            self.keep_suspects().await;
+        }
+        self.report();
+    }
+
+    /// Looks whether files can be taken, and at the folder when it is time. An error says why nothing is taken.
+    async fn look(&mut self) -> Result<(), String> {
+        let partner = &self.errand.options.partner;
+        match self.partners.get(partner.as_str()) {
+            None => return Err(format!("there is no account {partner}: `forebay partner add {partner}`")),
+            Some(account) if !account.enabled => return Err(format!("the account {partner} is disabled")),
+            Some(_) => {}
+        }
+        let here = self.survey(Names::Unwanted).await?;
+        if self.standing.identity != Some(here.identity) {
+            self.arrive(here.identity);
+        }
+        let now = self.errand.clock.elapsed();
+        let lost = self.standing.watch.as_ref().is_some_and(|watch| watch.sweep.swap(false, Ordering::AcqRel));
+        let room = self.standing.more && self.names.by_name.len() < MOST_NAMES / 2;
+        if now >= self.standing.sweep_at || lost || room {
+            let found = self.survey(Names::Wanted).await?;
+            let every = if self.standing.watch.is_some() { SWEEP } else { SWEEP_UNWATCHED };
+            self.standing.sweep_at = self.errand.clock.elapsed() + every;
+            self.swept(found);
+        }
+        Ok(())
+    }
+
+    /// Watches the folder before anyone is told that the server is ready: what comes from then on is seen to come.
+    pub(super) async fn prepare(mut self) -> Self {
+        // What keeps it from being read is told by the first look.
+        if let Ok(here) = self.survey(Names::Unwanted).await {
+            self.arrive(here.identity);
+        }
+        self
+    }
+
+    /// The folder is there for the first time, again, or is another one.
+    fn arrive(&mut self, identity: (u64, u64)) {
+        self.begin_watch();
+        self.standing.identity = Some(identity);
+        self.standing.sweep_at = Duration::ZERO;
+        self.names.forget_idle();
+        let suspected = self.suspects.of(&self.errand.options.directory.to_string_lossy());
+        self.suspect(suspected);
+    }
+
+    async fn survey(&mut self, names: Names) -> Result<Survey, String> {
+        let (options, policy) = (Arc::clone(&self.errand.options), self.policy());
+        let done = tokio::task::spawn_blocking(move || survey(&options, &policy, names)).await;
+        let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
+        done.map_err(|error| {
+            // When it comes back everything in it is new.
+            (self.standing.identity, self.standing.watch) = (None, None);
+            format!("the folder cannot be read: {error}")
+        })
+    }
+
+    fn begin_watch(&mut self) {
+        let options = &self.errand.options;
+        match watch::begin(&options.directory, options.subfolders) {
+            Ok(watch) => self.standing.watch = Some(watch),
+            Err(error) => {
+                warn!(folder = %options.directory.display(), %error, "cannot watch a folder: it is looked at every few seconds");
+                self.standing.watch = None;
+            }
+        }
+    }
+
+    fn suspect(&mut self, suspected: BTreeMap<String, u64>) {
+        for (name, inode) in suspected {
+            if let Some(known) = self.call(&name) {
+                known.seen.inode.store(inode, Ordering::Release);
+                known.seen.in_place.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    fn swept(&mut self, found: Survey) {
+        let now = self.errand.clock.now();
+        let names = found.names.unwrap_or_default();
+        self.standing.more = found.more;
+        if !found.more {
+            self.names.keep_only(&names);
+        }
+        for name in names {
+            self.call(&name);
+        }
+        self.standing.strange =
+            found.strange.into_iter().map(|name| (now, format!("{name}: the name is not UTF-8"))).collect();
+        // Also those that a crash left under our own name, and those that are gone.
+        for one in self.errand.known.of(&self.errand.options.directory.to_string_lossy()) {
+            if let Some(known) = self.call(&one.name).filter(|known| !known.running) {
+                known.taken = Some(one.id);
+            }
+        }
+        let aside: HashSet<FileId> = found.aside.iter().map(|(_, id)| *id).collect();
+        for (below, id) in &found.aside {
+            // One that is seen twice and not known is not being removed: it is another server's, or needs a person.
+            if self.errand.known.get(*id).is_none() && self.standing.aside.contains(id) {
+                let what =
+                    format!("{below}{}{id}: was left under this name; rename it, and it is taken", super::place::ASIDE);
+                self.standing.strange.push((now, what));
+            }
+        }
+        self.standing.aside = aside;
+    }
+
+    async fn keep_suspects(&mut self) {
+        if self.errand.options.accept != Accept::Rename {
+            return;
+        }
+        let each = self.names.by_name.iter().filter(|(_, known)| known.seen.is_in_place());
+        let each = each.map(|(name, known)| (name.clone(), known.seen.inode.load(Ordering::Acquire)));
+        let names: BTreeMap<String, u64> = each.filter(|(_, inode)| *inode != 0).collect();
+        let (suspects, folder) =
+            (Arc::clone(&self.suspects), self.errand.options.directory.to_string_lossy().into_owned());
+        let kept = tokio::task::spawn_blocking(move || suspects.keep(&folder, names)).await;
+        if let Ok(Err(error)) = kept {
+            warn!(%error, "cannot keep which files were written under their final name");
+        }
+    }
+
+    fn report(&self) {
+        let named = |(name, known): (&String, &Name)| {
+            let (since, reason) = known.problem.clone()?;
+            Some(Failing { since, name: name.clone(), reason })
+        };
+        let mut failing: Vec<Failing> = self.names.by_name.iter().filter_map(named).collect();
+        failing.extend(self.standing.strange.iter().filter_map(|(since, what)| {
+            let (name, reason) = what.split_once(": ")?;
+            Some(Failing { since: *since, name: name.to_owned(), reason: reason.to_owned() })
+        }));
+        failing.sort();
+        let count = failing.len() as u64;
+        failing.truncate(NAMED);
+        self.reports.set(self.index, |status| {
+            status.problem.clone_from(&self.standing.problem);
+            status.waiting = (self.names.by_name.len() as u64).saturating_sub(count);
+            status.taken = self.standing.taken;
+            (status.failing_count, status.failing) = (count, failing);
+        });
+    }
+}
+
+impl Tracked {
+    fn take_due(&mut self, now: Duration) -> Option<String> {
+        if self.due.first()?.0 > now {
+            return None;
+        }
+        let (_, name) = self.due.pop_first()?;
+        if let Some(known) = self.by_name.get_mut(&name) {
+            known.due = None;
+        }
+        Some(name)
+    }
+
+    /// The folder is another one, or away: what is known of names in it is void, but for what is being visited.
+    fn forget_idle(&mut self) {
+        self.by_name.retain(|_, known| known.running);
+        self.due.clear();
+    }
+
+    /// Names that are not there any more are forgotten.
+    fn keep_only(&mut self, names: &HashSet<String>) {
+        let due = &mut self.due;
+        self.by_name.retain(|name, known| {
+            let stays = known.running || known.taken.is_some() || names.contains(name);
+            if let (false, Some(at)) = (stays, known.due) {
+                due.remove(&(at, name.clone()));
+            }
+            stays
+        });
+    }
+}
+
+impl Name {
+    fn was(&mut self, origin: Option<Origin>, now: Duration) {
+        let same = |before: &(Origin, Duration)| origin.as_ref() == Some(&before.0);
+        if !self.before.as_ref().is_some_and(same) {
+            self.before = origin.map(|origin| (origin, now));
+        }
+    }
+
+    fn fares_well(&mut self) {
+        (self.failures, self.problem) = (0, None);
+    }
+
+    /// Notes why it cannot be taken, and tells it once.
+    fn fails(&mut self, errand: &Errand, name: &str, why: String) {
+        let now = errand.clock.now();
+        match &mut self.problem {
+            Some((_, before)) if *before == why => return,
+            Some((_, before)) => before.clone_from(&why),
+            None => self.problem = Some((now, why.clone())),
+        }
+        warn!(name = ?name, folder = %errand.options.directory.display(), partner = %errand.options.partner, why,
+            "a file in a folder needs attention");
+    }
+
+    /// The same, and how long to wait before the next try.
+    fn fails_again(&mut self, errand: &Errand, name: &str, why: String) -> Duration {
+        self.fails(errand, name, why);
+        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(9)).min(LONGEST_WAIT);
+        self.failures = self.failures.saturating_add(1);
+        wait
+    }
+}
+
+fn put_due(due: &mut BTreeSet<(Duration, String)>, known: &mut Name, name: &str, at: Duration) {
+    if let Some(before) = known.due.replace(at) {
+        due.remove(&(before, name.to_owned()));
+    }
+    due.insert((at, name.to_owned()));
+}
+
+/// Waits for the stop, or until whoever could tell it is gone.
+pub(super) async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The next hint; never, without a watch.
+async fn hint(watch: &mut Option<Watch>) -> Option<Hint> {
+    match watch {
+        Some(watch) => watch.hints.recv().await,
+        None => std::future::pending().await,
+    }
+}

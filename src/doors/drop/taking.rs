@@ -1,0 +1,95 @@
+//! Copying one file into ingest.
+
+use std::{os::unix::fs::FileExt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::{
+    options::Options,
+    place::Found,
+    proof::{self, Seen},
+};
+use crate::ingest::{Accepted, Evidence, Ingest, Intake, Refusal, SessionInfo, Verdict};
+
+/// Bytes that are read at a time.
+const PIECE_BYTES: u64 = 256 << 10;
+
+/// Looks again at what was copied, right before it is accepted.
+struct LookAgain {
+    options: Arc<Options>,
+    found: Arc<Found>,
+    seen: Arc<Seen>,
+}
+
+#[async_trait]
+impl Evidence for LookAgain {
+    async fn look(&mut self) -> Verdict {
+        let (options, found, seen) = (Arc::clone(&self.options), Arc::clone(&self.found), Arc::clone(&self.seen));
+        match tokio::task::spawn_blocking(move || proof::doubt(&options, &found, &seen)).await {
+            Ok(None) => Verdict::Whole,
+            Ok(Some(doubt)) => Verdict::Cut(doubt.to_owned()),
+            Err(error) => Verdict::Cut(error.to_string()),
+        }
+    }
+}
+
+/// Copies a file that was judged to be whole. An error leaves nothing behind.
+pub(super) async fn take(
+    ingest: &Arc<Ingest>,
+    session: &SessionInfo,
+    name: &str,
+    options: &Arc<Options>,
+    found: &Arc<Found>,
+    seen: &Arc<Seen>,
+    stop: &watch::Receiver<bool>,
+) -> Result<Accepted, Refusal> {
+    make_directories(ingest, session, name).await?;
+    let mut intake = ingest.begin_copy(session, name, found.origin.clone()).await?;
+    if let Err(refusal) = copy(&mut intake, found, stop).await {
+        intake.discard().await;
+        return Err(refusal);
+    }
+    let evidence = LookAgain { options: Arc::clone(options), found: Arc::clone(found), seen: Arc::clone(seen) };
+    intake.finish(Box::new(evidence)).await
+}
+
+/// A file in a subfolder is shown in a directory of that name.
+async fn make_directories(ingest: &Arc<Ingest>, session: &SessionInfo, name: &str) -> Result<(), Refusal> {
+    for (at, _) in name.match_indices('/') {
+        match ingest.make_dir(session, &name[..at]).await {
+            Ok(()) | Err(Refusal::Exists) => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(())
+}
+
+async fn copy(intake: &mut Intake, found: &Arc<Found>, stop: &watch::Receiver<bool>) -> Result<(), Refusal> {
+    let size = found.origin.size_bytes;
+    let mut at = 0;
+    while at < size {
+        if *stop.borrow() {
+            return Err(Refusal::Cut("the server stops".to_owned()));
+        }
+        let piece = read(Arc::clone(found), at, PIECE_BYTES.min(size - at)).await?;
+        if piece.is_empty() {
+            return Err(Refusal::Cut("it became shorter while it was copied".to_owned()));
+        }
+        at += piece.len() as u64;
+        intake.write(piece).await?;
+    }
+    Ok(())
+}
+
+async fn read(found: Arc<Found>, at: u64, length: u64) -> Result<Bytes, Refusal> {
+    let work = move || {
+        let mut piece = vec![0; usize::try_from(length).unwrap_or(0)];
+        let read = found.file.read_at(&mut piece, at)?;
+        piece.truncate(read);
+        Ok::<_, std::io::Error>(Bytes::from(piece))
+    };
+    let read = tokio::task::spawn_blocking(work).await.map_err(|error| Refusal::Internal(error.to_string()))?;
+    read.map_err(|error| Refusal::Internal(format!("cannot be read: {error}")))
+}
