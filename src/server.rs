@@ -163,7 +163,7 @@ impl Running {
         .map_err(|error| Problem::failed(format!("cannot read what was taken from folders: {error}")))?;
         let (ftp, web) = (ftp_door.local_addr(), web_door.as_ref().map(web::Door::local_addr));
         let sftp = sftp_door.as_ref().map(sftp::Door::local_addr);
-        let doors = door_views(&config, ftp, sftp_door.as_ref(), web);
+        let doors = door_views(&config, &ftp_door, sftp_door.as_ref(), web);
         let certificate_ends_at: Option<DateTime<Utc>> =
             ftp_door.certificate().map(|certificate| certificate.not_after);
 
@@ -236,7 +236,7 @@ impl Running {
         &self.gate
     }
 
-    /// Takes over what can be changed without a restart: the schedule and the policies.
+    /// Takes over what can be changed without a restart: the schedule, the policies and the limits.
     pub async fn reload(&self, config: &Config) {
         let gate = Arc::clone(&self.gate);
         match tokio::task::spawn_blocking(move || gate.reload()).await {
@@ -249,7 +249,8 @@ impl Running {
             Err(error) => warn!(%error, "the schedule was not read again"),
         }
         self.partners.set_policies(Policies::new(config.policy.clone(), &config.partners));
-        info!("policies were read again; other keys of forebay.toml take effect at the next start");
+        self.partners.set_limits(config.limits.clone());
+        info!("policies and limits were read again; other keys of forebay.toml take effect at the next start");
     }
 
     /// Stops: nothing new comes in, uploads and what runs get their time, and everything is left in order.
@@ -317,13 +318,18 @@ async fn open_sftp(
     door.await.map(Some)
 }
 
-fn door_views(config: &Config, ftp: SocketAddr, sftp: Option<&sftp::Door>, web: Option<SocketAddr>) -> Vec<DoorView> {
+fn door_views(config: &Config, ftp: &ftp::Door, sftp: Option<&sftp::Door>, web: Option<SocketAddr>) -> Vec<DoorView> {
     let tls = match config.ftp.tls() {
         ftp::Tls::Off => "tls off",
         ftp::Tls::Optional => "tls optional",
         ftp::Tls::Required => "tls required",
     };
-    let ftp = DoorView { door: "ftp".to_owned(), address: ftp.to_string(), note: Some(tls.to_owned()) };
+    let first = DoorView { door: "ftp".to_owned(), address: ftp.local_addr().to_string(), note: Some(tls.to_owned()) };
+    let implicit = ftp.implicit_addr().map(|address| DoorView {
+        door: "ftps".to_owned(),
+        address: address.to_string(),
+        note: Some("implicit tls".to_owned()),
+    });
     let web = web.map(|address| DoorView { door: "web".to_owned(), address: address.to_string(), note: None });
     let sftp = sftp.map(|door| {
         let key = |key: &sftp::HostKeyInfo| format!("{} {}", key.algorithm, key.fingerprint);
@@ -335,7 +341,7 @@ fn door_views(config: &Config, ftp: SocketAddr, sftp: Option<&sftp::Door>, web: 
         address: one.directory.display().to_string(),
         note: Some(format!("partner {}", one.partner)),
     };
-    [ftp].into_iter().chain(sftp).chain(web).chain(config.drops.iter().map(folder)).collect()
+    [first].into_iter().chain(implicit).chain(sftp).chain(web).chain(config.drops.iter().map(folder)).collect()
 }
 
 fn readiness(

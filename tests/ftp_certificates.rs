@@ -146,6 +146,18 @@ fn both_rules_together_mean_that_only_the_certificate_counts() {
 }
 
 #[test]
+fn a_certificate_takes_the_place_of_a_key_where_one_is_wanted() {
+    let both = scene("authentication = \"key+password\"\ncertificate_suffices = true");
+    assert_eq!(both.login(Some(&both.clinic), PARTNER, PASSWORD), (331, Some(230)));
+    assert_eq!(both.login(Some(&both.clinic), PARTNER, "wrong"), (331, Some(530)));
+    assert_eq!(both.login(None, PARTNER, PASSWORD), (331, Some(530)));
+    assert_eq!(both.login(Some(&both.nobody), PARTNER, PASSWORD), (331, Some(530)));
+    let key = scene("authentication = \"key\"\ncertificate_suffices = true");
+    assert_eq!(key.login(Some(&key.clinic), PARTNER, ""), (232, None));
+    assert_eq!(key.login(None, PARTNER, PASSWORD), (331, Some(530)));
+}
+
+#[test]
 fn certificates_of_other_authorities_do_not_get_in() {
     let scene = scene("certificate_suffices = true");
     // The same names, of an authority of the same name.

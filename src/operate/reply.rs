@@ -446,7 +446,7 @@ pub struct ServerView {
 /// A door.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoorView {
-    /// `ftp`, `web` or `drop`.
+    /// `ftp`, `ftps` (TLS from the first byte), `sftp`, `web` or `drop`.
     pub door: String,
     /// Where it listens; the folder of `drop`.
     pub address: String,

@@ -80,7 +80,7 @@ pub enum Proof {
 pub struct Partners {
     accounts: Accounts,
     policies: RwLock<Policies>,
-    limits: Limits,
+    limits: RwLock<Arc<Limits>>,
     clock: Arc<dyn Clock>,
     present: Arc<Present>,
     logins: Arc<Logins>,
@@ -119,15 +119,23 @@ impl Partners {
             present: Present::new(Arc::clone(&clock)),
             logins: Arc::new(logins),
             turns: Arc::new(Semaphore::new(limits.verify_at_once.max(1) as usize)),
-            limits,
+            limits: RwLock::new(Arc::new(limits)),
             clock,
         }))
     }
 
     /// The limits that doors keep.
     #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits.read())
+    }
+
+    /// What holds from now on, as the configuration was read again. Sessions that are there keep how long their
+    /// transfers may stand still, and how many passwords are verified at once stays as it was at the start.
+    pub fn set_limits(&self, limits: Limits) {
+        self.logins.lockout.set(&limits);
+        self.logins.verified.set(limits.verified_for);
+        *self.limits.write() = Arc::new(limits);
     }
 
     /// Lets in who has the right name and password, where the policy wants no more. An unknown name, a disabled account
@@ -183,7 +191,11 @@ impl Partners {
         let parsed = name.parse::<PartnerName>().ok();
         // Names that no account can have wait together: they must not fill the memory.
         let key = parsed.as_ref().map(PartnerName::folded).unwrap_or_default();
-        let parsed = parsed.filter(|name| self.certificate_fits(certificate, name));
+        let (fits, proof) = match &parsed {
+            Some(name) => self.shown(certificate, proof, name),
+            None => (false, proof),
+        };
+        let parsed = parsed.filter(|_| fits);
         self.must_not_wait(&key, origin)?;
         if let Some(account) = self.remembered(parsed.as_ref(), password)? {
             return self.enter(proof, &account, &key, origin, peer);
@@ -203,15 +215,16 @@ impl Partners {
         Err(Denied::Wrong)
     }
 
-    /// A certificate that stands for someone stands for nobody else, also not together with another's password. One
-    /// that stands for nobody is like none.
-    fn certificate_fits(&self, certificate: Option<&ClientCertificate>, name: &PartnerName) -> bool {
+    /// Whether what was shown fits the name, and what it proves: a certificate that is bound to a partner proves as much
+    /// as a key of the partner, and either will do where one is required. A certificate that stands for someone stands
+    /// for nobody else, also not together with another's password. One that stands for nobody is like none.
+    fn shown(&self, certificate: Option<&ClientCertificate>, proof: Proof, name: &PartnerName) -> (bool, Proof) {
         let policies = self.policies.read();
         let policy = policies.of(name.as_str());
         match certificate {
-            Some(certificate) if policy.binds(certificate) => true,
-            Some(certificate) if policies.is_bound(certificate) => false,
-            _ => !policy.require_certificate,
+            Some(certificate) if policy.binds(certificate) => (true, Proof::Key),
+            Some(certificate) if policies.is_bound(certificate) => (false, proof),
+            _ => (!policy.require_certificate || proof == Proof::Key, proof),
         }
     }
 
@@ -221,7 +234,8 @@ impl Partners {
     pub fn verify_certificate(&self, certificate: &ClientCertificate, name: &str, peer: IpAddr) -> Option<Partner> {
         let account = self.enabled(Some(&name.parse::<PartnerName>().ok()?)).ok()??;
         let policy = self.policy(account.name.as_str());
-        let enough = policy.certificate_suffices && policy.binds(certificate) && policy.allows(peer);
+        let no_password = policy.certificate_suffices && policy.authentication != Authentication::KeyAndPassword;
+        let enough = no_password && policy.binds(certificate) && policy.allows(peer);
         enough.then(|| Partner { name: account.name.clone(), policy })
     }
 
@@ -517,7 +531,7 @@ impl Partners {
         peer: SocketAddr,
     ) -> Result<SessionTicket, Denied> {
         let policy = self.policy(partner.as_str());
-        let most = policy.max_sessions.unwrap_or(self.limits.max_sessions_per_partner);
+        let most = policy.max_sessions.unwrap_or_else(|| self.limits().max_sessions_per_partner);
         self.present.begin(partner, door, peer, most, policy.bytes_per_second)
     }
 
@@ -526,7 +540,8 @@ impl Partners {
     /// # Errors
     /// [`Denied::TooManyConnections`] or [`Denied::TooManyFromAddress`].
     pub fn admit_connection(&self, peer: IpAddr) -> Result<ConnectionTicket, Denied> {
-        self.present.connect(peer, self.limits.max_connections, self.limits.max_connections_per_address)
+        let limits = self.limits();
+        self.present.connect(peer, limits.max_connections, limits.max_connections_per_address)
     }
 
     /// Gives a connection of a trusted proxy its place until it has named its client: one address has any number then.
@@ -534,7 +549,7 @@ impl Partners {
     /// # Errors
     /// [`Denied::TooManyConnections`].
     pub fn admit_proxy(&self, proxy: IpAddr) -> Result<ConnectionTicket, Denied> {
-        self.present.connect(proxy, self.limits.max_connections, u32::MAX)
+        self.present.connect(proxy, self.limits().max_connections, u32::MAX)
     }
 
     /// Every session, the oldest first.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::Limits;
 
@@ -51,22 +51,43 @@ struct Known {
 /// Remembers failed logins. Times are those of a clock that never goes back.
 #[derive(Debug)]
 pub(super) struct Lockout {
+    rules: RwLock<Rules>,
+    known: Mutex<Known>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rules {
     free: u32,
     first: Duration,
     longest: Duration,
     half: Duration,
-    known: Mutex<Known>,
 }
 
-impl Lockout {
-    pub(super) fn new(limits: &Limits) -> Self {
+impl Rules {
+    fn of(limits: &Limits) -> Self {
         Self {
             free: limits.free_failures,
             first: limits.first_wait,
             longest: limits.longest_wait,
             half: limits.forget_failures,
-            known: Mutex::default(),
         }
+    }
+
+    /// Failures that still count: half of them are forgotten in every `half`.
+    fn remaining(&self, failures: &Failures, now: Duration) -> u32 {
+        let halves = now.saturating_sub(failures.last).as_nanos() / self.half.as_nanos().max(1);
+        u32::try_from(halves).ok().and_then(|halves| failures.count.checked_shr(halves)).unwrap_or(0)
+    }
+}
+
+impl Lockout {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self { rules: RwLock::new(Rules::of(limits)), known: Mutex::default() }
+    }
+
+    /// From now on these hold; what was counted stays, and who waits waits on.
+    pub(super) fn set(&self, limits: &Limits) {
+        *self.rules.write() = Rules::of(limits);
     }
 
     /// How long `name` from `origin` must wait, if at all.
@@ -80,10 +101,11 @@ impl Lockout {
     }
 
     pub(super) fn failed(&self, name: &str, origin: Origin, now: Duration) {
+        let rules = *self.rules.read();
         let mut known = self.known.lock();
-        self.count(&mut known.origins, origin, self.free.saturating_mul(4), now);
+        rules.count(&mut known.origins, origin, rules.free.saturating_mul(4), now);
         if !known.is_own(name, origin) {
-            self.count(&mut known.names, name.to_owned(), self.free, now);
+            rules.count(&mut known.names, name.to_owned(), rules.free, now);
         }
     }
 
@@ -111,7 +133,9 @@ impl Lockout {
             known.origins.remove(&origin);
         }
     }
+}
 
+impl Rules {
     fn count<K: Hash + Eq + Clone>(&self, all: &mut HashMap<K, Failures>, key: K, free: u32, now: Duration) {
         if all.len() >= MOST && !all.contains_key(&key) {
             self.make_room(all, now);
@@ -123,12 +147,6 @@ impl Lockout {
             let wait = self.first.saturating_mul(1 << (beyond - 1).min(30)).min(self.longest);
             failures.wait_until = now + wait;
         }
-    }
-
-    /// Failures that still count: half of them are forgotten in every `half`.
-    fn remaining(&self, failures: &Failures, now: Duration) -> u32 {
-        let halves = now.saturating_sub(failures.last).as_nanos() / self.half.as_nanos().max(1);
-        u32::try_from(halves).ok().and_then(|halves| failures.count.checked_shr(halves)).unwrap_or(0)
     }
 
     /// Drops what has decayed, and if nothing has, the quarter that failed longest ago.

@@ -15,14 +15,20 @@ const MOST: usize = 4096;
 
 pub(super) struct Verified {
     key: hmac::Key,
-    keep: Duration,
+    keep: Mutex<Duration>,
     right: Mutex<HashMap<[u8; 32], (String, Duration)>>,
 }
 
 impl Verified {
     pub(super) fn new(keep: Duration) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
-        Self { key, keep, right: Mutex::default() }
+        Self { key, keep: Mutex::new(keep), right: Mutex::default() }
+    }
+
+    /// From now on; what is remembered is forgotten, and costs a run more.
+    pub(super) fn set(&self, keep: Duration) {
+        *self.keep.lock() = keep;
+        self.right.lock().clear();
     }
 
     /// Whether `password` was found right for this very state of the account.
@@ -32,7 +38,8 @@ impl Verified {
     }
 
     pub(super) fn remember(&self, account: &Account, password: &str, now: Duration) {
-        if self.keep.is_zero() {
+        let keep = *self.keep.lock();
+        if keep.is_zero() {
             return;
         }
         let mut right = self.right.lock();
@@ -42,7 +49,7 @@ impl Verified {
         if right.len() >= MOST {
             right.clear();
         }
-        right.insert(self.tag(account, password), (account.name.folded(), now + self.keep));
+        right.insert(self.tag(account, password), (account.name.folded(), now + keep));
     }
 
     /// Forgets all of `name`.

@@ -89,6 +89,11 @@ impl Ftp {
         }
     }
 
+    /// The control connection, in the clear or in TLS.
+    pub fn stream(&self) -> &Stream {
+        self.reader.get_ref()
+    }
+
     /// The control connection itself.
     pub fn tcp(&self) -> &TcpStream {
         self.reader.get_ref().tcp()

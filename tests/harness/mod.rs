@@ -1,5 +1,5 @@
 //! The house from storage to the FTP door in one process, on temporary data, and a client that speaks raw FTP.
-#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, missing_docs, unreachable_pub, reason = "each test file uses a part of it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -36,7 +36,7 @@ use forebay_storage::{Storage, disk::OsDisk, local};
 use tokio::{runtime::Runtime, sync::watch, task::JoinHandle, time::Instant};
 
 pub use ftp_client::Ftp;
-pub use stream::{Stream, showing};
+pub use stream::{Stream, showing, trusting};
 
 pub const PARTNER: &str = "Clinic";
 pub const PASSWORD: &str = "correct horse battery";

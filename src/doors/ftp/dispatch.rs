@@ -2,6 +2,12 @@
 
 use std::sync::Arc;
 
+use unftp_core::{
+    auth::DefaultUser,
+    storage::{Metadata, StorageBackend},
+};
+use unftp_sbe_fs::Meta;
+
 use crate::partners::Partner;
 
 use super::{
@@ -36,19 +42,17 @@ impl Session {
         if speaks_http(&verb, argument) {
             return self.goodbye("This is an FTP server").await;
         }
+        self.before_login += 1;
+        if self.before_login > BEFORE_LOGIN {
+            return self.goodbye("Too many commands before a login").await;
+        }
         match verb.as_str() {
             "USER" => self.user(argument).await,
             "PASS" => Box::pin(self.pass(argument)).await,
-            _ => {
-                self.before_login += 1;
-                if self.before_login > BEFORE_LOGIN {
-                    return self.goodbye("Too many commands before a login").await;
-                }
-                match self.of_anyone(&verb, argument).await {
-                    Some(flow) => flow,
-                    None => self.say(Reply::new(530, "Log in with USER and PASS first")).await,
-                }
-            }
+            _ => match self.of_anyone(&verb, argument).await {
+                Some(flow) => flow,
+                None => self.say(Reply::new(530, "Log in with USER and PASS first")).await,
+            },
         }
     }
 
@@ -235,6 +239,7 @@ impl Session {
                 // A client that goes on with an upload asks so where.
                 match login.ingest.resumable(&login.session, &path).await {
                     Ok(Some(bytes)) => Reply::new(213, bytes.to_string()),
+                    _ if is_directory(&login, &path).await => Reply::new(550, "A directory has no size"),
                     _ => self.ask(&format!("SIZE {path}"), &login).await,
                 }
             }
@@ -393,6 +398,11 @@ impl Flow {
     pub(super) fn and_end(self) -> Self {
         Self::End
     }
+}
+
+async fn is_directory(login: &Login, path: &str) -> bool {
+    let there: Result<Meta, _> = login.view.metadata(&DefaultUser, path.to_owned()).await;
+    there.is_ok_and(|there| there.is_dir())
 }
 
 /// Browsers can be made to send commands in a form's body; such a request begins like this.

@@ -5,14 +5,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::oneshot,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use unftp_core::storage::{Metadata, StorageBackend};
 use unftp_sbe_fs::Meta;
 
 use crate::ingest::Refusal;
 
-use super::{inner::User, login::Login, transfer::Transfer, wire::Wire};
+use super::{inner::User, login::Login, transfer::Transfer, upload::most_time, wire::Wire};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -65,7 +65,7 @@ async fn serve(
     let _ = opened.send(there.len() - start);
     let mut wire = wire.await.map_err(|_| Refusal::Cut("there was no data connection".to_owned()))?;
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut sent = 0;
+    let (began, mut paced, mut sent) = (Instant::now(), Duration::ZERO, 0);
     loop {
         let count = file.read(&mut buffer).await?;
         if count == 0 {
@@ -74,7 +74,12 @@ async fn serve(
         within(login.stalled, wire.write_all(&buffer[..count])).await?;
         sent += count as u64;
         login.ticket.add_bytes(count as u64);
+        let before = Instant::now();
         login.ticket.pace(count as u64).await;
+        paced += before.elapsed();
+        if began.elapsed().saturating_sub(paced) > most_time(login.longest_per_gib, sent) {
+            return Err(Refusal::Cut("the transfer took too long".to_owned()));
+        }
     }
     within(login.stalled, wire.flush()).await?;
     wire.finish().await;

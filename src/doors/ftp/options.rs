@@ -49,7 +49,7 @@ pub struct Options {
     /// How long a TLS handshake may take.
     #[serde(with = "units::duration")]
     pub handshake: Duration,
-    /// How long an upload may take for each GiB begun, however steadily its bytes come.
+    /// How long a transfer may take for each GiB begun, however steadily its bytes move.
     #[serde(with = "units::duration")]
     pub longest_per_gib: Duration,
     /// How long after the end of the data the control connection must still be established. A client that was killed

@@ -234,7 +234,8 @@ impl Session {
 
     async fn time_passed(&mut self) -> Flow {
         let now = Instant::now();
-        let (grace, idle) = (self.house.partners.limits().login_grace, self.house.partners.limits().idle);
+        let limits = self.house.partners.limits();
+        let (grace, idle) = (limits.login_grace, limits.idle);
         if self.inner.as_ref().is_some_and(|(_, used)| now >= *used + INNER_IDLE) {
             self.inner = None;
         }

@@ -180,9 +180,10 @@ where
     let (began, mut came, mut paced) = (Instant::now(), 0, Duration::ZERO);
     loop {
         let (mut buffer, room) = buffers.next();
+        let end = (began + paced).checked_add(most_time(login.longest_per_gib, came));
         let mut ending = tokio::select! {
             biased;
-            ending = fill(input, &mut buffer, room, login.stalled) => ending,
+            ending = fill(input, &mut buffer, room, login.stalled, end) => ending,
             (why, rest) = transfer.cancelled() => {
                 if rest == Rest::Kept {
                     keep_last(input, &mut buffer, &give).await;
@@ -200,12 +201,6 @@ where
                 (why, _) = transfer.cancelled() => ending = Some(Ending::Cut(why)),
             }
             paced += before.elapsed();
-        }
-        if ending.is_none()
-            && began.elapsed().saturating_sub(paced)
-                > login.longest_per_gib * u32::try_from(came / GIB + 1).unwrap_or(u32::MAX)
-        {
-            ending = Some(Ending::Cut("the transfer took too long".to_owned()));
         }
         if !buffer.is_empty() && give.send(buffers.filled(buffer)).await.is_err() {
             return Ending::Cut("the upload was refused".to_owned());
@@ -229,12 +224,29 @@ where
     }
 }
 
-/// Fills the buffer; how the data ended, if it did.
-async fn fill<R>(input: &mut R, buffer: &mut BytesMut, room: usize, stalled: Duration) -> Option<Ending>
+/// How long a transfer of so many bytes may take.
+pub(super) fn most_time(longest_per_gib: Duration, bytes: u64) -> Duration {
+    longest_per_gib.saturating_mul(u32::try_from(bytes / GIB + 1).unwrap_or(u32::MAX))
+}
+
+/// Fills the buffer; how the data ended, if it did. A client that sends a byte now and then never stalls: the whole
+/// transfer has its `end` too.
+async fn fill<R>(
+    input: &mut R,
+    buffer: &mut BytesMut,
+    room: usize,
+    stalled: Duration,
+    end: Option<Instant>,
+) -> Option<Ending>
 where
     R: AsyncRead + Send + Unpin,
 {
     while buffer.len() < room {
+        let now = Instant::now();
+        if end.is_some_and(|end| now >= end) {
+            return Some(Ending::Cut("the transfer took too long".to_owned()));
+        }
+        let stalled = end.map_or(stalled, |end| stalled.min(end - now));
         let left = room - buffer.len();
         let mut rest = (&mut *buffer).limit(left);
         match timeout(stalled, input.read_buf(&mut rest)).await {
@@ -245,6 +257,8 @@ where
                 return Some(Ending::Closed { at: Instant::now(), close_notify_missing: true });
             }
             Ok(Err(error)) => return Some(Ending::Cut(format!("the data connection failed: {error}"))),
+            // At its end the next turn says so.
+            Err(_) if end.is_some_and(|end| Instant::now() >= end) => {}
             Err(_) => return Some(Ending::Cut("no data came for too long".to_owned())),
         }
     }

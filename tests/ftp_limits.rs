@@ -1,0 +1,98 @@
+//! Limits that clients run into who are slow on purpose, or ask without end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test says so by failing, and bounds its waits by the machine's clock"
+)]
+
+mod harness;
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use harness::{Ftp, House, PARTNER, Plan, Stream, trusting, wait_until};
+
+/// A transfer may stand still for a minute, and take half a second.
+fn hasty() -> House {
+    let mut plan = Plan::default();
+    plan.ftp.longest_per_gib = Duration::from_millis(500);
+    House::new(plan)
+}
+
+/// Whether a reply has come.
+fn is_answered(ftp: &Ftp) -> bool {
+    let control: &TcpStream = ftp.tcp();
+    control.set_nonblocking(true).unwrap();
+    let there = control.peek(&mut [0]).is_ok();
+    control.set_nonblocking(false).unwrap();
+    there
+}
+
+#[test]
+fn an_upload_that_drips_is_cut_when_its_time_is_up() {
+    let house = hasty();
+    let mut ftp = house.session();
+    let mut data = ftp.passive();
+    assert_eq!(ftp.command("STOR a.hl7").code, 150);
+    let began = Instant::now();
+    while !is_answered(&ftp) {
+        assert!(began.elapsed() < Duration::from_secs(20), "a byte now and then keeps it for ever");
+        let _ = data.write_all(b"x");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let reply = ftp.reply();
+    assert_eq!((reply.code, reply.text.contains("too long")), (426, true), "{}", reply.text);
+    drop(data);
+    house.block_on(house.ingest.idle());
+    assert!(house.entries().is_empty());
+    assert!(house.block_on(house.storage.partial(PARTNER, "a.hl7")).unwrap().is_some(), "what came is kept");
+    assert_eq!(ftp.store("b.hl7", b"data").code, 226, "the session goes on");
+}
+
+#[test]
+fn a_download_that_is_sipped_is_cut_when_its_time_is_up() {
+    let house = hasty();
+    let mut ftp = house.session();
+    assert_eq!(ftp.store("a.hl7", &vec![7; 20 << 20]).code, 226);
+    let mut data = ftp.passive();
+    assert_eq!(ftp.command("RETR a.hl7").code, 150);
+    let began = Instant::now();
+    while !is_answered(&ftp) {
+        assert!(began.elapsed() < Duration::from_secs(20), "a sip now and then keeps it for ever");
+        let _ = data.read(&mut [0; 20_000]);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(ftp.reply().code, 426);
+    assert_eq!(ftp.store("b.hl7", b"data").code, 226);
+}
+
+#[test]
+fn whatever_is_asked_before_a_login_is_counted() {
+    let house = House::new(Plan::default());
+    for line in ["USER someone", "FEAT", "STOR a.hl7", "PASS"] {
+        let mut ftp = Ftp::connect(house.address);
+        let codes: Vec<u16> = (0..100).map_while(|_| ftp.try_command(line).ok()).map(|reply| reply.code).collect();
+        assert_eq!(codes.last(), Some(&421), "{line}: {codes:?}");
+        assert!(codes.len() < 40, "{line} was answered {} times", codes.len());
+    }
+    wait_until("their places are free", || house.partners.connections() == 0);
+}
+
+#[test]
+fn who_offers_protocols_gets_ftp_and_no_other() {
+    let house = House::new(Plan::default());
+    let offering = |protocol: &str| {
+        let mut config = (*trusting()).clone();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        Ftp::connect(house.address).auth_tls_with(config.into())
+    };
+    let ftp = offering("ftp").unwrap();
+    let Stream::Tls(stream) = ftp.stream() else { panic!("it is TLS") };
+    assert_eq!(stream.conn.alpn_protocol(), Some(&b"ftp"[..]));
+    let spoken = offering("http/1.1").and_then(|mut ftp| ftp.try_command("NOOP"));
+    assert!(spoken.is_err(), "a browser's TLS is not taken for a client's");
+}
