@@ -42,10 +42,10 @@ pub enum Authentication {
     #[default]
     #[serde(rename = "any")]
     Any,
-    /// By one of its keys. Doors that know no keys are shut.
+    /// By one of its keys. A certificate that is bound to the partner counts as one; a door that gets neither is shut.
     #[serde(rename = "key")]
     Key,
-    /// By one of its keys and its password. Doors that know no keys are shut.
+    /// By one of its keys and its password. A certificate that is bound to the partner counts as one; a door that gets neither is shut.
     #[serde(rename = "key+password")]
     KeyAndPassword,
 }
