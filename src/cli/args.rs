@@ -103,6 +103,30 @@ pub(super) struct InitArgs {
     pub(super) force: bool,
 }
 
+/// Verbs of `partner key`.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyVerb {
+    /// Let the partner log in with the public key in a file, in OpenSSH's form
+    Add {
+        /// Which partner
+        name: String,
+        /// The file, or - for standard input
+        file: PathBuf,
+    },
+    /// The partner's keys
+    List {
+        /// Which partner
+        name: String,
+    },
+    /// No longer let the partner log in with a key
+    Remove {
+        /// Which partner
+        name: String,
+        /// The key's fingerprint, SHA256:…
+        fingerprint: String,
+    },
+}
+
 /// Verbs of `partner`.
 #[derive(Debug, Subcommand)]
 pub(super) enum PartnerVerb {
@@ -133,6 +157,12 @@ pub(super) enum PartnerVerb {
         /// Read the password from standard input
         #[arg(long)]
         password_stdin: bool,
+    },
+    /// Public keys that the partner logs in with over SFTP
+    Key {
+        /// What to do
+        #[command(subcommand)]
+        verb: KeyVerb,
     },
     /// Close the account; files and their history stay
     Remove {

@@ -7,6 +7,7 @@ mod context;
 mod demo;
 mod gate;
 mod init;
+mod key;
 mod paint;
 mod partner;
 mod queue;

@@ -24,6 +24,7 @@ pub(super) async fn run(context: &Context, verb: PartnerVerb) -> Result<(), Prob
         PartnerVerb::Enable { name } => Request::PartnerEnable { name },
         PartnerVerb::Remove { name } => Request::PartnerRemove { name },
         PartnerVerb::List => Request::PartnerList,
+        PartnerVerb::Key { verb } => return super::key::run(context, verb).await,
     };
     let listing = request == Request::PartnerList;
     let mut answered = context.ask(request).await?;

@@ -17,14 +17,14 @@ impl From<PartnersError> for Problem {
             PartnersError::Exists(name) => {
                 Self::failed(format!("{error}; for a new password: `forebay partner passwd {name}`"))
             }
-            PartnersError::Password(_) => Self::usage(error.to_string()),
+            PartnersError::Password(_) | PartnersError::Key(_) => Self::usage(error.to_string()),
             PartnersError::Io { source, .. } => Self::failed(format!("{error}: {source}")),
             _ => Self::failed(error.to_string()),
         }
     }
 }
 
-fn parse(name: &str) -> Result<PartnerName> {
+pub(super) fn parse(name: &str) -> Result<PartnerName> {
     name.parse::<PartnerName>().map_err(|error| Problem::usage(error.to_string()))
 }
 

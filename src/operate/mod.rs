@@ -8,6 +8,7 @@ mod accounts;
 mod answer;
 mod files;
 mod gates;
+mod keys;
 pub mod moment;
 mod operator;
 pub mod people;
@@ -26,9 +27,9 @@ pub use answer::Answer;
 pub use operator::{Live, Operator, Parts};
 pub use problem::{Cause, Problem, Result};
 pub use reply::{
-    AccountView, ActedView, ClosureView, DetailView, DiskView, DoorView, FileView, GateView, Hello, KickedView,
-    OverrideView, PasswordView, PausedView, Piece, ProgressView, PulseView, RecordView, Reply, RunningView, ScopeView,
-    ServerView, SessionView, StateTotal, StatsView, StatusView, VerifiedView,
+    AccountView, ActedView, ClosureView, DetailView, DiskView, DoorView, FileView, GateView, Hello, KeyView,
+    KickedView, OverrideView, PasswordView, PausedView, Piece, ProgressView, PulseView, RecordView, Reply, RunningView,
+    ScopeView, ServerView, SessionView, StateTotal, StatsView, StatusView, VerifiedView,
 };
 pub use request::{Act, End, Request, Which};
 pub use socket::{AdminSocket, Client, Conversation};

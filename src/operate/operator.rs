@@ -95,6 +95,11 @@ impl Operator {
             Request::PartnerEnable { name } => self.partner_enable(&name, actor, answer).await,
             Request::PartnerPasswd { name, password } => self.partner_passwd(&name, password, actor, answer).await,
             Request::PartnerRemove { name } => self.partner_remove(&name, actor, answer).await,
+            Request::PartnerKeyAdd { name, line } => self.key_add(&name, &line, actor, answer).await,
+            Request::PartnerKeyList { name } => self.key_list(&name, answer).await,
+            Request::PartnerKeyRemove { name, fingerprint } => {
+                self.key_remove(&name, &fingerprint, actor, answer).await
+            }
             Request::Sessions => self.sessions_list(answer).await,
             Request::SessionsKick { ids, partner, reason } => {
                 self.sessions_kick(ids, partner, reason, actor, answer).await

@@ -32,6 +32,8 @@ pub enum Reply {
     Account(AccountView),
     /// A password that was generated, shown this once.
     Password(PasswordView),
+    /// A public key of an account.
+    Key(KeyView),
     /// A session.
     Session(SessionView),
     /// A session that was ended, or why not.
@@ -452,6 +454,21 @@ pub struct DoorView {
     pub address: String,
     /// What else is to be said of it, such as how it does TLS.
     pub note: Option<String>,
+}
+
+/// A public key of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// Whose.
+    pub partner: String,
+    /// `SHA256:…`, as OpenSSH shows it.
+    pub fingerprint: String,
+    /// Its kind, such as `ssh-ed25519`.
+    pub algorithm: String,
+    /// What stands behind the key.
+    pub comment: String,
+    /// Where it may be used from; anywhere if not given.
+    pub from: Option<String>,
 }
 
 /// A session that was ended, or why not.

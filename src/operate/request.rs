@@ -42,6 +42,25 @@ pub enum Request {
         /// Which.
         name: String,
     },
+    /// Lets an account log in with a public key.
+    PartnerKeyAdd {
+        /// Which.
+        name: String,
+        /// The key, a line as OpenSSH's `authorized_keys` has it.
+        line: String,
+    },
+    /// The public keys of an account.
+    PartnerKeyList {
+        /// Whose.
+        name: String,
+    },
+    /// No longer lets an account log in with a public key.
+    PartnerKeyRemove {
+        /// Which.
+        name: String,
+        /// The key's fingerprint.
+        fingerprint: String,
+    },
     /// Sessions now, the oldest first.
     Sessions,
     /// Ends sessions: those with these ids, or of a partner, or all.

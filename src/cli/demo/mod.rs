@@ -2,6 +2,7 @@
 
 mod client;
 mod server;
+mod sftp;
 
 use std::{fs, path::Path, time::Duration};
 
@@ -12,6 +13,7 @@ use forebay_queue::State;
 use self::{
     client::{Client, get},
     server::{Server, ask, failed, json},
+    sftp::Sftp,
 };
 use super::{
     args::DemoArgs,
@@ -63,9 +65,10 @@ impl Story<'_> {
         self.step("A maintenance window is open. The server starts in it.")?;
         let server = Server::start(dir).await?;
         self.fact(&format!(
-            "window \"Planned maintenance\" until {}; FTP on {}, web on {}",
+            "window \"Planned maintenance\" until {}; FTP on {}, SFTP on {}, web on {}",
             clock_at(ends),
             server.ftp,
+            server.sftp,
             server.web
         ))?;
         let password = self.partner(dir).await?;
@@ -80,9 +83,10 @@ impl Story<'_> {
 
         self.step("The partner uploads all the same.")?;
         let mut partner = login(&server, &password).await?;
-        for name in &FILES[..3] {
+        for name in &FILES[..2] {
             self.upload(&mut partner, name).await?;
         }
+        self.upload_by_sftp(&server, &password, FILES[2]).await?;
         self.all_deferred(&server.files().await?, 3, ends)?;
         self.no_runs(dir)?;
 
@@ -93,9 +97,8 @@ impl Story<'_> {
         let server = Server::start(dir).await?;
         self.all_deferred(&server.files().await?, 3, ends)?;
         let mut partner = login(&server, &password).await?;
-        for name in &FILES[3..] {
-            self.upload(&mut partner, name).await?;
-        }
+        self.upload(&mut partner, FILES[3]).await?;
+        self.upload_by_sftp(&server, &password, FILES[4]).await?;
         self.all_deferred(&server.files().await?, FILES.len(), ends)?;
         let names = partner.names("").await.map_err(|error| failed("list the login directory", &error))?;
         check(FILES.iter().all(|name| names.iter().any(|found| found == name)), "the partner does not see all files")?;
@@ -151,6 +154,15 @@ impl Story<'_> {
             partner.store(name, &contents(name)).await.map_err(|error| failed(&format!("upload {name}"), &error))?;
         check(reply.starts_with("226") || reply.starts_with("250"), &format!("{name} got \"{reply}\""))?;
         self.fact(&format!("STOR {name}: {reply}"))
+    }
+
+    async fn upload_by_sftp(&self, server: &Server, password: &str, name: &str) -> Result<(), Problem> {
+        let login = Sftp::login(server.sftp, &server.host_keys, "clinic", password).await;
+        let mut partner = login.map_err(|error| failed("log in over SFTP", &error))?;
+        let told = partner.store(name, &contents(name)).await;
+        let told = told.map_err(|error| failed(&format!("upload {name}"), &error))?;
+        check(told.starts_with("kept as"), &format!("{name} got \"{told}\""))?;
+        self.fact(&format!("SFTP {name}: {told}"))
     }
 
     fn all_deferred(&self, files: &[FileView], count: usize, ends: DateTime<Utc>) -> Result<(), Problem> {

@@ -21,7 +21,18 @@ pub(super) struct Server {
     child: Child,
     dir: PathBuf,
     pub(super) ftp: SocketAddr,
+    pub(super) sftp: SocketAddr,
+    /// The fingerprints of its host keys.
+    pub(super) host_keys: String,
     pub(super) web: SocketAddr,
+}
+
+/// Where to find it.
+struct Doors {
+    ftp: SocketAddr,
+    sftp: SocketAddr,
+    host_keys: String,
+    web: SocketAddr,
 }
 
 impl Server {
@@ -47,8 +58,9 @@ impl Server {
             }
         };
         let ready = tokio::time::timeout(START, ready).await;
-        let (ftp, web) = ready.map_err(|_| Problem::failed("the server was not ready in 20 s"))??;
-        Ok(Self { child, dir: dir.to_owned(), ftp, web })
+        let doors = ready.map_err(|_| Problem::failed("the server was not ready in 20 s"))??;
+        let Doors { ftp, sftp, host_keys, web } = doors;
+        Ok(Self { child, dir: dir.to_owned(), ftp, sftp, host_keys, web })
     }
 
     /// Its process.
@@ -88,15 +100,16 @@ impl Server {
     }
 }
 
-async fn doors(dir: &Path) -> Option<(SocketAddr, SocketAddr)> {
+async fn doors(dir: &Path) -> Option<Doors> {
     let replies = ask(dir, Request::Status).await.ok()?;
     let status: Box<StatusView> = replies.into_iter().find_map(|reply| match reply {
         Reply::Status(status) => Some(status),
         _ => None,
     })?;
     let doors = status.server?.doors;
-    let of = |name: &str| doors.iter().find(|door| door.door == name)?.address.parse().ok();
-    Some((of("ftp")?, of("web")?))
+    let of = |name: &str| doors.iter().find(|door| door.door == name);
+    let at = |name: &str| of(name)?.address.parse().ok();
+    Some(Doors { ftp: at("ftp")?, sftp: at("sftp")?, host_keys: of("sftp")?.note.clone()?, web: at("web")? })
 }
 
 /// Asks the server over its admin socket, and gives the whole answer.

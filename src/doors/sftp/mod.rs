@@ -13,8 +13,8 @@
 //! nothing. Nothing but SFTP is served: no shell, no command, no forwarding.
 //!
 //! CLOSE is the proof that an upload is whole, and its answer comes when `ingest` says that the file is kept. A channel
-//! or connection that ends before it leaves a partial. OpenSSH's client, interrupted by its user, truncates the file to
-//! what it sent and closes it: that is not taken for a whole file either.
+//! or connection that ends before it leaves a partial. One thing the protocol does not tell: OpenSSH's sftp, interrupted
+//! by its user in the middle of a file, closes it like one that is whole. Only a rename behind it proves more.
 
 mod algorithms;
 mod answer;

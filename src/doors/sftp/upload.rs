@@ -49,9 +49,9 @@ pub(super) struct Upload {
     room: Arc<Semaphore>,
     size: Arc<AtomicU64>,
     spoiled: Option<(Code, String)>,
-    /// OpenSSH's client sets the size to what it has sent when its user interrupts it, and then closes: the one sign
-    /// that the file is not whole. Writing on takes it back. A client that opens a file to write it in its place, as
-    /// scp does, sets the size at its end.
+    /// OpenSSH's client sets the size to what was written when a write has failed, and then closes: a sign that the file
+    /// is not whole. Writing on takes it back. A client that opens a file to write it in its place, as scp does, sets
+    /// the size at its end.
     broken_off: bool,
     in_place: bool,
     _busy: Busy,

@@ -1,0 +1,76 @@
+//! `forebay partner key`: public keys.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use super::{
+    args::KeyVerb,
+    context::{Context, print, say},
+    paint::{Tone, visible},
+    table::{Side, Table},
+};
+use crate::operate::{KeyView, Problem, Reply, Request};
+
+/// No file with one key is this long.
+const MOST_BYTES: u64 = 64 << 10;
+
+/// Does what is asked with keys.
+pub(super) async fn run(context: &Context, verb: KeyVerb) -> Result<(), Problem> {
+    let request = match verb {
+        KeyVerb::Add { name, file } => Request::PartnerKeyAdd { name, line: line(&file)? },
+        KeyVerb::List { name } => Request::PartnerKeyList { name },
+        KeyVerb::Remove { name, fingerprint } => Request::PartnerKeyRemove { name, fingerprint },
+    };
+    let listing = matches!(request, Request::PartnerKeyList { .. });
+    let mut answered = context.ask(request).await?;
+    let mut keys: Vec<KeyView> = Vec::new();
+    while let Some(reply) = answered.reply().await? {
+        match reply {
+            Reply::Key(key) if context.json() => context.object(&key)?,
+            Reply::Key(key) => keys.push(key),
+            Reply::Said(text) if !context.json() => say(&visible(&text))?,
+            _ => {}
+        }
+    }
+    if context.json() || !listing {
+        return Ok(());
+    }
+    if keys.is_empty() {
+        return say("no keys; add one with `forebay partner key add NAME FILE`");
+    }
+    let columns = [("fingerprint", Side::Left), ("type", Side::Left), ("from", Side::Left), ("comment", Side::Left)];
+    let mut table = Table::new(&columns);
+    for key in &keys {
+        table.row([
+            (key.fingerprint.clone(), Tone::Strong),
+            (key.algorithm.clone(), Tone::Plain),
+            (key.from.clone().unwrap_or_else(|| "anywhere".to_owned()), Tone::Plain),
+            (visible(&key.comment), Tone::Faint),
+        ]);
+    }
+    print(&table.render(context.paint))
+}
+
+/// The one key of a file; empty lines and those with `#` say nothing.
+fn line(file: &Path) -> Result<String, Problem> {
+    let shown = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+    let cannot = |error: io::Error| Problem::failed(format!("cannot read {shown}: {error}"));
+    let mut text = String::new();
+    if file == Path::new("-") {
+        io::stdin().lock().take(MOST_BYTES).read_to_string(&mut text).map_err(cannot)?;
+    } else {
+        fs::File::open(file).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text)).map_err(cannot)?;
+    }
+    if text.contains("PRIVATE KEY") {
+        return Err(Problem::usage(format!("{shown} holds a private key: give the public one, which ends with .pub")));
+    }
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => Ok(line.to_owned()),
+        (None, _) => Err(Problem::usage(format!("{shown} holds no key"))),
+        (Some(_), Some(_)) => Err(Problem::usage(format!("{shown} holds more than one key: add them one by one"))),
+    }
+}
