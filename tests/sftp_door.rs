@@ -24,16 +24,6 @@ const PARTNER: &str = "clinic";
 struct Place(Machine);
 
 impl Place {
-    fn new(extra: &str) -> Self {
-        let mut machine = Machine::new(extra);
-        machine.add_partner(PARTNER, PASSWORD);
-        machine.write("askpass", &format!("#!/bin/sh\necho '{PASSWORD}'\n"));
-        let executable = fs::Permissions::from_mode(0o700);
-        fs::set_permissions(machine.path().join("askpass"), executable).expect("chmod");
-        machine.start();
-        Self(machine)
-    }
-
     fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.path().join(name);
         fs::write(&path, bytes).expect("writes");
@@ -44,10 +34,11 @@ impl Place {
         let mut command = Command::new(program);
         command.current_dir(self.0.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("SSH_ASKPASS", self.0.path().join("askpass")).env("SSH_ASKPASS_REQUIRE", "force");
-        command.env_remove("SSH_AUTH_SOCK").args(["-F", "none", "-o", "BatchMode=no"]);
+        // Of an option that is given twice the first holds.
+        command.env_remove("SSH_AUTH_SOCK").args(["-F", "none", "-o", "BatchMode=no"]).args(options);
         command.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]);
         let port = if program == "ssh" { "-p" } else { "-P" };
-        command.args([port, &self.0.sftp.port().to_string()]).args(options);
+        command.args([port, &self.0.sftp.port().to_string()]);
         command
     }
 
@@ -125,7 +116,14 @@ fn closed() -> Place {
 }
 
 fn closed_with(extra: &str) -> Place {
+    closed_and(extra, "")
+}
+
+/// The same with more lines in `[sftp]`.
+fn closed_and(extra: &str, sftp: &str) -> Place {
     let mut machine = Machine::new(&format!("{CLOSED}{extra}"));
+    let config = fs::read_to_string(machine.path().join("forebay.toml")).expect("a configuration");
+    machine.write("forebay.toml", &config.replace("[sftp]\n", &format!("[sftp]\n{sftp}")));
     machine.write(
         "closed.toml",
         "timezone = \"UTC\"\n[[window]]\nname = \"Long\"\nstart = \"2020-01-01 00:00\"\nend = \"2099-01-01 00:00\"\n",
@@ -258,8 +256,18 @@ fn a_killed_server_has_every_file_whose_close_was_answered_and_no_half_one() {
 }
 
 #[test]
-fn a_server_that_stops_keeps_what_came() {
-    let mut place = closed_with("");
+fn a_server_that_stops_lets_an_upload_end_when_it_does_so_in_time() {
+    let mut place = closed_and("", "grace = \"1m\"\n");
+    let mut child = place.slow_upload("whole.hl7");
+    place.0.stop();
+    assert!(child.wait().expect("ends").success(), "{}", place.0.log());
+    place.0.start();
+    assert_eq!(place.states("whole.hl7"), ["ready"]);
+}
+
+#[test]
+fn a_server_that_stops_keeps_what_came_of_an_upload_that_takes_too_long() {
+    let mut place = closed_and("", "grace = \"200ms\"\n");
     let mut child = place.slow_upload("cut.hl7");
     let began = Instant::now();
     place.0.stop();
@@ -387,24 +395,21 @@ fn a_policy_may_want_a_key_or_a_key_and_the_password() {
 
 #[test]
 fn a_certificate_of_a_trusted_authority_lets_in_whom_it_names() {
-    let mut machine = Machine::new("");
+    let keys = tempfile::tempdir().expect("a directory");
     let run = |arguments: &[&str]| {
-        let made = Command::new("ssh-keygen").current_dir(machine.path()).args(arguments).output().expect("runs");
+        let made = Command::new("ssh-keygen").current_dir(keys.path()).args(arguments).output().expect("runs");
         assert!(made.status.success(), "{}", told(&made));
     };
     for name in ["ca", "other-ca", "id"] {
         run(&["-q", "-N", "", "-t", "ed25519", "-f", name]);
     }
-    let config = fs::read_to_string(machine.path().join("forebay.toml")).expect("a configuration");
-    machine.write("forebay.toml", &config.replace("[sftp]\n", "[sftp]\ntrusted_ca = \"ca.pub\"\n"));
-    machine.add_partner(PARTNER, PASSWORD);
-    machine.start();
-    let place = Place(machine);
+    let place = closed_and("", &format!("trusted_ca = \"{}/ca.pub\"\n", keys.path().display()));
+    let identity = keys.path().join("id").display().to_string();
     let enters = |arguments: &[&str]| {
         let mut sign = Command::new("ssh-keygen");
-        sign.current_dir(place.0.path()).args(["-q", "-I", "test"]).args(arguments).arg("id.pub");
+        sign.current_dir(keys.path()).args(["-q", "-I", "test"]).args(arguments).arg("id.pub");
         assert!(sign.output().expect("runs").status.success());
-        let options = ["-i", "id", "-o", "IdentitiesOnly=yes", "-o", "PasswordAuthentication=no"];
+        let options = ["-i", &identity, "-o", "IdentitiesOnly=yes", "-o", "PasswordAuthentication=no"];
         place.sftp(&options, "pwd\n").output().expect("runs").status.success()
     };
     assert!(enters(&["-s", "ca", "-n", PARTNER, "-V", "+1h"]), "{}", place.0.log());

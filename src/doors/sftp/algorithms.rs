@@ -93,15 +93,24 @@ fn chosen<T: AsRef<str> + Clone, const N: usize>(known: [(T, bool); N], names: &
     names.iter().filter_map(of).collect()
 }
 
+/// The configured ones first. The list says too what partners' keys may sign with (RFC 8308), so it has all that are
+/// safe; which host keys are offered is limited by the keys that there are.
+fn all_signatures(first: &[String]) -> Vec<Algorithm> {
+    let known = signatures().map(|(name, _)| name);
+    let of = |name: &String| known.iter().find(|one| one.as_str() == name).cloned();
+    let mut all: Vec<_> = first.iter().filter_map(of).collect();
+    let others = [EcdsaCurve::NistP384, EcdsaCurve::NistP521].map(|curve| Algorithm::Ecdsa { curve });
+    all.extend(known.iter().chain(&others).filter(|one| !first.iter().any(|name| name == one.as_str())).cloned());
+    all
+}
+
 /// What is offered, in the configured order. Strict key exchange is always on.
 pub(super) fn preferred(kex: &[String], ciphers: &[String], macs: &[String], host_keys: &[String]) -> Preferred {
     let mut exchanges = chosen(EXCHANGES, kex);
     exchanges.extend([kex::EXTENSION_SUPPORT_AS_SERVER, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER]);
-    let known = signatures();
-    let of = |name: &String| known.iter().find(|(one, _)| one.as_str() == name).map(|(one, _)| one.clone());
     Preferred {
         kex: Cow::Owned(exchanges),
-        key: Cow::Owned(host_keys.iter().filter_map(of).collect()),
+        key: Cow::Owned(all_signatures(host_keys)),
         host_key_certificates: Cow::Borrowed(&[]),
         cipher: Cow::Owned(chosen(CIPHERS, ciphers)),
         mac: Cow::Owned(chosen(MACS, macs)),
@@ -124,7 +133,9 @@ mod tests {
             .map(|names| names.len());
         let preferred = preferred(&default_kex(), &default_ciphers(), &default_macs(), &default_host_key_algorithms());
         assert_eq!(preferred.kex.len(), names[0] + 2);
-        assert_eq!([preferred.cipher.len(), preferred.mac.len(), preferred.key.len()], names[1..]);
+        assert_eq!([preferred.cipher.len(), preferred.mac.len()], names[1..3]);
+        assert!(preferred.key.iter().zip(default_host_key_algorithms()).all(|(one, name)| one.as_str() == name));
+        assert!(!preferred.key.contains(&Algorithm::Rsa { hash: None }));
         assert!(preferred.kex.contains(&kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER));
     }
 
