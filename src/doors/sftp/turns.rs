@@ -80,6 +80,6 @@ mod tests {
         let mut fourth = turns.take(vec!["/c/d/e".to_owned()]);
         drop(third);
         fourth.come().await;
-        assert_eq!(turns.under_way.len(), 2, "those that are over are forgotten");
+        assert_eq!(turns.under_way.len(), 3, "those that were over before are forgotten");
     }
 }
