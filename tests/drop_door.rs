@@ -586,3 +586,19 @@ fn beside_a_real_vsftpd() {
     stays_so(&machine, "none of them is taken", || names(&folder) == cut && taken(&machine).len() == 5);
     wait(&machine, "each is reported", || failing(&machine).len() == 5);
 }
+
+#[test]
+fn a_file_that_changes_while_it_is_copied_is_not_taken() {
+    let mut machine = machine("");
+    let folder = folder(&machine);
+    machine.start();
+    let aside = folder.join("big.part");
+    fs::File::create(&aside).unwrap().set_len(300 << 20).unwrap();
+    fs::rename(aside, folder.join("big.hl7")).unwrap();
+    let begun = || fs::read_dir(machine.data().join("tmp")).unwrap().next().is_some();
+    wait(&machine, "copying begins", begun);
+    fs::File::options().append(true).open(folder.join("big.hl7")).unwrap().write_all(b"and more").unwrap();
+    wait(&machine, "it is reported", || failing(&machine).contains_key("big.hl7"));
+    assert_eq!(taken(&machine), [""; 0], "{}", machine.log());
+    assert_eq!(names(&folder), ["big.hl7"]);
+}
