@@ -59,7 +59,7 @@ impl Table {
         Self(socket2::Socket::new(netlink, socket2::Type::RAW, Some(socket2::Protocol::from(4))).unwrap())
     }
 
-    /// Loopback addresses but 127.0.0.1 that somebody listens on now.
+    /// Loopback addresses, but for the first, that somebody listens on now.
     fn inner_listeners(&mut self) -> Vec<SocketAddr> {
         let mut request = Vec::new();
         request.extend(72u32.to_ne_bytes());
@@ -85,7 +85,8 @@ impl Table {
                 }
                 let port = u16::from_be_bytes(rest[20..22].try_into().unwrap());
                 let address = Ipv4Addr::new(rest[24], rest[25], rest[26], rest[27]);
-                if address.is_loopback() && address != Ipv4Addr::LOCALHOST {
+                // The first of them are used by other tests.
+                if address.is_loopback() && address > Ipv4Addr::new(127, 0, 0, 255) {
                     found.push(SocketAddr::from((address, port)));
                 }
                 rest = &rest[length.next_multiple_of(4).min(rest.len())..];
@@ -224,7 +225,7 @@ fn a_thousand_slow_connections_do_not_keep_an_honest_upload_away() {
 #[test]
 fn hundreds_of_mebibytes_of_lines_take_no_memory() {
     const PIECE: usize = 1 << 20;
-    let site = Site::open("");
+    let site = Site::limited("", "max_connections_per_address = 1000");
     let before = memory_kib(&site, "VmHWM");
     let piece = vec![b'x'; PIECE];
     // Without an end, before a login and after: the connection is ended, so another is opened until 400 MiB were sent.

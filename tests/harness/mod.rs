@@ -10,6 +10,7 @@
 pub mod binary;
 mod ftp_client;
 pub mod killed;
+pub mod lag;
 pub mod site;
 pub mod stream;
 

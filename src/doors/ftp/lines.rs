@@ -123,7 +123,13 @@ fn without_telnet(line: Vec<u8>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
     use rand::{RngExt, SeedableRng, rngs::StdRng};
+    use tokio::io::ReadBuf;
 
     use super::*;
 
@@ -159,27 +165,74 @@ mod tests {
         assert_eq!(all(b"\xff\xf4\xff\xf2ABOR\r\n\xff\xfb\x01NOOP\r\n").await, [command("ABOR"), command("NOOP")]);
     }
 
-    /// Whatever comes, in whatever pieces: no panic, bounded memory, and the last line is heard.
+    /// A reader that gives its bytes in pieces of any size.
+    struct Pieces<'a>(&'a [u8], StdRng);
+
+    impl AsyncRead for Pieces<'_> {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let most = self.0.len().min(buffer.remaining());
+            let count = if most > 1 { self.1.random_range(1..=most) } else { most };
+            let (piece, rest) = self.0.split_at(count);
+            buffer.put_slice(piece);
+            self.0 = rest;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Whatever comes, in whatever pieces: no panic, bounded memory, the lines are those of a plain parser that sees all
+    /// at once, and the last line is heard. `FOREBAY_FUZZ_INPUTS` says how many inputs, `FOREBAY_FUZZ_SEED` which.
     #[tokio::test]
-    async fn any_bytes_are_read() {
-        let seed: u64 = rand::random();
-        println!("seed {seed}");
+    async fn fuzz_any_bytes_are_read() {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let seed = number("FOREBAY_FUZZ_SEED").unwrap_or_else(rand::random);
+        let inputs = number("FOREBAY_FUZZ_INPUTS").unwrap_or(20_000);
+        println!("seed {seed}, {inputs} inputs");
         let mut random = StdRng::seed_from_u64(seed);
-        const ODD: [&[u8]; 9] =
-            [b"\xff", b"\xff\xf4", b"\xff\xfb", b"\r", b"\n", b"\0", b"STOR ", b"\xc3", b"ABOR\r\n"];
-        for _ in 0..20_000 {
+        const ODD: [&[u8]; 14] = [
+            b"\xff",
+            b"\xff\xf4",
+            b"\xff\xfb",
+            b"\xff\xff",
+            b"\r",
+            b"\n",
+            b"\0",
+            b"STOR ",
+            b"\xc3",
+            b"\xf0\x9f",
+            b"ABOR\r\n",
+            b"PASS \r\0\n",
+            b" ",
+            b"\r\r\n",
+        ];
+        for _ in 0..inputs {
             let mut bytes = Vec::new();
             for _ in 0..random.random_range(0..30) {
-                match random.random_range(0..12) {
-                    0 => bytes.push(random.random()),
-                    1 => bytes.resize(bytes.len() + random.random_range(0..6000), b'x'),
+                match random.random_range(0..40) {
+                    0..3 => bytes.push(random.random()),
+                    3 => bytes.resize(bytes.len() + random.random_range(0..6000), b'x'),
                     _ => bytes.extend_from_slice(ODD[random.random_range(0..ODD.len())]),
                 }
             }
             // A NUL before it: telnet's commands at the end would take a line end along.
             bytes.extend_from_slice(b"\0\0\nlast\n");
-            assert_eq!(all(&bytes).await.last(), Some(&command("last")), "seed {seed}: {bytes:?}");
+            let (mut lines, mut found) = (Lines::default(), Vec::new());
+            let mut from = Pieces(&bytes, StdRng::seed_from_u64(random.random()));
+            while let Some(line) = lines.next(&mut from).await.unwrap() {
+                assert!(lines.buffer.capacity() < 4 * MOST_BYTES, "seed {seed}: {bytes:?}");
+                found.push(line);
+            }
+            assert_eq!(found, plainly(&bytes), "seed {seed}: {bytes:?}");
+            assert_eq!(found.last(), Some(&command("last")), "seed {seed}: {bytes:?}");
         }
+    }
+
+    /// What the lines of these bytes are.
+    fn plainly(bytes: &[u8]) -> Vec<Line> {
+        let line = |line: &[u8]| match line.len() > MOST_BYTES {
+            true => Line::TooLong,
+            false => parsed(line.to_vec()),
+        };
+        bytes.split_inclusive(|&byte| byte == b'\n').map(line).collect()
     }
 
     #[tokio::test]

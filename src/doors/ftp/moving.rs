@@ -1,12 +1,12 @@
 //! Transfers as the client sees them: it is heard all the time, and told what became of each.
 
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::{
     sync::oneshot,
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::info;
 use uuid::Uuid;
@@ -17,11 +17,12 @@ use super::{
     data::Offer,
     inner::Inner,
     lines::Line,
-    link::Stay,
+    link::{Link, Stay},
     login::Login,
     paths::changed,
     reply::Reply,
     session::{Flow, Session, kicked},
+    tcp_state::tcp_state,
     transfer::{Rest, Transfer},
     work::{Outcome, Route, begin, give_out, show, take_in},
 };
@@ -30,6 +31,10 @@ use super::{
 const MOST_WAITING: usize = 64;
 /// What a transfer that was told to stop gets for it.
 const STOPPING: Duration = Duration::from_secs(2);
+/// What may be needed to commit a file.
+const COMMITTING: Duration = Duration::from_secs(60);
+/// How often is looked whether a client is there that is not listened to.
+const GONE_STEP: Duration = Duration::from_millis(250);
 
 /// An upload as the client asks for it.
 pub(super) struct Store<'a> {
@@ -169,6 +174,7 @@ impl Session {
                     Ok(None) | Err(_) => Event::Gone,
                 },
                 _ = self.told.changed() => Event::Told,
+                () = gone(&self.link), if self.waiting.len() >= MOST_WAITING => Event::Gone,
                 () = kicked(self.login.as_deref()) => Event::Told,
             };
             match event {
@@ -195,12 +201,16 @@ impl Session {
                 },
                 Event::Line(line) => {
                     if self.heed_meanwhile(line, began).await == Flow::End {
-                        transfer.cancel("the client went away", Rest::Kept);
+                        if !transfer.cancel("the client went away", Rest::Kept) {
+                            self.doubt_what_is_stored(outcome).await;
+                        }
                         return Flow::End;
                     }
                 }
                 Event::Gone => {
-                    transfer.cancel("the control connection closed during the transfer", Rest::Kept);
+                    if !transfer.cancel("the control connection closed during the transfer", Rest::Kept) {
+                        self.doubt_what_is_stored(outcome).await;
+                    }
                     return Flow::End;
                 }
                 Event::Told => {
@@ -213,6 +223,16 @@ impl Session {
                     return self.goodbye(why).await;
                 }
             }
+        }
+    }
+
+    /// The client went while its file was being committed: nobody was left to read the reply.
+    async fn doubt_what_is_stored(&mut self, outcome: oneshot::Receiver<Outcome>) {
+        if let Ok(Ok(Outcome::Stored(accepted))) = timeout(COMMITTING, outcome).await
+            && !accepted.unconfirmed
+            && let Some(login) = &self.login
+        {
+            login.ingest.doubt(&accepted).await;
         }
     }
 
@@ -291,6 +311,13 @@ enum Event {
     Line(Line),
     Gone,
     Told,
+}
+
+/// The client has gone; asked for while its commands are not read, behind which its end would be hidden.
+async fn gone(link: &Link) {
+    while tcp_state(link.control.as_fd()).is_ok_and(|state| state.established) {
+        sleep(GONE_STEP).await;
+    }
 }
 
 async fn opened(open: &mut Option<oneshot::Receiver<u64>>) -> Option<u64> {

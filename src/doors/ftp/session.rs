@@ -34,8 +34,9 @@ const REPLY_TIME: Duration = Duration::from_secs(30);
 const INNER_IDLE: Duration = Duration::from_secs(5);
 /// A data port that no command came for is given to others after this long.
 const OFFER_TIME: Duration = Duration::from_secs(60);
-/// How long a reset may take to come back after the last reply.
-const RESET_TIME: Duration = Duration::from_millis(100);
+/// How long a reset may take to come back after the last reply: more than any network's way there and back.
+const RESET_TIME: Duration = Duration::from_secs(1);
+const RESET_STEP: Duration = Duration::from_millis(5);
 /// How long a client that is silent after a reply must stay to count as having read it.
 const CONFIRMED_AFTER: Duration = Duration::from_secs(2);
 /// What a transfer that is over may still have to do before the next begins.
@@ -184,8 +185,11 @@ impl Session {
                 flow
             }
             Event::Closed => {
-                // A FIN: who closes in order has read what was said.
-                self.confirm().await;
+                // Who closes in order has read what was said. Who was killed before closed in order too, and answers
+                // with a reset what is said then.
+                if self.unconfirmed.is_some() && self.was_read().await {
+                    self.confirm().await;
+                }
                 Flow::End
             }
             Event::Failed(error) => {
@@ -269,14 +273,21 @@ impl Session {
     /// finds nobody, and its system answers with a reset: nobody knows the file as accepted, so an operator decides.
     /// Who closes in order after the reply has read it.
     async fn doubt_what_was_not_read(&mut self) {
-        let (Some(accepted), Some(login)) = (self.last_accepted.take(), &self.login) else { return };
+        let (Some(accepted), Some(login)) = (self.last_accepted.take(), self.login.clone()) else { return };
+        if !self.was_read().await {
+            login.ingest.doubt(&accepted).await;
+        }
+    }
+
+    /// Whether nothing speaks against it that the client has read the last reply: a reset would.
+    async fn was_read(&self) -> bool {
         let over = Instant::now() + RESET_TIME;
         loop {
             match tcp_state(std::os::fd::AsFd::as_fd(&self.link.control)) {
-                Ok(state) if state.established => return,
-                Ok(state) if !state.reset && Instant::now() < over => tokio::time::sleep(RESET_TIME / 20).await,
-                Ok(state) if !state.reset => return,
-                _ => return login.ingest.doubt(&accepted).await,
+                Ok(state) if state.established => return true,
+                Ok(state) if !state.reset && Instant::now() < over => tokio::time::sleep(RESET_STEP).await,
+                Ok(state) if !state.reset => return true,
+                _ => return false,
             }
         }
     }
