@@ -47,6 +47,11 @@ impl Site {
 
     /// The same with lines in `[limits]`.
     pub fn limited(more: &str, limits: &str) -> Self {
+        Self::with(more, limits, "")
+    }
+
+    /// The same with lines in `[sftp]` too.
+    pub fn with(more: &str, limits: &str, sftp: &str) -> Self {
         let implicit = free_address();
         // Clients of other tests run at the same time: each server has data ports of its own.
         let first = 20_000 + std::process::id() % 120 * 100;
@@ -58,6 +63,8 @@ impl Site {
                  [[route]]\nname = \"all\"\nprocessor = \"deliver\"\ndirectory = \"@DIR@/delivered\"\n"
             ),
         );
+        let config = fs::read_to_string(machine.path().join("forebay.toml")).expect("a configuration");
+        machine.write("forebay.toml", &config.replace("[sftp]\n", &format!("[sftp]\n{sftp}\n")));
         machine.add_partner(USER, PASSWORD);
         machine.start();
         Self { machine, implicit }

@@ -172,12 +172,12 @@ impl Service {
             What::Symlink => answer.status(Code::OpUnsupported, "links are not served"),
             What::Hardlink => answer.status(Code::OpUnsupported, "links are not served"),
             What::Unknown => answer.status(Code::OpUnsupported, "this request is not served"),
-            What::Open { path, flags, .. } => {
+            What::Open { path, flags, attributes } => {
                 let writes = flags & open::WRITE != 0;
                 let named = if writes { to_change(&path) } else { to_look(&path) };
                 self.named(named, answer, move |service, path, answer| async move {
                     match writes {
-                        true => service.open_to_write(path, flags, answer).await,
+                        true => service.open_to_write(path, flags, &attributes, answer).await,
                         false => service.open_to_read(&path, answer),
                     }
                 })
@@ -313,9 +313,9 @@ impl Service {
         .await;
     }
 
-    async fn open_to_write(&self, path: String, flags: u32, answer: Answer) {
+    async fn open_to_write(&self, path: String, flags: u32, attributes: &Attributes, answer: Answer) {
         let emptied = self.handles.is_emptied(&path);
-        let upload = match upload::begin(&self.guest, path, flags, emptied, self.early.clone()).await {
+        let upload = match upload::begin(&self.guest, path, flags, attributes, emptied, self.early.clone()).await {
             Ok(upload) => upload,
             Err(refusal) => return answer.refuse(&refusal),
         };

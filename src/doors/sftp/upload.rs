@@ -49,11 +49,12 @@ pub(super) struct Upload {
     room: Arc<Semaphore>,
     size: Arc<AtomicU64>,
     spoiled: Option<(Code, String)>,
-    /// OpenSSH's client sets the size to what was written when a write has failed, and then closes: a sign that the file
-    /// is not whole. Writing on takes it back. A client that opens a file to write it in its place, as scp does, sets
-    /// the size at its end.
+    /// OpenSSH's client sets the size to what was written, and nothing else, when it breaks off, and then closes: a sign
+    /// that the file is not whole. Writing on takes it back.
     broken_off: bool,
-    in_place: bool,
+    /// Others set the size at the end of every file: those that write it in its place, as scp does, and those that give
+    /// it no mode when they open it, as lftp does.
+    sizes_always: bool,
     _busy: Busy,
 }
 
@@ -71,6 +72,7 @@ pub(super) async fn begin(
     guest: &Arc<Guest>,
     path: String,
     flags: u32,
+    attributes: &Attributes,
     emptied: bool,
     room: Arc<Semaphore>,
 ) -> Result<Upload, Refusal> {
@@ -110,7 +112,7 @@ pub(super) async fn begin(
         size: Arc::new(AtomicU64::new(have)),
         spoiled: None,
         broken_off: false,
-        in_place: !has(open::TRUNCATE) && !has(open::APPEND),
+        sizes_always: (!has(open::TRUNCATE) && !has(open::APPEND)) || attributes.mode.is_none(),
         _busy: guest.busy(),
     })
 }
@@ -287,7 +289,7 @@ impl Upload {
                 Err(refusal) => answer.refuse(&refusal),
             },
             Some(size) if size == length => {
-                self.broken_off = !self.in_place;
+                self.broken_off = !self.sizes_always && attributes.times.is_none();
                 answer.ok();
             }
             Some(size) => {
