@@ -1,14 +1,11 @@
 //! What a door knows about whether an upload is whole.
 
-use async_trait::async_trait;
-
 /// A door's proof, looked at after the file's fsync and right before the journal's record.
 ///
 /// The later the look, the more of a sender's death it sees, so the door gives a thing to look at, not an answer.
-#[async_trait]
 pub trait Evidence: Send {
-    /// The verdict at this moment.
-    async fn look(&mut self) -> Verdict;
+    /// The verdict at this moment. May block for as long as it takes to be sure, which is some milliseconds.
+    fn look(&mut self) -> Verdict;
 }
 
 /// What the evidence says.
@@ -28,9 +25,8 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 pub struct Proven;
 
-#[async_trait]
 impl Evidence for Proven {
-    async fn look(&mut self) -> Verdict {
+    fn look(&mut self) -> Verdict {
         Verdict::Whole
     }
 }

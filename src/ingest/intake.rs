@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_queue::{NewEntry, QueueError, State};
-use forebay_storage::{FileId, FileMeta, NewFile, Origin, Retract, Upload};
+use forebay_queue::{Entry, NewEntry, QueueError, State};
+use forebay_storage::{FileId, FileMeta, NewFile, Origin, Retract, Sealed, Upload};
+use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use crate::partners::Policy;
@@ -177,16 +178,60 @@ impl Intake {
     }
 }
 
+/// What became of a file that had all its bytes.
+enum Decided {
+    /// It is in the queue.
+    Queued(Box<Entry>),
+    /// It is in the spool, and the evidence says that it is not whole.
+    Cut(FileMeta, String),
+    /// It is in the spool, and the queue did not take it.
+    NotQueued(FileMeta, QueueError),
+}
+
 impl Incoming {
-    async fn settle(&self, open: Open, mut evidence: Box<dyn Evidence>) -> Result<Accepted, Refusal> {
+    /// Commits, decides and queues. All of it up to the journal and the view is one piece of work on one thread, for
+    /// every change of threads costs a small file as much as writing it.
+    async fn settle(self: Arc<Self>, open: Open, evidence: Box<dyn Evidence>) -> Result<Accepted, Refusal> {
         let Open { upload, reservation, .. } = open;
+        let sealed = upload.seal().await?;
+        let (file, runtime) = (self.clone(), Handle::current());
+        let work = tokio::task::spawn_blocking(move || file.decide(sealed, evidence, &runtime));
+        let partner = &self.session.partner;
+        match work.await.map_err(|error| Refusal::Internal(error.to_string()))?? {
+            Decided::Queued(entry) => {
+                reservation.settle(entry.size_bytes);
+                Ok(Accepted::new(*entry))
+            }
+            Decided::Cut(meta, why) => self.take_back(&meta, reservation, why).await,
+            // The record may be in the journal. Then the bytes are wanted after the restart, and if it is not they are
+            // adopted as held: the sender is told to send again, as after a crash before the reply.
+            Decided::NotQueued(meta, error @ QueueError::Unknown(_)) => {
+                warn!(file.id = %self.id, name = %self.name, %partner, %error, "the journal failed under a file; its bytes are kept");
+                reservation.settle(meta.size_bytes);
+                Err(error.into())
+            }
+            Decided::NotQueued(_, error) => {
+                warn!(file.id = %self.id, name = ?self.name, %partner, %error, "cannot queue a file; taking it back");
+                self.ingest.storage.retract(self.id, Retract::Drop).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Blocks. What is to be taken back is left to the caller: that must not wait here for other threads.
+    fn decide(
+        &self,
+        sealed: Box<dyn Sealed>,
+        mut evidence: Box<dyn Evidence>,
+        runtime: &Handle,
+    ) -> Result<Decided, Refusal> {
         let ingest = &self.ingest;
         let partner = self.session.partner.as_str();
         // A copy has its final name already: nobody could rename it here.
         let named = if self.origin.is_some() { Named::ByRename } else { Named::ByUpload };
         let mut standing = ingest.standing(&self.policy, partner, &self.name, named);
-        let meta = upload.commit(ingest.clock.now()).await?;
-        match evidence.look().await {
+        let meta = sealed.commit(ingest.clock.now())?;
+        match evidence.look() {
             Verdict::Whole => {}
             Verdict::Hold(reason) => {
                 standing.state = State::Held;
@@ -198,34 +243,23 @@ impl Incoming {
                 standing.reason = Some(UNCONFIRMED.to_owned());
             }
             Verdict::Unconfirmed => {}
-            Verdict::Cut(why) => return self.take_back(&meta, reservation, why).await,
+            Verdict::Cut(why) => return Ok(Decided::Cut(meta, why)),
         }
-        let entry = match ingest.queue.enqueue(self.entry(&meta, standing), ingest.clock.now()).await {
+        let queued = runtime.block_on(ingest.queue.enqueue(self.entry(&meta, standing), ingest.clock.now()));
+        let entry = match queued {
             Ok(entry) => entry,
-            // The record may be in the journal. Then the bytes are wanted after the restart, and if it is not they are
-            // adopted as held: the sender is told to send again, as after a crash before the reply.
-            Err(error @ QueueError::Unknown(_)) => {
-                warn!(file.id = %self.id, name = %self.name, %partner, %error, "the journal failed under a file; its bytes are kept");
-                reservation.settle(meta.size_bytes);
-                return Err(error.into());
-            }
-            Err(error) => {
-                warn!(file.id = %self.id, name = ?self.name, %partner, %error, "cannot queue a file; taking it back");
-                ingest.storage.retract(self.id, Retract::Drop).await?;
-                return Err(error.into());
-            }
+            Err(error) => return Ok(Decided::NotQueued(meta, error)),
         };
-        reservation.settle(entry.size_bytes);
         if entry.state == State::Unfinished {
             ingest.unfinished.put(partner, self.name.clone(), self.id);
         }
         // The journal has it, so the reply is positive whatever becomes of the view: that can be rebuilt.
-        if let Err(error) = ingest.view.show(self.id, partner, &self.name).await {
+        if let Err(error) = ingest.view.show(self.id, partner, &self.name) {
             warn!(file.id = %self.id, name = ?self.name, %partner, %error, "cannot show an accepted file in the view");
         }
         info!(file.id = %self.id, name = ?self.name, %partner, size_bytes = entry.size_bytes, state = %entry.state,
             door = self.session.door, "accepted");
-        Ok(Accepted::new(entry))
+        Ok(Decided::Queued(Box::new(entry)))
     }
 
     async fn take_back(&self, meta: &FileMeta, reservation: Reservation, why: String) -> Result<Accepted, Refusal> {

@@ -80,10 +80,10 @@ impl View {
         }
     }
 
-    /// Shows the file under its name, in place of an older one of that name.
-    pub(super) async fn show(&self, id: FileId, partner: &str, name: &Name) -> Result<(), StorageError> {
+    /// Shows the file under its name, in place of an older one of that name. Blocks.
+    pub(super) fn show(&self, id: FileId, partner: &str, name: &Name) -> Result<(), StorageError> {
         let shown = self.path(partner, name);
-        match self.storage.place(id, &shown, Placement::Link).await {
+        match self.storage.place_blocking(id, &shown, Placement::Link) {
             Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
             Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 let doing = || format!("cannot create the directory of {name}");
@@ -96,22 +96,22 @@ impl View {
         create_private(&aside).map_err(|error| StorageError::io(doing(), error))?;
         let aside = aside.join(id.to_string());
         remove_if_there(&aside).map_err(|error| StorageError::io(doing(), error))?;
-        self.storage.place(id, &aside, Placement::Link).await?;
+        self.storage.place_blocking(id, &aside, Placement::Link)?;
         let renamed = fs::rename(&aside, &shown);
         // A rename between two names of the same bytes does nothing, and leaves the first.
         remove_if_there(&aside).map_err(|error| StorageError::io(doing(), error))?;
         renamed.map_err(|error| StorageError::io(doing(), error))
     }
 
-    /// Puts the view's names right for entries that were accepted since the last checkpoint, oldest first.
-    pub(super) async fn rebuild(&self, entries: &[Entry]) -> (usize, usize) {
+    /// Puts the view's names right for entries that were accepted since the last checkpoint, oldest first. Blocks.
+    pub(super) fn rebuild(&self, entries: &[Entry]) -> (usize, usize) {
         let (mut shown, mut failed) = (0, 0);
         for entry in entries {
             let Ok(name) = Name::parse(&entry.name) else { continue };
             if is_shown(&self.path(&entry.partner, &name), entry) {
                 continue;
             }
-            match self.show(entry.id, &entry.partner, &name).await {
+            match self.show(entry.id, &entry.partner, &name) {
                 Ok(()) => shown += 1,
                 Err(error) => {
                     failed += 1;

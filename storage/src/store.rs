@@ -85,8 +85,11 @@ pub trait Upload: Send {
     /// Takes the next bytes, in large pieces (256 KiB is good). Bounded memory: waits when the disk is behind.
     async fn write(&mut self, chunk: Bytes) -> Result<()>;
 
-    /// Ok: bytes, metadata and directory entry are on stable storage, and the file is immutable.
-    /// Err: nothing of it is in the spool. Not cancel safe: the work goes on when the future is dropped.
+    /// No more bytes come. Waits until none is on its way any more, so that what is left is one piece of blocking work.
+    async fn seal(self: Box<Self>) -> Result<Box<dyn Sealed>>;
+
+    /// Seals and commits, for those who are not on a thread that may block. Not cancel safe: the work goes on when the
+    /// future is dropped. Promises and fails as [`Sealed::commit`].
     async fn commit(self: Box<Self>, received_at: DateTime<Utc>) -> Result<FileMeta>;
 
     /// Keeps what came as a partial to resume, synced, and gives its length.
@@ -94,6 +97,13 @@ pub trait Upload: Send {
 
     /// Drops everything.
     async fn abort(self: Box<Self>) -> Result<()>;
+}
+
+/// An upload that has all its bytes. Dropping it keeps nothing.
+pub trait Sealed: Send {
+    /// Ok: bytes, metadata and directory entry are on stable storage, and the file is immutable.
+    /// Err: nothing of it is in the spool. Blocks.
+    fn commit(self: Box<Self>, received_at: DateTime<Utc>) -> Result<FileMeta>;
 }
 
 /// What is kept of an upload that was cut.

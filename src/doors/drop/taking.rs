@@ -2,7 +2,6 @@
 
 use std::{os::unix::fs::FileExt, sync::Arc};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -23,14 +22,11 @@ struct LookAgain {
     seen: Arc<Seen>,
 }
 
-#[async_trait]
 impl Evidence for LookAgain {
-    async fn look(&mut self) -> Verdict {
-        let (options, found, seen) = (Arc::clone(&self.options), Arc::clone(&self.found), Arc::clone(&self.seen));
-        match tokio::task::spawn_blocking(move || proof::doubt(&options, &found, &seen)).await {
-            Ok(None) => Verdict::Whole,
-            Ok(Some(doubt)) => Verdict::Cut(doubt.to_owned()),
-            Err(error) => Verdict::Cut(error.to_string()),
+    fn look(&mut self) -> Verdict {
+        match proof::doubt(&self.options, &self.found, &self.seen) {
+            None => Verdict::Whole,
+            Some(doubt) => Verdict::Cut(doubt.to_owned()),
         }
     }
 }

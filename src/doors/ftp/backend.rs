@@ -1,5 +1,5 @@
-//! What libunftp's commands do: writing goes through `ingest`, reading to the partner's view, and the bytes of files
-//! are those of the errand on the desk.
+//! What libunftp's commands do: changes go through `ingest`, reading to the partner's view, and the bytes of a file go
+//! where the errand on the desk says.
 
 use std::{
     fmt::Debug,
@@ -15,10 +15,7 @@ use unftp_sbe_fs::Meta;
 
 use crate::ingest::Refusal;
 
-use super::{
-    inner::{Errand, User},
-    reply,
-};
+use super::{inner::User, reply};
 
 /// Has no state: everything belongs to the login.
 #[derive(Debug)]
@@ -82,20 +79,18 @@ impl StorageBackend<User> for Backend {
         P: AsRef<Path> + Send + Debug,
     {
         match user.0.take() {
-            Some(Errand::Download(download)) => download.run(user, path.as_ref()).await.map_err(reply::error),
-            _ => Err(unasked()),
+            Some(download) => download.run(user, path.as_ref()).await.map_err(reply::error),
+            None => Err(unasked()),
         }
     }
 
-    async fn put<P, R>(&self, user: &User, _input: R, _path: P, _start_pos: u64) -> Result<u64>
+    /// Not used: files come in without the inner server.
+    async fn put<P, R>(&self, _user: &User, _input: R, _path: P, _start_pos: u64) -> Result<u64>
     where
         P: AsRef<Path> + Send + Debug,
         R: AsyncRead + Send + Sync + Unpin + 'static,
     {
-        match user.0.take() {
-            Some(Errand::Upload(upload)) => upload.run().await.map_err(reply::error),
-            _ => Err(unasked()),
-        }
+        Err(ErrorKind::CommandNotImplemented.into())
     }
 
     async fn del<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {

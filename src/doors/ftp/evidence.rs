@@ -8,7 +8,6 @@
 
 use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::ingest::{Evidence, Verdict};
@@ -25,13 +24,10 @@ pub(super) struct ControlStillUp {
     pub(super) otherwise: Verdict,
 }
 
-#[async_trait]
 impl Evidence for ControlStillUp {
-    async fn look(&mut self) -> Verdict {
+    fn look(&mut self) -> Verdict {
         let settled = self.data_ended + self.settle;
-        if Instant::now() < settled {
-            tokio::time::sleep_until(settled).await;
-        }
+        std::thread::sleep(settled.saturating_duration_since(Instant::now()));
         match tcp_state(self.link.control.as_fd()) {
             Ok(state) if state.established => {}
             Ok(_) => return Verdict::Cut("the control connection closed with the data connection".to_owned()),

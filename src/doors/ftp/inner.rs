@@ -5,10 +5,10 @@
 //! word when a reply is odd, late or missing. Its address is a random one of 127/8, for both ends: libunftp serves a
 //! data connection only to the address of the control connection.
 //!
-//! Bytes of files and listings do not pass through it. Its data connection is empty and triggers what is to be done; the
-//! errand on the desk says with whose bytes, and listings are laid there. For libunftp serves whoever connects to its data
-//! port first from the right address, and any user of the machine can: who does sees nothing, and what it sends is not
-//! read.
+//! Bytes of files and listings do not pass through it. What a client sends goes to `ingest` without it; for what a client
+//! fetches its data connection is empty and only triggers: the errand on the desk says where the bytes go, and listings
+//! are laid there. For libunftp serves whoever connects to its data port first from the right address, and any user of
+//! the machine can: who does sees nothing, and what it sends is not read.
 
 use std::{
     fmt, io,
@@ -36,7 +36,7 @@ use unftp_core::storage::{Error, ErrorKind};
 
 use crate::{ingest::Refusal, partners::PartnerName};
 
-use super::{backend::Backend, download::Download, login::Login, reply::Reply, upload::Upload};
+use super::{backend::Backend, download::Download, login::Login, reply::Reply};
 
 /// How long the inner server may take for a reply. Nothing it does by itself takes long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,18 +46,12 @@ const FRESH: Duration = Duration::from_secs(60);
 const MOST_REPLY_BYTES: usize = 1 << 20;
 const NAME: &str = "partner";
 
-/// What the inner server is to do for the guard.
-pub(super) enum Errand {
-    Upload(Box<Upload>),
-    Download(Box<Download>),
-}
-
 /// What one inner session and the guard share.
 pub(super) struct Desk {
     /// What libunftp keeps of a session it may keep for minutes; the login ends with its client.
     login: Weak<Login>,
     who: PartnerName,
-    errand: Mutex<Option<Errand>>,
+    errand: Mutex<Option<Box<Download>>>,
     begun: Notify,
     refused: Mutex<Option<Refusal>>,
     listed: Mutex<Option<Vec<u8>>>,
@@ -69,12 +63,12 @@ impl Desk {
         self.login.upgrade().ok_or_else(|| ErrorKind::LocalError.into())
     }
 
-    pub(super) fn put(&self, errand: Errand) {
-        *self.errand.lock() = Some(errand);
+    pub(super) fn put(&self, errand: Download) {
+        *self.errand.lock() = Some(Box::new(errand));
     }
 
     /// Takes the errand, if it was not taken yet.
-    pub(super) fn take(&self) -> Option<Errand> {
+    pub(super) fn take(&self) -> Option<Box<Download>> {
         let errand = self.errand.lock().take();
         self.begun.notify_one();
         errand

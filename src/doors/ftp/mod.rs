@@ -1,9 +1,11 @@
 //! The FTP and FTPS door: a guard that speaks with the client, and libunftp behind it that serves the file commands.
 //!
 //! The guard owns the client's control connection (`session`, `lines`, `wire`, `dispatch`) and data connections
-//! (`offers`, `data`, `moving`, `work`). libunftp runs as an inner server on a loopback pair (`inner`, `backend`): it says *that* a file
-//! is stored or sent, and the guard brings the client's own stream for it (`upload`, `download`), so no byte is copied
-//! an extra time. Whatever the inner server does, the client hears only the guard.
+//! (`offers`, `data`, `moving`, `work`). A file that comes in goes from there to `ingest` (`upload`): what is to be
+//! decided about it is ours. libunftp runs as an inner server on a loopback pair (`inner`, `backend`) and serves all that
+//! is asked of names and directories; it also says *that* a file is sent, and the guard brings the client's own stream
+//! for it (`download`), so no byte is copied an extra time. It is opened when it is needed first, so who only uploads
+//! costs none. Whatever it does, the client hears only the guard.
 //!
 //! # Trust
 //! Nothing a client sends is trusted. Lines are bounded, before the login their number too. Names go through `ingest`'s

@@ -5,7 +5,6 @@ use std::{os::fd::AsFd, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use tokio::{
     sync::oneshot,
-    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 use tracing::info;
@@ -15,7 +14,6 @@ use crate::ingest::{Accepted, Kept};
 
 use super::{
     data::Offer,
-    inner::Inner,
     lines::Line,
     link::{Link, Stay},
     login::Login,
@@ -24,6 +22,7 @@ use super::{
     session::{Flow, Session, kicked},
     tcp_state::tcp_state,
     transfer::{Rest, Transfer},
+    upload::Incoming,
     work::{Outcome, Route, begin, give_out, show, take_in},
 };
 
@@ -56,13 +55,9 @@ impl Session {
         }) else {
             return self.say(Reply::new(425, "Send EPSV or PASV first")).await;
         };
-        let inner = self.take_inner().await;
         let intake = match begin(&login, &path, &asked).await {
             Ok(intake) => intake,
             Err(reply) => {
-                if let Some(inner) = inner {
-                    self.keep_inner(inner);
-                }
                 info!(partner = %login.session.partner, ?path, reply = reply.text, "upload refused");
                 return self.say(reply).await;
             }
@@ -78,11 +73,9 @@ impl Session {
         let transfer = Arc::new(Transfer::default());
         let route = self.route(offer, &transfer);
         let (tell, outcome) = oneshot::channel();
-        let declared = asked.declared;
-        let begins_at = intake.size_bytes();
-        let work = async move { take_in(login, inner, route, intake, path, declared, begins_at, tell).await };
-        let ending = tokio::spawn(work);
-        self.ride(transfer, None, outcome, ending).await
+        let file = Incoming { start: intake.size_bytes(), declared: asked.declared, intake };
+        tokio::spawn(take_in(login, route, file, tell));
+        self.ride(transfer, None, outcome).await
     }
 
     fn may_store(&self, asked: &Store<'_>) -> Result<String, Reply> {
@@ -113,8 +106,8 @@ impl Session {
         let (tell, outcome) = oneshot::channel();
         let (opened, open) = oneshot::channel();
         let line = format!("RETR {path}");
-        let ending = tokio::spawn(give_out(login, inner, route, line, start, opened, tell));
-        self.ride(transfer, Some(open), outcome, ending).await
+        self.ending = Some(tokio::spawn(give_out(login, inner, route, line, start, opened, tell)));
+        self.ride(transfer, Some(open), outcome).await
     }
 
     pub(super) async fn list(&mut self, line: &str, login: Arc<Login>) -> Flow {
@@ -129,8 +122,8 @@ impl Session {
         let route = self.route(offer, &transfer);
         let (tell, outcome) = oneshot::channel();
         let (opened, open) = oneshot::channel();
-        let ending = tokio::spawn(show(login, inner, route, line.to_owned(), opened, tell));
-        self.ride(transfer, Some(open), outcome, ending).await
+        self.ending = Some(tokio::spawn(show(login, inner, route, line.to_owned(), opened, tell)));
+        self.ride(transfer, Some(open), outcome).await
     }
 
     fn route(&self, offer: Offer, transfer: &Arc<Transfer>) -> Route {
@@ -151,9 +144,7 @@ impl Session {
         transfer: Arc<Transfer>,
         mut open: Option<oneshot::Receiver<u64>>,
         mut outcome: oneshot::Receiver<Outcome>,
-        ending: JoinHandle<Option<Inner>>,
     ) -> Flow {
-        self.ending = Some(ending);
         let began = Instant::now();
         let mut late_abort = false;
         loop {

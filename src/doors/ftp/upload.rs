@@ -23,6 +23,7 @@ use super::{
     login::Login,
     transfer::{Rest, Transfer},
     wire::Wire,
+    work::Outcome,
 };
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -37,16 +38,12 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 const LAST_BYTES: Duration = Duration::from_millis(200);
 const GIB: u64 = 1 << 30;
 
-/// What is needed to take a file: who, from where, and where to.
-pub(super) struct Upload {
-    pub(super) login: Arc<Login>,
+/// A file that was announced and begun.
+pub(super) struct Incoming {
     pub(super) intake: Intake,
-    pub(super) wire: Wire,
-    pub(super) transfer: Arc<Transfer>,
     /// The size that the client has declared, and where in the file it begins to send.
     pub(super) declared: Option<u64>,
     pub(super) start: u64,
-    pub(super) done: oneshot::Sender<Result<Accepted, Refusal>>,
 }
 
 /// How the data ended.
@@ -57,34 +54,40 @@ enum Ending {
     Cut(String),
 }
 
-impl Upload {
-    /// Takes the file, and tells the guard what came of it.
-    pub(super) async fn run(self: Box<Self>) -> Result<u64, Refusal> {
-        let Self { login, intake, mut wire, transfer, declared, start, done } = *self;
-        let name = intake.name().to_string();
-        let taken = take(&login, intake, &mut wire, &transfer, declared, start).await;
+impl Incoming {
+    /// Takes the file, and tells what came of it.
+    pub(super) async fn take(
+        self,
+        login: &Arc<Login>,
+        mut wire: Wire,
+        transfer: &Arc<Transfer>,
+        tell: oneshot::Sender<Outcome>,
+    ) {
+        let name = self.intake.name().to_string();
+        let taken = take(login, self, &mut wire, transfer).await;
         login.ticket.doing("");
-        let answer = taken.as_ref().map(|accepted| accepted.size_bytes).map_err(Clone::clone);
-        // The guard may have gone with the client; the inner server is told all the same.
-        let _ = done.send(taken);
-        if let Err(refusal) = &answer {
+        let refusal = taken.as_ref().err().cloned();
+        // The guard may have gone with the client.
+        let _ = tell.send(match taken {
+            Ok(accepted) => Outcome::Stored(Box::new(accepted)),
+            Err(refusal) => Outcome::Refused(refusal),
+        });
+        if let Some(refusal) = refusal {
             info!(partner = %login.session.partner, ?name, %refusal, "upload refused");
             if !matches!(refusal, Refusal::Cut(_)) {
                 drain(&mut wire).await;
             }
         }
-        answer
     }
 }
 
 async fn take(
     login: &Arc<Login>,
-    mut intake: Intake,
+    file: Incoming,
     wire: &mut Wire,
     transfer: &Arc<Transfer>,
-    declared: Option<u64>,
-    start: u64,
 ) -> Result<Accepted, Refusal> {
+    let Incoming { mut intake, declared, start } = file;
     let began = Instant::now();
     let (at, close_notify_missing) = match pump(login, &mut intake, wire, transfer).await {
         Ok(Ending::Closed { at, close_notify_missing }) => (at, close_notify_missing),

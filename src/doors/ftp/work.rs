@@ -21,12 +21,12 @@ use crate::{
 use super::{
     data::{NoConnection, Offer},
     download::{Download, within},
-    inner::{Errand, Inner},
+    inner::Inner,
     login::Login,
     moving::Store,
     reply::{Reply, capitalised},
     transfer::{Rest, Transfer},
-    upload::Upload,
+    upload::Incoming,
     wire::Wire,
 };
 
@@ -137,67 +137,23 @@ async fn ready(inner: Option<Inner>, login: &Arc<Login>) -> std::io::Result<Inne
     Ok(inner)
 }
 
-#[allow(clippy::too_many_arguments, reason = "they are what a task is given to keep")]
-pub(super) async fn take_in(
-    login: Arc<Login>,
-    inner: Option<Inner>,
-    route: Route,
-    intake: Intake,
-    path: String,
-    declared: Option<u64>,
-    start: u64,
-    tell: oneshot::Sender<Outcome>,
-) -> Option<Inner> {
+/// Takes a file. The inner server has no part in it: the name has been looked at, and only `ingest` decides the rest.
+pub(super) async fn take_in(login: Arc<Login>, route: Route, file: Incoming, tell: oneshot::Sender<Outcome>) {
     let transfer = route.transfer.clone();
-    let (wire, inner) = tokio::join!(route.open(), ready(inner, &login));
-    let wire = match wire {
-        Ok(wire) => wire,
+    match route.open().await {
+        Ok(wire) => file.take(&login, wire, &transfer, tell).await,
         Err(reply) => {
             login.ticket.doing("");
-            intake.cut(&reply.text).await;
+            file.intake.cut(&reply.text).await;
             let _ = tell.send(Outcome::Told(reply));
-            return inner.ok();
-        }
-    };
-    let (done, kept) = oneshot::channel();
-    let upload = Upload { login: login.clone(), intake, wire, transfer, declared, start, done };
-    let mut errand = Some(Errand::Upload(Box::new(upload)));
-    let mut inner = inner.ok();
-    let line = format!("STOR {path}");
-    // A second try with a fresh inner session, as long as the first has not begun.
-    for _ in 0..2 {
-        let Some(given) = errand.take() else { break };
-        if inner.is_none() {
-            inner = Inner::open(&login).await.ok();
-        }
-        let Some(serving) = &mut inner else {
-            errand = Some(given);
-            continue;
-        };
-        errand = begun(serving, given, &line).await;
-        if errand.is_some() {
-            inner = None;
         }
     }
-    if let Some(Errand::Upload(upload)) = errand {
-        warn!(partner = %login.session.partner, ?path, "the inner server does not begin");
-        login.ticket.doing("");
-        upload.intake.cut("the server could not begin").await;
-        let _ = tell.send(Outcome::Told(Reply::new(451, "Internal error, try again later")));
-        return None;
-    }
-    let _ = tell.send(match kept.await {
-        Ok(Ok(accepted)) => Outcome::Stored(Box::new(accepted)),
-        Ok(Err(refusal)) => Outcome::Refused(refusal),
-        Err(_) => Outcome::Refused(Refusal::Internal("the upload was lost".to_owned())),
-    });
-    used(inner).await
 }
 
-/// Puts the errand on the desk and has it begun; gives it back when it was not.
-async fn begun(inner: &mut Inner, errand: Errand, line: &str) -> Option<Errand> {
+/// Puts the download on the desk and has it begun; gives it back when it was not.
+async fn begun(inner: &mut Inner, download: Download, line: &str) -> Option<Box<Download>> {
     let desk = inner.desk().clone();
-    desk.put(errand);
+    desk.put(download);
     let triggered = timeout(BEGIN_TIME, inner.trigger(line)).await;
     if !matches!(triggered, Ok(Ok(()))) {
         return desk.take();
@@ -244,7 +200,7 @@ pub(super) async fn give_out(
     let (give, wire) = oneshot::channel();
     let (done, mut sent) = oneshot::channel();
     let download = Download { login: login.clone(), transfer: transfer.clone(), start, opened, wire, done };
-    if begun(&mut inner, Errand::Download(Box::new(download)), &line).await.is_some() {
+    if begun(&mut inner, download, &line).await.is_some() {
         login.ticket.doing("");
         let _ = tell.send(broken());
         return None;

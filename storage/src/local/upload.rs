@@ -23,7 +23,7 @@ use super::{
     partial::{self, Claim},
     root::Root,
 };
-use crate::{FileMeta, NewFile, Result, Sha256, StorageError, Upload, disk::DiskFile};
+use crate::{FileMeta, NewFile, Result, Sealed, Sha256, StorageError, Upload, disk::DiskFile};
 
 /// Up to here an upload stays in memory.
 const SMALL_BYTES: usize = 256 << 10;
@@ -238,9 +238,13 @@ impl Upload for LocalUpload {
         if self.pending.len > most { self.turn().await } else { Ok(()) }
     }
 
+    async fn seal(self: Box<Self>) -> Result<Box<dyn Sealed>> {
+        Ok(Box::new(self.last().await?))
+    }
+
     async fn commit(self: Box<Self>, received_at: DateTime<Utc>) -> Result<FileMeta> {
-        let last = self.last().await?;
-        blocking(move || last.commit(received_at)).await
+        let sealed = self.seal().await?;
+        blocking(move || sealed.commit(received_at)).await
     }
 
     async fn keep_partial(self: Box<Self>) -> Result<u64> {
@@ -267,8 +271,8 @@ struct Last {
     working: Arc<Working>,
 }
 
-impl Last {
-    fn commit(mut self, received_at: DateTime<Utc>) -> Result<FileMeta> {
+impl Sealed for Last {
+    fn commit(mut self: Box<Self>, received_at: DateTime<Utc>) -> Result<FileMeta> {
         self.root.sound()?;
         self.pieces.iter().for_each(|piece| self.hasher.update(piece));
         self.root.has_room()?;
@@ -294,7 +298,9 @@ impl Last {
         self.working.keep();
         Ok(meta)
     }
+}
 
+impl Last {
     fn keep_partial(self) -> Result<u64> {
         if self.len == 0 {
             return self.working.remove().map(|()| 0);
