@@ -1,11 +1,15 @@
 //! The one thread that changes anything: it takes what waits, appends it as one group, and answers.
 //!
-//! The order is check, journal, answer, index: nobody reads the index between the last two. Once the journal has a record
-//! the answer is positive, whatever becomes of the index: the index is made anew from the journal on the spot.
+//! The order is check, journal, answer, index. Once the journal has a record the answer is positive, whatever becomes of
+//! the index: that is made anew from the journal on the spot. The index is brought up to the journal when someone wants
+//! to read it and when enough is staged for it: what the committer itself reads it reads through what is staged.
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use chrono::{DateTime, Utc};
@@ -31,6 +35,9 @@ use crate::{
 
 /// No group is larger.
 const MOST_JOBS: usize = 1_024;
+/// With so many keys to change the index is brought up to the journal: sled takes one large batch for the price of a few
+/// small ones, and a file that is through by then has changed few keys in the end.
+const MOST_STAGED: usize = 1_024;
 
 /// What is asked of the committer.
 pub(super) enum Ask {
@@ -80,6 +87,8 @@ pub(super) enum Ask {
         ids: Vec<FileId>,
         now: DateTime<Utc>,
     },
+    /// Brings the index up to the journal.
+    CatchUp,
     /// Gives up segments that lie wholly before this sequence.
     Retire {
         before: u64,
@@ -116,7 +125,9 @@ pub(super) struct Job {
 pub(super) struct Shared {
     pub(super) index: RwLock<Index>,
     /// Rises when the index is made anew.
-    pub(super) generation: std::sync::atomic::AtomicU64,
+    pub(super) generation: AtomicU64,
+    /// Whether the journal has records that are not in the index yet.
+    pub(super) behind: AtomicBool,
     pub(super) journal: LogReader,
     pub(super) poisoned: OnceLock<String>,
     /// As of the last commit.
@@ -155,7 +166,7 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Works until every sender is gone.
+    /// Works until every sender is gone. What is staged then is left to the next start, which catches up.
     pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(job) = jobs.blocking_recv() {
             let mut changes = vec![job];
@@ -173,7 +184,9 @@ impl Committer {
         let (mut changes, mut others) = (Vec::with_capacity(jobs.len()), Vec::new());
         for job in jobs {
             match job.ask {
-                Ask::Stats | Ask::NextDue { .. } | Ask::Rebuild { .. } | Ask::Retire { .. } => others.push(job),
+                Ask::CatchUp | Ask::Stats | Ask::NextDue { .. } | Ask::Rebuild { .. } | Ask::Retire { .. } => {
+                    others.push(job);
+                }
                 _ => changes.push(job),
             }
         }
@@ -190,6 +203,7 @@ impl Committer {
 
     fn other(&mut self, ask: &Ask) -> Result<Reply> {
         match ask {
+            Ask::CatchUp => self.catch_up().map(|()| Reply::Nothing),
             Ask::Stats => Ok(Reply::Stats(Box::new(self.look(|state, index| state.stats(index))?))),
             Ask::NextDue { now } => Ok(Reply::Due(self.state.next_due(*now))),
             Ask::Retire { before } => {
@@ -204,6 +218,7 @@ impl Committer {
 
     /// Reads the index, and once more after it was made anew if it turns out to be damaged.
     fn look<T>(&mut self, read: impl Fn(&QueueState, &Index) -> Result<T, Fault>) -> Result<T> {
+        self.catch_up()?;
         let first = read(&self.state, &self.shared.index.read());
         match first {
             Err(Fault::Index(what)) => {
@@ -235,35 +250,42 @@ impl Committer {
                 return answer(jobs, replies.into_iter().map(|reply| reply.and_then(|_| Err(again(&error)))).collect());
             }
         }
-        if let Err(what) = self.answer_and_apply(jobs, replies) {
+        // The journal has it, so the answers are true whatever becomes of the index.
+        self.note_counts();
+        self.shared.behind.store(true, Ordering::Release);
+        self.shared.changed.send_replace(self.log.next_seq() - 1);
+        answer(jobs, replies);
+        if self.state.staged.len() >= MOST_STAGED {
             // A failure has been told by poisoning.
-            let _ = self.remake(&what);
+            let _ = self.catch_up();
         }
     }
 
-    /// The journal has it, so the answers are true whatever becomes of the index. They go out while the index is being
-    /// changed, with those who read it waiting outside, so that whoever was answered finds there what was answered.
-    /// While someone reads, the index comes first.
-    fn answer_and_apply(&mut self, jobs: Vec<Job>, replies: Vec<Result<Reply>>) -> Result<(), String> {
-        let last = self.log.next_seq() - 1;
-        let (batch, counts) = self.state.take_batch();
-        // Quotas are looked up here, and nowhere else.
-        self.shared.counts.write().extend(counts);
-        let tell = || {
-            self.shared.changed.send_replace(last);
-            answer(jobs, replies);
-        };
-        if let Some(mut index) = self.shared.index.try_write() {
-            tell();
-            return applied(&index, batch).inspect_err(|_| index.close());
+    /// Quotas are looked up here, and nowhere else.
+    fn note_counts(&self) {
+        let mut counts = self.shared.counts.write();
+        for (name, count) in self.state.touched_counts() {
+            match counts.get_mut(name) {
+                Some(known) => *known = count,
+                None => drop(counts.insert(name.to_owned(), count)),
+            }
         }
+    }
+
+    /// Brings the index up to the journal. An index that fails is made anew.
+    fn catch_up(&mut self) -> Result<()> {
+        if !self.shared.behind.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let batch = self.state.take_batch();
         let outcome = applied(&self.shared.index.read(), batch);
-        if outcome.is_err() {
+        if let Err(what) = outcome {
             // Whoever reads now finds it closed, and waits until it is whole again.
             self.shared.index.write().close();
+            return self.remake(&what).map(drop);
         }
-        tell();
-        outcome
+        self.shared.behind.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Checks every job against all before it. An index that turns out to be damaged is made anew, and all is checked
@@ -320,8 +342,7 @@ impl Committer {
 
     /// Forgets what was staged and not journalled.
     fn discard(&mut self) {
-        let loaded = QueueState::load(&self.shared.index.read());
-        match loaded {
+        match self.load() {
             Ok(state) => self.adopt(state),
             Err(Fault::Index(what)) => {
                 let _ = self.remake(&what);
@@ -330,7 +351,16 @@ impl Committer {
         }
     }
 
-    /// Goes on with a state that was read anew; leases keep what only memory knows of them.
+    /// The state that follows from the journal, with the index brought up to it.
+    fn load(&self) -> Result<QueueState, Fault> {
+        let index = self.shared.index.read();
+        let mut state = QueueState::load(&index)?;
+        let next = state.meta.applied + 1;
+        Replay::default().run(&mut state, &index, &self.shared.journal, next, &mut |_, _| {})?;
+        Ok(state)
+    }
+
+    /// Goes on with a state that was read anew, and that the index agrees with; leases keep what only memory knows of them.
     fn adopt(&mut self, mut state: QueueState) {
         for (id, held) in &mut state.lanes.leases {
             held.void = self.void.contains(&held.token);
@@ -341,6 +371,7 @@ impl Committer {
         state.lanes.served = std::mem::take(&mut self.state.lanes.served);
         *self.shared.counts.write() = state.all_counts().collect();
         self.state = state;
+        self.shared.behind.store(false, Ordering::Release);
     }
 
     /// Sets the damaged index aside and makes it anew from the journal.
@@ -354,7 +385,7 @@ impl Committer {
         damaged: Option<u64>,
         progress: Option<&mpsc::UnboundedSender<(u64, u64)>>,
     ) -> Result<Verified> {
-        let now = self.shared.generation.load(std::sync::atomic::Ordering::Acquire);
+        let now = self.shared.generation.load(Ordering::Acquire);
         if damaged.is_some_and(|damaged| damaged < now) {
             return Ok(Verified::default());
         }
@@ -383,7 +414,7 @@ impl Committer {
             Ok((state, replay)) => {
                 let (records, entries, faults) = (replay.records, state.meta.entries, replay.faults);
                 self.adopt(state);
-                self.shared.generation.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                self.shared.generation.fetch_add(1, Ordering::AcqRel);
                 Ok(Verified { records, entries, faults })
             }
             Err(fault) => {
@@ -423,7 +454,7 @@ fn stage(batch: &mut Batch<'_>, ask: &Ask) -> Result<Reply, Fault> {
             batch.carry(ids, *now)?;
             Reply::Nothing
         }
-        Ask::Stats | Ask::NextDue { .. } | Ask::Rebuild { .. } | Ask::Retire { .. } => Reply::Nothing,
+        Ask::CatchUp | Ask::Stats | Ask::NextDue { .. } | Ask::Rebuild { .. } | Ask::Retire { .. } => Reply::Nothing,
     })
 }
 

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
 };
@@ -70,6 +70,7 @@ impl EmbeddedQueue {
         let shared = Arc::new(Shared {
             index: RwLock::new(index),
             generation: AtomicU64::new(0),
+            behind: AtomicBool::new(false),
             journal: log.reader(),
             poisoned: OnceLock::new(),
             counts: RwLock::new(state.all_counts().collect()),
@@ -125,11 +126,20 @@ impl EmbeddedQueue {
         self.ask(ask).await.map(|_| ())
     }
 
+    /// Whoever was answered finds in the index what was answered.
+    async fn caught_up(&self) -> Result<()> {
+        match self.shared.behind.load(Ordering::Acquire) {
+            true => self.ask_nothing(Ask::CatchUp).await,
+            false => Ok(()),
+        }
+    }
+
     /// A short look into the index, on the spot unless it is just being made anew.
     async fn look<T: Send + 'static>(
         &self,
         read: impl Fn(&Index) -> Result<T, Fault> + Send + Sync + Clone + 'static,
     ) -> Result<T> {
+        self.caught_up().await?;
         for _ in 0..2 {
             let generation = self.shared.generation.load(Ordering::Acquire);
             let first = self.shared.index.try_read().map(|index| read(&index));
@@ -148,6 +158,7 @@ impl EmbeddedQueue {
         &self,
         read: impl Fn(&Shared, &Index) -> Result<T, Fault> + Send + Sync + Clone + 'static,
     ) -> Result<T> {
+        self.caught_up().await?;
         let mut healed = false;
         loop {
             let generation = self.shared.generation.load(Ordering::Acquire);

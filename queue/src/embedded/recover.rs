@@ -176,7 +176,7 @@ impl Replay {
                 self.take(state, index, seq, &record_codec::decode(seq, &bytes)?, whole)?;
                 next = seq + 1;
             }
-            index.apply(state.take_batch().0)?;
+            index.apply(state.take_batch())?;
             progress(next - from, end - from);
         }
         Ok(())
@@ -287,7 +287,7 @@ fn commit(
     write(&mut batch)?;
     let records = batch.records;
     log.append(&records).map_err(journal_error)?;
-    index.apply(state.take_batch().0)
+    index.apply(state.take_batch())
 }
 
 /// Every entry, in the order of ids.

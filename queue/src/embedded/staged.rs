@@ -1,6 +1,9 @@
-//! What a batch is about to change in the index: read through it, and the index looks as if it had been applied.
+//! What is still to be changed in the index: read through it, and the index looks as if it had been applied.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{
+    collections::BTreeMap,
+    ops::{Bound, ControlFlow},
+};
 
 use sled::IVec;
 
@@ -35,17 +38,23 @@ impl Staged {
             .changes
             .range::<[u8], _>(range)
             .find_map(|(key, change)| change.as_ref().map(|value| (key.clone(), value.clone())));
-        let mut kept = index.first(from, to)?;
-        while let Some((key, _)) = &kept {
-            if !self.changes.contains_key(key) {
-                break;
+        let mut kept = None;
+        index.scan(from, to, |key, value| {
+            if self.changes.contains_key(&key) {
+                return Ok(ControlFlow::Continue(()));
             }
-            kept = index.first(&after(key), to)?;
-        }
+            kept = Some((key, value));
+            Ok(ControlFlow::Break(()))
+        })?;
         Ok(match (staged, kept) {
             (Some(staged), Some(kept)) => Some(if staged.0 < kept.0 { staged } else { kept }),
             (staged, kept) => staged.or(kept),
         })
+    }
+
+    /// How many keys are changed.
+    pub(super) fn len(&self) -> usize {
+        self.changes.len()
     }
 
     /// Everything as one batch.

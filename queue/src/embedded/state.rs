@@ -230,14 +230,17 @@ impl QueueState {
         }
     }
 
-    /// Everything that is staged, with counters and the applied sequence, as one batch; and the partners whose
-    /// counters it changes.
-    pub(super) fn take_batch(&mut self) -> (sled::Batch, Vec<(String, Counts)>) {
-        let mut counts = Vec::new();
+    /// The counters of the partners whose entries have changed since the last batch was taken.
+    pub(super) fn touched_counts(&self) -> impl Iterator<Item = (&str, Counts)> {
+        let counts = |name: &String| self.lanes.partners.get(name).map(|partner| partner.counts).unwrap_or_default();
+        self.touched_partners.iter().map(move |name| (name.as_str(), counts(name)))
+    }
+
+    /// Everything that is staged, with counters and the applied sequence, as one batch.
+    pub(super) fn take_batch(&mut self) -> sled::Batch {
         for name in std::mem::take(&mut self.touched_partners) {
             let count = self.lanes.partner(&name).counts;
             self.staged.put(keys::partner(&name), encode_counts(&count));
-            counts.push((name, count));
         }
         for (partner, route) in std::mem::take(&mut self.touched_lanes) {
             if let Some(lane) = self.lanes.lane(&partner, &route) {
@@ -245,7 +248,7 @@ impl QueueState {
             }
         }
         self.staged.put(keys::META.into(), self.meta.encode());
-        (self.staged.take(), counts)
+        self.staged.take()
     }
 
     pub(super) fn all_counts(&self) -> impl Iterator<Item = (String, Counts)> {

@@ -79,6 +79,7 @@ async fn a_damaged_key_is_found_by_verify_and_mended_by_rebuild() {
     let mut batch = sled::Batch::default();
     batch.remove(super::keys::by_state(State::Ready, entry.turn));
     batch.insert(super::keys::by_state(State::Done, entry.turn), entry.id.as_bytes());
+    assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
     queue.shared().index.read().apply(batch).unwrap();
     let faults = queue.verify(&|_, _| {}).await.unwrap().faults;
     assert_eq!(faults.len(), 2, "{faults:?}");
