@@ -113,7 +113,7 @@ async fn take(
         link: login.link.clone(),
         transfer: transfer.clone(),
         data_ended: at,
-        settle: settle_time(login.settle, at - began),
+        settle: settle_time(login.settle, at - began, intake.size_bytes().saturating_sub(start)),
         otherwise,
     };
     intake.finish(Box::new(evidence)).await
@@ -144,9 +144,11 @@ fn judge(intake: &Intake, declared: Option<u64>, start: u64, close_notify_missin
 
 /// How long the control connection must outlive the data. A killed client closes one after the other, and on a busy
 /// machine it may have to wait for its turn in between. What can be waited for grows with what the transfer took, for
-/// so does the chance that it was killed in the middle: a small file left its client in one piece.
-fn settle_time(least: Duration, transfer: Duration) -> Duration {
-    (transfer * 2).clamp(least, least * 10)
+/// so does the chance that it was killed in the middle. What filled no more than one buffer, and soon, left its client in
+/// one piece: how long it took says more of how busy this machine is.
+fn settle_time(least: Duration, transfer: Duration, came: u64) -> Duration {
+    let in_one_piece = came <= FIRST_BUFFER_BYTES as u64 && transfer <= least * 10;
+    if in_one_piece { least } else { (transfer * 2).clamp(least, least * 10) }
 }
 
 /// Moves bytes until the data ends. Everything that was read has been written when this returns an ending.
@@ -305,9 +307,12 @@ mod tests {
     fn the_settle_time_grows_with_the_transfer_and_is_bounded() {
         let ms = Duration::from_millis;
         for (transfer, settle) in [(0, 5), (2, 5), (10, 20), (60_000, 50)] {
-            assert_eq!(settle_time(ms(5), ms(transfer)), ms(settle));
+            assert_eq!(settle_time(ms(5), ms(transfer), 1 << 20), ms(settle));
         }
-        assert_eq!(settle_time(Duration::ZERO, ms(1000)), Duration::ZERO);
+        for (transfer, settle) in [(0, 5), (10, 5), (50, 5), (51, 50)] {
+            assert_eq!(settle_time(ms(5), ms(transfer), 10_240), ms(settle), "a small file that took {transfer} ms");
+        }
+        assert_eq!(settle_time(Duration::ZERO, ms(1000), 1 << 20), Duration::ZERO);
     }
 
     #[test]
