@@ -8,9 +8,9 @@
 //! | `aside/<id>`, `aside/<id>.reason` | spool files that cannot be trusted, and why; never deleted |
 //!
 //! # Guarantees
-//! A commit writes to `tmp/`, sets the metadata and mode 0400, renames into the spool without replacing anything, syncs
-//! the file (contents, metadata and mode), and then its directory, and the directory's parent when that day is new. A
-//! sync of a directory serves all commits that wait for it. What is reported as a partial was synced before its length
+//! A commit writes to `tmp/`, sets the metadata and mode 0400, renames into the spool without replacing anything, and
+//! syncs the file (contents, metadata and mode) and its directory, and the directory's parent when that day is new. It is
+//! done in rounds: a sync of a directory serves all commits of its round. What is reported as a partial was synced before its length
 //! was recorded. After a failed sync the store takes nothing more, for the page cache cannot be believed any more.
 //!
 //! # After a crash
@@ -25,6 +25,7 @@ mod place;
 mod power_tests;
 mod read;
 mod root;
+mod rounds;
 mod spool;
 #[cfg(test)]
 mod tests;

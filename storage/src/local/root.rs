@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::{Options, dirs::DirSync, spool::Days};
+use super::{Options, dirs::DirSync, rounds::Rounds, spool::Days};
 use crate::{FileMeta, NewFile, Result, Sha256, Space, StorageError, disk::Disk};
 
 /// The extended attribute with the metadata of an accepted file.
@@ -29,6 +29,7 @@ pub(super) struct Root {
     pub(super) partials: PathBuf,
     pub(super) aside: PathBuf,
     dirs: DirSync,
+    pub(super) rounds: Rounds,
     pub(super) days: Days,
     /// Partials that are being written.
     pub(super) claimed: Mutex<HashSet<PathBuf>>,
@@ -50,6 +51,7 @@ impl Root {
             partials,
             aside,
             dirs: DirSync::default(),
+            rounds: Rounds::default(),
             days: Days::default(),
             claimed: Mutex::default(),
             poison: OnceLock::new(),

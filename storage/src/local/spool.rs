@@ -11,8 +11,14 @@ use chrono::DateTime;
 use parking_lot::RwLock;
 use sha2::Digest;
 
-use super::root::{META, Root, encode, make_dir};
+use super::{
+    root::{META, Root, encode, make_dir},
+    rounds::{Entering, Member},
+};
 use crate::{FileId, FileMeta, Result, Sha256, SpoolItem, StorageError, disk::DiskFile};
+
+/// A file of more than this is synced before its round.
+const LONG_BYTES: u64 = 1 << 20;
 
 /// The days whose directories are known to be durable in the spool.
 #[derive(Debug, Default)]
@@ -30,6 +36,13 @@ impl Days {
         self.0.write().days.extend(days.into_iter().filter_map(|day| day.into_os_string().into_string().ok()));
     }
 
+    /// Those of these days that are not known, and what is known of removals.
+    fn unknown(&self, mut days: BTreeSet<String>) -> (BTreeSet<String>, u64) {
+        let known = self.0.read();
+        days.retain(|day| !known.days.contains(day));
+        (days, known.removals)
+    }
+
     fn is_durable(&self, day: String, removals: u64) {
         let mut known = self.0.write();
         if known.removals == removals {
@@ -42,6 +55,31 @@ impl Days {
 fn day(id: FileId) -> String {
     let instant = i64::try_from(id.unix_ms()).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
     instant.format("%Y%m%d").to_string()
+}
+
+impl Entering for Root {
+    fn name(&self, member: &Member) -> Result<()> {
+        // Held over the rename, so that the directory is not removed as an empty one in between.
+        let known = self.days.0.read();
+        if !known.days.contains(&day(member.id)) {
+            make_dir(&*self.disk, &self.day_dir(member.id))?;
+        }
+        let naming = |e| StorageError::io(format!("cannot name file {} in the spool", member.id), e);
+        self.disk.rename_new(&member.from, &self.spool_path(member.id)).map_err(naming)
+    }
+
+    /// Before the answer: a rename alone can vanish.
+    fn settle_names(&self, members: &[Member]) -> Result<()> {
+        let days: BTreeSet<String> = members.iter().map(|member| day(member.id)).collect();
+        // Asked first: a directory that is removed and made again meanwhile is another one.
+        let (new, removals) = self.days.unknown(days.clone());
+        days.iter().try_for_each(|day| self.settle(&self.spool.join(day)))?;
+        if !new.is_empty() {
+            self.settle(&self.spool)?;
+            new.into_iter().for_each(|day| self.days.is_durable(day, removals));
+        }
+        Ok(())
+    }
 }
 
 impl Root {
@@ -61,9 +99,18 @@ impl Root {
         self.describe(file, meta)?;
         // After the metadata, which needs write permission.
         file.make_read_only().map_err(|e| StorageError::io(format!("cannot make file {id} read-only"), e))?;
-        let new_day = self.enter(id, from)?;
-        self.make_durable(file, id, new_day).inspect_err(|_| {
-            let _ = self.disk.unlink(&self.spool_path(id));
+        // Not fdatasync, which may leave the metadata behind.
+        let sync = || file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}")));
+        if meta.size_bytes > LONG_BYTES {
+            // So that nobody in its round waits for its bytes.
+            sync()?;
+        }
+        self.rounds.enter(Member { id, from: from.to_path_buf() }, self, sync).map_err(|(named, error)| {
+            if named {
+                let _ = self.disk.unlink(&self.spool_path(id));
+                return self.sound().err().unwrap_or_else(|| self.stop(error.to_string()));
+            }
+            error
         })
     }
 
@@ -78,31 +125,6 @@ impl Root {
             )),
             _ => StorageError::io(format!("cannot set the metadata of file {}", meta.id), error),
         })
-    }
-
-    /// Renames into the spool. Gives, when the day's directory may not be durable yet, what was known of removals.
-    fn enter(&self, id: FileId, from: &Path) -> Result<Option<u64>> {
-        // Held over the rename, so that the directory is not removed as an empty one in between.
-        let known = self.days.0.read();
-        let durable = known.days.contains(&day(id));
-        if !durable {
-            make_dir(&*self.disk, &self.day_dir(id))?;
-        }
-        let naming = |e| StorageError::io(format!("cannot name file {id} in the spool"), e);
-        self.disk.rename_new(from, &self.spool_path(id)).map_err(naming)?;
-        Ok((!durable).then_some(known.removals))
-    }
-
-    fn make_durable(&self, file: &dyn DiskFile, id: FileId, new_day: Option<u64>) -> Result<()> {
-        // Not fdatasync, which may leave the metadata behind.
-        file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}")))?;
-        // The directory is synced before the answer: a rename alone can vanish.
-        self.settle(&self.day_dir(id))?;
-        if let Some(removals) = new_day {
-            self.settle(&self.spool)?;
-            self.days.is_durable(day(id), removals);
-        }
-        Ok(())
     }
 
     pub(super) fn open_spooled(&self, id: FileId) -> Result<Arc<dyn DiskFile>> {

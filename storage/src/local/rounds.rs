@@ -1,0 +1,315 @@
+//! Files enter the spool in rounds, so that those who come together are made durable by one commit of the file system.
+//!
+//! Who comes while a round runs waits for the next. A round begins with all its names, and then all its files and their
+//! directories are synced side by side: by then everything that must be durable has happened, and a journalling file
+//! system writes it down once. Without rounds each sync of the directory would also wait for names that came a moment
+//! later, and the file system would commit as often as there are files.
+
+use std::{path::PathBuf, sync::Arc};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::{FileId, Result, StorageError};
+
+/// What a round does with its members. Blocks.
+pub(super) trait Entering: Sync {
+    /// Gives the file its name.
+    fn name(&self, member: &Member) -> Result<()>;
+    /// Makes the names of all these durable.
+    fn settle_names(&self, members: &[Member]) -> Result<()>;
+}
+
+/// A file that wants to enter.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) id: FileId,
+    /// Its name until then.
+    pub(super) from: PathBuf,
+}
+
+/// The round that runs and the one that gathers.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    now: Mutex<Now>,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    running: bool,
+    gathering: Arc<Round>,
+}
+
+#[derive(Debug, Default)]
+struct Round {
+    progress: Mutex<Progress>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    phase: Phase,
+    members: Vec<Member>,
+    /// Of each member, until it takes it.
+    named: Vec<Option<Result<()>>>,
+    /// Those that have their names.
+    entered: Vec<Member>,
+    /// Syncs that have not ended.
+    left: usize,
+    names_are_lost: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Gathering,
+    /// The first member gives the names.
+    Naming,
+    Syncing,
+    Over,
+}
+
+impl Rounds {
+    /// Names the file with the next round and has `sync` make it durable while the names are. Ok: all of it is durable.
+    /// When the first is `false` nothing has the new name.
+    pub(super) fn enter(
+        &self,
+        member: Member,
+        house: &dyn Entering,
+        sync: impl FnOnce() -> Result<()>,
+    ) -> Result<(), (bool, StorageError)> {
+        let (round, place) = self.join(member);
+        round.wait_for(if place == 0 { Phase::Naming } else { Phase::Syncing });
+        let leads = (place == 0).then(|| Part { rounds: self, round: &round });
+        let part = Part { rounds: self, round: &round };
+        if leads.is_some() {
+            round.name_all(house);
+        }
+        let named = round.progress.lock().named[place].take().unwrap_or_else(|| Err(lost()));
+        let synced = match &named {
+            Ok(()) => sync(),
+            Err(_) => Ok(()),
+        };
+        drop(part);
+        if let Some(leads) = leads {
+            round.settle_names(house);
+            drop(leads);
+        }
+        round.wait_for(Phase::Over);
+        named.map_err(|error| (false, error))?;
+        synced.map_err(|error| (true, error))?;
+        match round.progress.lock().names_are_lost {
+            true => Err((true, lost())),
+            false => Ok(()),
+        }
+    }
+
+    /// Joins the round that gathers, and begins it when none runs.
+    fn join(&self, member: Member) -> (Arc<Round>, usize) {
+        let mut now = self.now.lock();
+        let round = now.gathering.clone();
+        let place = round.add(member);
+        if !now.running {
+            now.running = true;
+            now.gathering = Arc::default();
+            round.turn_to(Phase::Naming);
+        }
+        (round, place)
+    }
+
+    /// The next round, if anybody waits for it.
+    fn begin_next(&self) {
+        let mut now = self.now.lock();
+        let next = std::mem::take(&mut now.gathering);
+        now.running = !next.progress.lock().members.is_empty();
+        if now.running {
+            next.turn_to(Phase::Naming);
+        }
+    }
+}
+
+impl Round {
+    fn add(&self, member: Member) -> usize {
+        let mut progress = self.progress.lock();
+        progress.members.push(member);
+        progress.named.push(None);
+        progress.members.len() - 1
+    }
+
+    fn turn_to(&self, phase: Phase) {
+        self.progress.lock().phase = phase;
+        self.moved.notify_all();
+    }
+
+    fn wait_for(&self, phase: Phase) {
+        let mut progress = self.progress.lock();
+        while (progress.phase as u8) < phase as u8 {
+            self.moved.wait(&mut progress);
+        }
+    }
+
+    fn name_all(&self, house: &dyn Entering) {
+        let members = self.progress.lock().members.clone();
+        // Whatever happens, the others are let go on.
+        let _go_on = GoOn(self);
+        for (place, member) in members.into_iter().enumerate() {
+            let named = house.name(&member);
+            let mut progress = self.progress.lock();
+            if named.is_ok() {
+                progress.entered.push(member);
+            }
+            progress.named[place] = Some(named);
+        }
+    }
+
+    fn settle_names(&self, house: &dyn Entering) {
+        let entered = std::mem::take(&mut self.progress.lock().entered);
+        // Until it is known to be otherwise.
+        self.progress.lock().names_are_lost = true;
+        let settled = if entered.is_empty() { Ok(()) } else { house.settle_names(&entered) };
+        self.progress.lock().names_are_lost = settled.is_err();
+    }
+}
+
+/// Lets those who were named sync.
+struct GoOn<'a>(&'a Round);
+
+impl Drop for GoOn<'_> {
+    fn drop(&mut self) {
+        let mut progress = self.0.progress.lock();
+        progress.phase = Phase::Syncing;
+        // Every file, and the names.
+        progress.left = progress.members.len() + 1;
+        drop(progress);
+        self.0.moved.notify_all();
+    }
+}
+
+/// One of the syncs of a round; the last that ends, ends the round and begins the next.
+struct Part<'a> {
+    rounds: &'a Rounds,
+    round: &'a Round,
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        let mut progress = self.round.progress.lock();
+        progress.left -= 1;
+        if progress.left == 0 {
+            progress.phase = Phase::Over;
+            drop(progress);
+            self.round.moved.notify_all();
+            self.rounds.begin_next();
+        }
+    }
+}
+
+fn lost() -> StorageError {
+    StorageError::io("cannot enter the spool", std::io::Error::other("the round of the file was cut short"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashSet,
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+    };
+
+    use chrono::DateTime;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct House {
+        named: Mutex<HashSet<FileId>>,
+        settled: Mutex<HashSet<FileId>>,
+        rounds: AtomicUsize,
+        refuse: Option<FileId>,
+    }
+
+    impl Entering for House {
+        fn name(&self, member: &Member) -> Result<()> {
+            if self.refuse == Some(member.id) {
+                return Err(StorageError::Full);
+            }
+            self.named.lock().insert(member.id);
+            Ok(())
+        }
+
+        fn settle_names(&self, members: &[Member]) -> Result<()> {
+            self.rounds.fetch_add(1, Ordering::SeqCst);
+            let named = self.named.lock();
+            self.settled.lock().extend(members.iter().map(|member| member.id).filter(|id| named.contains(id)));
+            Ok(())
+        }
+    }
+
+    fn member() -> Member {
+        Member { id: FileId::new(DateTime::UNIX_EPOCH), from: PathBuf::new() }
+    }
+
+    #[test]
+    fn whoever_is_let_go_was_named_and_settled() {
+        let (rounds, house) = (Rounds::default(), House::default());
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let member = member();
+                        let id = member.id;
+                        let named = || {
+                            assert!(house.named.lock().contains(&id), "synced before it had its name");
+                            Ok(())
+                        };
+                        rounds.enter(member, &house, named).expect("it enters");
+                        assert!(house.settled.lock().contains(&id), "let go before its name was durable");
+                    }
+                });
+            }
+        });
+        assert_eq!(house.settled.lock().len(), 3_200);
+        assert!(house.rounds.load(Ordering::SeqCst) < 3_200, "nobody ever shared a round");
+        assert!(!rounds.now.lock().running);
+    }
+
+    #[test]
+    fn what_fails_for_one_is_no_affair_of_the_others() {
+        let rounds = Rounds::default();
+        let bad = member();
+        let house = House { refuse: Some(bad.id), ..House::default() };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let outcome = rounds.enter(bad.clone(), &house, || panic!("it has no name"));
+                assert!(matches!(outcome, Err((false, StorageError::Full))), "{outcome:?}");
+            });
+            for _ in 0..8 {
+                scope.spawn(|| rounds.enter(member(), &house, || Ok(())).expect("it enters"));
+            }
+        });
+        let unsynced = rounds.enter(member(), &house, || Err(StorageError::Full));
+        assert!(matches!(unsynced, Err((true, StorageError::Full))), "{unsynced:?}");
+    }
+
+    #[test]
+    fn a_member_that_panics_leaves_the_rounds_in_order() {
+        let (rounds, house) = (Rounds::default(), House::default());
+        thread::scope(|scope| {
+            let panics = scope.spawn(|| rounds.enter(member(), &house, || panic!("on purpose")));
+            assert!(panics.join().is_err());
+        });
+        struct Broken;
+        impl Entering for Broken {
+            fn name(&self, _: &Member) -> Result<()> {
+                panic!("on purpose")
+            }
+            fn settle_names(&self, _: &[Member]) -> Result<()> {
+                Ok(())
+            }
+        }
+        thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| rounds.enter(member(), &Broken, || Ok(())))).collect();
+            assert!(all.into_iter().all(|one| !matches!(one.join(), Ok(Ok(())))));
+        });
+        rounds.enter(member(), &house, || Ok(())).expect("the next enters");
+    }
+}
