@@ -5,6 +5,7 @@
 //! to read it and when enough is staged for it: what the committer itself reads it reads through what is staged.
 
 use std::{
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -12,114 +13,28 @@ use std::{
     },
 };
 
-use chrono::{DateTime, Utc};
 use forebay_storage::{
-    FileId, StorageError,
+    StorageError,
     log::{Log, LogReader},
 };
 use parking_lot::RwLock;
-use std::collections::{HashMap, HashSet};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::{
+    ask::{Ask, Job, Reply, again},
     batch::Batch,
     index::{Fault, Index},
     lanes::Counts,
-    record_codec,
     recover::{self, Old, Replay},
     state::QueueState,
 };
-use crate::{
-    Action, Actor, Child, Claim, ClaimAsk, Entry, Fact, LeaseToken, QueueError, Record, Result, Stats, Verified,
-};
+use crate::{LeaseToken, QueueError, Result, Verified};
 
 /// No group is larger.
 const MOST_JOBS: usize = 1_024;
 /// With so many keys to change the index is brought up to the journal: sled takes one large batch for the price of a few
 /// small ones, and a file that is through by then has changed few keys in the end.
 const MOST_STAGED: usize = 1_024;
-
-/// What is asked of the committer.
-pub(super) enum Ask {
-    /// A record that needs no more than to be checked: acceptance, rename, note.
-    Write {
-        record: Box<Record>,
-        bytes: Vec<u8>,
-    },
-    Claim {
-        ask: ClaimAsk,
-        now: DateTime<Utc>,
-    },
-    Child {
-        id: FileId,
-        token: LeaseToken,
-        child: Child,
-        now: DateTime<Utc>,
-    },
-    Settle {
-        id: FileId,
-        token: LeaseToken,
-        record: Box<Record>,
-        bytes: Vec<u8>,
-    },
-    Renew {
-        id: FileId,
-        token: LeaseToken,
-        until: DateTime<Utc>,
-    },
-    SettleCrashed {
-        id: FileId,
-        now: DateTime<Utc>,
-    },
-    Act {
-        ids: Vec<FileId>,
-        action: Action,
-        reason: Option<String>,
-        actor: Actor,
-        now: DateTime<Utc>,
-    },
-    Purge {
-        before: DateTime<Utc>,
-        limit: usize,
-        now: DateTime<Utc>,
-    },
-    Carry {
-        ids: Vec<FileId>,
-        now: DateTime<Utc>,
-    },
-    /// Brings the index up to the journal.
-    CatchUp,
-    /// Gives up segments that lie wholly before this sequence.
-    Retire {
-        before: u64,
-    },
-    Stats,
-    NextDue {
-        now: DateTime<Utc>,
-    },
-    /// Makes the index anew; not again if that has been done since the generation that was found damaged.
-    Rebuild {
-        damaged: Option<u64>,
-        progress: Option<mpsc::UnboundedSender<(u64, u64)>>,
-    },
-}
-
-/// What it answers.
-pub(super) enum Reply {
-    Nothing,
-    Entry(Box<Entry>),
-    Entries(Vec<Result<Entry>>),
-    Claims(Vec<Claim>),
-    Ids(Vec<FileId>),
-    Stats(Box<Stats>),
-    Due(Option<DateTime<Utc>>),
-    Verified(Verified),
-}
-
-pub(super) struct Job {
-    pub(super) ask: Ask,
-    pub(super) answer: oneshot::Sender<Result<Reply>>,
-}
 
 /// What the committer and those who only read have in common.
 pub(super) struct Shared {
@@ -477,43 +392,4 @@ fn refuse_all(jobs: Vec<Job>, error: impl Fn(&Job) -> QueueError) {
         let error = error(&job);
         let _ = job.answer.send(Err(error));
     }
-}
-
-/// The same error for another caller.
-pub(super) fn again(error: &QueueError) -> QueueError {
-    match error {
-        QueueError::Full => QueueError::Full,
-        QueueError::Poisoned(why) => QueueError::Poisoned(why.clone()),
-        QueueError::Unknown(why) => QueueError::Unknown(why.clone()),
-        other => recover::io("queue", std::io::Error::other(other.to_string())),
-    }
-}
-
-/// A note, encoded by whoever writes it.
-pub(super) fn write(record: Record) -> Result<Ask> {
-    let bytes = record_codec::encode(&record)?;
-    Ok(Ask::Write { record: Box::new(record), bytes })
-}
-
-/// The end of a text, at most `most` bytes of it.
-pub(super) fn end_of(text: String, most: usize) -> String {
-    if text.len() <= most {
-        return text;
-    }
-    let start = (text.len() - most..).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-    text[start..].to_owned()
-}
-
-/// The beginning of a text, at most `most` bytes of it.
-pub(super) fn start_of(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-    }
-    text
-}
-
-/// A fact about the server itself.
-pub(super) fn noted(actor: Actor, topic: &str, text: String, at: DateTime<Utc>) -> Record {
-    Record { at, actor, id: None, fact: Fact::Noted { topic: topic.to_owned(), text } }
 }

@@ -1,7 +1,7 @@
 //! The embedded queue: a journal, which is the truth, and sled, an index of it.
 //!
 //! # Guarantees
-//! Ok of a change means: its record is in the journal, on stable storage, and the index shows it. Changes that wait at
+//! Ok of a change means: its record is in the journal, on stable storage, and whoever reads finds it. Changes that wait at
 //! the same time are journalled as one group, with one `fdatasync`. Once the journal has a record the answer is
 //! positive, whatever becomes of the index. Renewed leases are in memory alone. When a write or sync of the journal
 //! fails, the queue takes nothing more until a restart; reading goes on. A journal without room ([`QueueError::Full`])
@@ -16,6 +16,7 @@
 //! they were about are written to the journal again; where it had not, every file that waited at the time is `held`,
 //! for its outcome may be what was lost.
 
+mod ask;
 mod batch;
 mod claim;
 mod committer;

@@ -18,7 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Options,
-    committer::{self, Ask, Committer, Job, Reply, Shared, end_of, start_of},
+    ask::{self, Ask, Job, Reply, end_of, start_of},
+    committer::{Committer, Shared},
     figures,
     index::{Fault, Index},
     read, record_codec,
@@ -234,12 +235,12 @@ impl QueueStore for EmbeddedQueue {
             reason: short(new.reason),
             origin: new.origin,
         };
-        self.ask_entry(committer::write(Record { at: now, actor, id: Some(new.id), fact })?).await
+        self.ask_entry(ask::write(Record { at: now, actor, id: Some(new.id), fact })?).await
     }
 
     async fn rename(&self, id: FileId, to: NewName, actor: Actor, now: DateTime<Utc>) -> Result<Entry> {
         let fact = Fact::Named { name: to.name, route: to.route, state: to.state, reason: short(to.reason) };
-        self.ask_entry(committer::write(Record { at: now, actor, id: Some(id), fact })?).await
+        self.ask_entry(ask::write(Record { at: now, actor, id: Some(id), fact })?).await
     }
 
     async fn claim(&self, ask: ClaimAsk, now: DateTime<Utc>) -> Result<Vec<Claim>> {
@@ -290,7 +291,7 @@ impl QueueStore for EmbeddedQueue {
             match self.ask(ask).await {
                 Ok(Reply::Entries(entries)) => answers.extend(entries),
                 Ok(_) => answers.extend(ids.iter().map(|_| Err(unexpected()))),
-                Err(error) => answers.extend(ids.iter().map(|_| Err(committer::again(&error)))),
+                Err(error) => answers.extend(ids.iter().map(|_| Err(ask::again(&error)))),
             }
         }
         answers
@@ -298,7 +299,7 @@ impl QueueStore for EmbeddedQueue {
 
     async fn note(&self, actor: Actor, topic: &str, text: &str, now: DateTime<Utc>) -> Result<()> {
         let text = start_of(text.to_owned(), NOTE_BYTES);
-        self.ask_nothing(committer::write(committer::noted(actor, topic, text, now))?).await
+        self.ask_nothing(ask::write(ask::noted(actor, topic, text, now))?).await
     }
 
     async fn get(&self, id: FileId) -> Result<Entry> {
@@ -383,7 +384,7 @@ impl QueueStore for EmbeddedQueue {
     async fn forget_origins(&self, files: &[FileId], now: DateTime<Utc>) -> Result<()> {
         for files in files.chunks(GROUP) {
             let fact = Fact::OriginsGone { files: files.to_vec() };
-            self.ask_nothing(committer::write(Record { at: now, actor: Actor::Server, id: None, fact })?).await?;
+            self.ask_nothing(ask::write(Record { at: now, actor: Actor::Server, id: None, fact })?).await?;
         }
         Ok(())
     }

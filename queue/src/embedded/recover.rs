@@ -251,7 +251,7 @@ fn deal_with(
     let text = damage_text(gap.0, gap.1);
     tracing::warn!(files = entries.len(), "journal: {text}");
     commit(log, index, state, |batch| {
-        batch.write(&super::committer::noted(Actor::Server, DAMAGE_TOPIC, text, at)).map(|_| ())
+        batch.write(&super::ask::noted(Actor::Server, DAMAGE_TOPIC, text, at)).map(|_| ())
     })
 }
 
