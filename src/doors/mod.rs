@@ -6,6 +6,7 @@ pub mod ftp;
 pub mod sftp;
 pub mod web;
 
+mod lasting;
 mod link;
 mod listening;
 mod maintenance;

@@ -11,6 +11,7 @@ pub mod binary;
 mod ftp_client;
 pub mod killed;
 pub mod lag;
+pub mod sftp_client;
 pub mod site;
 pub mod stream;
 

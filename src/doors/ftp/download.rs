@@ -10,9 +10,9 @@ use tokio::{
 use unftp_core::storage::{Metadata, StorageBackend};
 use unftp_sbe_fs::Meta;
 
-use crate::ingest::Refusal;
+use crate::{doors::lasting::most_time, ingest::Refusal};
 
-use super::{inner::User, login::Login, transfer::Transfer, upload::most_time, wire::Wire};
+use super::{inner::User, login::Login, transfer::Transfer, wire::Wire};
 
 const BUFFER_BYTES: usize = 64 << 10;
 

@@ -14,6 +14,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
+    doors::lasting::most_time,
     ingest::{Accepted, Intake, Refusal, Verdict},
     partners::{CloseNotify, Complete},
 };
@@ -36,7 +37,6 @@ const DRAIN_BYTES: u64 = 4 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// What a client that has gone had sent is here already, or will not come.
 const LAST_BYTES: Duration = Duration::from_millis(200);
-const GIB: u64 = 1 << 30;
 
 /// A file that was announced and begun.
 pub(super) struct Incoming {
@@ -227,11 +227,6 @@ where
             return;
         }
     }
-}
-
-/// How long a transfer of so many bytes may take.
-pub(super) fn most_time(longest_per_gib: Duration, bytes: u64) -> Duration {
-    longest_per_gib.saturating_mul(u32::try_from(bytes / GIB + 1).unwrap_or(u32::MAX))
 }
 
 /// Fills the buffer; how the data ended, if it did. A client that sends a byte now and then never stalls: the whole

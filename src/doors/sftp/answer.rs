@@ -1,10 +1,13 @@
 //! Answers on their way to the client: each request gets one, whatever becomes of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use russh::{ChannelWriteHalf, server::Msg};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::Refusal;
@@ -130,12 +133,24 @@ impl Drop for Answer {
 }
 
 impl Way {
-    /// Sends answers until there can be no more of them, or the connection has gone.
-    pub(super) async fn run(mut self, to: &ChannelWriteHalf<Msg>, gone: &CancellationToken) {
+    /// Sends answers until there can be no more of them, or the connection has gone. A client that takes none of them for
+    /// as long as `stalled` is told of by `unread`.
+    pub(super) async fn run(
+        mut self,
+        to: &ChannelWriteHalf<Msg>,
+        gone: &CancellationToken,
+        stalled: Duration,
+        unread: &CancellationToken,
+    ) {
         let sending = async {
             while let Some(first) = self.outgoing.recv().await {
-                if !self.send(first, to).await {
-                    break;
+                match timeout(stalled, self.send(first, to)).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(_) => {
+                        unread.cancel();
+                        break;
+                    }
                 }
             }
         };

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     partners::SessionTicket,
 };
 
-use super::view::View;
+use super::{motion::Motion, view::View};
 
 /// A partner that has logged in. Its connection counts as present as long as anything of it is under way.
 pub(super) struct Guest {
@@ -25,6 +26,7 @@ pub(super) struct Guest {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) maintenance: Arc<Maintenance>,
     pub(super) under_way: AtomicUsize,
+    pub(super) motion: Motion,
     /// The connection is over.
     pub(super) gone: CancellationToken,
     pub(super) _link: Arc<Link>,
@@ -49,10 +51,12 @@ impl Guest {
     /// that has gone need not wait.
     pub(super) async fn moved(&self, bytes: u64) {
         self.ticket.add_bytes(bytes);
+        let began = Instant::now();
         tokio::select! {
             () = self.ticket.pace(bytes) => {}
             () = self.gone.cancelled() => {}
         }
+        self.motion.paced(began.elapsed());
     }
 
     pub(super) fn is_busy(&self) -> bool {

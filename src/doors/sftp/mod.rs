@@ -3,7 +3,7 @@
 //! `door` accepts, `session` is one connection with its login, `service` one channel. Packets are read and written by
 //! `packet`, which does no I/O. Each open file is a task: `upload` writes, `reading` reads files and directories;
 //! `handles` knows them all. `turns` keeps requests for the same names in order, `answer` gives each request its one
-//! answer.
+//! answer. `motion` sees to it that transfers get on.
 //!
 //! # Trust
 //! Nothing a client sends is trusted. Connections are counted before the first byte is read, and time to log in is
@@ -23,6 +23,7 @@ mod door;
 mod guest;
 mod handles;
 mod host_keys;
+mod motion;
 mod options;
 pub mod packet;
 mod reading;

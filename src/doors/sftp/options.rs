@@ -45,6 +45,9 @@ pub struct Options {
     /// New keys are agreed on after this long.
     #[serde(with = "units::duration")]
     pub rekey_every: Duration,
+    /// How long a transfer may take for each GiB begun, however steadily its bytes move.
+    #[serde(with = "units::duration")]
+    pub longest_per_gib: Duration,
     /// How long uploads may go on when the server is stopped.
     #[serde(with = "units::duration")]
     pub grace: Duration,
@@ -67,6 +70,7 @@ impl Default for Options {
             max_channels: 10,
             rekey_after: 1 << 30,
             rekey_every: Duration::from_secs(60 * 60),
+            longest_per_gib: Duration::from_secs(6 * 60 * 60),
             grace: Duration::from_secs(10),
         }
     }
@@ -97,6 +101,9 @@ impl Options {
         }
         if self.rekey_every < Duration::from_secs(60) {
             say("rekey_every", "must be at least 1m");
+        }
+        if self.longest_per_gib.is_zero() {
+            say("longest_per_gib", "must be longer than nothing");
         }
         if self.banner.as_ref().is_some_and(|text| text.len() > 4096) {
             say("banner", "must be at most 4096 bytes");

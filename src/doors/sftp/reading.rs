@@ -10,6 +10,7 @@ use super::{
     answer::Answer,
     guest::{Busy, Guest},
     handles::{Asked, Op},
+    motion::{Span, TOO_LONG},
     packet::{Attributes, Code, MAX_DATA_BYTES, Named, Reply},
     view,
 };
@@ -22,13 +23,15 @@ pub(super) struct Download {
     pub(super) guest: Arc<Guest>,
     pub(super) file: Arc<File>,
     pub(super) there: Attributes,
+    pub(super) span: Span,
+    pub(super) sent: u64,
     /// Memory for what is read and not yet sent, shared by the channel.
     pub(super) room: Arc<Semaphore>,
     pub(super) _busy: Busy,
 }
 
 impl Download {
-    pub(super) async fn run(self, mut asked: mpsc::UnboundedReceiver<Asked>) {
+    pub(super) async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Asked>) {
         while let Some(Asked { op, answer, .. }) = asked.recv().await {
             match op {
                 Op::Read { offset, length } => self.read(offset, length, answer).await,
@@ -49,17 +52,25 @@ impl Download {
         self.guest.ticket.doing("");
     }
 
-    async fn read(&self, offset: u64, length: u32, answer: Answer) {
+    async fn read(&mut self, offset: u64, length: u32, answer: Answer) {
+        if self.guest.motion.is_over(&self.span, self.sent) {
+            return answer.status(Code::Failure, TOO_LONG);
+        }
         if offset >= self.there.size.unwrap_or(0) {
             return answer.status(Code::Eof, "end of file");
         }
         let length = length.min(MAX_DATA_BYTES);
+        let guest = self.guest.clone();
+        let _moving = guest.motion.moving();
         let Ok(held) = self.room.clone().acquire_many_owned(length).await else { return };
         let (file, guest) = (self.file.clone(), self.guest.clone());
         // It gives the answer itself: the next read may begin.
         let read = tokio::task::spawn_blocking(move || read_at(&file, offset, length, &guest, answer, held));
         match read.await {
-            Ok(bytes) => self.guest.moved(bytes).await,
+            Ok(bytes) => {
+                self.sent += bytes;
+                self.guest.moved(bytes).await;
+            }
             Err(error) => warn!(%error, "a read was lost"),
         }
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, server::Msg};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
@@ -43,6 +44,8 @@ enum End {
     Closed,
     Broken(Broken),
     Flooded,
+    /// The client takes no answers.
+    Unread,
 }
 
 /// What all requests of a channel share.
@@ -74,7 +77,8 @@ pub(super) async fn serve(guest: Arc<Guest>, channel: Channel<Msg>) {
         names: Arc::new(Semaphore::new(NAMES_AT_ONCE)),
     };
     let (partner, gone) = (service.guest.session.partner.clone(), service.guest.gone.clone());
-    let (end, ()) = tokio::join!(service.run(&mut from), way.run(&to, &gone));
+    let (stalled, unread) = (service.guest.motion.patience().stalled, CancellationToken::new());
+    let (end, ()) = tokio::join!(service.run(&mut from, &unread), way.run(&to, &gone, stalled, &unread));
     let status = match end {
         End::Closed => 0,
         End::Broken(broken) => {
@@ -85,6 +89,10 @@ pub(super) async fn serve(guest: Arc<Guest>, channel: Channel<Msg>) {
             warn!(%partner, "an SFTP channel is ended: {MOST_OUTSTANDING} requests have no answer, and more came");
             1
         }
+        End::Unread => {
+            warn!(%partner, "an SFTP channel is ended: its answers were not taken for too long");
+            1
+        }
     };
     // The client may have gone; then these fail, and nobody misses them.
     let _ = to.exit_status(status).await;
@@ -93,8 +101,11 @@ pub(super) async fn serve(guest: Arc<Guest>, channel: Channel<Msg>) {
 }
 
 impl Service {
-    async fn run(self, from: &mut ChannelReadHalf) -> End {
-        let end = self.read(from).await;
+    async fn run(self, from: &mut ChannelReadHalf, unread: &CancellationToken) -> End {
+        let end = tokio::select! {
+            end = self.read(from) => end,
+            () = unread.cancelled() => End::Unread,
+        };
         self.handles.end();
         if let End::Broken(Broken::Short { id: Some(id), .. }) = &end
             && let Some(answer) = self.answers.to(*id)
@@ -337,7 +348,8 @@ impl Service {
             Ok((handle, asked)) => {
                 self.guest.ticket.doing(format!("get {}", path.trim_start_matches('/')));
                 let (guest, room) = (self.guest.clone(), self.reading.clone());
-                let download = Download { _busy: guest.busy(), guest, file: Arc::new(file), there, room };
+                let (span, file) = (guest.motion.begin(), Arc::new(file));
+                let download = Download { _busy: guest.busy(), guest, file, there, span, sent: 0, room };
                 tokio::spawn(download.run(asked));
                 answer.handle(handle);
             }

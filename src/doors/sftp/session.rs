@@ -31,6 +31,7 @@ use crate::{
 use super::{
     door::{DOOR, House},
     guest::Guest,
+    motion::{Motion, Patience},
     service,
     view::View,
 };
@@ -221,6 +222,10 @@ impl Client {
             clock: house.clock.clone(),
             maintenance: house.maintenance.clone(),
             under_way: AtomicUsize::new(0),
+            motion: Motion::new(Patience {
+                stalled: house.partners.limits().stalled,
+                longest_per_gib: house.options.longest_per_gib,
+            }),
             gone: self.shared.gone.clone(),
             _link: self.link.clone(),
         }))

@@ -24,6 +24,7 @@ use super::{
     answer::Answer,
     guest::{Busy, Guest},
     handles::{Asked, Op},
+    motion::{Span, TOO_LONG},
     packet::{Attributes, Code, open},
     refused,
     reorder::Reorder,
@@ -49,6 +50,9 @@ pub(super) struct Upload {
     room: Arc<Semaphore>,
     size: Arc<AtomicU64>,
     spoiled: Option<(Code, String)>,
+    span: Span,
+    /// Bytes that came since.
+    came: u64,
     /// OpenSSH's client sets the size to what was written, and nothing else, when it breaks off, and then closes: a sign
     /// that the file is not whole. Writing on takes it back.
     broken_off: bool,
@@ -111,6 +115,8 @@ pub(super) async fn begin(
         room,
         size: Arc::new(AtomicU64::new(have)),
         spoiled: None,
+        span: guest.motion.begin(),
+        came: 0,
         broken_off: false,
         sizes_always: (!has(open::TRUNCATE) && !has(open::APPEND)) || attributes.mode.is_none(),
         _busy: guest.busy(),
@@ -143,7 +149,16 @@ impl Upload {
 
     /// Does what is asked of the handle until it is closed or the connection has gone.
     pub(super) async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Asked>) {
-        while let Some(Asked { op, answer, held }) = asked.recv().await {
+        loop {
+            let overdue = self.spoiled.is_none() && !matches!(self.stage, Stage::Over);
+            let next = tokio::select! {
+                next = asked.recv() => next,
+                why = self.guest.motion.overdue(&self.span, self.came), if overdue => {
+                    self.end(why).await;
+                    continue;
+                }
+            };
+            let Some(Asked { op, answer, held }) = next else { break };
             match op {
                 Op::Write { offset, data } => {
                     let written = self.write(offset, data).await;
@@ -180,11 +195,19 @@ impl Upload {
         if let Some(spoiled) = &self.spoiled {
             return Err(spoiled.clone());
         }
+        if self.guest.motion.is_over(&self.span, self.came) {
+            self.end(TOO_LONG).await;
+            return Err((Code::Failure, TOO_LONG.to_owned()));
+        }
         self.broken_off = false;
+        self.came += data.len() as u64;
+        let guest = self.guest.clone();
+        let moving = guest.motion.moving();
         let written = match self.go_on(offset).await {
             Ok(()) => self.place(offset, data).await,
             Err(refusal) => Err(Fault::Refused(refusal)),
         };
+        drop(moving);
         let Err(fault) = written else { return Ok(()) };
         let (code, text) = match &fault {
             Fault::Refused(refusal) => refused::status(refusal),
@@ -338,6 +361,12 @@ impl Upload {
                 (code, text)
             }
         }
+    }
+
+    /// It takes too long: what came can be gone on with, through another handle.
+    async fn end(&mut self, why: &str) {
+        self.spoiled = Some((Code::Failure, why.to_owned()));
+        self.cut(why).await;
     }
 
     async fn cut(&mut self, why: &str) {
