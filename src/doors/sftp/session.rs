@@ -93,10 +93,11 @@ pub(super) async fn run(house: Arc<House>, link: Arc<Link>, stream: TcpStream) {
         info!(%peer, partner = link.partner().map(AsRef::as_ref), why, "closing a connection");
         goodbye(&handle, why).await;
         // It takes its time to notice that the client does not close; we do not.
-        let _ = timeout(LAST_WORDS, &mut running).await;
-        link.close(why);
-        shared.gone.cancel();
-        let _ = running.await;
+        if timeout(LAST_WORDS, &mut running).await.is_err() {
+            link.close(why);
+            shared.gone.cancel();
+            let _ = running.await;
+        }
     }
     shared.gone.cancel();
     debug!(%peer, "session is over");
