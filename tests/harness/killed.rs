@@ -18,7 +18,7 @@ const AT_ONCE: usize = 4;
 
 /// Kills 200 uploading clients, each after a time of its own, and looks at what the house made of it.
 pub fn killed_clients_commit_nothing(house: &House, how: &str) {
-    let seed = kill_200(house, house.address, how);
+    let seed = kill(CLIENTS, house, house.address, how);
     // On a machine that is busy a client may die so slowly that its end is seen only when the reply finds nobody. Such
     // a file is held, and that must stay rare.
     let held = held_and_not_committed(house, seed);
@@ -26,15 +26,15 @@ pub fn killed_clients_commit_nothing(house: &House, how: &str) {
     println!("{held} of {CLIENTS} were seen late and are held");
 }
 
-/// Kills 200 clients that upload to `at`; the seed of when.
-pub fn kill_200(house: &House, at: SocketAddr, how: &str) -> u64 {
+/// Kills so many clients that upload to `at`; the seed of when.
+pub fn kill(clients: usize, house: &House, at: SocketAddr, how: &str) -> u64 {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     thread::scope(|scope| {
         for lane in 0..AT_ONCE {
             let mut random = StdRng::seed_from_u64(seed ^ lane as u64);
             scope.spawn(move || {
-                for _ in 0..CLIENTS / AT_ONCE {
+                for _ in 0..clients / AT_ONCE {
                     kill_one(at, how, Duration::from_micros(random.random_range(0..30_000)));
                 }
             });
@@ -43,7 +43,7 @@ pub fn kill_200(house: &House, at: SocketAddr, how: &str) -> u64 {
     wait_until("all sessions end", || house.partners.sessions().is_empty());
     house.block_on(house.ingest.idle());
     let begun = files_below(&house.path("partials")).len() + house.entries().len();
-    assert!(begun > CLIENTS / 2, "seed {seed}: only {begun} were begun: were the clients killed in mid-file?");
+    assert!(begun > clients / 2, "seed {seed}: only {begun} were begun: were the clients killed in mid-file?");
     seed
 }
 
