@@ -1,7 +1,7 @@
 //! Which algorithms are offered.
 //!
-//! The defaults are what `ssh-audit` finds no fault with: no CBC, no SHA-1, no NIST curves, integrity over the
-//! encrypted text. All that can be configured is still safe by today's knowledge, but for what the reference says.
+//! The defaults are what `ssh-audit` finds no fault with, but that older clients know no exchange that withstands
+//! quantum computers: no CBC, no SHA-1, no NIST curves, integrity over the encrypted text. All that can be configured is still safe by today's knowledge, but for what the reference says.
 
 use std::borrow::Cow;
 

@@ -508,6 +508,8 @@ fn put(packet: &mut BytesMut, string: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
     use super::*;
 
     fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -600,34 +602,133 @@ mod tests {
         assert_eq!(&Reply::finish_data(packet)[..], b"\0\0\0\x10\x67\0\0\0\x05\0\0\0\x070123456");
     }
 
-    #[test]
-    fn no_bytes_make_it_panic_or_grow() {
-        let seed: u64 = rand::random();
-        println!("seed {seed}");
-        let mut state = seed;
-        let mut next = move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as u32
+    /// Fields of a request, mostly as they should be.
+    fn fields(kind: u8, random: &mut StdRng) -> Vec<u8> {
+        let mut body = random.random::<u32>().to_be_bytes().to_vec();
+        let string = |body: &mut Vec<u8>, bytes: &[u8]| {
+            body.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+            body.extend_from_slice(bytes);
         };
-        'inputs: for _ in 0..20_000 {
-            let mut assembler = Assembler::default();
-            for _ in 0..next() % 8 {
-                let length = next() % 64;
-                let mut bytes: Vec<u8> = (0..length).map(|_| next() as u8).collect();
-                if next() % 2 == 0 && bytes.len() > 8 {
-                    bytes[..3].fill(0);
-                    bytes[4] = (next() % 22) as u8;
-                }
-                assembler.push(bytes.into());
-                loop {
-                    match assembler.next_packet() {
-                        Ok(Some(packet)) => drop(Request::parse(packet)),
-                        Ok(None) => break,
-                        Err(_) => continue 'inputs,
-                    }
-                }
-                assert!(assembler.held_bytes() <= MAX_PACKET_BYTES + 64);
+        const NAMES: [&[u8]; 8] = [
+            b"a.hl7",
+            b"",
+            b"../x",
+            b"\xff\0",
+            b"posix-rename@openssh.com",
+            b"fsync@openssh.com",
+            b"statvfs@openssh.com",
+            b"limits@openssh.com",
+        ];
+        for _ in 0..random.random_range(0..4) {
+            match random.random_range(0..5) {
+                0 => string(&mut body, NAMES[random.random_range(0..NAMES.len())]),
+                1 => string(&mut body, &random.random::<u32>().to_be_bytes()),
+                2 if kind == 6 => string(&mut body, &vec![7; random.random_range(0..3000)]),
+                2 => body.extend_from_slice(&(random.random::<u32>() & 0x8000_000f).to_be_bytes()),
+                3 => body.extend_from_slice(&random.random::<u64>().to_be_bytes()),
+                _ => body.extend_from_slice(&random.random_range(0..40_u32).to_be_bytes()),
             }
         }
+        body
+    }
+
+    fn hostile(random: &mut StdRng) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..random.random_range(0..8) {
+            let kind = if random.random_range(0..10) > 0 { random.random_range(1..21) } else { random.random() };
+            let kind = if random.random_range(0..8) == 0 { 200 } else { kind };
+            let body = fields(kind, random);
+            bytes.extend(packet(kind, &body));
+        }
+        for _ in 0..random.random_range(0..6_u32).saturating_sub(2) {
+            let at = random.random_range(0..=bytes.len());
+            match random.random_range(0..6) {
+                0 => bytes.insert(at, random.random()),
+                1 if at < bytes.len() => drop(bytes.remove(at)),
+                2 => bytes.truncate(at),
+                3 => drop(bytes.splice(at..at, (random.random::<u32>() >> random.random_range(0..32)).to_be_bytes())),
+                4 => {
+                    bytes.extend_from_slice(&((MAX_PACKET_BYTES as u32) - 1 + random.random_range(0..3)).to_be_bytes())
+                }
+                _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.random_range(0..8)),
+            }
+        }
+        bytes
+    }
+
+    /// What packets these bytes are, seen all at once.
+    fn plainly(mut bytes: &[u8]) -> (Vec<&[u8]>, Option<Broken>) {
+        let mut found = Vec::new();
+        while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+            let length = u32::from_be_bytes(*length);
+            match length as usize {
+                0 => return (found, Some(Broken::Empty)),
+                1..=MAX_PACKET_BYTES if length as usize <= rest.len() => {}
+                1..=MAX_PACKET_BYTES => break,
+                _ => return (found, Some(Broken::TooLong(length))),
+            }
+            let (packet, rest) = rest.split_at(length as usize);
+            found.push(packet);
+            bytes = rest;
+        }
+        (found, None)
+    }
+
+    /// How many bytes a request keeps of what came.
+    fn keeps(request: &Request) -> usize {
+        match request {
+            Request::Asked { what: What::Write { data, .. }, .. } => data.len(),
+            Request::Asked { what: What::Rename { from, to }, .. } => from.len() + to.len(),
+            Request::Asked { what: What::Open { path, .. } | What::Stat { path } | What::Mkdir { path }, .. } => {
+                path.len()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Whatever comes, in whatever pieces: no panic, bounded memory, and the packets are those of a plain reader that
+    /// sees all at once. `FOREBAY_FUZZ_INPUTS` says how many inputs, `FOREBAY_FUZZ_SEED` which.
+    #[test]
+    fn fuzz_any_bytes_are_read() {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let seed = number("FOREBAY_FUZZ_SEED").unwrap_or_else(rand::random);
+        let inputs = number("FOREBAY_FUZZ_INPUTS").unwrap_or(20_000);
+        println!("seed {seed}, {inputs} inputs");
+        let mut random = StdRng::seed_from_u64(seed);
+        let (mut packets, mut requests, mut most) = (0_u64, 0_u64, 0);
+        for _ in 0..inputs {
+            let bytes = hostile(&mut random);
+            let (expected, broken) = plainly(&bytes);
+            let (mut assembler, mut found, mut ended) = (Assembler::default(), 0, None);
+            let mut rest = &bytes[..];
+            while !rest.is_empty() && ended.is_none() {
+                let (piece, later) = rest.split_at(random.random_range(1..=rest.len()));
+                rest = later;
+                assembler.push(Bytes::copy_from_slice(piece));
+                loop {
+                    match assembler.next_packet() {
+                        Ok(Some(packet)) => {
+                            assert_eq!(packet, expected[found], "seed {seed}: {bytes:?}");
+                            found += 1;
+                            let length = packet.len();
+                            if let Ok(request) = Request::parse(packet) {
+                                assert!(keeps(&request) <= length, "seed {seed}: {bytes:?}");
+                                requests += 1;
+                            }
+                        }
+                        Ok(None) => break,
+                        Err(why) => {
+                            ended = Some(why);
+                            break;
+                        }
+                    }
+                }
+                most = most.max(assembler.held_bytes());
+                assert!(assembler.held_bytes() <= MAX_PACKET_BYTES + LENGTH_BYTES + piece.len(), "seed {seed}");
+            }
+            assert_eq!((found, ended), (expected.len(), broken), "seed {seed}: {bytes:?}");
+            packets += found as u64;
+        }
+        println!("{packets} packets, {requests} of them requests, at most {most} bytes held");
     }
 }
