@@ -30,13 +30,6 @@ fn seeded() -> (u64, StdRng) {
     (seed, StdRng::seed_from_u64(seed))
 }
 
-/// Of the server's process, in KiB: `VmRSS`, `VmHWM`.
-fn memory_kib(site: &Site, what: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", site.machine.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
-    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 fn connect_from(address: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((address, 0)).into())?;
@@ -182,73 +175,12 @@ fn strangers_at_a_data_port_do_not_keep_its_owner_away() {
 }
 
 #[test]
-fn a_thousand_slow_connections_do_not_keep_an_honest_upload_away() {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let wanted = rustix::process::Rlimit { current: limit.maximum, ..limit };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, wanted).unwrap();
-    assert!(limit.maximum.is_none_or(|most| most > 4500), "the hard limit on files is too low for this");
-    let site = Site::limited("", "max_connections = 1200\nmax_connections_per_address = 1200\nlogin_grace = \"60s\"");
-    let before = memory_kib(&site, "VmRSS");
-    let mut slow: Vec<TcpStream> = (0..1000)
-        .map(|_| {
-            let mut stream = TcpStream::connect(site.machine.ftp).unwrap();
-            stream.write_all(b"US").unwrap();
-            stream
-        })
-        .collect();
-    // They go on, a byte now and then, while somebody works.
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                for stream in &mut slow {
-                    let _ = stream.write_all(b"x");
-                }
-                thread::sleep(Duration::from_millis(100));
-            }
-        });
-        for n in 0..20 {
-            let began = Instant::now();
-            let mut ftp = Ftp::connect(site.machine.ftp);
-            ftp.login(USER, site::PASSWORD);
-            assert_eq!(ftp.store(&format!("{n}.hl7"), &vec![b'x'; 1 << 20]).code, 226);
-            assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-        }
-        over.store(true, Ordering::Relaxed);
-    });
-    assert_eq!(site.queue().len(), 20);
-    let grown = memory_kib(&site, "VmRSS").saturating_sub(before);
-    println!("1,000 connections and 20 uploads: {grown} KiB more");
-    assert!(grown < 100 << 10, "{grown} KiB more");
-}
-
-#[test]
-fn hundreds_of_mebibytes_of_lines_take_no_memory() {
+fn hundreds_of_mebibytes_of_long_lines_take_no_memory() {
     const PIECE: usize = 1 << 20;
-    let site = Site::limited("", "max_connections_per_address = 1000");
-    let before = memory_kib(&site, "VmHWM");
+    let site = Site::open("");
+    let before = site.memory_kib("VmHWM");
     let piece = vec![b'x'; PIECE];
-    // Without an end, before a login and after: the connection is ended, so another is opened until 400 MiB were sent.
-    let mut connections = 0;
-    for logged_in in [false, true] {
-        let mut sent = 0;
-        while sent < 400 * PIECE {
-            let mut ftp = Ftp::connect(site.machine.ftp);
-            if logged_in {
-                ftp.login(USER, site::PASSWORD);
-            }
-            connections += 1;
-            let mut stream = ftp.tcp();
-            stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
-            let mut of_this = 0;
-            while of_this < 40 * PIECE && stream.write_all(&piece).is_ok() {
-                of_this += PIECE;
-            }
-            assert!(of_this < 40 * PIECE, "one line of {of_this} bytes was read on and on");
-            sent += of_this.max(PIECE);
-        }
-    }
-    // With ends: each is answered, and the session goes on.
+    // Each is answered, and the session goes on.
     let mut ftp = Ftp::connect(site.machine.ftp);
     ftp.login(USER, site::PASSWORD);
     for _ in 0..400 {
@@ -256,8 +188,8 @@ fn hundreds_of_mebibytes_of_lines_take_no_memory() {
         assert_eq!(ftp.reply().code, 500);
     }
     assert_eq!(ftp.store("a.hl7", b"data").code, 226);
-    let grown = memory_kib(&site, "VmHWM") - before;
-    println!("{connections} connections, at most {grown} KiB more");
+    let grown = site.memory_kib("VmHWM") - before;
+    println!("at most {grown} KiB more");
     assert!(grown < 64 << 10, "{grown} KiB more");
 }
 
@@ -321,117 +253,6 @@ fn pipelined_commands_are_answered_in_their_order() {
     }
     let states: HashSet<_> = house.entries().iter().map(|entry| entry.state).collect();
     assert!(states.iter().all(|state| *state == forebay_queue::State::Ready), "{states:?}");
-}
-
-/// Every command that takes a path, with everything that is no path of the partner's.
-#[test]
-fn no_path_in_any_command_leads_out() {
-    const VERBS: [&str; 22] = [
-        "CWD", "XCWD", "MKD", "XMKD", "RMD", "XRMD", "DELE", "RNFR", "RNTO", "SIZE", "MDTM", "MLST", "MLSD", "LIST",
-        "NLST", "STAT", "RETR", "STOR", "APPE", "HASH", "XSHA256", "XCRC",
-    ];
-    let house = House::new(Plan::default());
-    let secret = "known to nobody";
-    std::fs::create_dir(house.path("elsewhere")).unwrap();
-    std::fs::write(house.path("elsewhere/secret"), secret).unwrap();
-    std::fs::create_dir(house.path("home/Other")).unwrap();
-    std::fs::write(house.path("home/Other/secret"), secret).unwrap();
-    let mut ftp = house.session();
-    assert_eq!(ftp.store("mine.hl7", b"mine").code, 226);
-    let view = house.view();
-    std::os::unix::fs::symlink(house.path("elsewhere"), view.join("linked")).unwrap();
-    std::os::unix::fs::symlink("/etc", view.join("etc")).unwrap();
-    std::os::unix::fs::symlink(house.path("home/Other"), view.join("other")).unwrap();
-    let absolute = house.path("elsewhere/secret").display().to_string();
-    let mut paths: Vec<Vec<u8>> = [
-        "..",
-        "../Other/secret",
-        "../../elsewhere/secret",
-        "x/../../Other/secret",
-        "./../Other/secret",
-        "//../Other/secret",
-        "..//..//elsewhere/secret",
-        "linked/secret",
-        "linked/../../elsewhere/secret",
-        "etc/passwd",
-        "other/secret",
-        "other/new",
-        "/other/secret",
-        "out/../../Other/secret",
-        "..\\Other\\secret",
-        "~/secret",
-        "~root",
-        "mine.hl7/../../Other/secret",
-        "%2e%2e/Other/secret",
-        "....//Other/secret",
-        "/proc/self/environ",
-        "/etc/passwd",
-        &absolute,
-    ]
-    .iter()
-    .map(|path| path.as_bytes().to_vec())
-    .collect();
-    paths.extend([
-        b"nul\0../Other/secret".to_vec(),
-        b"mine.hl7\0.txt".to_vec(),
-        b"\xc0\xae\xc0\xae/Other/secret".to_vec(),
-        b"\xed\xa0\x80".to_vec(),
-        b"latin\xe4".to_vec(),
-        b"\xff\xfe".to_vec(),
-        b"cr\rDELE mine.hl7".to_vec(),
-        b"esc\x1b[2J\x1b]0;title\x07".to_vec(),
-        b"\x7f".to_vec(),
-        "c1\u{9b}31m".as_bytes().to_vec(),
-        vec![b'n'; 256],
-        vec![b'n'; 4080],
-        vec![b'n'; 4096],
-        b"d/".repeat(600),
-        b"../".repeat(1300),
-        "\u{fffd}".repeat(400).into_bytes(),
-    ]);
-    for path in &paths {
-        for verb in VERBS {
-            if verb == "RNTO" {
-                assert_eq!(ftp.command("RNFR mine.hl7").code, 350);
-            }
-            let moves = ["MLSD", "LIST", "NLST", "RETR", "STOR", "APPE"].contains(&verb);
-            let data = moves.then(|| ftp.passive());
-            ftp.send(&[verb.as_bytes(), b" ", path].concat());
-            let mut reply = ftp.reply();
-            let mut heard = reply.text.clone();
-            if let Some(mut data) = data.filter(|_| reply.code == 150) {
-                match verb {
-                    "STOR" | "APPE" => drop(data.write_all(b"overwritten")),
-                    _ => drop(data.read_to_string(&mut heard)),
-                }
-                drop(data);
-                reply = ftp.reply();
-            }
-            let shown = String::from_utf8_lossy(path);
-            assert!(reply.code >= 200 && reply.code != 421, "{verb} {shown}: {}", reply.text);
-            assert!(!heard.contains(secret) && !heard.contains("root:"), "{verb} {shown}: {heard}");
-            let control = |text: &str| text.chars().any(|c| c.is_control() && !"\r\n".contains(c));
-            assert!(!control(&reply.text), "{verb} {shown:?}: {:?}", reply.text);
-            assert_eq!(ftp.command("CWD /").code, 250, "{verb} {shown}");
-            if verb == "RNTO" && reply.code == 250 {
-                // The name was fit for a file of the partner's own; the file gets its own name back.
-                ftp.send(&[b"RNFR ", &path[..]].concat());
-                assert_eq!(ftp.reply().code, 350, "{shown}");
-                assert_eq!(ftp.command("RNTO mine.hl7").code, 250, "{shown}");
-            }
-        }
-    }
-    for kept in ["elsewhere/secret", "home/Other/secret"] {
-        assert_eq!(std::fs::read_to_string(house.path(kept)).unwrap(), secret);
-    }
-    for directory in ["elsewhere", "home/Other"] {
-        assert_eq!(std::fs::read_dir(house.path(directory)).unwrap().count(), 1, "something was made in {directory}");
-    }
-    for entry in house.entries() {
-        let leads_up = entry.name.split('/').any(|part| part == "..");
-        assert!(!entry.name.chars().any(char::is_control) && !leads_up, "{:?}", entry.name);
-    }
-    assert_eq!(ftp.fetch("RETR mine.hl7").unwrap(), b"mine");
 }
 
 #[test]

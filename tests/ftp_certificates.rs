@@ -9,7 +9,7 @@ use forebay::{
     doors::ftp,
     partners::{ClientCertificate, Override, Policies, Policy},
 };
-use harness::{Ftp, House, PARTNER, PASSWORD, Plan, Stream, showing};
+use harness::{Ftp, House, PARTNER, PASSWORD, Plan, Stream, stream::showing};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{ClientConfig, pki_types::PrivateKeyDer};
 

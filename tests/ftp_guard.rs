@@ -549,11 +549,6 @@ fn maintenance_that_is_near_is_told_in_greeting_and_login() {
 }
 
 #[test]
-fn heavy_killed_clients_commit_nothing_over_tls() {
-    harness::killed::killed_clients_commit_nothing(&house(), "tls");
-}
-
-#[test]
 fn allo_is_held_against_what_comes() {
     let house = with_policy(Policy { complete: Complete::Allo, ..Policy::default() });
     let mut ftp = house.session();
@@ -864,7 +859,7 @@ fn the_server_stopping_is_said() {
     let mut house = house();
     let mut idle = house.session();
     let mut before = Ftp::connect(house.address);
-    house.close_door();
+    house.close_doors();
     assert_eq!(idle.reply().code, 421);
     assert_eq!(before.reply().code, 421);
     assert!(idle.try_reply().is_err());

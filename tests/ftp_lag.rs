@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use forebay::partners::{CloseNotify, Complete, Policy};
 use harness::{
-    House, Plan,
+    Door, House, Plan,
     killed::{held_and_not_committed, kill},
     lag::{Lag, Network},
 };
@@ -22,45 +22,45 @@ const CONTROL_LATE: (Range<u64>, Range<u64>) = (100..150, 0..1);
 const MANY: usize = 200;
 const SOME: usize = 40;
 
-fn killed_behind(clients: usize, lag: (Range<u64>, Range<u64>), how: &str, policy: Policy) -> usize {
+fn killed_behind(clients: usize, lag: (Range<u64>, Range<u64>), door: Door, policy: Policy) -> usize {
     let plan = Plan { policy, ..Plan::default() };
     let ports = plan.ftp.passive_ports;
     let house = House::new(plan);
     let network = Network::new(house.address, ports.first..ports.last + 1, &Lag { control_ms: lag.0, data_ms: lag.1 });
-    let seed = kill(clients, &house, network.address, how);
+    let seed = kill(clients, &house, network.address, door);
     let held = held_and_not_committed(&house, seed);
-    println!("{how}: {held} of {clients} wait for an operator or a name");
+    println!("{door:?}: {held} of {clients} wait for an operator or a name");
     held
 }
 
 #[test]
 fn heavy_killed_behind_lag_in_the_clear() {
-    killed_behind(MANY, BOTH, "plain", Policy::default());
+    killed_behind(MANY, BOTH, Door::Ftp, Policy::default());
 }
 
 #[test]
 fn heavy_killed_behind_lag_over_tls() {
-    killed_behind(MANY, BOTH, "tls", Policy::default());
+    killed_behind(MANY, BOTH, Door::Ftps, Policy::default());
 }
 
 #[test]
 fn heavy_killed_where_the_control_connection_ends_late_in_the_clear() {
-    killed_behind(SOME, CONTROL_LATE, "plain", Policy::default());
+    killed_behind(SOME, CONTROL_LATE, Door::Ftp, Policy::default());
 }
 
 #[test]
 fn heavy_killed_where_the_control_connection_ends_late_with_confirmed() {
-    killed_behind(SOME, CONTROL_LATE, "plain", Policy { complete: Complete::Confirmed, ..Policy::default() });
+    killed_behind(SOME, CONTROL_LATE, Door::Ftp, Policy { complete: Complete::Confirmed, ..Policy::default() });
 }
 
 #[test]
 fn heavy_killed_where_the_control_connection_ends_late_with_rename() {
-    killed_behind(SOME, CONTROL_LATE, "plain", Policy { complete: Complete::Rename, ..Policy::default() });
+    killed_behind(SOME, CONTROL_LATE, Door::Ftp, Policy { complete: Complete::Rename, ..Policy::default() });
 }
 
 /// A client that dies sends no close_notify, so that nothing depends on which end arrives first.
 #[test]
 fn heavy_killed_where_the_control_connection_ends_late_with_close_notify() {
     let policy = Policy { close_notify: CloseNotify::Refuse, ..Policy::default() };
-    assert_eq!(killed_behind(SOME, CONTROL_LATE, "tls", policy), 0);
+    assert_eq!(killed_behind(SOME, CONTROL_LATE, Door::Ftps, policy), 0);
 }

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::client::Addresses;
+
 /// The program under test.
 pub const FOREBAY: &str = env!("CARGO_BIN_EXE_forebay");
 
@@ -50,6 +52,11 @@ impl Machine {
 
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Where its doors are.
+    pub fn addresses(&self) -> Addresses {
+        Addresses { ftp: self.ftp, sftp: self.sftp }
     }
 
     pub fn data(&self) -> PathBuf {

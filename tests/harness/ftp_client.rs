@@ -66,6 +66,19 @@ impl Ftp {
     /// AUTH TLS and the handshake of a client of this sort.
     pub fn auth_tls_with(mut self, config: Arc<ClientConfig>) -> io::Result<Self> {
         assert_eq!(self.command("AUTH TLS").code, 234);
+        self.try_handshake(config)
+    }
+
+    /// The same, with a server that may be gone.
+    pub fn try_auth_tls(mut self, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let reply = self.try_command("AUTH TLS")?;
+        match reply.code {
+            234 => self.try_handshake(config),
+            _ => Err(io::Error::other(format!("{reply:?}"))),
+        }
+    }
+
+    fn try_handshake(self, config: Arc<ClientConfig>) -> io::Result<Self> {
         let Stream::Plain(stream) = self.reader.into_inner() else { panic!("it is TLS already") };
         Ok(Self { reader: BufReader::new(Stream::secured_with(stream, config)?), greeting: self.greeting })
     }
@@ -145,7 +158,7 @@ impl Ftp {
         self.try_send(line).unwrap();
     }
 
-    fn try_send(&mut self, line: &[u8]) -> io::Result<()> {
+    pub fn try_send(&mut self, line: &[u8]) -> io::Result<()> {
         self.reader.get_mut().write_all(&[line, b"\r\n"].concat())
     }
 
@@ -183,7 +196,7 @@ impl Ftp {
         self.try_passive().unwrap()
     }
 
-    fn try_passive(&mut self) -> io::Result<TcpStream> {
+    pub fn try_passive(&mut self) -> io::Result<TcpStream> {
         let reply = self.try_command("EPSV")?;
         let port = reply.text.split('|').nth(3).and_then(|port| port.parse::<u16>().ok());
         let port = port.filter(|_| reply.code == 229).ok_or_else(|| io::Error::other(format!("{reply:?}")))?;

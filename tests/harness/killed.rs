@@ -1,41 +1,61 @@
 //! Clients that are killed with SIGKILL in the middle of an upload.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    process::{Command, Stdio},
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
 
+use forebay::partners::AuthorizedKey;
 use forebay_queue::State;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::{House, PARTNER, PASSWORD, files_below, wait_until};
+use super::{Door, House, PARTNER, PASSWORD, files_below, wait_until};
 
-const CLIENTS: usize = 200;
+pub const CLIENTS: usize = 200;
 const AT_ONCE: usize = 4;
 
 /// Kills 200 uploading clients, each after a time of its own, and looks at what the house made of it.
-pub fn killed_clients_commit_nothing(house: &House, how: &str) {
-    let seed = kill(CLIENTS, house, house.address, how);
+pub fn killed_clients_commit_nothing(house: &House, door: Door) {
+    let seed = kill(CLIENTS, house, door.address(house.addresses()), door);
+    let held = held_and_not_committed(house, seed);
+    if door == Door::Sftp {
+        // Nothing but CLOSE ends a file there, so nothing depends on when the end of a client is seen.
+        assert_eq!(held, 0, "seed {seed}: killed clients left files");
+        let partials = files_below(&house.path("partials")).len();
+        assert_eq!(partials, CLIENTS, "seed {seed}: not all that came is kept for the clients to go on");
+    }
     // On a machine that is busy a client may die so slowly that its end is seen only when the reply finds nobody. Such
     // a file is held, and that must stay rare.
-    let held = held_and_not_committed(house, seed);
     assert!(held * 20 <= CLIENTS, "seed {seed}: {held} of {CLIENTS} killed clients were seen late");
     println!("{held} of {CLIENTS} were seen late and are held");
 }
 
 /// Kills so many clients that upload to `at`; the seed of when.
-pub fn kill(clients: usize, house: &House, at: SocketAddr, how: &str) -> u64 {
+pub fn kill(clients: usize, house: &House, at: SocketAddr, door: Door) -> u64 {
     let seed: u64 = rand::random();
     println!("seed {seed}");
+    if door == Door::Sftp {
+        sftp_prepare(house);
+    }
     thread::scope(|scope| {
         for lane in 0..AT_ONCE {
             let mut random = StdRng::seed_from_u64(seed ^ lane as u64);
             scope.spawn(move || {
-                for _ in 0..clients / AT_ONCE {
-                    kill_one(at, how, Duration::from_micros(random.random_range(0..30_000)));
+                for number in 0..clients / AT_ONCE {
+                    let (after, how) =
+                        (Duration::from_micros(random.random_range(0..30_000)), random.random_range(0..3));
+                    match door {
+                        Door::Ftp => kill_ftp(at, "plain", after),
+                        Door::Ftps => kill_ftp(at, "tls", after),
+                        Door::Sftp => kill_sftp(house, at, &format!("{lane}-{number}.hl7"), after, how),
+                    }
                 }
             });
         }
@@ -57,7 +77,7 @@ pub fn held_and_not_committed(house: &House, seed: u64) -> usize {
     entries.len()
 }
 
-fn kill_one(at: SocketAddr, how: &str, after: Duration) {
+fn kill_ftp(at: SocketAddr, how: &str, after: Duration) {
     let (host, port) = (at.ip().to_string(), at.port().to_string());
     let mut client = Command::new("python3")
         .args(["-c", include_str!("endless_upload.py"), &host, &port, PARTNER, PASSWORD, how])
@@ -70,4 +90,58 @@ fn kill_one(at: SocketAddr, how: &str, after: Duration) {
     thread::sleep(after);
     client.kill().unwrap();
     client.wait().unwrap();
+}
+
+/// A key that lets OpenSSH's client in, and a file that takes it a minute to send.
+fn sftp_prepare(house: &House) {
+    let key = house.path("id");
+    let made = Command::new("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key).output();
+    assert!(made.expect("tests/run installs ssh-keygen").status.success());
+    let line = fs::read_to_string(key.with_extension("pub")).unwrap();
+    house.partners.add_key(&PARTNER.parse().unwrap(), AuthorizedKey::parse(line.trim()).unwrap()).unwrap();
+    fs::File::create(house.path("endless")).unwrap().set_len(1 << 30).unwrap();
+}
+
+/// OpenSSH's client is two processes: sftp, and the ssh that it speaks through. Any of them may die first.
+fn kill_sftp(house: &House, at: SocketAddr, name: &str, after: Duration, how: u32) {
+    let batch = house.path(&format!("batch-{name}"));
+    fs::write(&batch, format!("put {} {name}\n", house.path("endless").display())).unwrap();
+    let mut client = sftp_client(house, at, batch);
+    let doing = format!("put {name}");
+    wait_until("bytes of it have come", || {
+        assert!(client.try_wait().unwrap().is_none(), "the client never sent");
+        house.partners.sessions().iter().any(|session| session.doing == doing && session.bytes > 0)
+    });
+    thread::sleep(after);
+    let sftp = Pid::from_child(&client);
+    match how {
+        0 => kill_process(sftp, Signal::KILL).unwrap(),
+        1 => kill_process(child_of(sftp), Signal::KILL).unwrap(),
+        _ => kill_process_group(sftp, Signal::KILL).unwrap(),
+    }
+    client.wait().unwrap();
+}
+
+fn sftp_client(house: &House, at: SocketAddr, batch: PathBuf) -> Child {
+    Command::new("sftp")
+        .args(["-q", "-F", "none", "-l", "80000", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i"])
+        .arg(house.path("id"))
+        .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
+        .args(["-P", &at.port().to_string(), "-b"])
+        .arg(batch)
+        .arg(format!("{PARTNER}@{}", at.ip()))
+        .env_remove("SSH_AUTH_SOCK")
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("tests/run installs sftp")
+}
+
+fn child_of(parent: Pid) -> Pid {
+    let id = parent.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let child = children.split_whitespace().next().expect("sftp has started ssh");
+    Pid::from_raw(child.parse().unwrap()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! The house from storage to the FTP door in one process, on temporary data, and a client that speaks raw FTP.
+//! The house from storage to its doors in one process, on temporary data, and clients that do what a test says.
 #![allow(dead_code, unused_imports, missing_docs, unreachable_pub, reason = "each test file uses a part of it")]
 #![allow(
     clippy::unwrap_used,
@@ -8,10 +8,14 @@
 )]
 
 pub mod binary;
+pub mod client;
 mod ftp_client;
+mod ftp_session;
 pub mod killed;
 pub mod lag;
+pub mod paths;
 pub mod sftp_client;
+mod sftp_session;
 pub mod site;
 pub mod stream;
 
@@ -24,7 +28,7 @@ use std::{
 
 use forebay::{
     clock::{Clock, SystemClock},
-    doors::ftp,
+    doors::{ftp, sftp},
     gate::{self, Gate},
     ingest::{self, Foundation, Ingest, RecoveryReport},
     partners::{self, Partners, Policies, Policy},
@@ -37,8 +41,9 @@ use forebay_queue::{
 use forebay_storage::{Storage, disk::OsDisk, local};
 use tokio::{runtime::Runtime, sync::watch, task::JoinHandle, time::Instant};
 
+pub use client::{Addresses, Answer, Client, Door, Why};
 pub use ftp_client::Ftp;
-pub use stream::{Stream, showing, trusting};
+pub use stream::{Stream, trusting};
 
 pub const PARTNER: &str = "Clinic";
 pub const PASSWORD: &str = "correct horse battery";
@@ -48,6 +53,7 @@ pub struct Plan {
     pub policy: Policy,
     pub limits: partners::Limits,
     pub ftp: ftp::Options,
+    pub sftp: sftp::Options,
     pub gate: gate::Options,
     pub reserve_bytes: u64,
     pub routes: Vec<routes::Options>,
@@ -67,11 +73,17 @@ impl Default for Plan {
             passive_ports: free_ports(),
             ..ftp::Options::default()
         };
+        let sftp = sftp::Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            host_key_algorithms: vec!["ssh-ed25519".to_owned()],
+            ..sftp::Options::default()
+        };
         let route = "name = \"all\"\nprocessor = \"deliver\"\ndirectory = \"/nowhere\"";
         Self {
             policy: Policy::default(),
             limits,
             ftp,
+            sftp,
             gate: gate::Options::default(),
             reserve_bytes: 0,
             routes: vec![toml::from_str(route).expect("a route")],
@@ -95,9 +107,10 @@ pub struct House {
     pub gate: Arc<Gate>,
     pub address: SocketAddr,
     pub implicit: Option<SocketAddr>,
+    pub sftp: SocketAddr,
     pub recovered: RecoveryReport,
     stop: watch::Sender<bool>,
-    door: Option<JoinHandle<()>>,
+    doors: Vec<JoinHandle<()>>,
     runtime: Option<Runtime>,
     data: Arc<tempfile::TempDir>,
 }
@@ -142,11 +155,13 @@ impl House {
         };
         let ingest = Ingest::new(foundation, ingest::Options::default());
         let recovered = runtime.block_on(ingest.recover(&recovered)).unwrap();
-        let door =
-            ftp::Door::bind(plan.ftp, ingest.clone(), partners.clone(), gate.clone(), clock, &at("tls")).unwrap();
-        let (address, implicit) = (door.local_addr(), door.implicit_addr());
+        let (ingested, known, gated) = (ingest.clone(), partners.clone(), gate.clone());
+        let ftp = ftp::Door::bind(plan.ftp, ingested, known, gated, clock.clone(), &at("tls")).unwrap();
+        let (ingested, known, gated) = (ingest.clone(), partners.clone(), gate.clone());
+        let sftp = sftp::Door::bind(plan.sftp, ingested, known, gated, clock, &at("ssh")).unwrap();
+        let (address, implicit, sftp_address) = (ftp.local_addr(), ftp.implicit_addr(), sftp.local_addr());
         let (stop, stopped) = watch::channel(false);
-        let door = Some(runtime.spawn(door.run(stopped)));
+        let doors = vec![runtime.spawn(ftp.run(stopped.clone())), runtime.spawn(sftp.run(stopped))];
         drop(entered);
         Self {
             ingest,
@@ -156,9 +171,10 @@ impl House {
             gate,
             address,
             implicit,
+            sftp: sftp_address,
             recovered,
             stop,
-            door,
+            doors,
             runtime: Some(runtime),
             data,
         }
@@ -178,6 +194,22 @@ impl House {
 
     pub fn view(&self) -> PathBuf {
         self.path("home").join(PARTNER)
+    }
+
+    /// Where its doors are.
+    pub fn addresses(&self) -> Addresses {
+        Addresses { ftp: self.address, sftp: self.sftp }
+    }
+
+    /// A session at this door that is logged in.
+    pub fn enter(&self, door: Door) -> Box<dyn Client> {
+        door.try_enter(self.addresses(), PARTNER, PASSWORD).unwrap()
+    }
+
+    /// Waits until nobody is logged in and nothing of what they did is under way.
+    pub fn wait_alone(&self) {
+        wait_until("the sessions end", || self.partners.sessions().is_empty());
+        self.block_on(self.ingest.idle());
     }
 
     /// A session that is logged in.
@@ -210,12 +242,13 @@ impl House {
         wait_until(what, met);
     }
 
-    /// Stops the door as the server does; gives how long it took.
-    pub fn close_door(&mut self) -> Duration {
+    /// Stops the doors as the server does; gives how long it took.
+    pub fn close_doors(&mut self) -> Duration {
         let began = Instant::now();
         self.stop.send_replace(true);
-        let door = self.door.take().expect("is open");
-        self.block_on(async { tokio::time::timeout(Duration::from_secs(30), door).await }).unwrap().unwrap();
+        for door in std::mem::take(&mut self.doors) {
+            self.block_on(async { tokio::time::timeout(Duration::from_secs(30), door).await }).unwrap().unwrap();
+        }
         began.elapsed()
     }
 }
@@ -230,7 +263,7 @@ impl Drop for House {
 }
 
 /// Waits for a state, for at most 20 s.
-pub fn wait_until(what: &str, met: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
     let began = Instant::now();
     while !met() {
         assert!(began.elapsed() < Duration::from_secs(20), "waited in vain: {what}");

@@ -128,6 +128,24 @@ impl Sftp {
         runtime.block_on(async { timeout(PATIENCE, sent).await })?
     }
 
+    /// The same until the server has ended the channel: writing alone would wait for room that never comes.
+    pub fn send_until_ended(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Self { runtime, stream: Some(stream), .. } = self else { panic!("it is there until the end") };
+        let (mut from, mut to) = tokio::io::split(stream);
+        let ended = async {
+            let mut heard = [0; 64];
+            while !matches!(from.read(&mut heard).await, Ok(0) | Err(_)) {}
+        };
+        let sent = async {
+            tokio::select! {
+                biased;
+                () = ended => Err(io::ErrorKind::UnexpectedEof.into()),
+                sent = to.write_all(bytes) => sent,
+            }
+        };
+        runtime.block_on(async { timeout(PATIENCE, sent).await })?
+    }
+
     fn packet(&mut self) -> io::Result<Vec<u8>> {
         let Self { runtime, stream: Some(stream), .. } = self else { panic!("it is there until the end") };
         let read = async {

@@ -70,6 +70,13 @@ impl Site {
         Self { machine, implicit }
     }
 
+    /// Of the server's process: `VmRSS`, `VmHWM`.
+    pub fn memory_kib(&self, what: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.machine.pid())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with(what)).expect("is told");
+        line.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+
     pub fn address(&self, mode: Mode) -> SocketAddr {
         match mode {
             Mode::Plain | Mode::Explicit => self.machine.ftp,

@@ -44,11 +44,15 @@ impl Stream {
 
     /// Ends what is sent: in TLS with close_notify. What comes can still be read.
     pub fn finish(&mut self) {
+        self.try_finish().unwrap();
+    }
+
+    pub fn try_finish(&mut self) -> io::Result<()> {
         match self {
-            Self::Plain(stream) => stream.shutdown(std::net::Shutdown::Write).unwrap(),
+            Self::Plain(stream) => stream.shutdown(std::net::Shutdown::Write),
             Self::Tls(stream) => {
                 stream.conn.send_close_notify();
-                stream.flush().unwrap();
+                stream.flush()
             }
         }
     }
