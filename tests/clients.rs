@@ -7,7 +7,7 @@
 
 mod harness;
 
-use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{collections::HashMap, fmt::Write, fs, os::unix::fs::PermissionsExt, process::Command};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::America::Chicago;
@@ -41,7 +41,7 @@ fn run(command: &mut Command) -> String {
 }
 
 #[test]
-fn uploads_by_curl_lftp_and_ftplib_in_a_window_are_deferred_and_processed_when_it_ends() {
+fn uploads_by_curl_lftp_ftplib_and_openssh_in_a_window_are_deferred_and_processed_when_it_ends() {
     let now = DateTime::from_timestamp(Utc::now().timestamp(), 0).expect("in range");
     let minute = now.timestamp() - now.timestamp() % 60;
     let first_end = DateTime::from_timestamp(minute, 0).expect("in range") + TimeDelta::hours(3);
@@ -51,7 +51,7 @@ fn uploads_by_curl_lftp_and_ftplib_in_a_window_are_deferred_and_processed_when_i
     machine.write("process", PROCESSOR);
     fs::set_permissions(machine.path().join("process"), fs::Permissions::from_mode(0o755)).expect("chmod");
     machine.write("maintenance.toml", &schedule(now, first_end));
-    for partner in ["curl", "lftp", "python"] {
+    for partner in ["curl", "lftp", "openssh", "python"] {
         machine.add_partner(partner, PASSWORD);
     }
     machine.start();
@@ -98,8 +98,32 @@ fn uploads_by_curl_lftp_and_ftplib_in_a_window_are_deferred_and_processed_when_i
         address.port()
     )));
 
+    // OpenSSH's sftp, many over one session, some by a temporary name.
+    let mut batch = String::new();
+    for number in 0..50 {
+        let file = machine.path().join(format!("s{number:02}.hl7"));
+        fs::write(&file, format!("MSH|openssh|{number}")).expect("writes");
+        let sent_as = if number % 5 == 0 { format!("s{number:02}.tmp") } else { format!("s{number:02}.hl7") };
+        writeln!(batch, "put {} {sent_as}", file.display()).expect("writes to a string");
+        if number % 5 == 0 {
+            writeln!(batch, "rename {sent_as} s{number:02}.hl7").expect("writes to a string");
+        }
+    }
+    machine.write("batch", &batch);
+    machine.write("askpass", &format!("#!/bin/sh\necho '{PASSWORD}'\n"));
+    fs::set_permissions(machine.path().join("askpass"), fs::Permissions::from_mode(0o700)).expect("chmod");
+    run(Command::new("sftp")
+        .env("SSH_ASKPASS", machine.path().join("askpass"))
+        .env("SSH_ASKPASS_REQUIRE", "force")
+        .env_remove("SSH_AUTH_SOCK")
+        .args(["-F", "none", "-o", "BatchMode=no", "-o", "StrictHostKeyChecking=no"])
+        .args(["-o", "UserKnownHostsFile=/dev/null", "-o", "PubkeyAuthentication=no"])
+        .args(["-P", &machine.sftp.port().to_string(), "-b"])
+        .arg(machine.path().join("batch"))
+        .arg("openssh@127.0.0.1"));
+
     let deferred = machine.queue();
-    assert_eq!(deferred.len(), 2_060);
+    assert_eq!(deferred.len(), 2_110);
     for entry in &deferred {
         assert_eq!((entry["state"].as_str(), entry["deferred"].as_bool()), (Some("ready"), Some(true)), "{entry:#}");
         assert_eq!(entry["resumes_at"].as_str().and_then(|text| text.parse().ok()), Some(first_end), "{entry:#}");
@@ -118,13 +142,13 @@ fn uploads_by_curl_lftp_and_ftplib_in_a_window_are_deferred_and_processed_when_i
     assert_eq!(http_status(machine.web, "/"), Some(200));
 
     let runs = fs::read_to_string(machine.path().join("runs.log")).expect("there were runs");
-    assert_eq!(runs.lines().count(), 2_060, "once each");
+    assert_eq!(runs.lines().count(), 2_110, "once each");
     let digests: HashMap<_, _> = deferred.iter().map(|entry| (text(entry, "id"), text(entry, "sha256"))).collect();
     for line in runs.lines() {
         let words: Vec<_> = line.split(' ').collect();
         assert_eq!(digests.get(words[0]).map(String::as_str), words.last().copied(), "{line}");
     }
-    for partner in ["curl", "lftp", "python"] {
+    for partner in ["curl", "lftp", "openssh", "python"] {
         let arrived: Vec<_> =
             deferred.iter().filter(|entry| entry["partner"] == partner).map(|entry| text(entry, "id")).collect();
         let ran: Vec<_> = runs

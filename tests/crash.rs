@@ -23,12 +23,14 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use harness::{
-    Ftp,
+    Addresses, Client, Door,
     binary::{Machine, json_lines},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-const PARTNERS: [&str; 4] = ["ash", "birch", "cedar", "dogwood"];
+const PARTNERS: [(&str, Door); 5] =
+    [("ash", Door::Ftp), ("birch", Door::Ftp), ("cedar", Door::Ftps), ("dogwood", Door::Sftp), ("elm", Door::Sftp)];
+const TEMPORARY: &str = ".part";
 const PASSWORD: &str = "correct horse battery staple";
 
 /// Says when it begins and ends, and when it is not alone in its lane.
@@ -63,7 +65,7 @@ fn machine() -> Machine {
     machine.write("process", PROCESSOR);
     fs::set_permissions(machine.path().join("process"), fs::Permissions::from_mode(0o755)).expect("chmod");
     machine.write("maintenance.toml", "timezone = \"America/Chicago\"\n");
-    for partner in PARTNERS {
+    for (partner, _) in PARTNERS {
         machine.add_partner(partner, PASSWORD);
     }
     machine
@@ -96,18 +98,21 @@ impl Windows {
     }
 }
 
-/// Uploads without end, and remembers what was answered 226.
+/// Names, and digests of the bytes, of what each partner was told is kept.
+type Acknowledged = Mutex<HashMap<(String, String), String>>;
+
+/// Uploads without end, and remembers what the server said it keeps.
 fn upload_until(
     stop: &AtomicBool,
-    machine: std::net::SocketAddr,
-    partner: &str,
+    at: Addresses,
+    (partner, door): (&str, Door),
     seed: u64,
-    acknowledged: &Mutex<HashMap<(String, String), String>>,
+    acknowledged: &Acknowledged,
 ) {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
-        let Ok(mut client) = login(machine, partner) else {
+        let Ok(mut client) = door.try_enter(at, partner, PASSWORD) else {
             thread::sleep(Duration::from_millis(10)); // nobody is there; a client would try again too
             continue;
         };
@@ -121,22 +126,35 @@ fn upload_until(
                 random.random_range(0..20_000)
             };
             let bytes: Vec<u8> = (0..size).map(|_| random.random()).collect();
-            match client.try_upload("STOR", &name, &bytes) {
-                Ok(reply) if reply.code == 226 => {
-                    let digest = sha256(&bytes);
-                    acknowledged.lock().expect("not poisoned").insert((partner.to_owned(), name), digest);
-                }
-                _ => break,
+            let digest = sha256(&bytes);
+            let keep = |name: &str| {
+                acknowledged
+                    .lock()
+                    .expect("not poisoned")
+                    .insert((partner.to_owned(), name.to_owned()), digest.clone());
+            };
+            if put(&mut *client, &name, &bytes, random.random_ratio(1, 6), keep).is_none() {
+                break;
             }
             thread::sleep(Duration::from_millis(random.random_range(0..20))); // pace: a kill should find few files waiting
         }
     }
 }
 
-fn login(address: std::net::SocketAddr, partner: &str) -> std::io::Result<Ftp> {
-    let mut client = Ftp::try_connect(address)?;
-    client.try_login(partner, PASSWORD)?;
-    Ok(client)
+/// Uploads, sometimes under a temporary name that is renamed then, and tells of each word of the server. None when
+/// nobody was there any more.
+fn put(client: &mut dyn Client, name: &str, bytes: &[u8], temporary: bool, keep: impl Fn(&str)) -> Option<()> {
+    if !temporary {
+        client.try_put(name, bytes).ok()?.ok()?;
+        keep(name);
+        return Some(());
+    }
+    let beside = format!("{name}{TEMPORARY}");
+    client.try_put(&beside, bytes).ok()?.ok()?;
+    keep(&beside);
+    client.try_rename(&beside, name).ok()?.ok()?;
+    keep(name);
+    Some(())
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -180,9 +198,9 @@ fn every_acknowledged_file_survives_kills_and_is_processed_and_none_twice_after_
         .iter()
         .enumerate()
         .map(|(index, partner)| {
-            let (stop, acknowledged, address) = (stop.clone(), acknowledged.clone(), machine.ftp);
+            let (stop, acknowledged, at) = (stop.clone(), acknowledged.clone(), machine.addresses());
             let seed = seed.wrapping_add(index as u64 + 1);
-            thread::spawn(move || upload_until(&stop, address, partner, seed, &acknowledged))
+            thread::spawn(move || upload_until(&stop, at, *partner, seed, &acknowledged))
         })
         .collect();
 
@@ -220,7 +238,11 @@ fn every_acknowledged_file_survives_kills_and_is_processed_and_none_twice_after_
         machine.ok(&["queue", "release", "--state", "held", "--reason", "looked at"]);
     }
     let entries = machine.wait_queue("everything is done", |entries| {
-        entries.iter().all(|entry| entry["state"] == "done" || entry["state"] == "duplicate")
+        entries.iter().all(|entry| match entry["state"].as_str() {
+            // Whoever was killed between the upload and its rename left a file that waits for its name.
+            Some("unfinished") => entry["name"].as_str().is_some_and(|name| name.ends_with(TEMPORARY)),
+            state => matches!(state, Some("done" | "duplicate")),
+        })
     });
 
     let acknowledged = acknowledged.lock().expect("not poisoned");
@@ -230,6 +252,11 @@ fn every_acknowledged_file_survives_kills_and_is_processed_and_none_twice_after_
         entries.len(),
         windows.spans.len()
     );
+    for (partner, door) in PARTNERS {
+        let files = acknowledged.keys().filter(|(of, _)| of == partner).count();
+        eprintln!("{partner}, {door:?}: {files} acknowledged");
+        assert!(files > kills() as usize / 8, "too little load by {door:?} to prove anything: {files}");
+    }
     assert!(acknowledged.len() > kills() as usize, "too little load to prove anything: {}", acknowledged.len());
     let kept: HashMap<_, _> = entries
         .iter()
@@ -241,7 +268,10 @@ fn every_acknowledged_file_survives_kills_and_is_processed_and_none_twice_after_
         })
         .collect();
     for (key, digest) in acknowledged.iter() {
-        let entry = kept.get(key).unwrap_or_else(|| panic!("{key:?} was acknowledged and is lost"));
+        // A rename whose answer was not heard may have happened, and one that was heard has.
+        let renamed = key.1.strip_suffix(TEMPORARY).and_then(|name| kept.get(&(key.0.clone(), name.to_owned())));
+        let entry = renamed.or_else(|| kept.get(key));
+        let entry = entry.unwrap_or_else(|| panic!("{key:?} was acknowledged and is lost"));
         assert_eq!(entry["sha256"].as_str(), Some(digest.as_str()), "{key:?} has other bytes");
     }
     assert_outcomes_are_final(&machine, &windows);
@@ -281,11 +311,12 @@ fn a_window_that_ends_while_the_server_is_down_is_over_when_it_starts() {
     let mut windows = Windows { written: Vec::new(), spans: Vec::new() };
     windows.add(&machine, 6);
     machine.start();
-    let mut client = login(machine.ftp, "ash").expect("logs in");
+    let enter = |door: Door| door.try_enter(machine.addresses(), "ash", PASSWORD).expect("logs in");
+    let mut clients = [enter(Door::Ftp), enter(Door::Sftp), enter(Door::Ftps)];
     for number in 0..20 {
-        let reply = client.store(&format!("{number:02}.hl7"), b"MSH|");
-        assert_eq!(reply.code, 226, "{reply:?}");
+        clients[number % 3].put(&format!("{number:02}.hl7"), b"MSH|").expect("is kept");
     }
+    drop(clients);
     let deferred = machine.queue();
     assert!(deferred.iter().all(|entry| entry["state"] == "ready" && entry["deferred"] == true), "{deferred:#?}");
     assert_eq!(deferred[0]["resumes_at"].as_str().and_then(|text| text.parse().ok()), Some(windows.spans[0].1));
