@@ -6,9 +6,10 @@ use std::{
 };
 
 use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{Output, ParamsString, PasswordHash, PasswordHasher, PasswordVerifier, SaltString},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::{self, Output, ParamsString, PasswordHash, PasswordHasher, Salt, SaltString},
 };
+use parking_lot::Mutex;
 
 /// The longest password, in bytes: what is longer is not hashed as itself, so that no one makes us hash megabytes.
 pub(super) const MAX_PASSWORD_BYTES: usize = 1024;
@@ -78,9 +79,12 @@ impl fmt::Debug for Hash {
 }
 
 /// Verifies passwords, and counts what it ran.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Verifier {
     runs: AtomicU64,
+    /// The memory of runs that are over, for those to come: as many as ever ran at once. Given back to the allocator it
+    /// would stay with the arena of whichever thread had its turn, and each processor brings eight arenas.
+    spare: Mutex<Vec<Vec<Block>>>,
 }
 
 impl Verifier {
@@ -93,13 +97,43 @@ impl Verifier {
             bytes => (bytes, false),
         };
         self.runs.fetch_add(1, Ordering::Relaxed);
-        let right = Argon2::default().verify_password(hashed, &hash).is_ok();
+        let right = self.run(hashed, &hash).unwrap_or(false);
         right && !too_long
+    }
+
+    fn run(&self, password: &[u8], hash: &PasswordHash<'_>) -> password_hash::Result<bool> {
+        let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else { return Ok(false) };
+        let params = Params::try_from(hash)?;
+        let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
+        let blocks = params.block_count();
+        // What a foreign hash asks for beyond ours is not kept.
+        let ours = blocks <= MEMORY_KIB as usize;
+        let mut memory = if ours { self.spare.lock().pop().unwrap_or_default() } else { Vec::new() };
+        if memory.len() < blocks {
+            memory.resize(blocks, Block::default());
+        }
+        let mut bytes = [0; Salt::MAX_LENGTH];
+        let salt = salt.decode_b64(&mut bytes)?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, version, params);
+        let output = Output::init_with(expected.len(), |output| {
+            Ok(argon2.hash_password_into_with_memory(password, salt, output, &mut memory)?)
+        });
+        if ours {
+            self.spare.lock().push(memory);
+        }
+        // In a time that does not tell where they differ.
+        Ok(output? == expected)
     }
 
     #[cfg(test)]
     pub(super) fn runs(&self) -> u64 {
         self.runs.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("runs", &self.runs).finish_non_exhaustive()
     }
 }
 
@@ -149,6 +183,33 @@ mod tests {
         assert!(!verifier.matches("", &hash));
         assert!(!verifier.matches("secret", &Hash::dummy().unwrap()));
         assert_eq!(verifier.runs(), 4);
+    }
+
+    #[test]
+    fn one_run_after_the_other_takes_the_same_memory() {
+        let (verifier, hash) = (Verifier::default(), Hash::of("secret").unwrap());
+        assert!(verifier.matches("secret", &hash));
+        let at = |verifier: &Verifier| verifier.spare.lock().iter().map(|memory| memory.as_ptr()).collect::<Vec<_>>();
+        let first = at(&verifier);
+        assert_eq!(first.len(), 1);
+        assert!(!verifier.matches("other", &hash) && verifier.matches("secret", &hash));
+        assert_eq!(at(&verifier), first);
+        assert!(!format!("{verifier:?}").contains("spare"), "what was made of passwords is never shown");
+    }
+
+    #[test]
+    fn hashes_of_others_are_verified_like_ours() {
+        let verifier = Verifier::default();
+        assert!(verifier.matches("secret", &Hash::of("secret").unwrap()));
+        let salt = SaltString::encode_b64(b"salt of others").unwrap();
+        for (memory, passes, lanes, bytes) in [(64, 1, 1, 16), (1024, 3, 4, 32), (32 << 10, 1, 2, 64)] {
+            let params = Params::new(memory, passes, lanes, Some(bytes)).unwrap();
+            let other = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+            let hash = Hash::read(&other.hash_password(b"secret", &salt).unwrap().to_string()).unwrap();
+            assert!(verifier.matches("secret", &hash) && !verifier.matches("other", &hash), "{memory} KiB");
+        }
+        let kept: usize = verifier.spare.lock().iter().map(Vec::len).sum();
+        assert_eq!(kept, MEMORY_KIB as usize, "what is larger than ours is not kept");
     }
 
     #[test]
