@@ -55,7 +55,8 @@ struct Progress {
     entered: Vec<Member>,
     /// Syncs that have not ended.
     left: usize,
-    names_are_lost: bool,
+    /// Not before it is known: a leader that is cut short has made nothing durable.
+    names_are_durable: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,9 +98,9 @@ impl Rounds {
         round.wait_for(Phase::Over);
         named.map_err(|error| (false, error))?;
         synced.map_err(|error| (true, error))?;
-        match round.progress.lock().names_are_lost {
-            true => Err((true, lost())),
-            false => Ok(()),
+        match round.progress.lock().names_are_durable {
+            true => Ok(()),
+            false => Err((true, lost())),
         }
     }
 
@@ -163,10 +164,8 @@ impl Round {
 
     fn settle_names(&self, house: &dyn Entering) {
         let entered = std::mem::take(&mut self.progress.lock().entered);
-        // Until it is known to be otherwise.
-        self.progress.lock().names_are_lost = true;
         let settled = if entered.is_empty() { Ok(()) } else { house.settle_names(&entered) };
-        self.progress.lock().names_are_lost = settled.is_err();
+        self.progress.lock().names_are_durable = settled.is_ok();
     }
 }
 
@@ -288,6 +287,45 @@ mod tests {
         });
         let unsynced = rounds.enter(member(), &house, || Err(StorageError::Full));
         assert!(matches!(unsynced, Err((true, StorageError::Full))), "{unsynced:?}");
+    }
+
+    /// A round of as many as `syncs`, led by the first: what became of each, none for one that panicked.
+    fn share_a_round(house: &House, syncs: Vec<fn() -> Result<()>>) -> Vec<Option<Result<(), (bool, StorageError)>>> {
+        let rounds = Rounds::default();
+        let gathered = || rounds.now.lock().gathering.progress.lock().members.len();
+        let all = syncs.len();
+        thread::scope(|scope| {
+            let hold = || {
+                while gathered() < all {
+                    thread::yield_now();
+                }
+                Ok(())
+            };
+            let rounds = &rounds;
+            let holds = scope.spawn(move || rounds.enter(member(), house, hold));
+            while !rounds.now.lock().running {
+                thread::yield_now();
+            }
+            let mut members = Vec::new();
+            for (place, sync) in syncs.into_iter().enumerate() {
+                members.push(scope.spawn(move || rounds.enter(member(), house, sync)));
+                while gathered() <= place && !members[place].is_finished() && place + 1 < all {
+                    thread::yield_now();
+                }
+            }
+            holds.join().expect("it ends").expect("it enters");
+            members.into_iter().map(|member| member.join().ok()).collect()
+        })
+    }
+
+    #[test]
+    fn nobody_is_let_go_when_the_leader_is_cut_short_before_the_names_are_durable() {
+        let house = House::default();
+        let outcomes = share_a_round(&house, vec![|| panic!("on purpose"), || Ok(()), || Ok(())]);
+        assert!(matches!(outcomes[..], [None, Some(Err((true, _))), Some(Err((true, _)))]), "{outcomes:?}");
+        assert_eq!(house.settled.lock().len(), 1, "only the round before was made durable");
+        let outcomes = share_a_round(&house, vec![|| Ok(()), || panic!("on purpose"), || Ok(())]);
+        assert!(matches!(outcomes[..], [Some(Ok(())), None, Some(Ok(()))]), "{outcomes:?}");
     }
 
     #[test]
