@@ -135,6 +135,15 @@ impl EmbeddedQueue {
         }
     }
 
+    /// An end of the journal before which the index has everything: for who compares the two, or trusts the index to know
+    /// what the journal may forget.
+    async fn agreed(&self) -> Result<u64> {
+        let end = self.shared.journal.next_seq();
+        // Asked in any case: the committer may be between the journal and saying that the index is behind.
+        self.ask_nothing(Ask::CatchUp).await?;
+        Ok(end)
+    }
+
     /// A short look into the index, on the spot unless it is just being made anew.
     async fn look<T: Send + 'static>(
         &self,
@@ -191,8 +200,12 @@ impl EmbeddedQueue {
             *retired_at = Some(now);
         }
         let Some(limit) = now.checked_sub_signed(self.keep) else { return Ok(()) };
+        let end = self.agreed().await?;
         let old = self.read(move |shared, index| match retire::cutoff(&shared.journal, limit)? {
-            Some(cutoff) => Ok(Some((cutoff, retire::resting_on(index, cutoff)?))),
+            Some(cutoff) => {
+                let cutoff = cutoff.min(end);
+                Ok(Some((cutoff, retire::resting_on(index, cutoff)?)))
+            }
             None => Ok(None),
         });
         let Some((before, ids)) = old.await? else { return Ok(()) };
@@ -395,8 +408,9 @@ impl QueueStore for EmbeddedQueue {
 
     async fn verify(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<Verified> {
         let (told, mut tell) = mpsc::unbounded_channel();
+        let end = self.agreed().await?;
         let work = self.read(move |shared, index| {
-            verify::verify(index, &shared.journal, &|done, total| {
+            verify::verify(index, &shared.journal, end, &|done, total| {
                 // Whoever watched may be gone.
                 let _ = told.send((done, total));
             })

@@ -2,14 +2,17 @@
 
 use std::{
     path::Path,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use chrono::{DateTime, Utc};
 use forebay_storage::{FileId, Sha256, disk::OsDisk};
 
 use super::{EmbeddedQueue, Options};
-use crate::{NewEntry, QueueStore, State};
+use crate::{Action, Actor, NewEntry, QueueStore, State};
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_777_075_200 + seconds, 0).unwrap()
@@ -111,4 +114,31 @@ async fn whoever_was_answered_finds_what_was_answered() {
         task.await.unwrap();
     }
     assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
+}
+
+/// The index follows the journal only when it is read, and verifying reads both while others write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_written_while_it_is_verified_is_no_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = Arc::new(open(dir.path()));
+    let over = Arc::new(AtomicBool::new(false));
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let (queue, over) = (queue.clone(), over.clone());
+        tasks.push(tokio::spawn(async move {
+            while !over.load(Ordering::SeqCst) {
+                let entry = queue.enqueue(file("a"), at(0)).await.unwrap();
+                for done in queue.act(&[entry.id], Action::Hold, None, Actor::Server, at(1)).await {
+                    assert_eq!(done.unwrap().state, State::Held);
+                }
+            }
+        }));
+    }
+    for _ in 0..20 {
+        assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
+    }
+    over.store(true, Ordering::SeqCst);
+    for task in tasks {
+        task.await.unwrap();
+    }
 }

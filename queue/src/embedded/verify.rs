@@ -18,11 +18,16 @@ const CHUNK: usize = 4_096;
 /// No more faults are told one by one.
 const MOST_FAULTS: usize = 1_000;
 
-/// Replays the journal in memory and compares what comes out with the index. What has changed since then is not
-/// judged.
-pub(super) fn verify(index: &Index, journal: &LogReader, progress: &dyn Fn(u64, u64)) -> Result<Verified, Fault> {
+/// Replays the journal in memory up to `end`, before which the index has everything, and compares what comes out with
+/// the index. What has changed since then is not judged.
+pub(super) fn verify(
+    index: &Index,
+    journal: &LogReader,
+    end: u64,
+    progress: &dyn Fn(u64, u64),
+) -> Result<Verified, Fault> {
     let mut found = Verified::default();
-    let (end, whole) = (journal.next_seq(), journal.first_seq() <= 1);
+    let whole = journal.first_seq() <= 1;
     let replayed = replay(journal, end, whole, &mut found, progress)?;
     let mut entries = Vec::new();
     each_entry(index, |stored| {
