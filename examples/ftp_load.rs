@@ -5,6 +5,7 @@
 //! JSON object. `--directory D` changes into D first, `--users 64` appends a number to the user's name for that many
 //! users, `--pause-ms` rests between files, `--stamps FILE` writes the wall clock of each 226 with the file's name,
 //! `--hold SECONDS` keeps the sessions open and idle once all files are sent, and says so on a line of its own first.
+//! `--login-each 1` connects, logs in and quits for each file.
 #![allow(clippy::disallowed_methods, reason = "a stopwatch, not a decision that depends on time")]
 
 use std::{
@@ -37,6 +38,7 @@ struct Load {
     pause: Duration,
     hold: Duration,
     stamps: Option<String>,
+    login_each: bool,
 }
 
 /// What one session saw.
@@ -104,6 +106,7 @@ impl Load {
             pause: Duration::from_millis(take("pause-ms", "0").parse()?),
             hold: Duration::from_secs_f64(take("hold", "0").parse()?),
             stamps: text(take("stamps", "")),
+            login_each: take("login-each", "0") != "0",
         };
         match given.keys().next() {
             Some(key) => Err(format!("unknown option --{key}").into()),
@@ -128,7 +131,7 @@ fn session(
     };
     ready.wait();
     let result = client.and_then(|mut client| {
-        let seen = client.send_share(load, next)?;
+        let seen = client.send_share(load, number, next)?;
         Ok((client, seen))
     });
     sent.wait();
@@ -167,7 +170,7 @@ impl Client {
         Ok(client)
     }
 
-    fn send_share(&mut self, load: &Load, next: &AtomicUsize) -> io::Result<Seen> {
+    fn send_share(&mut self, load: &Load, session: usize, next: &AtomicUsize) -> io::Result<Seen> {
         let mut seen = Seen::default();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +179,15 @@ impl Client {
             }
             let name = format!("{}{number:06}", load.prefix);
             let began = Instant::now();
-            let reply = self.store(&name, load.bytes)?;
+            let reply = match load.login_each {
+                true => {
+                    let mut own = Self::login(load, session)?;
+                    let reply = own.store(&name, load.bytes)?;
+                    own.command("QUIT")?;
+                    reply
+                }
+                false => self.store(&name, load.bytes)?,
+            };
             if reply.starts_with("226") {
                 seen.micros.push(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
                 if load.stamps.is_some() {
