@@ -339,13 +339,16 @@ fn no_path_leads_out(door: Door) {
     let secret = "known to nobody";
     std::fs::create_dir(house.path("elsewhere")).unwrap();
     std::fs::write(house.path("elsewhere/secret"), secret).unwrap();
+    // What stands for the machine's own: were a path to lead out, nothing real may be hurt.
+    std::fs::create_dir(house.path("etc")).unwrap();
+    std::fs::write(house.path("etc/passwd"), secret).unwrap();
     std::fs::create_dir(house.path("home/Other")).unwrap();
     std::fs::write(house.path("home/Other/secret"), secret).unwrap();
     let mut client = house.enter(door);
     client.put("mine.hl7", b"mine").unwrap();
     let view = house.view();
     std::os::unix::fs::symlink(house.path("elsewhere"), view.join("linked")).unwrap();
-    std::os::unix::fs::symlink("/etc", view.join("etc")).unwrap();
+    std::os::unix::fs::symlink(house.path("etc"), view.join("etc")).unwrap();
     std::os::unix::fs::symlink(house.path("home/Other"), view.join("other")).unwrap();
     for path in hostile(&house.path("elsewhere/secret")) {
         let shown = String::from_utf8_lossy(&path).into_owned();
@@ -365,10 +368,10 @@ fn no_path_leads_out(door: Door) {
             }
         }
     }
-    for kept in ["elsewhere/secret", "home/Other/secret"] {
+    for kept in ["elsewhere/secret", "etc/passwd", "home/Other/secret"] {
         assert_eq!(std::fs::read_to_string(house.path(kept)).unwrap(), secret);
     }
-    for directory in ["elsewhere", "home/Other"] {
+    for directory in ["elsewhere", "etc", "home/Other"] {
         assert_eq!(std::fs::read_dir(house.path(directory)).unwrap().count(), 1, "something was made in {directory}");
     }
     for entry in house.entries() {

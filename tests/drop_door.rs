@@ -354,7 +354,7 @@ fn only_regular_files_with_one_name_are_taken() {
     let folder = folder(&machine);
     let secret = machine.path().join("secret");
     fs::write(&secret, b"not for partners").unwrap();
-    symlink("/etc/passwd", folder.join("link")).unwrap();
+    symlink(&secret, folder.join("link")).unwrap();
     symlink(machine.path(), folder.join("directory-link")).unwrap();
     fs::hard_link(&secret, folder.join("hard")).unwrap();
     let mut odd = vec!["directory-link", "fifo", "hard", "link"];

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-/// Each that leads out, or would where somebody takes its bytes for something else. `secret` is a file that is there.
+/// Each that leads out, or would where somebody takes its bytes for something else. `secret` is a file that is there. None is a
+/// file of the machine's own that could be hurt were one to lead there.
 pub fn hostile(secret: &Path) -> Vec<Vec<u8>> {
     let absolute = secret.display().to_string();
     let mut paths: Vec<Vec<u8>> = [
@@ -27,7 +28,6 @@ pub fn hostile(secret: &Path) -> Vec<Vec<u8>> {
         "%2e%2e/Other/secret",
         "....//Other/secret",
         "/proc/self/environ",
-        "/etc/passwd",
         &absolute,
     ]
     .iter()
