@@ -149,6 +149,18 @@ impl Intake {
         Ok(open.upload.write(chunk).await?)
     }
 
+    /// Makes what came durable: after a crash it is a partial to resume. The upload goes on.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when another upload has the partial of that name; disk.
+    pub async fn sync(&mut self) -> Result<(), Refusal> {
+        let open = self.open.as_mut().ok_or_else(over)?;
+        let size = open.upload.sync().await?;
+        open.reservation.move_to_partial(size.saturating_sub(open.resumed));
+        open.resumed = size;
+        Ok(())
+    }
+
     /// Makes the file durable, looks at the evidence, and queues it. Ok is what a positive reply may be sent for.
     ///
     /// # Errors

@@ -83,12 +83,18 @@ impl Reservation {
     /// The upload is over and `bytes` of it stay: in the queue, or as a partial.
     pub(super) fn settle(mut self, bytes: u64) {
         self.give_back(bytes);
+        self.held = None;
+    }
+
+    /// So many bytes of the upload count as a partial from now on, and the upload goes on behind them.
+    pub(super) fn move_to_partial(&mut self, bytes: u64) {
+        self.give_back(bytes);
     }
 
     fn give_back(&mut self, stay: u64) {
-        if let Some(held) = self.held.take() {
+        if let Some(held) = &self.held {
             let mut figures = held.figures.lock();
-            figures.reserved -= self.bytes;
+            figures.reserved -= std::mem::take(&mut self.bytes);
             figures.kept += stay;
             figures.moved += stay;
         }

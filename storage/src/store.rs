@@ -92,6 +92,11 @@ pub trait Upload: Send {
     /// future is dropped. Promises and fails as [`Sealed::commit`].
     async fn commit(self: Box<Self>, received_at: DateTime<Utc>) -> Result<FileMeta>;
 
+    /// Makes what came durable as the partial of its partner and name, gives its length, and goes on. Until this upload is
+    /// over nobody else can go on with that partial or take its place. Busy when somebody else has it; then nothing has
+    /// changed.
+    async fn sync(&mut self) -> Result<u64>;
+
     /// Keeps what came as a partial to resume, synced, and gives its length.
     async fn keep_partial(self: Box<Self>) -> Result<u64>;
 

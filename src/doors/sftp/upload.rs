@@ -66,8 +66,6 @@ enum Stage {
     /// Nothing was written yet, and so many bytes are there to go on with.
     There(u64),
     Begun(Intake),
-    /// All that came is durable as a partial, and the upload goes on with it.
-    Synced,
     Over,
 }
 
@@ -229,7 +227,6 @@ impl Upload {
         let at = match self.stage {
             Stage::Begun(_) => return Ok(()),
             Stage::Over => return Err(Refusal::Cut("the upload is over".to_owned())),
-            Stage::Synced => self.next,
             Stage::There(have) if self.append && (offset == 0 || offset == have) => {
                 self.shift = have - offset;
                 have
@@ -279,7 +276,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Makes what came durable: as a partial, with which the upload then goes on.
+    /// Makes what came durable, as a partial that stays this upload's.
     async fn sync(&mut self, answer: Answer) {
         if let Some((code, text)) = &self.spoiled {
             return answer.status(*code, text);
@@ -287,19 +284,14 @@ impl Upload {
         if self.early.begins().is_some() {
             return answer.status(Code::Failure, "bytes in front of those that came are missing still");
         }
-        match std::mem::replace(&mut self.stage, Stage::Synced) {
-            Stage::Begun(intake) if self.next == 0 => self.stage = Stage::Begun(intake),
-            Stage::Begun(intake) => {
-                let kept = intake.cut("the client wants it synced").await;
-                if kept != self.next {
-                    self.stage = Stage::Over;
-                    self.spoiled = Some((Code::Failure, "the upload could not be synced".to_owned()));
-                    return answer.status(Code::Failure, "the upload could not be synced");
-                }
-            }
-            other => self.stage = other,
+        let _moving = self.guest.motion.moving();
+        match &mut self.stage {
+            Stage::Begun(intake) => match intake.sync().await {
+                Ok(()) => answer.ok(),
+                Err(refusal) => answer.refuse(&refusal),
+            },
+            Stage::There(_) | Stage::Over => answer.ok(),
         }
-        answer.ok();
     }
 
     /// Times and modes are the server's: what is shown are the accepted bytes, which never change.
@@ -342,12 +334,6 @@ impl Upload {
             let why = "the sender broke off: what came can be resumed".to_owned();
             self.cut(&why).await;
             return (Code::Failure, why);
-        }
-        if let Stage::Synced = self.stage {
-            match resume(&self.guest, &self.path, self.next).await {
-                Ok(intake) => self.stage = Stage::Begun(intake),
-                Err(refusal) => return refused::status(&refusal),
-            }
         }
         let intake = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Begun(intake) => intake,

@@ -153,25 +153,33 @@ fn cut(root: &Root, key: &Key, file: &dyn DiskFile, at: u64) -> Result<()> {
 
 /// Keeps `len` bytes of an upload as the partial of its partner and name.
 pub(super) fn keep(root: &Arc<Root>, new: &NewFile, working: &Working, len: u64) -> Result<()> {
+    sync(root, new, working, len)?;
+    working.keep();
+    Ok(())
+}
+
+/// Makes `len` bytes of an upload the partial of its partner and name, which stays the upload's until that is over: two
+/// of one name that gave it up in between would go on with each other's bytes.
+pub(super) fn sync(root: &Arc<Root>, new: &NewFile, working: &Working, len: u64) -> Result<()> {
     root.sound()?;
     let key = Key::new(root, &new.partner, &new.name)?;
     let file = working.file()?;
-    let syncing = |error| root.stop(format!("cannot sync {}: {error}", working.path.display()));
+    let syncing = |error| root.stop(format!("cannot sync {}: {error}", working.path().display()));
     if working.is_partial() {
         // The bytes before the length that speaks of them.
         file.sync_data().map_err(syncing)?;
         record(&key, &**file, len)?;
         file.sync_all().map_err(syncing)?;
     } else {
-        let _claim = Claim::take(root, &key.path)?;
+        let claim = Claim::take(root, &key.path)?;
         record(&key, &**file, len)?;
         file.sync_all().map_err(syncing)?;
         make_dir(&*root.disk, &key.dir)?;
         let naming = |e| StorageError::io(format!("cannot keep {}", key.path.display()), e);
-        root.disk.rename_over(&working.path, &key.path).map_err(naming)?;
+        root.disk.rename_over(working.path(), &key.path).map_err(naming)?;
+        working.became_partial(claim);
         settle(root, &key)?;
     }
-    working.keep();
     Ok(())
 }
 

@@ -326,3 +326,56 @@ fn a_write_that_was_given_up_loses_nothing() {
         }
     });
 }
+
+#[tokio::test]
+async fn what_is_synced_is_a_partial_that_stays_the_uploads_until_it_is_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let bytes = contents(3 << 20);
+    let mut upload = store.begin(new_file("x")).await.expect("begun");
+    assert_eq!(upload.sync().await.expect("nothing to sync"), 0);
+    let mut other = store.begin(new_file("x")).await.expect("begun");
+    send(&mut *other, b"other", 5).await;
+    for to in [100, 300_000, 2 << 20] {
+        let from = usize::try_from(upload.len()).expect("small");
+        send(&mut *upload, &bytes[from..to], 65_536).await;
+        assert_eq!(upload.sync().await.expect("synced"), to as u64);
+        let partial = store.partial("clinic", "x").await.expect("asked").expect("there");
+        assert_eq!(partial.size_bytes, to as u64);
+        assert!(matches!(other.sync().await, Err(StorageError::Busy)));
+        assert!(matches!(store.resume(new_file("x"), 1).await, Err(StorageError::Busy)));
+    }
+    send(&mut *upload, &bytes[2 << 20..], 65_536).await;
+    let meta = upload.commit(now()).await.expect("committed");
+    assert_eq!(all_of(&store, meta.id).await.expect("read"), bytes);
+    assert_eq!(store.partial("clinic", "x").await.expect("asked"), None);
+    assert_eq!(other.sync().await.expect("the name is free"), 5);
+    let meta = other.commit(now()).await.expect("committed");
+    assert_eq!(all_of(&store, meta.id).await.expect("read"), b"other");
+    assert_eq!(names(dir.path().join("partials/clinic")), 0);
+}
+
+#[tokio::test]
+async fn what_was_synced_and_not_kept_goes_with_its_upload() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    for ends in 0..2 {
+        let mut upload = store.begin(new_file("x")).await.expect("begun");
+        send(&mut *upload, b"bytes", 5).await;
+        upload.sync().await.expect("synced");
+        match ends {
+            0 => upload.abort().await.expect("aborted"),
+            _ => drop(upload),
+        }
+        becomes_empty(dir.path().join("partials/clinic")).await;
+    }
+    let mut upload = store.begin(new_file("x")).await.expect("begun");
+    send(&mut *upload, b"bytes", 5).await;
+    upload.sync().await.expect("synced");
+    send(&mut *upload, b"more", 4).await;
+    assert_eq!(upload.keep_partial().await.expect("kept"), 9);
+    let mut upload = store.resume(new_file("x"), 9).await.expect("resumed");
+    assert_eq!(upload.sync().await.expect("synced"), 9);
+    let meta = upload.commit(now()).await.expect("committed");
+    assert_eq!(all_of(&store, meta.id).await.expect("read"), b"bytesmore");
+}

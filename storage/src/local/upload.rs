@@ -5,7 +5,7 @@
 //! client, and an upload holds two batches in memory at most.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -38,26 +38,38 @@ const STEP_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Working {
     root: Arc<Root>,
-    pub(super) path: PathBuf,
+    /// Its name, unless it is a partial.
+    path: PathBuf,
     file: OnceLock<Arc<dyn DiskFile>>,
     kept: AtomicBool,
-    /// Of an upload that goes on with a partial.
-    claim: Option<Claim>,
+    /// Of an upload that goes on with a partial, or has become one.
+    claim: OnceLock<Claim>,
 }
 
 impl Working {
     fn fresh(root: Arc<Root>, path: PathBuf) -> Self {
-        Self { root, path, file: OnceLock::new(), kept: AtomicBool::new(false), claim: None }
+        Self { root, path, file: OnceLock::new(), kept: AtomicBool::new(false), claim: OnceLock::new() }
     }
 
     /// Goes on with the partial that `claim` is for.
     pub(super) fn partial(root: Arc<Root>, file: Arc<dyn DiskFile>, claim: Claim) -> Self {
         let path = claim.path().to_path_buf();
-        Self { root, path, file: file.into(), kept: AtomicBool::new(false), claim: Some(claim) }
+        Self { root, path, file: file.into(), kept: AtomicBool::new(false), claim: claim.into() }
     }
 
     pub(super) fn is_partial(&self) -> bool {
-        self.claim.is_some()
+        self.claim.get().is_some()
+    }
+
+    /// It was renamed to be the partial that `claim` is for.
+    pub(super) fn became_partial(&self, claim: Claim) {
+        // Asked for once: whoever has a claim keeps it.
+        let _ = self.claim.set(claim);
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.claim.get().map_or(&self.path, Claim::path)
     }
 
     /// The name belongs to somebody else from now on.
@@ -70,8 +82,8 @@ impl Working {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
-        let file = self.root.disk.create_new(&self.path);
-        let file = file.map_err(|e| StorageError::io(format!("cannot create {}", self.path.display()), e))?;
+        let file = self.root.disk.create_new(self.path());
+        let file = file.map_err(|e| StorageError::io(format!("cannot create {}", self.path().display()), e))?;
         Ok(self.file.get_or_init(|| file))
     }
 
@@ -79,7 +91,7 @@ impl Working {
         let file = self.file()?;
         for piece in pieces {
             file.write_at(piece, at)
-                .map_err(|e| StorageError::io(format!("cannot write {}", self.path.display()), e))?;
+                .map_err(|e| StorageError::io(format!("cannot write {}", self.path().display()), e))?;
             let step = (at / STEP_BYTES) * STEP_BYTES;
             at += piece.len() as u64;
             if at >= step + STEP_BYTES {
@@ -94,8 +106,8 @@ impl Working {
         if self.file.get().is_none() || self.kept.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let outcome = self.root.disk.unlink(&self.path);
-        outcome.map_err(|e| StorageError::io(format!("cannot remove {}", self.path.display()), e))
+        let outcome = self.root.disk.unlink(self.path());
+        outcome.map_err(|e| StorageError::io(format!("cannot remove {}", self.path().display()), e))
     }
 }
 
@@ -105,7 +117,7 @@ impl Drop for Working {
             return;
         }
         // Giving back the blocks of a large file takes its time. What is missed is swept at the next start.
-        let (disk, path, claim) = (self.root.disk.clone(), std::mem::take(&mut self.path), self.claim.take());
+        let (disk, path, claim) = (self.root.disk.clone(), self.path().to_owned(), self.claim.take());
         let unlink = move || {
             let _ = disk.unlink(&path);
             drop(claim);
@@ -247,6 +259,19 @@ impl Upload for LocalUpload {
         blocking(move || sealed.commit(received_at)).await
     }
 
+    async fn sync(&mut self) -> Result<u64> {
+        self.usable()?;
+        if self.pending.len > 0 {
+            self.turn().await?;
+        }
+        self.idle().await?;
+        let (root, new, working, len) = (self.root.clone(), self.new.clone(), self.working.clone(), self.len);
+        if len > 0 {
+            blocking(move || partial::sync(&root, &new, &working, len)).await?;
+        }
+        Ok(len)
+    }
+
     async fn keep_partial(self: Box<Self>) -> Result<u64> {
         let last = self.last().await?;
         blocking(move || last.keep_partial()).await
@@ -294,7 +319,7 @@ impl Sealed for Last {
             received_at,
             origin: self.new.origin,
         };
-        self.root.admit(&**file, &self.working.path, &meta)?;
+        self.root.admit(&**file, self.working.path(), &meta)?;
         self.working.keep();
         Ok(meta)
     }
