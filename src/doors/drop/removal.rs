@@ -7,13 +7,14 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, RenameFlags, renameat, renameat_with, unlinkat},
+    fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat, renameat_with, unlinkat},
     io::Errno,
 };
 
 use super::{
     options::{Accept, After, Options},
     place::{self, ASIDE},
+    writers::{self, Writers},
 };
 use crate::ingest::{FileId, Origin};
 
@@ -43,7 +44,7 @@ pub(super) fn remove(options: &Options, name: &str, id: FileId, origin: &Origin)
         Err(error) if error.kind() == io::ErrorKind::NotFound => return finish_aside(&parent, id, origin),
         Err(error) => return Err(error),
         Ok(there) if !is_same(origin, &there) => return Ok(Removed::Changed),
-        Ok(_) => {}
+        Ok(_) => refuse_written(&parent, last)?,
     }
     if options.accept == Accept::Marker {
         // First: a marker that outlives its file would speak for the next one of that name.
@@ -55,11 +56,27 @@ pub(super) fn remove(options: &Options, name: &str, id: FileId, origin: &Origin)
     }
 }
 
-/// A name cannot be removed on the condition that it means this very file. So it is renamed first, looked at, and given
-/// back when it is another.
+/// Whoever has the file open for writing would write into what is gone. Under a name that nobody else knows it cannot be
+/// opened again, so there nobody writes after this.
+fn refuse_written(parent: &File, name: &str) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    // One that cannot be opened tells nothing of its writers.
+    let Ok(file) = openat(parent, name, flags, Mode::empty()) else { return Ok(()) };
+    match writers::of(&File::from(file)) {
+        Writers::Some => Err(io::Error::new(io::ErrorKind::ResourceBusy, "a program has it open for writing")),
+        Writers::None | Writers::Unknown => Ok(()),
+    }
+}
+
+/// A name cannot be removed on the condition that it means this very file and that nobody writes to it. So it is renamed
+/// first, looked at, and given back when it is another or is written to.
 fn delete(parent: &File, name: &str, id: FileId, origin: &Origin) -> io::Result<Removed> {
     let aside = format!("{ASIDE}{id}");
     rename_new(parent, name, parent, &aside)?;
+    if let Err(written) = refuse_written(parent, &aside) {
+        rename_new(parent, &aside, parent, name)?;
+        return Err(written);
+    }
     match place::look(parent, &aside) {
         Ok(there) if is_same(origin, &there) => match unlinkat(parent, &*aside, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(Removed::Gone),
@@ -85,6 +102,10 @@ fn move_to(parent: &File, name: &str, to: &Path, id: FileId, origin: &Origin) ->
         }
         other => other?,
     }
+    if let Err(written) = refuse_written(&target, &moved) {
+        rename_new(&target, &moved, parent, name)?;
+        return Err(written);
+    }
     match place::look(&target, &moved) {
         Ok(there) if is_same(origin, &there) => {
             target.sync_all()?;
@@ -109,6 +130,7 @@ fn beside(name: &str, id: FileId) -> String {
 /// What a crash left under our own name: it is removed if it is what was taken.
 fn finish_aside(parent: &File, id: FileId, origin: &Origin) -> io::Result<Removed> {
     let aside = format!("{ASIDE}{id}");
+    refuse_written(parent, &aside)?;
     match place::look(parent, &aside) {
         Ok(there) if is_same(origin, &there) => if_there(unlinkat(parent, aside, AtFlags::empty()))?,
         // Another file's: it has to be given its name back, which only the sweep does that knows it.
@@ -185,6 +207,29 @@ mod tests {
         let parent = place::directory(&dir.path().join("in")).unwrap();
         assert_eq!(delete(&parent, "a", id(), &origin).unwrap(), Removed::Changed);
         assert_eq!(fs::read(dir.path().join("in/a")).unwrap(), b"taken and more");
+    }
+
+    /// What is written through a file that was opened before it was removed would be gone with it.
+    #[test]
+    fn what_a_program_has_open_for_writing_stays_until_that_is_over() {
+        use std::io::Write;
+        for extra in ["", "after = \"move\"\nmove_to = \"@/done\""] {
+            let (dir, origin) = house();
+            let options = options(dir.path(), &extra.replace('@', &dir.path().to_string_lossy()));
+            let parent = place::directory(&options.directory).unwrap();
+            let mut writer = fs::File::options().append(true).open(dir.path().join("in/a")).unwrap();
+            assert!(remove(&options, "a", id(), &origin).is_err());
+            match &options.move_to {
+                Some(to) => assert!(move_to(&parent, "a", to, id(), &origin).is_err(), "also when it came between"),
+                None => assert!(delete(&parent, "a", id(), &origin).is_err(), "also when it came between"),
+            }
+            writer.write_all(b" and more").unwrap();
+            drop(writer);
+            assert_eq!(remove(&options, "a", id(), &origin).unwrap(), Removed::Changed);
+            assert_eq!(fs::read(dir.path().join("in/a")).unwrap(), b"taken and more");
+            assert_eq!(fs::read_dir(dir.path().join("in")).unwrap().count(), 1);
+            assert_eq!(fs::read_dir(dir.path().join("done")).unwrap().count(), 0);
+        }
     }
 
     #[test]
