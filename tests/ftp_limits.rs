@@ -14,7 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Ftp, House, PARTNER, Plan, Stream, trusting, wait_until};
+use harness::{
+    Ftp, House, PARTNER, Plan, Stream,
+    site::{self, Site, USER},
+    trusting, wait_until,
+};
 
 /// A transfer may stand still for a minute, and take half a second.
 fn hasty() -> House {
@@ -95,4 +99,28 @@ fn who_offers_protocols_gets_ftp_and_no_other() {
     assert_eq!(stream.conn.alpn_protocol(), Some(&b"ftp"[..]));
     let spoken = offering("http/1.1").and_then(|mut ftp| ftp.try_command("NOOP"));
     assert!(spoken.is_err(), "a browser's TLS is not taken for a client's");
+}
+
+/// What a client sends on after a refusal is dropped, so that it gets to read the reply. That must not become work without
+/// end for one whose uploads are refused again and again, and who never stops sending.
+#[test]
+fn uploads_that_are_refused_midway_do_not_pile_up() {
+    let site = Site::limited("", "max_sessions_per_partner = 10\n\n[policy]\nmax_file_size = \"1 KiB\"");
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", site.machine.pid())).unwrap().count();
+    let mut ftp = Ftp::connect(site.machine.ftp);
+    ftp.login(USER, site::PASSWORD);
+    let before = descriptors();
+    let (mut sending, mut most) = (Vec::new(), 0);
+    for n in 0..60 {
+        let mut data = ftp.passive();
+        assert_eq!(ftp.command(&format!("STOR {n}.hl7")).code, 150);
+        data.write_all(&[7; 64 << 10]).unwrap();
+        assert_eq!(ftp.reply().code, 552);
+        sending.push(data);
+        most = most.max(descriptors());
+    }
+    println!("{before} descriptors, and at most {most}");
+    assert!(most <= before + 8, "{before} descriptors became {most}");
+    assert_eq!(ftp.store("small.hl7", b"data").code, 226);
+    wait_until("the last is over too", || descriptors() <= before + 2);
 }

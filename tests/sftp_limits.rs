@@ -11,11 +11,15 @@ mod harness;
 use std::time::{Duration, Instant};
 
 use harness::{
-    sftp_client::{DATA, READ, STATUS, Sftp, TO_GO_ON, TO_READ, TO_WRITE},
+    sftp_client::{DATA, READ, STATUS, Sftp, TO_GO_ON, TO_READ, TO_WRITE, string},
     site::{PASSWORD, Site, USER},
     wait_until,
 };
 
+const OPENDIR: u8 = 11;
+const READDIR: u8 = 12;
+const REALPATH: u8 = 16;
+const NAME: u8 = 104;
 const BOUND: Duration = Duration::from_secs(20);
 
 /// A transfer may stand still for a minute, and take half a second.
@@ -107,4 +111,63 @@ fn a_client_that_takes_no_answers_loses_its_channel() {
     }
     wait_until("the channel ends", || site.machine.log().contains("answers were not taken for too long"));
     assert!(login(&site).store("b.hl7", b"data").is_ok());
+}
+
+/// Nothing is done for anybody any more: what the server holds does not grow.
+fn at_rest(site: &Site) {
+    let (mut held, mut looks, began) = (0, 0, Instant::now());
+    while looks < 10 {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never comes to rest");
+        std::thread::sleep(Duration::from_millis(50));
+        let now = site.memory_kib("VmRSS");
+        looks = if now == held { looks + 1 } else { 0 };
+        held = now;
+    }
+}
+
+#[test]
+fn names_that_nobody_takes_wait_in_their_directory() {
+    const DIRECTORIES: usize = 60;
+    const ASKED: usize = 16;
+    const NAMES: usize = 128;
+    let site = Site::open("");
+    let mut sftp = login(&site);
+    let many = site.machine.data().join("home").join(USER).join("many");
+    std::fs::create_dir(&many).unwrap();
+    for n in 0..NAMES * ASKED {
+        std::fs::write(many.join(format!("{n:0>200}")), "").unwrap();
+    }
+    let handles: Vec<_> = (0..DIRECTORIES).map(|_| sftp.ask(OPENDIR, &[&string(b"many")]).body).collect();
+    let before = site.memory_kib("VmRSS");
+    for _ in 0..ASKED {
+        for handle in &handles {
+            sftp.request(READDIR, &[handle]).unwrap();
+        }
+    }
+    at_rest(&site);
+    let grown = site.memory_kib("VmHWM").saturating_sub(before);
+    println!("{grown} KiB more");
+    assert!(grown < 30 << 10, "{grown} KiB more");
+    // Whoever takes them in the end has all of them.
+    for _ in 0..DIRECTORIES * ASKED {
+        assert_eq!(sftp.answer().unwrap().kind, NAME);
+    }
+}
+
+#[test]
+fn who_asks_on_and_on_and_takes_no_answers_loses_its_channel() {
+    let site = Site::open("");
+    let mut sftp = Sftp::login_with_room(site.machine.sftp, USER, PASSWORD, 1 << 10).unwrap();
+    let path = string("d/".repeat(2000).as_bytes());
+    let before = site.memory_kib("VmRSS");
+    let told = || site.machine.log().contains("too many answers wait to be taken");
+    let mut going_on = |n: u32| (!n.is_multiple_of(50) || !told()) && sftp.request(REALPATH, &[&path]).is_ok();
+    let asked = (0..8000).take_while(|n| going_on(*n)).count();
+    let grown = site.memory_kib("VmHWM").saturating_sub(before);
+    println!("{asked} were asked, {grown} KiB more");
+    wait_until("the channel ends", told);
+    assert!(grown < 24 << 10, "{grown} KiB more");
+    // What is longer than any path is not given back.
+    let answer = login(&site).ask(REALPATH, &[&string(&vec![b'a'; 200 << 10])]);
+    assert!(answer.text().contains("longer than"), "{}", answer.text());
 }

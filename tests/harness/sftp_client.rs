@@ -79,10 +79,16 @@ impl client::Handler for Trusting {
 impl Sftp {
     /// Logs in and asks for the version.
     pub fn login(server: SocketAddr, user: &str, password: &str) -> io::Result<Self> {
+        Self::login_with_room(server, user, password, client::Config::default().window_size)
+    }
+
+    /// The same, and the server may send so many bytes before they are read: with few of them a client that reads nothing
+    /// can still send.
+    pub fn login_with_room(server: SocketAddr, user: &str, password: &str, room: u32) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let opened = runtime.block_on(async {
             timeout(PATIENCE, async {
-                let config = Arc::new(client::Config { nodelay: true, ..client::Config::default() });
+                let config = Arc::new(client::Config { nodelay: true, window_size: room, ..client::Config::default() });
                 let mut session = client::connect(config, server, Trusting).await?;
                 if !session.authenticate_password(user, password).await?.success() {
                     return Err(russh::Error::NotAuthenticated);

@@ -55,6 +55,7 @@ impl Session {
         }) else {
             return self.say(Reply::new(425, "Send EPSV or PASV first")).await;
         };
+        self.stored().await;
         let intake = match begin(&login, &path, &asked).await {
             Ok(intake) => intake,
             Err(reply) => {
@@ -74,7 +75,7 @@ impl Session {
         let route = self.route(offer, &transfer);
         let (tell, outcome) = oneshot::channel();
         let file = Incoming { start: intake.size_bytes(), declared: asked.declared, intake };
-        tokio::spawn(take_in(login, route, file, tell));
+        self.storing = Some((transfer.clone(), tokio::spawn(take_in(login, route, file, tell))));
         self.ride(transfer, None, outcome).await
     }
 

@@ -25,6 +25,7 @@ use super::{
     login::Login,
     reply::Reply,
     tcp_state::tcp_state,
+    transfer::{Rest, Transfer},
     wire::Wire,
 };
 
@@ -90,6 +91,8 @@ pub(super) struct Session {
     pub(super) inner: Option<(Inner, Instant)>,
     /// A transfer that is over for the client, and gives the inner session back when it is over altogether.
     pub(super) ending: Option<JoinHandle<Option<Inner>>>,
+    /// The last upload, which for the client may be over while what it still sends is dropped.
+    pub(super) storing: Option<(Arc<Transfer>, JoinHandle<()>)>,
     pub(super) unconfirmed: Option<(Accepted, Instant)>,
     /// The last file that was accepted, until the client goes on after its reply.
     pub(super) last_accepted: Option<Accepted>,
@@ -142,6 +145,7 @@ impl Session {
             hash: Algorithm::Sha256,
             inner: None,
             ending: None,
+            storing: None,
             unconfirmed: None,
             last_accepted: None,
         })
@@ -377,6 +381,16 @@ impl Session {
             }
         }
         self.inner.take().map(|(inner, _)| inner)
+    }
+
+    /// The upload before is over altogether: a session has one data connection, however fast its client sends what is
+    /// refused. Who asks for the next has read the reply to it.
+    pub(super) async fn stored(&mut self) {
+        if let Some((transfer, storing)) = self.storing.take() {
+            transfer.cancel("another upload begins", Rest::Dropped);
+            // One that panicked is over too.
+            let _ = timeout(ENDING_TIME, storing).await;
+        }
     }
 
     pub(super) fn keep_inner(&mut self, inner: Inner) {

@@ -75,7 +75,11 @@ impl Incoming {
         if let Some(refusal) = refusal {
             info!(partner = %login.session.partner, ?name, %refusal, "upload refused");
             if !matches!(refusal, Refusal::Cut(_)) {
-                drain(&mut wire).await;
+                tokio::select! {
+                    () = drain(&mut wire) => {}
+                    // The client has read the reply, and goes on.
+                    _ = transfer.cancelled() => {}
+                }
             }
         }
     }

@@ -1,6 +1,12 @@
 //! Answers on their way to the client: each request gets one, whatever becomes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use russh::{ChannelWriteHalf, server::Msg};
@@ -19,15 +25,34 @@ use super::{
 };
 
 /// The most requests of a channel that have no answer yet.
-pub(super) const MOST_OUTSTANDING: usize = 32 << 10;
+const MOST_OUTSTANDING: usize = 32 << 10;
+/// Bytes of answers that wait to be sent. What is read of files and directories is not among them: it waits for room
+/// before it is read.
+const MOST_WAITING_BYTES: usize = 4 << 20;
 /// Answers are gathered up to here, so that many small ones are one packet.
 const GATHERED_BYTES: usize = 32 << 10;
 
 /// A packet, and what it holds until it is sent.
 struct Outgoing {
     packet: Bytes,
-    _held: Option<OwnedSemaphorePermit>,
+    _held: Held,
     _outstanding: Option<Outstanding>,
+}
+
+/// The memory that a packet takes until it is sent.
+enum Held {
+    /// Room that was waited for.
+    Room { _room: OwnedSemaphorePermit },
+    /// Counted with all others.
+    Counted(Arc<AtomicUsize>, usize),
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Self::Counted(waiting, bytes) = self {
+            waiting.fetch_sub(*bytes, Ordering::AcqRel);
+        }
+    }
 }
 
 /// A request without an answer counts, and keeps its connection.
@@ -42,6 +67,7 @@ pub(super) struct Answers {
     guest: Arc<Guest>,
     send: mpsc::UnboundedSender<Outgoing>,
     outstanding: Arc<Semaphore>,
+    waiting_bytes: Arc<AtomicUsize>,
 }
 
 /// The way to the client.
@@ -59,11 +85,15 @@ pub(super) struct Answer {
 impl Answers {
     pub(super) fn new(guest: Arc<Guest>) -> (Self, Way) {
         let (send, outgoing) = mpsc::unbounded_channel();
-        (Self { guest, send, outstanding: Arc::new(Semaphore::new(MOST_OUTSTANDING)) }, Way { outgoing })
+        let outstanding = Arc::new(Semaphore::new(MOST_OUTSTANDING));
+        (Self { guest, send, outstanding, waiting_bytes: Arc::default() }, Way { outgoing })
     }
 
-    /// The answer to come for a request; none when too many have none yet.
+    /// The answer to come for a request; none when too many have none yet, or too much of answers is not sent yet.
     pub(super) fn to(&self, id: u32) -> Option<Answer> {
+        if self.waiting_bytes.load(Ordering::Acquire) > MOST_WAITING_BYTES {
+            return None;
+        }
         let place = self.outstanding.clone().try_acquire_owned().ok()?;
         let outstanding = Outstanding { _place: place, _busy: self.guest.busy() };
         Some(Answer { id, answers: self.clone(), outstanding: Some(outstanding) })
@@ -71,8 +101,19 @@ impl Answers {
 
     /// A packet that answers no request.
     pub(super) fn send(&self, packet: Bytes) {
+        self.put(packet, None, None);
+    }
+
+    fn put(&self, packet: Bytes, room: Option<OwnedSemaphorePermit>, outstanding: Option<Outstanding>) {
+        let held = match room {
+            Some(room) => Held::Room { _room: room },
+            None => {
+                self.waiting_bytes.fetch_add(packet.len(), Ordering::AcqRel);
+                Held::Counted(self.waiting_bytes.clone(), packet.len())
+            }
+        };
         // The client may have gone.
-        let _ = self.send.send(Outgoing { packet, _held: None, _outstanding: None });
+        let _ = self.send.send(Outgoing { packet, _held: held, _outstanding: outstanding });
     }
 }
 
@@ -100,9 +141,10 @@ impl Answer {
         self.packet(packet, None);
     }
 
-    pub(super) fn names(self, names: &[Named]) {
+    /// Of a directory: `held` is the room that they take.
+    pub(super) fn names(self, names: &[Named], held: Option<OwnedSemaphorePermit>) {
         let packet = Reply::names(self.id, names);
-        self.packet(packet, None);
+        self.packet(packet, held);
     }
 
     pub(super) fn attributes(self, attributes: &Attributes) {
@@ -118,7 +160,7 @@ impl Answer {
     /// Sends it; `held` is given back when it is out.
     pub(super) fn packet(mut self, packet: Bytes, held: Option<OwnedSemaphorePermit>) {
         let outstanding = self.outstanding.take();
-        let _ = self.answers.send.send(Outgoing { packet, _held: held, _outstanding: outstanding });
+        self.answers.put(packet, held, outstanding);
     }
 }
 
@@ -126,15 +168,15 @@ impl Drop for Answer {
     fn drop(&mut self) {
         if self.outstanding.is_some() {
             let packet = Reply::status(self.id, Code::Failure, "internal error, try again later");
-            let outgoing = Outgoing { packet, _held: None, _outstanding: self.outstanding.take() };
-            let _ = self.answers.send.send(outgoing);
+            let outstanding = self.outstanding.take();
+            self.answers.put(packet, None, outstanding);
         }
     }
 }
 
 impl Way {
-    /// Sends answers until there can be no more of them, or the connection has gone. A client that takes none of them for
-    /// as long as `stalled` is told of by `unread`.
+    /// Sends answers until there can be no more of them, the connection has gone, or nobody takes them. A client that takes
+    /// none for as long as `stalled` is told of by `unread`.
     pub(super) async fn run(
         mut self,
         to: &ChannelWriteHalf<Msg>,
@@ -157,6 +199,7 @@ impl Way {
         tokio::select! {
             () = sending => {}
             () = gone.cancelled() => {}
+            () = unread.cancelled() => {}
         }
     }
 

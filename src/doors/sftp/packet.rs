@@ -17,6 +17,8 @@ pub const MAX_DATA_BYTES: u32 = 255 << 10;
 pub const NO_HANDLE: u32 = u32::MAX;
 
 const LENGTH_BYTES: usize = 4;
+/// Pieces of a packet that are kept as they came.
+const MOST_PIECES: usize = 64;
 
 /// What a status packet says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,9 +82,18 @@ pub struct Assembler {
 impl Assembler {
     /// Takes the next piece. Ask for packets until there is none, or it grows.
     pub fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.have += piece.len();
-            self.pieces.push_back(piece);
+        if piece.is_empty() {
+            return;
+        }
+        self.have += piece.len();
+        self.pieces.push_back(piece);
+        // Each piece costs more than its bytes: a client that sends one at a time must not make us hold the sum.
+        if self.pieces.len() > MOST_PIECES {
+            let mut pieces = self.pieces.drain(..);
+            let mut whole = pieces.next().map(BytesMut::from).unwrap_or_default();
+            pieces.by_ref().for_each(|piece| whole.extend_from_slice(&piece));
+            drop(pieces);
+            self.pieces.push_back(whole.freeze());
         }
     }
 
@@ -551,6 +562,21 @@ mod tests {
                 assert_eq!(*request, Request::Asked { id: at as u32, what });
             }
         }
+    }
+
+    #[test]
+    fn a_packet_that_comes_in_crumbs_is_not_held_as_crumbs() {
+        let stream = write(1, 0, &vec![9; 200_000]);
+        let mut assembler = Assembler::default();
+        for byte in &stream[..stream.len() - 1] {
+            // As a connection gives them: a small part of a buffer that it keeps.
+            assembler.push(Bytes::from(vec![*byte; 100]).slice(..1));
+            assert_eq!(assembler.next_packet(), Ok(None));
+            assert!(assembler.pieces.len() <= MOST_PIECES, "{} pieces", assembler.pieces.len());
+        }
+        assembler.push(Bytes::copy_from_slice(&stream[stream.len() - 1..]));
+        assert_eq!(assembler.next_packet().unwrap().unwrap(), stream[LENGTH_BYTES..]);
+        assert_eq!(assembler.held_bytes(), 0);
     }
 
     #[test]

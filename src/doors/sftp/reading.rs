@@ -17,6 +17,8 @@ use super::{
 
 /// Names in one answer: some 20 KiB.
 const NAMES: usize = 128;
+/// What they take at most: each twice, the second time in a line as `ls` has it.
+const NAMES_BYTES: u32 = 96 << 10;
 
 /// A file that is read.
 pub(super) struct Download {
@@ -103,14 +105,17 @@ pub(super) struct Listing {
     pub(super) guest: Arc<Guest>,
     pub(super) entries: ReadDir,
     pub(super) there: Attributes,
+    /// Memory for what is read and not yet sent, shared by the channel.
+    pub(super) room: Arc<Semaphore>,
 }
 
 impl Listing {
     pub(super) async fn run(self, mut asked: mpsc::UnboundedReceiver<Asked>) {
-        let Self { guest, mut entries, there } = self;
+        let Self { guest, mut entries, there, room } = self;
         while let Some(Asked { op, answer, .. }) = asked.recv().await {
             match op {
                 Op::Readdir => {
+                    let Ok(held) = room.clone().acquire_many_owned(NAMES_BYTES).await else { return };
                     let owner = guest.clone();
                     let read = tokio::task::spawn_blocking(move || {
                         let names = some(&mut entries, &owner);
@@ -120,7 +125,7 @@ impl Listing {
                     entries = rest;
                     match names.is_empty() {
                         true => answer.status(Code::Eof, "no more names"),
-                        false => answer.names(&names),
+                        false => answer.names(&names, Some(held)),
                     }
                 }
                 Op::Fstat => answer.attributes(&there),

@@ -15,11 +15,11 @@ use tracing::{debug, warn};
 
 use crate::{
     doors::paths::{changed, looked_at},
-    ingest::Refusal,
+    ingest::{MAX_PATH_BYTES, Refusal},
 };
 
 use super::{
-    answer::{Answer, Answers, MOST_OUTSTANDING},
+    answer::{Answer, Answers},
     guest::Guest,
     handles::{Asked, Handles, MOST_HANDLES, Op},
     packet::{
@@ -38,6 +38,9 @@ const EARLY_BYTES: usize = 8 << 20;
 const READING_BYTES: usize = 4 << 20;
 /// Requests for names that are done at once.
 const NAMES_AT_ONCE: usize = 64;
+
+/// The longest path that is looked at: with steps up and down it may be longer than a name.
+const LONGEST_PATH_BYTES: usize = 4 * MAX_PATH_BYTES;
 
 /// How a channel ends.
 enum End {
@@ -86,7 +89,7 @@ pub(super) async fn serve(guest: Arc<Guest>, channel: Channel<Msg>) {
             1
         }
         End::Flooded => {
-            warn!(%partner, "an SFTP channel is ended: {MOST_OUTSTANDING} requests have no answer, and more came");
+            warn!(%partner, "an SFTP channel is ended: too many answers wait to be taken, and more is asked for");
             1
         }
         End::Unread => {
@@ -107,6 +110,10 @@ impl Service {
             () = unread.cancelled() => End::Unread,
         };
         self.handles.end();
+        if let End::Flooded = end {
+            // What waits for a client that takes nothing is not waited for.
+            unread.cancel();
+        }
         if let End::Broken(Broken::Short { id: Some(id), .. }) = &end
             && let Some(answer) = self.answers.to(*id)
         {
@@ -169,7 +176,7 @@ impl Service {
                 Ok(path) => {
                     let name = looked_at("/", path);
                     let attributes = Attributes::default();
-                    answer.names(&[Named { line: name.clone(), name, attributes }]);
+                    answer.names(&[Named { line: name.clone(), name, attributes }], None);
                 }
                 Err(refusal) => answer.refuse(&refusal),
             },
@@ -365,7 +372,8 @@ impl Service {
         };
         match self.handles.add(None) {
             Ok((handle, asked)) => {
-                tokio::spawn(Listing { guest: self.guest.clone(), entries, there }.run(asked));
+                let (guest, room) = (self.guest.clone(), self.reading.clone());
+                tokio::spawn(Listing { guest, entries, there, room }.run(asked));
                 answer.handle(handle);
             }
             Err(why) => answer.status(Code::Failure, why),
@@ -433,6 +441,10 @@ impl Service {
 }
 
 fn text(path: &Bytes) -> Result<&str, Refusal> {
+    // Before anything is kept for it or said of it. What is no name at all is refused with its reason further on.
+    if path.len() > LONGEST_PATH_BYTES {
+        return Err(Refusal::BadName(format!("name is longer than {MAX_PATH_BYTES} bytes")));
+    }
     std::str::from_utf8(path).map_err(|_| Refusal::BadName("name is not valid UTF-8".to_owned()))
 }
 
