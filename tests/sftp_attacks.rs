@@ -23,7 +23,7 @@ use harness::{
     Ftp,
     binary::Machine,
     files_below,
-    sftp_client::{DATA, HANDLE, OPEN, STATUS, Sftp, TO_READ, TO_WRITE, string},
+    sftp_client::{DATA, HANDLE, OPEN, STATUS, Sftp, TO_READ, TO_WRITE, WRITE, string},
     site::{PASSWORD, Site, USER},
     wait_until,
 };
@@ -322,6 +322,26 @@ fn handles_and_channels_end_and_those_that_are_there_go_on() {
     assert_eq!(site.queue().len(), 2);
     let grown = memory_kib(&site, "VmRSS").saturating_sub(before);
     assert!(grown < 64 << 10, "{grown} KiB more");
+}
+
+/// A byte that waits for those in front of it must not hold on to the packet in which it came.
+#[test]
+fn bytes_that_come_early_take_no_more_memory_than_they_are_given() {
+    let site = Site::open("");
+    let mut sftp = login(&site);
+    let handle = sftp.open("x.hl7", TO_WRITE).unwrap();
+    let before = memory_kib(&site, "VmRSS");
+    let filler = [&string(&[0xff; 4])[..], &[0; 8], &string(&[b'x'; 32_000])].concat();
+    for n in 0..4_000_u64 {
+        let early = [&handle[..], &(1 + 2 * n).to_be_bytes(), &string(b"x")].concat();
+        let [early, filler] = [&early, &filler].map(|body| string(&[&[WRITE, 0, 0, 0, 7], &body[..]].concat()));
+        sftp.send(&[early, filler].concat()).unwrap();
+        let codes = [sftp.answer().unwrap(), sftp.answer().unwrap()].map(|answer| answer.code());
+        assert!(codes == [0, 4] || codes == [4, 0], "{codes:?}");
+    }
+    let grown = memory_kib(&site, "VmRSS").saturating_sub(before);
+    assert!(grown < 48 << 10, "{grown} KiB more");
+    assert!(!sftp.close(&handle).is_ok(), "it has holes");
 }
 
 /// What is there outside the account and could be changed through it.

@@ -10,6 +10,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// How far ahead of the next byte a write may lie.
 pub(super) const REACH_BYTES: u64 = 16 << 20;
+/// What a piece takes in memory besides its bytes, and some more: a million of one byte each would be 100 MiB.
+const PIECE_BYTES: usize = 128;
 
 /// Why bytes are not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +61,7 @@ impl Reorder {
         if before.is_some_and(|ends| ends > offset) || behind.is_some_and(|begins| begins < end) {
             return Err(Misplaced::Again { offset, next: behind.unwrap_or(end).min(end) });
         }
-        let share = room(data.len()).ok_or(Misplaced::TooFar { offset, next })?;
+        let share = room(data.len() + PIECE_BYTES).ok_or(Misplaced::TooFar { offset, next })?;
         self.early.insert(offset, (data, share));
         Ok(())
     }
@@ -116,8 +118,19 @@ mod tests {
     }
 
     #[test]
+    fn many_small_pieces_take_room_for_more_than_their_bytes() {
+        let room = Arc::new(Semaphore::new(8 << 20));
+        let share = |bytes: usize| room.clone().try_acquire_many_owned(bytes as u32).ok();
+        let mut reorder = Reorder::default();
+        let most = (0..1 << 20).position(|n| reorder.keep(0, 1 + 2 * n, piece(0, 1), share).is_err());
+        assert!(most.is_some_and(|most| most <= 128 << 10), "{most:?} pieces of one byte are kept");
+        drop(reorder);
+        assert_eq!(room.available_permits(), 8 << 20);
+    }
+
+    #[test]
     fn what_overlaps_or_lies_too_far_is_refused() {
-        let room = Arc::new(Semaphore::new(100));
+        let room = Arc::new(Semaphore::new(100 + PIECE_BYTES));
         let share = |bytes: usize| room.clone().try_acquire_many_owned(bytes as u32).ok();
         let mut reorder = Reorder::default();
         reorder.keep(0, 50, piece(50, 100), share).unwrap();

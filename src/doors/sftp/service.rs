@@ -32,6 +32,9 @@ use super::{
 
 /// Bytes that were taken from the client and not yet given to storage.
 const WRITING_BYTES: usize = 8 << 20;
+/// Less is copied out of the packet that it came in, which may be so much longer that what waits would hold on to far more
+/// memory than it is counted for. What clients write is mostly this long.
+const COPIED_BELOW: usize = 32 << 10;
 /// Bytes that came early, of all files of the channel.
 const EARLY_BYTES: usize = 8 << 20;
 /// Bytes that were read from files and are not yet sent.
@@ -162,6 +165,7 @@ impl Service {
         match what {
             What::Write { handle, offset, data } => {
                 let held = self.writing.clone().acquire_many_owned(data.len() as u32).await.ok();
+                let data = if data.len() < COPIED_BELOW { Bytes::copy_from_slice(&data) } else { data };
                 self.handles.ask(handle, Asked { op: Op::Write { offset, data }, answer, held });
             }
             What::Read { handle, offset, length } => self.ask(handle, Op::Read { offset, length }, answer),
