@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
 };
 
 use parking_lot::Mutex;
@@ -33,6 +33,8 @@ pub(super) struct Root {
     pub(super) days: Days,
     /// Partials that are being written.
     pub(super) claimed: Mutex<HashSet<PathBuf>>,
+    /// Bytes of all uploads that are in memory.
+    pub(super) in_memory: AtomicUsize,
     poison: OnceLock<String>,
 }
 
@@ -54,6 +56,7 @@ impl Root {
             rounds: Rounds::default(),
             days: Days::default(),
             claimed: Mutex::default(),
+            in_memory: AtomicUsize::new(0),
             poison: OnceLock::new(),
         };
         root.sync_what_is_there()?;

@@ -379,3 +379,36 @@ async fn what_was_synced_and_not_kept_goes_with_its_upload() {
     let meta = upload.commit(now()).await.expect("committed");
     assert_eq!(all_of(&store, meta.id).await.expect("read"), b"bytesmore");
 }
+
+/// Whoever opens many files and leaves them open must not be able to take all memory.
+#[tokio::test]
+async fn many_uploads_hold_little_each() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let held = || store.root.in_memory.load(std::sync::atomic::Ordering::SeqCst);
+    let mut uploads = Vec::new();
+    let piece = Bytes::from(contents(200 << 10));
+    for number in 0..400 {
+        let mut upload = store.begin(new_file(&number.to_string())).await.expect("begun");
+        for _ in 0..6 {
+            upload.write(piece.clone()).await.expect("written");
+        }
+        uploads.push(upload);
+    }
+    assert!(held() > 64 << 20, "this tests nothing: {}", held());
+    assert!(held() < 200 << 20, "{} bytes are in memory", held());
+    for (number, upload) in uploads.into_iter().enumerate() {
+        match number % 4 {
+            0 => drop(upload),
+            1 => upload.abort().await.expect("aborted"),
+            2 => drop(upload.keep_partial().await.expect("kept")),
+            _ => assert_eq!(upload.commit(now()).await.expect("committed").size_bytes, 1200 << 10),
+        }
+    }
+    let emptied = async {
+        while held() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), emptied).await.expect("all of it is given back");
+}

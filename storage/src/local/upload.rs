@@ -2,7 +2,7 @@
 //!
 //! A small upload stays in memory and costs nothing on the disk before its commit. A larger one is written in batches:
 //! while one batch is hashed and written, each by a blocking task, the next one comes in. No thread waits for a slow
-//! client, and an upload holds two batches in memory at most.
+//! client, and an upload holds two batches in memory at most. When all uploads together hold much, each holds little.
 
 use std::{
     path::{Path, PathBuf},
@@ -29,6 +29,9 @@ use crate::{FileMeta, NewFile, Result, Sealed, Sha256, StorageError, Upload, dis
 const SMALL_BYTES: usize = 256 << 10;
 /// What is hashed and written at once.
 const BATCH_BYTES: usize = 1 << 20;
+/// When all uploads have so much in memory, none waits for more than a little.
+const CROWDED_BYTES: usize = 128 << 20;
+const LITTLE_BYTES: usize = 32 << 10;
 /// Chunks below this are gathered, so that they do not hold on to the large buffers they may be cut from.
 const GATHER_BYTES: usize = 64 << 10;
 /// How often the disk is asked for its room, and told to begin writing back.
@@ -129,12 +132,44 @@ impl Drop for Working {
     }
 }
 
+/// What an upload has in memory, counted until it is written or dropped.
+struct Held {
+    root: Arc<Root>,
+    bytes: usize,
+}
+
+impl Held {
+    fn nothing(root: Arc<Root>) -> Self {
+        Self { root, bytes: 0 }
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.root.in_memory.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn take(&mut self) -> Self {
+        Self { root: self.root.clone(), bytes: std::mem::take(&mut self.bytes) }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.root.in_memory.load(Ordering::Relaxed) > CROWDED_BYTES
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.root.in_memory.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// An upload into a local store.
 pub(super) struct LocalUpload {
     root: Arc<Root>,
     new: NewFile,
     len: u64,
     pending: Batch,
+    held: Held,
     /// Bytes that were given to writing tasks, with those that were resumed.
     written: u64,
     /// Over the same bytes; away while a task hashes.
@@ -161,6 +196,7 @@ impl LocalUpload {
     /// An upload that has `len` bytes already, over which `hasher` went.
     pub(super) fn with(root: Arc<Root>, new: NewFile, len: u64, hasher: sha2::Sha256, working: Working) -> Self {
         Self {
+            held: Held::nothing(root.clone()),
             root,
             new,
             len,
@@ -216,14 +252,18 @@ impl LocalUpload {
     async fn turn(&mut self) -> Result<()> {
         self.idle().await?;
         let pieces: Arc<[Bytes]> = self.pending.take().into();
-        let (at, working) = (self.written, self.working.clone());
+        let (at, working, held) = (self.written, self.working.clone(), self.held.take());
         self.written = self.len;
         let (to_hash, mut hasher) = (pieces.clone(), std::mem::take(&mut self.hasher));
         self.hashing = Some(spawn_blocking(move || {
             to_hash.iter().for_each(|piece| hasher.update(piece));
             Ok(hasher)
         }));
-        self.writing = Some(spawn_blocking(move || working.write(at, &pieces)));
+        self.writing = Some(spawn_blocking(move || {
+            let written = working.write(at, &pieces);
+            drop((pieces, held));
+            written
+        }));
         Ok(())
     }
 
@@ -231,8 +271,8 @@ impl LocalUpload {
     async fn last(mut self) -> Result<Last> {
         self.usable()?;
         self.idle().await?;
-        let Self { root, new, len, mut pending, written, hasher, working, .. } = self;
-        Ok(Last { root, new, len, pieces: pending.take(), written, hasher, working })
+        let Self { root, new, len, mut pending, held, written, hasher, working, .. } = self;
+        Ok(Last { root, new, len, pieces: pending.take(), _held: held, written, hasher, working })
     }
 }
 
@@ -245,8 +285,13 @@ impl Upload for LocalUpload {
     async fn write(&mut self, chunk: Bytes) -> Result<()> {
         self.usable()?;
         self.len += chunk.len() as u64;
+        self.held.add(chunk.len());
         self.pending.push(chunk);
-        let most = if self.written == 0 { SMALL_BYTES } else { BATCH_BYTES };
+        let most = match (self.held.is_crowded(), self.written) {
+            (true, _) => LITTLE_BYTES,
+            (false, 0) => SMALL_BYTES,
+            (false, _) => BATCH_BYTES,
+        };
         if self.pending.len > most { self.turn().await } else { Ok(()) }
     }
 
@@ -291,6 +336,7 @@ struct Last {
     new: NewFile,
     len: u64,
     pieces: Vec<Bytes>,
+    _held: Held,
     written: u64,
     hasher: sha2::Sha256,
     working: Arc<Working>,
