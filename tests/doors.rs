@@ -59,6 +59,7 @@ at_every_door![
     a_restart_shows_the_same_view_and_adopts_what_the_journal_does_not_know,
     no_path_leads_out,
     connections_beyond_the_limit_are_turned_away,
+    who_says_nothing_for_too_long_is_sent_away_and_who_works_is_not,
     a_thousand_slow_connections_do_not_keep_an_honest_upload_away,
     bytes_without_an_end_take_no_memory,
     heavy_killed_clients_commit_nothing,
@@ -390,6 +391,25 @@ fn connections_beyond_the_limit_are_turned_away(door: Door) {
     assert!(!enters());
     drop((first, second));
     wait_until("places are free again", enters);
+}
+
+fn who_says_nothing_for_too_long_is_sent_away_and_who_works_is_not(door: Door) {
+    let mut plan = Plan::default();
+    plan.limits.idle = Duration::from_millis(600);
+    let house = House::new(plan);
+    let (mut idle, mut working) = (house.enter(door), house.enter(door));
+    working.try_begin("a.hl7", b"begun").unwrap().unwrap();
+    let began = Instant::now();
+    // Longer than anyone may be idle.
+    while began.elapsed() < Duration::from_secs(2) {
+        working.try_more(b", and on").unwrap();
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(house.partners.sessions().len(), 1, "the idle one has gone");
+    working.try_finish().unwrap().unwrap();
+    assert_eq!(house.states("a.hl7"), [State::Ready]);
+    assert!(!matches!(idle.try_put("b.hl7", b"data"), Ok(Ok(()))), "nobody was there any more");
+    wait_until("the other is idle now too", || house.partners.sessions().is_empty());
 }
 
 fn a_thousand_slow_connections_do_not_keep_an_honest_upload_away(door: Door) {

@@ -21,7 +21,7 @@ use forebay::{
     partners::{CloseNotify, Complete, Policy},
 };
 use forebay_queue::State;
-use harness::{Ftp, House, PARTNER, PASSWORD, Plan, Stream, files_below, wait_until};
+use harness::{Ftp, House, PARTNER, PASSWORD, Plan, Stream, files_below, speaking, wait_until};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 fn house() -> House {
@@ -458,6 +458,88 @@ fn a_data_connection_must_resume_the_control_connection_when_that_is_asked() {
     assert_eq!(ftp.reply().code, 522);
     drop(stolen);
     assert_eq!(house.entries().len(), 1);
+}
+
+#[test]
+fn both_versions_of_tls_are_spoken_and_resumed() {
+    let mut plan = Plan::default();
+    plan.ftp.require_data_resumption = true;
+    let house = House::new(plan);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let (config, stranger) = (speaking(version), speaking(version));
+        let mut ftp = Ftp::connect(house.address).auth_tls_with(config.clone()).unwrap();
+        let Stream::Tls(control) = ftp.stream() else { panic!("it is TLS") };
+        assert_eq!(control.conn.protocol_version(), Some(version.version));
+        ftp.login(PARTNER, PASSWORD);
+        ftp.protect();
+        // A stranger that was turned away does not get in with what it was given then.
+        let attempts =
+            [("own", &config, 226), ("other", &stranger, 522), ("again", &stranger, 522), ("more", &config, 226)];
+        for (name, config, code) in attempts {
+            let data = ftp.passive();
+            assert_eq!(ftp.command(&format!("STOR {name}")).code, 150);
+            let mut data = Stream::secured_with(data, config.clone()).unwrap();
+            assert_eq!(data.resumed(), code == 226, "{version:?}");
+            if code == 226 {
+                data.write_all(b"data").unwrap();
+                data.finish();
+            }
+            drop(data);
+            assert_eq!(ftp.reply().code, code, "{version:?} {name}");
+        }
+    }
+    assert_eq!(house.entries().len(), 4);
+}
+
+#[test]
+fn what_clients_say_before_a_login_is_answered() {
+    let house = house();
+    let mut ftp = Ftp::connect(house.address);
+    for (command, code) in [
+        ("HOST", 501),
+        ("HOST intake.example.org", 220),
+        ("LANG EN", 200),
+        ("LANG en-us", 200),
+        ("LANG", 200),
+        ("LANG fr", 504),
+        ("CLNT a client", 200),
+        ("OPTS UTF8 ON", 200),
+        ("OPTS UTF8 OFF", 504),
+        ("FEAT", 211),
+        ("SYST", 215),
+        ("NOOP", 200),
+        ("STAT", 530),
+        ("SITE STATUS", 530),
+        ("HASH a.hl7", 530),
+        ("ALLO 5", 530),
+    ] {
+        assert_eq!(ftp.command(command).code, code, "{command}");
+    }
+    ftp.login(PARTNER, PASSWORD);
+    assert_eq!(ftp.command("ALLO").code, 501);
+    assert_eq!(ftp.command("ALLO five").code, 501);
+    assert_eq!(ftp.store("a.hl7", &vec![7; 20 << 20]).code, 226);
+    // A download that stands still is no reason not to answer.
+    let mut data = ftp.passive();
+    assert_eq!(ftp.command("RETR a.hl7").code, 150);
+    assert_eq!((ftp.command("NOOP").code, ftp.command("STAT").code), (200, 213));
+    let mut got = Vec::new();
+    data.read_to_end(&mut got).unwrap();
+    assert_eq!((got.len(), ftp.reply().code), (20 << 20, 226));
+}
+
+#[test]
+fn an_upload_that_the_stopping_server_cuts_is_told_of_and_then_the_end() {
+    let mut plan = Plan::default();
+    plan.ftp.grace = Duration::from_millis(100);
+    let mut house = House::new(plan);
+    let mut ftp = house.session();
+    let _data = begun(&mut ftp, "a.hl7", &[7; 100_000]);
+    house.close_doors();
+    assert_eq!(ftp.reply().code, 426);
+    assert_eq!(ftp.reply().code, 421);
+    assert!(ftp.try_reply().is_err());
+    assert!(house.entries().is_empty());
 }
 
 #[test]

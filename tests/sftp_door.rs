@@ -446,3 +446,22 @@ fn the_banner_tells_of_maintenance() {
     let output = place.sftp(&["-o", "LogLevel=INFO"], "pwd\n").output().expect("runs");
     assert!(told(&output).contains("processing deferred until"), "{}", told(&output));
 }
+
+#[test]
+fn new_keys_in_the_middle_of_files_change_no_byte() {
+    for (ours, theirs) in [("rekey_after = \"1 MiB\"\n", "none"), ("", "1M")] {
+        let place = closed_and("", ours);
+        let bytes = noise(12 << 20);
+        let file = place.file("file", &bytes);
+        let limit = format!("RekeyLimit={}", if theirs == "none" { "default none" } else { theirs });
+        let batch = format!("put {} a.hl7\nget a.hl7 back\n", file.display());
+        let output = place.sftp(&["-vv", "-o", "LogLevel=DEBUG2", "-o", &limit], &batch).output().expect("runs");
+        let told = told(&output);
+        assert!(output.status.success(), "{ours}{theirs}: {}\n{}", told, place.0.log());
+        let exchanges = told.matches("SSH2_MSG_NEWKEYS received").count();
+        println!("{exchanges} key exchanges");
+        assert!(exchanges > 5, "{ours}{theirs}: {exchanges} key exchanges");
+        assert_eq!(fs::read(place.0.path().join("back")).expect("came back"), bytes);
+        assert_eq!(place.states("a.hl7"), ["ready"]);
+    }
+}

@@ -43,7 +43,7 @@ use tokio::{runtime::Runtime, sync::watch, task::JoinHandle, time::Instant};
 
 pub use client::{Addresses, Answer, Client, Door, Why};
 pub use ftp_client::Ftp;
-pub use stream::{Stream, trusting};
+pub use stream::{Stream, speaking, trusting};
 
 pub const PARTNER: &str = "Clinic";
 pub const PASSWORD: &str = "correct horse battery";

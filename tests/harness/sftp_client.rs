@@ -118,6 +118,13 @@ impl Sftp {
         Ok(sftp)
     }
 
+    /// What the server says of itself: the packet with its version and extensions.
+    pub fn announced(&self) -> io::Result<Vec<u8>> {
+        let mut sftp = self.silent_channel()?;
+        sftp.send(&string(&[1, 0, 0, 0, 3]))?;
+        sftp.packet()
+    }
+
     fn init(&mut self) -> io::Result<()> {
         self.send(&string(&[1, 0, 0, 0, 3]))?;
         assert_eq!(self.packet()?[..5], [2, 0, 0, 0, 3]);

@@ -105,6 +105,17 @@ pub fn trusting() -> Arc<ClientConfig> {
     config.clone()
 }
 
+/// Trusts anyone, speaks this version alone, and remembers no session of others.
+pub fn speaking(version: &'static rustls::SupportedProtocolVersion) -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
 /// A client that shows this certificate.
 pub fn showing(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Arc<ClientConfig> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

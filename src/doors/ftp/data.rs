@@ -111,7 +111,7 @@ impl Awaited {
 }
 
 async fn secured(stream: TcpStream, (tls, within): Security) -> Result<Wire, NoConnection> {
-    Wire::secured(stream, tls, &[], within).await.map_err(NoConnection::NoTls)
+    Wire::secured(stream, tls, within).await.map_err(NoConnection::NoTls)
 }
 
 async fn accepted(listener: &TcpListener, peer: IpAddr, proxies: &[Network]) -> io::Result<TcpStream> {

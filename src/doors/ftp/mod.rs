@@ -35,6 +35,7 @@ mod options;
 mod paths;
 mod protection;
 mod reply;
+mod resumption;
 mod session;
 mod speech;
 mod tcp_state;

@@ -134,7 +134,7 @@ impl Session {
             tls: self.data_tls(),
             handshake: self.house.options.handshake,
             certificate: self.certificate.clone(),
-            badge: self.house.options.require_data_resumption.then_some(self.badge),
+            must_resume: self.house.options.require_data_resumption,
             transfer: transfer.clone(),
         }
     }

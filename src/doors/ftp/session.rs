@@ -16,6 +16,7 @@ use crate::{ingest::Accepted, partners::ClientCertificate};
 
 use super::{
     Tls,
+    certificate::TlsSetup,
     data::Offer,
     digest::Algorithm,
     door::House,
@@ -62,8 +63,8 @@ pub(super) struct Session {
     /// Lines that came during a transfer.
     pub(super) waiting: VecDeque<Line>,
     pub(super) told: watch::Receiver<Stay>,
-    /// What TLS tickets of this session carry.
-    pub(super) badge: [u8; 16],
+    /// TLS that is this session's alone, where its data connections must resume it.
+    pub(super) own_tls: Option<TlsSetup>,
     /// Where we are, and what the client has connected to: with a proxy between they differ.
     pub(super) local: IpAddr,
     pub(super) reached: IpAddr,
@@ -125,7 +126,7 @@ impl Session {
             wire: Some(Wire::Urgent(stream)),
             lines: Lines::default(),
             waiting: VecDeque::new(),
-            badge: rand::random(),
+            own_tls: None,
             began: now,
             active: now,
             login: None,
@@ -341,7 +342,15 @@ impl Session {
         let (Some(Wire::Plain(stream) | Wire::Urgent(stream)), Some(tls)) = (self.wire.take(), self.house.tls()) else {
             return Flow::End;
         };
-        match Wire::secured(stream, tls.control, &self.badge, self.house.options.handshake).await {
+        let tls = match self.house.options.require_data_resumption.then(|| tls.of_one_session()) {
+            None => tls,
+            Some(Ok(own)) => self.own_tls.insert(own).clone(),
+            Some(Err(error)) => {
+                warn!(peer = %self.link.peer, %error, "cannot set up TLS for a session");
+                return Flow::End;
+            }
+        };
+        match Wire::secured(stream, tls.control, self.house.options.handshake).await {
             Ok(wire) => {
                 self.certificate = wire.client_certificate();
                 if let Some(shown) = &self.certificate {
@@ -369,7 +378,8 @@ impl Session {
 
     /// TLS for the next data connection, if there is to be any.
     pub(super) fn data_tls(&self) -> Option<Arc<ServerConfig>> {
-        self.protected.then(|| self.house.tls()).flatten().map(|tls| tls.data)
+        let tls = || self.own_tls.clone().or_else(|| self.house.tls());
+        self.protected.then(tls).flatten().map(|tls| tls.data)
     }
 
     /// The inner session, when the transfer before has given it back.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::net::RecvFlags;
-use rustls::ServerConfig;
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf},
     net::TcpStream,
@@ -33,15 +33,9 @@ impl Wire {
     /// The TLS handshake, as the server.
     ///
     /// # Errors
-    /// When it fails or takes too long. `badge` is what tickets of this connection carry.
-    pub(super) async fn secured(
-        stream: TcpStream,
-        config: Arc<ServerConfig>,
-        badge: &[u8],
-        within: Duration,
-    ) -> io::Result<Self> {
-        let accept = TlsAcceptor::from(config).accept_with(stream, |connection| connection.set_resumption_data(badge));
-        match timeout(within, accept).await {
+    /// When it fails or takes too long.
+    pub(super) async fn secured(stream: TcpStream, config: Arc<ServerConfig>, within: Duration) -> io::Result<Self> {
+        match timeout(within, TlsAcceptor::from(config).accept(stream)).await {
             Ok(stream) => Ok(Self::Tls(Box::new(stream?))),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -58,11 +52,11 @@ impl Wire {
         ClientCertificate::of(shown)
     }
 
-    /// What the ticket carries that this connection was resumed with.
-    pub(super) fn resumed_with(&self) -> Option<&[u8]> {
+    /// Whether it goes on with a TLS session of an earlier connection.
+    pub(super) fn is_resumed(&self) -> bool {
         match self {
-            Self::Urgent(_) | Self::Plain(_) => None,
-            Self::Tls(stream) => stream.get_ref().1.received_resumption_data(),
+            Self::Urgent(_) | Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
 

@@ -56,8 +56,8 @@ pub(super) struct Route {
     pub(super) handshake: Duration,
     /// What the client has shown on the control connection: on this one it may leave it out.
     pub(super) certificate: Option<ClientCertificate>,
-    /// What the session's tickets carry, when the data connection must resume it.
-    pub(super) badge: Option<[u8; 16]>,
+    /// Whether the data connection must resume a TLS session of this FTP session.
+    pub(super) must_resume: bool,
     pub(super) transfer: Arc<Transfer>,
 }
 
@@ -95,11 +95,9 @@ impl Route {
         {
             return Err(Reply::new(522, "The data connection shows another certificate than the control connection"));
         }
-        match self.badge {
-            Some(badge) if secure && wire.resumed_with() != Some(&badge) => {
-                Err(Reply::new(522, "The data connection must resume the TLS session of the control connection"))
-            }
-            _ => Ok(wire),
+        match self.must_resume && secure && !wire.is_resumed() {
+            true => Err(Reply::new(522, "The data connection must resume the TLS session of the control connection")),
+            false => Ok(wire),
         }
     }
 }
