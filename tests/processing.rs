@@ -653,6 +653,27 @@ async fn a_delivered_file_is_not_delivered_twice_and_nothing_is_overwritten() {
     }
 }
 
+/// The disk may have damaged them, or a program that had them before may have written to them.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_not_what_was_accepted_are_handed_to_nobody() {
+    let deliver = |link| format!("[[route]]\nname = \"r\"\ndirectory = \"OUT/d\"\nlink = {link}\n");
+    for route in [deliver(false), deliver(true), exec("cat > OUT/got")] {
+        let house = House::new(&route);
+        house.close(&[]).await;
+        let id = house.put("demo", "a.hl7", b"what was accepted").await.id;
+        let days = fs::read_dir(house.dir.path().join("spool")).unwrap();
+        let spooled = days.map(|day| day.unwrap().path().join(id.to_string())).find(|path| path.exists()).unwrap();
+        fs::set_permissions(&spooled, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fs::write(&spooled, b"what was OTHER...").unwrap();
+        let works = house.start();
+        house.reopen();
+        let entry = house.until(id, |entry| !matches!(entry.state, State::Ready | State::Active)).await;
+        assert_eq!(entry.state, State::Held, "{route}: {:?}", entry.reason);
+        works.end().await;
+        assert!(!house.out("d/demo/a.hl7").exists() && !house.out("got").exists(), "{route}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_needed_for_a_directory_is_held() {
     let house = House::new("[[route]]\nname = \"r\"\ndirectory = \"OUT/d\"\n");

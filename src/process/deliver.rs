@@ -13,7 +13,7 @@
 
 use std::{
     fs::{self, File, Permissions},
-    io::{self, Read},
+    io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -26,13 +26,13 @@ use rustix::{
     fs::{CWD, RenameFlags, XattrFlags, lgetxattr, renameat_with, setxattr},
     io::Errno,
 };
-use sha2::Digest;
 use tokio::task;
 
 use super::{
     Outcome, Processor, Report, Work,
     directory::{Syncs, make_durably},
     exec::cannot_place,
+    intact::{has_digest, look_at},
 };
 const ID_ATTRIBUTE: &str = "user.forebay.id";
 const NAME_MAX_BYTES: usize = 255;
@@ -93,6 +93,7 @@ impl Inner {
             _ => {}
         }
         self.storage.place_blocking(entry.id, &temporary.0, self.placement).map_err(|error| cannot_place(&error))?;
+        look_at(&temporary.0, self.placement, entry)?;
         finish_file(&temporary.0, entry).map_err(|error| down(&temporary.0, &error))?;
         for candidate in names(name, entry) {
             let path = dir.join(candidate);
@@ -232,16 +233,5 @@ fn is_ours(path: &Path, placed: &Path, entry: &Entry) -> io::Result<bool> {
         Err(Errno::NODATA | Errno::RANGE) => Ok(false),
         Err(Errno::OPNOTSUPP) => has_digest(path, entry),
         Err(error) => Err(error.into()),
-    }
-}
-
-fn has_digest(path: &Path, entry: &Entry) -> io::Result<bool> {
-    let (mut file, mut digest) = (File::open(path)?, sha2::Sha256::new());
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(digest.finalize()[..] == entry.sha256.0),
-            length => digest.update(&buffer[..length]),
-        }
     }
 }

@@ -34,6 +34,7 @@ use uuid::Uuid;
 use super::{
     Outcome, Processor, Report, Work,
     attempt::{Attempt, describe},
+    intact::look_at,
     scratch::Scratch,
 };
 use crate::{clock::Clock, routes, units};
@@ -169,6 +170,7 @@ impl Inner {
         let scratch = Scratch::make(&self.scratch, entry.id, work.attempt, &entry.name)
             .map_err(|error| down("cannot make the attempt's directory", &error))?;
         self.storage.place_blocking(entry.id, scratch.file(), self.placement).map_err(|error| cannot_place(&error))?;
+        look_at(scratch.file(), self.placement, entry)?;
         let stdin = fs::File::open(scratch.file()).map_err(|error| down("cannot open the attempt's file", &error))?;
         let mut command = self.command(work, &scratch)?;
         command.stdin(stdin);

@@ -19,6 +19,7 @@ mod deliver;
 mod directory;
 mod dispatcher;
 mod exec;
+mod intact;
 mod notice;
 mod options;
 mod pause;
