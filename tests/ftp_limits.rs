@@ -10,7 +10,7 @@ mod harness;
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -72,6 +72,58 @@ fn a_download_that_is_sipped_is_cut_when_its_time_is_up() {
     }
     assert_eq!(ftp.reply().code, 426);
     assert_eq!(ftp.store("b.hl7", b"data").code, 226);
+}
+
+/// A data connection on which little is under way that was not read.
+fn reluctant(ftp: &mut Ftp) -> TcpStream {
+    let port: u16 = ftp.command("EPSV").text.split('|').nth(3).unwrap().parse().unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_tcp_mss(1000).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
+    socket.into()
+}
+
+#[test]
+fn a_listing_that_nobody_reads_is_cut() {
+    let mut plan = Plan::default();
+    plan.limits.stalled = Duration::from_millis(500);
+    let house = House::new(plan);
+    let mut ftp = house.session();
+    assert_eq!(ftp.command("MKD many").code, 257);
+    let many = house.view().join("many");
+    std::fs::write(many.join("first"), "").unwrap();
+    for n in 0..5000 {
+        std::fs::hard_link(many.join("first"), many.join(format!("{n:0>200}"))).unwrap();
+    }
+    for command in ["LIST many", "NLST many", "MLSD many"] {
+        let data = reluctant(&mut ftp);
+        assert_eq!(ftp.command(command).code, 150);
+        assert_eq!(ftp.reply().code, 426, "{command}");
+        drop(data);
+    }
+    // One that is read is whole, and the session goes on.
+    assert_eq!(ftp.list("many").len(), 5001);
+    assert_eq!(ftp.store("a.hl7", b"data").code, 226);
+}
+
+#[test]
+fn a_data_connection_that_never_comes_is_answered() {
+    let house = House::new(Plan::default());
+    let waiting: Vec<_> = ["STOR a.hl7", "LIST"]
+        .map(|command| {
+            let mut ftp = house.session();
+            ftp.tcp().set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            assert_eq!(ftp.command("EPSV").code, 229);
+            assert_eq!(ftp.command(command).code, 150);
+            ftp
+        })
+        .into();
+    for mut ftp in waiting {
+        assert_eq!(ftp.reply().code, 425);
+        assert_eq!(ftp.store("b.hl7", b"data").code, 226, "the session goes on");
+    }
+    assert!(house.states("a.hl7").is_empty());
 }
 
 #[test]
