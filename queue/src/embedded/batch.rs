@@ -7,7 +7,7 @@ use super::{
     index::{Fault, Index},
     keys, record_codec,
     staged::after,
-    state::{QueueState, Take},
+    state::{QueueState, Take, may_be_purged, missing},
 };
 use crate::{
     Action, Actor, Child, Entry, Fact, LeaseToken, QueueError, Record, Result, State, transition::CRASHES_UNTIL_HELD,
@@ -46,6 +46,16 @@ impl Batch<'_> {
     pub(super) fn entry(&self, id: FileId) -> Result<Entry, Fault> {
         let stored = self.state.stored(self.index, id)?;
         stored.map(|stored| stored.entry).ok_or(Fault::Queue(QueueError::NotFound(id)))
+    }
+
+    /// The entry that a listing of the index names, in one of the states that the listing is for. Another one is no fault
+    /// of whoever asks: asked again it would be the same, until the index is made anew.
+    pub(super) fn listed(&self, id: FileId, of: impl FnOnce(State) -> bool) -> Result<Entry, Fault> {
+        let entry = self.state.stored(self.index, id)?.ok_or_else(|| missing(id))?.entry;
+        match of(entry.state) {
+            true => Ok(entry),
+            false => Err(Fault::Index(format!("file {id} is listed as what it is not, and is {}", entry.state))),
+        }
     }
 
     /// Whoever holds this token may speak for the entry.
@@ -142,7 +152,7 @@ impl Batch<'_> {
         while purged.len() < limit {
             let Some((key, value)) = self.state.staged.first(self.index, &from, &to)? else { break };
             let id = keys::id(&value).ok_or_else(|| Fault::Index("an end names no id".into()))?;
-            if self.entry(id)?.since < before {
+            if self.listed(id, may_be_purged)?.since < before {
                 self.write(&Record { at, actor: Actor::Server, id: Some(id), fact: Fact::Purged })?;
                 purged.push(id);
             }

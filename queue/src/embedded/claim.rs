@@ -55,7 +55,7 @@ impl Batch<'_> {
                 }
             }
             let Some((_, id, route)) = best else { return Ok(()) };
-            let entry = self.entry(id)?;
+            let entry = self.listed(id, State::waits)?;
             match self.earlier(&entry, round)? {
                 Some(of) if round.duplicates < MOST_DUPLICATES => {
                     round.duplicates += 1;
@@ -104,7 +104,7 @@ impl Batch<'_> {
 
     /// Whether the clock was set back since this file began to wait: then its time means nothing, and may be a year away.
     fn clock_went_back(&self, id: FileId, now: DateTime<Utc>) -> Result<bool, Fault> {
-        Ok(self.entry(id)?.since > now)
+        Ok(self.listed(id, State::waits)?.since > now)
     }
 
     /// The same file, done shortly before, if there is one.

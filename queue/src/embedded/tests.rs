@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use forebay_storage::{FileId, Sha256, disk::OsDisk};
 
 use super::{EmbeddedQueue, Options};
-use crate::{Action, Actor, NewEntry, QueueStore, State};
+use crate::{Action, Actor, ClaimAsk, NewEntry, Order, QueueStore, RouteAsk, State};
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_777_075_200 + seconds, 0).unwrap()
@@ -90,6 +90,33 @@ async fn a_damaged_key_is_found_by_verify_and_mended_by_rebuild() {
     queue.rebuild(&|done, total| seen.store(done * 1_000 + total, Ordering::SeqCst)).await.unwrap();
     assert_eq!(seen.load(Ordering::SeqCst), 1_001);
     assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
+}
+
+/// One bad key must not keep everybody's files waiting for ever.
+#[tokio::test]
+async fn a_listing_that_names_what_cannot_be_claimed_is_mended_by_the_claim() {
+    let route = RouteAsk { name: "rest".into(), slots: 1, order: Order::Strict, per_partner: 0 };
+    let ask = ClaimAsk { routes: vec![route], limit: 1, per_partner: 0, lease_ms: 60_000, duplicate_window_ms: 0 };
+    for gone in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = open(dir.path());
+        let entry = queue.enqueue(file("a"), at(0)).await.unwrap();
+        let other = queue.enqueue(file("b"), at(0)).await.unwrap();
+        for done in queue.act(&[other.id], Action::Hold, None, Actor::Server, at(1)).await {
+            done.unwrap();
+        }
+        assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
+        let mut batch = sled::Batch::default();
+        match gone {
+            true => batch.remove(super::keys::entry(entry.id)),
+            false => batch.insert(super::keys::ready(0, 0), other.id.as_bytes()),
+        }
+        queue.shared().index.read().apply(batch).unwrap();
+        let claims = queue.claim(ask.clone(), at(2)).await.unwrap();
+        assert_eq!(claims.iter().map(|claim| claim.entry.id).collect::<Vec<_>>(), [entry.id]);
+        assert_eq!(set_aside(dir.path()), 1);
+        assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
+    }
 }
 
 /// Answers go out before the index has what they say; nobody can tell.
