@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Options, Outcome};
@@ -111,8 +111,8 @@ impl Pause {
         if let Some(held) = &mut self.paused {
             reason.clone_into(&mut held.reason);
             if probe {
-                held.wait = (held.wait * 2).min(self.probe_max);
-                held.probe_at = elapsed + held.wait;
+                held.wait = held.wait.saturating_mul(2).min(self.probe_max);
+                held.probe_at = elapsed.saturating_add(held.wait);
                 held.probing = false;
             }
             return Change::Nothing;
@@ -123,7 +123,8 @@ impl Pause {
         let reason =
             if down { reason.to_owned() } else { format!("{} failures in a row, last: {reason}", self.failures) };
         let wait = self.probe_first;
-        self.paused = Some(Held { since: now, reason, wait, probe_at: elapsed + wait, probing: false });
+        let probe_at = elapsed.saturating_add(wait);
+        self.paused = Some(Held { since: now, reason, wait, probe_at, probing: false });
         Change::Paused
     }
 
@@ -133,9 +134,15 @@ impl Pause {
             route: route.to_owned(),
             since: held.since,
             reason: held.reason.clone(),
-            next_probe_at: now + held.probe_at.saturating_sub(elapsed),
+            next_probe_at: later(now, held.probe_at.saturating_sub(elapsed)),
         })
     }
+}
+
+/// As late as a time can be, if that would be later: what is configured may be any duration.
+pub(super) fn later(at: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
+    let by = TimeDelta::from_std(by).ok();
+    by.and_then(|by| at.checked_add_signed(by)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 #[cfg(test)]
@@ -196,6 +203,16 @@ mod tests {
         assert!(pause.claimed());
         pause.ended(&Outcome::gate_closed(), true, NOW, at(6));
         assert_eq!(pause.slots(4, at(6)), 1);
+    }
+
+    #[test]
+    fn waits_of_any_length_can_be_shown() {
+        let longest = Duration::from_millis(u64::MAX);
+        let mut pause = Pause::new(&Options { probe_first: longest, probe_max: longest, ..Options::default() });
+        pause.ended(&down(), false, NOW, at(1));
+        assert!(pause.claimed());
+        pause.ended(&down(), true, NOW, at(1));
+        assert_eq!(pause.show("r", NOW, at(0)).unwrap().next_probe_at, DateTime::<Utc>::MAX_UTC);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
 use forebay_queue::{Claim, Entry, QueueError, Settlement};
 use tokio::time;
 use tracing::{debug, error, info, warn};
@@ -10,7 +9,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     Outcome, Report, Work,
     dispatcher::{Line, Shared},
-    pause::Change,
+    pause::{Change, later},
     running::Ticket,
     settle::settlement,
 };
@@ -71,7 +70,7 @@ async fn process(shared: &Shared, line: &Line, work: &Arc<Work>) -> Report {
 
 async fn renew(shared: &Shared, work: &Work) {
     let now = shared.clock.now();
-    let until = now + TimeDelta::from_std(shared.options.lease).unwrap_or(TimeDelta::MAX);
+    let until = later(now, shared.options.lease);
     match shared.queue.renew(work.token, work.entry.id, until, now).await {
         Ok(()) => {}
         // Someone else may have it: what this attempt does no longer counts.
