@@ -143,6 +143,7 @@ fn lftp() {
         let count = site.queue().len();
         lftp(&format!("cd {mode}; mirror --reverse --only-newer {} tree", text(&tree_path)));
         lftp(&format!("cd {mode}; mirror --reverse --ignore-time {} tree", text(&tree_path)));
+        lftp(&format!("cd {mode}; mirror --reverse {} tree", text(&tree_path)));
         assert_eq!(site.queue().len(), count);
 
         let back = site.path(&format!("back-{mode}"));

@@ -8,10 +8,10 @@
 
 mod harness;
 
-use std::{os::unix::fs::MetadataExt, time::Duration};
+use std::os::unix::fs::MetadataExt;
 
 use chrono::{DateTime, Utc};
-use harness::{House, Plan, files_below};
+use harness::{Ftp, House, Plan, files_below};
 
 /// The fact of that name in a line of MLST or MLSD.
 fn fact<'a>(line: &'a str, name: &str) -> Option<&'a str> {
@@ -59,28 +59,60 @@ fn sizes_and_times_agree_in_every_command() {
 }
 
 #[test]
-fn the_time_of_a_file_is_when_it_came_and_cannot_be_changed() {
+fn a_time_that_a_client_gives_is_shown_and_changes_nothing_that_was_accepted() {
+    const GIVEN: &str = "20200102030405";
     let house = House::new(Plan::default());
     let mut ftp = house.session();
     assert_eq!(ftp.store("a.hl7", b"data").code, 226);
-    let times = || {
+    assert_eq!(ftp.command("MKD in").code, 257);
+    let accepted = || {
         let mut files = files_below(&house.path("spool"));
         files.push(house.view().join("a.hl7"));
-        files
-            .iter()
-            .map(|file| std::fs::metadata(file).unwrap())
-            .map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec()))
-            .collect::<Vec<_>>()
+        let all = files.iter().map(|file| std::fs::metadata(file).unwrap());
+        all.map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.ctime_nsec())).collect::<Vec<_>>()
     };
-    let before = times();
-    assert!(!ftp.command("FEAT").text.contains("MFMT"));
-    for command in
-        ["MFMT 20200101000000 a.hl7", "MFMT", "MFMT x", "SITE UTIME 20200101000000 a.hl7", "MDTM 20200101000000 a.hl7"]
-    {
-        let reply = ftp.command(command);
-        assert!((500..600).contains(&reply.code), "{command}: {}", reply.text);
+    let before = accepted();
+    assert!(ftp.command("FEAT").text.contains("\r\n MFMT\r\n"));
+    let told = ftp.command(&format!("MFMT {GIVEN} a.hl7"));
+    assert_eq!((told.code, told.text.contains(&format!("Modify={GIVEN};"))), (213, true), "{}", told.text);
+    assert_eq!(accepted(), before, "only what is shown is another time");
+    let shows = |ftp: &mut Ftp, name: &str, time: &str| {
+        assert_eq!(ftp.command(&format!("MDTM {name}")).text, format!("213 {time}\r\n"));
+        let told = ftp.command(&format!("MLST {name}"));
+        assert_eq!(fact(told.text.lines().nth(1).unwrap(), "modify"), Some(time));
+        let listed = String::from_utf8(ftp.fetch("MLSD").unwrap()).unwrap();
+        let line = listed.lines().find(|line| line.ends_with(name)).unwrap();
+        assert_eq!(fact(line, "modify"), Some(time));
+        let listed = String::from_utf8(ftp.fetch("LIST").unwrap()).unwrap();
+        let line = listed.lines().find(|line| line.ends_with(name)).unwrap();
+        assert!(!time.starts_with("2020") || line.contains("Jan 02 2020"), "{line}");
+    };
+    shows(&mut ftp, "a.hl7", GIVEN);
+    assert_eq!(ftp.command("MFMT 20210102030405.123 a.hl7").code, 213);
+    shows(&mut ftp, "a.hl7", "20210102030405");
+    // It goes with the file, and not with the name: another file of that name came when it came.
+    assert_eq!((ftp.command("RNFR a.hl7").code, ftp.command("RNTO b.hl7").code), (350, 250));
+    shows(&mut ftp, "b.hl7", "20210102030405");
+    assert_eq!(ftp.store("b.hl7", b"another").code, 226);
+    assert!(!ftp.command("MDTM b.hl7").text.contains("2021"));
+    assert!(files_below(&house.path("home/.times")).is_empty(), "what is no longer shown has no time");
+    assert_eq!(ftp.command(&format!("MFMT {GIVEN} b.hl7")).code, 213);
+    assert_eq!(ftp.command("DELE b.hl7").code, 250);
+    assert!(files_below(&house.path("home/.times")).is_empty());
+
+    for (command, code) in [
+        ("MFMT", 501),
+        ("MFMT x", 501),
+        ("MFMT 20200101000000", 501),
+        ("MFMT 20201301000000 a.hl7", 501),
+        ("MFMT 20200101000000 nothing.hl7", 550),
+        ("MFMT 20200101000000 in", 550),
+        ("MFMT 20200101000000 out/x", 550),
+        ("MFMT 20200101000000 ../x", 553),
+        ("SITE UTIME 20200101000000 a.hl7", 504),
+        ("MDTM 20200101000000 a.hl7", 550),
+    ] {
+        assert_eq!(ftp.command(command).code, code, "{command}");
     }
-    std::thread::sleep(Duration::from_millis(5));
-    assert_eq!(times(), before);
-    assert_eq!(ftp.command("NOOP").code, 200);
+    assert_eq!(house.entries().len(), 2);
 }

@@ -690,6 +690,7 @@ fn feat_tells_the_truth() {
         ("HOST", "HOST x", 503),
         ("SIZE", "SIZE out", 550),
         ("MDTM", "MDTM out", 213),
+        ("MFMT", "MFMT 20200101000000 out", 550),
         ("MLST type*;size*;modify*;", "MLST out", 250),
         ("CLNT", "CLNT test", 200),
         ("LANG EN*", "LANG EN", 200),

@@ -161,3 +161,40 @@ fn requests_do_not_wait_for_one_that_takes_its_time() {
     });
     assert!(overtaken, "they waited for the file each time");
 }
+
+#[test]
+fn a_time_that_a_client_sets_is_shown_and_outlives_a_restart() {
+    const GIVEN: [u8; 4] = 1_577_934_245_u32.to_be_bytes();
+    const SETSTAT: u8 = 9;
+    const FSETSTAT: u8 = 10;
+    let times = [&[0, 0, 0, 8][..], &[0, 0, 0, 1], &GIVEN].concat();
+    let mut site = Site::open("");
+    let mut sftp = login(&site);
+    // Before the end, as `put -p`, and afterwards.
+    let handle = sftp.open("a.tmp", TO_WRITE).unwrap();
+    assert!(sftp.write(&handle, 0, b"data").is_ok());
+    assert!(sftp.ask(FSETSTAT, &[&handle, &times]).is_ok());
+    assert!(sftp.close(&handle).is_ok());
+    assert!(sftp.ask(18, &[&string(b"a.tmp"), &string(b"a.hl7")]).is_ok());
+    assert!(sftp.store("b.hl7", b"data").is_ok());
+    assert!(sftp.ask(SETSTAT, &[&string(b"b.hl7"), &times]).is_ok());
+    assert!(sftp.store("c.hl7", b"data").is_ok());
+    let shown = |sftp: &mut Sftp, name: &str| {
+        let told = sftp.ask(STAT, &[&string(name.as_bytes())]);
+        // Flags, size, mode, and the two times.
+        assert_eq!(told.body[..4], [0, 0, 0, 0x0d], "{told:?}");
+        told.body[told.body.len() - 4..].to_vec()
+    };
+    assert_eq!([shown(&mut sftp, "a.hl7"), shown(&mut sftp, "b.hl7")], [GIVEN, GIVEN]);
+    assert_ne!(shown(&mut sftp, "c.hl7"), GIVEN);
+    let directory = sftp.ask(11, &[&string(b"/")]).body;
+    let listed = sftp.ask(12, &[&directory]).body;
+    assert_eq!(listed.windows(4).filter(|bytes| *bytes == GIVEN).count(), 4, "both times of two files");
+    assert_eq!(sftp.ask(SETSTAT, &[&string(b"nothing.hl7"), &times]).code(), 2);
+    assert_eq!(sftp.ask(SETSTAT, &[&string(b"../a.hl7"), &times]).code(), FAILURE);
+
+    site.machine.stop();
+    site.machine.start();
+    let mut sftp = login(&site);
+    assert_eq!([shown(&mut sftp, "a.hl7"), shown(&mut sftp, "b.hl7")], [GIVEN, GIVEN]);
+}

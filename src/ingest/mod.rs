@@ -28,6 +28,7 @@ mod refusal;
 mod rename;
 mod resume;
 mod retention;
+mod times;
 mod unfinished;
 mod view;
 

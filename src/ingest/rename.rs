@@ -1,6 +1,6 @@
 //! Renames: how a file under a temporary name is accepted.
 
-use std::{fs, io, sync::Arc};
+use std::{fs, io, os::unix::fs::MetadataExt, sync::Arc};
 
 use forebay_queue::{Actor, Filter, NewName, State};
 use forebay_storage::FileId;
@@ -39,7 +39,11 @@ impl Ingest {
         let Some(id) = self.unfinished.get(partner, from) else {
             self.refuse_too_late(partner, from, to).await?;
             info!(%partner, %from, %to, "renamed in the view only: the file had been accepted before");
+            let replaced = fs::symlink_metadata(self.view.path(partner, to));
             fs::rename(self.view.path(partner, from), self.view.path(partner, to))?;
+            if let Some(replaced) = replaced.ok().filter(|replaced| replaced.ino() != there.ino()) {
+                self.view.forget_time(partner, &replaced);
+            }
             return Ok(Renamed::ViewOnly);
         };
         let accepted = self.name_file(partner, id, from, to).await?;

@@ -36,6 +36,11 @@ impl View {
         Self { root, storage, homes: Mutex::default(), noted: Mutex::default() }
     }
 
+    /// The directory of all views.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn home(&self, partner: &str) -> io::Result<PathBuf> {
         let home = self.root.join(partner);
         if !self.homes.lock().contains(partner) {
@@ -97,10 +102,16 @@ impl View {
         let aside = aside.join(id.to_string());
         remove_if_there(&aside).map_err(|error| StorageError::io(doing(), error))?;
         self.storage.place_blocking(id, &aside, Placement::Link)?;
+        let before = fs::symlink_metadata(&shown).ok();
         let renamed = fs::rename(&aside, &shown);
         // A rename between two names of the same bytes does nothing, and leaves the first.
         remove_if_there(&aside).map_err(|error| StorageError::io(doing(), error))?;
-        renamed.map_err(|error| StorageError::io(doing(), error))
+        renamed.map_err(|error| StorageError::io(doing(), error))?;
+        let now = fs::symlink_metadata(&shown).map(|now| now.ino()).ok();
+        if let Some(before) = before.filter(|before| now.is_some_and(|now| now != before.ino())) {
+            self.forget_time(partner, &before);
+        }
+        Ok(())
     }
 
     /// Puts the view's names right for entries that were accepted since the last checkpoint, oldest first. Blocks.
@@ -123,7 +134,13 @@ impl View {
     }
 
     pub(super) fn hide(&self, partner: &str, name: &Name) -> io::Result<()> {
-        fs::remove_file(self.path(partner, name))
+        let path = self.path(partner, name);
+        let shown = fs::symlink_metadata(&path);
+        fs::remove_file(path)?;
+        if let Ok(shown) = shown {
+            self.forget_time(partner, &shown);
+        }
+        Ok(())
     }
 
     /// Whether the name shows bytes of its own, as where there are no hard links.

@@ -379,7 +379,8 @@ fn partners(home: &Path) -> io::Result<Vec<String>> {
     for dir in fs::read_dir(home)? {
         let dir = dir?;
         if dir.file_type()?.is_dir() {
-            partners.extend(dir.file_name().into_string().ok());
+            // What begins with a dot is no partner's.
+            partners.extend(dir.file_name().into_string().ok().filter(|name| !name.starts_with('.')));
         }
     }
     Ok(partners)
@@ -407,5 +408,22 @@ fn read_cursor(path: &Path) -> u64 {
         Ok(Cursor { version: 1, after }) => after,
         // Written by another version, or torn: all receipts are made anew.
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_with_a_dot_is_no_partner() {
+        let home = tempfile::tempdir().unwrap();
+        for dir in ["clinic/out", ".new", ".times/clinic"] {
+            fs::create_dir_all(home.path().join(dir)).unwrap();
+        }
+        assert_eq!(partners(home.path()).unwrap(), ["clinic"]);
+        assert!(!is_any_out_missing(home.path()), "nothing has to be made anew");
+        fs::create_dir(home.path().join("lab")).unwrap();
+        assert!(is_any_out_missing(home.path()));
     }
 }

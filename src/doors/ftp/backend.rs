@@ -15,21 +15,23 @@ use unftp_sbe_fs::Meta;
 
 use crate::ingest::Refusal;
 
-use super::{inner::User, reply};
+use super::{inner::User, reply, shown::Shown};
 
 /// Has no state: everything belongs to the login.
 #[derive(Debug)]
 pub(super) struct Backend;
 
 type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
-type Listed = Vec<Fileinfo<PathBuf, Meta>>;
+type Listed = Vec<Fileinfo<PathBuf, Shown>>;
 
 #[async_trait]
 impl StorageBackend<User> for Backend {
-    type Metadata = Meta;
+    type Metadata = Shown;
 
-    async fn metadata<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Meta> {
-        user.0.login()?.view.metadata(user, path).await
+    async fn metadata<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Shown> {
+        let login = user.0.login()?;
+        let there: Meta = login.view.metadata(user, path.as_ref()).await?;
+        Ok(Shown::new(there, path.as_ref(), &login))
     }
 
     /// For MLSD, which knows no other way.
@@ -133,15 +135,20 @@ async fn entries(user: &User, path: &Path) -> Result<Listed> {
     let there: Meta = view.metadata(user, path).await.inspect_err(|_| user.0.refuse(Refusal::NotFound))?;
     if !there.is_dir() {
         let name = path.file_name().map_or_else(|| path.to_owned(), PathBuf::from);
-        return Ok(vec![Fileinfo { path: name, metadata: there }]);
+        return Ok(vec![Fileinfo { path: name, metadata: Shown::new(there, path, &login) }]);
     }
-    let mut listed: Listed = view.list(user, path).await?;
+    let listed: Vec<Fileinfo<PathBuf, Meta>> = view.list(user, path).await?;
+    let shown = |one: Fileinfo<PathBuf, Meta>| {
+        let metadata = Shown::new(one.metadata, &path.join(one.path.file_name().unwrap_or_default()), &login);
+        Fileinfo { path: one.path, metadata }
+    };
+    let mut listed: Listed = listed.into_iter().map(shown).collect();
     listed.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(listed)
 }
 
 /// Lays a listing on the desk.
-fn lay(user: &User, listed: &Listed, line: impl Fn(&Fileinfo<PathBuf, Meta>) -> String) {
+fn lay(user: &User, listed: &Listed, line: impl Fn(&Fileinfo<PathBuf, Shown>) -> String) {
     let lines: Vec<String> = listed.iter().map(|one| line(one) + "\r\n").collect();
     user.0.list(lines.concat().into_bytes());
 }

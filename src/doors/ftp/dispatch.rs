@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::NaiveDateTime;
 use unftp_core::{
     auth::DefaultUser,
     storage::{Metadata, StorageBackend},
@@ -244,7 +245,7 @@ impl Session {
                 }
             }
             "MDTM" | "MLST" => self.ask(&format!("{verb} {}", looked_at(&self.directory, argument)), &login).await,
-            "MFMT" => Reply::new(550, "The time of a file is when it came"),
+            "MFMT" => self.set_time(argument, &login).await,
             "STAT" if argument.is_empty() => self.status(&login),
             "STAT" => {
                 let path = looked_at(&self.directory, without_options(argument));
@@ -330,6 +331,23 @@ impl Session {
     async fn change(&mut self, verb: &str, argument: &str, login: &Arc<Login>) -> Reply {
         match changed(&self.directory, argument) {
             Ok(path) => self.ask(&format!("{verb} {path}"), login).await,
+            Err(reply) => reply,
+        }
+    }
+
+    /// MFMT (draft-somers-ftp-mfxx): the time that a file shows. What is known of the accepted bytes stays.
+    async fn set_time(&mut self, argument: &str, login: &Arc<Login>) -> Reply {
+        let Some((time, name)) = argument.split_once(' ').filter(|(_, name)| !name.is_empty()) else {
+            return Reply::new(501, "MFMT needs a time and a name");
+        };
+        let Ok(at) = NaiveDateTime::parse_from_str(time, "%Y%m%d%H%M%S%.f") else {
+            return Reply::new(501, "MFMT needs a time as YYYYMMDDHHMMSS");
+        };
+        match changed(&self.directory, name) {
+            Ok(path) => match login.ingest.set_time(&login.session, &path, at.and_utc()).await {
+                Ok(()) => Reply::new(213, format!("Modify={}; {path}", at.format("%Y%m%d%H%M%S"))),
+                Err(refusal) => Reply::from(&refusal),
+            },
             Err(reply) => reply,
         }
     }

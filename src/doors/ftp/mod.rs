@@ -37,6 +37,7 @@ mod protection;
 mod reply;
 mod resumption;
 mod session;
+mod shown;
 mod speech;
 mod tcp_state;
 mod transfer;

@@ -28,6 +28,7 @@ pub(super) fn feat(abilities: &Abilities) -> Reply {
         "HOST",
         "LANG EN*",
         "MDTM",
+        "MFMT",
         "MLST type*;size*;modify*;",
         "REST STREAM",
         "SIZE",
@@ -53,7 +54,7 @@ pub(super) fn help(abilities: &Abilities) -> Reply {
     }
     lines.extend(
         [
-            "ABOR ALLO APPE CDUP CLNT CWD DELE EPSV FEAT HASH HELP HOST LANG LIST MDTM MKD MLSD MLST",
+            "ABOR ALLO APPE CDUP CLNT CWD DELE EPSV FEAT HASH HELP HOST LANG LIST MDTM MFMT MKD MLSD MLST",
             "MODE NLST NOOP OPTS PASS PASV PWD QUIT REST RETR RMD RNFR RNTO SITE SIZE STAT STOR STOU",
             "STRU SYST TYPE USER XCRC XMD5 XSHA1 XSHA256 XSHA512",
             "SITE HELP and SITE STATUS",

@@ -5,17 +5,22 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use chrono::DateTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
     doors::{link::Link, maintenance::Maintenance},
-    ingest::{Accepted, Ingest, Kept, SessionInfo},
+    ingest::{Accepted, Ingest, Kept, Refusal, SessionInfo},
     partners::SessionTicket,
 };
 
-use super::{motion::Motion, view::View};
+use super::{
+    motion::Motion,
+    packet::Attributes,
+    view::{self, View},
+};
 
 /// A partner that has logged in. Its connection counts as present as long as anything of it is under way.
 pub(super) struct Guest {
@@ -57,6 +62,24 @@ impl Guest {
             () = self.gone.cancelled() => {}
         }
         self.motion.paced(began.elapsed());
+    }
+
+    /// What is shown of a file, with the time that the partner gave it.
+    pub(super) fn timed(&self, path: &str, there: Attributes) -> Attributes {
+        let given = || self.ingest.shown_time(&self.session, path);
+        match there.times.filter(|_| there.mode == Some(view::FILE)).and_then(|_| given()) {
+            Some(given) => {
+                let given = u32::try_from(given.timestamp().max(0)).unwrap_or(u32::MAX);
+                Attributes { times: Some((given, given)), ..there }
+            }
+            None => there,
+        }
+    }
+
+    /// Gives a file a time, in seconds since 1970.
+    pub(super) async fn set_time(&self, path: &str, changed: u32) -> Result<(), Refusal> {
+        let at = DateTime::from_timestamp(i64::from(changed), 0).unwrap_or_default();
+        self.ingest.set_time(&self.session, path, at).await
     }
 
     pub(super) fn is_busy(&self) -> bool {

@@ -103,6 +103,7 @@ fn read_at(file: &File, offset: u64, length: u32, guest: &Guest, answer: Answer,
 /// A directory that is listed.
 pub(super) struct Listing {
     pub(super) guest: Arc<Guest>,
+    pub(super) path: String,
     pub(super) entries: ReadDir,
     pub(super) there: Attributes,
     /// Memory for what is read and not yet sent, shared by the channel.
@@ -111,14 +112,15 @@ pub(super) struct Listing {
 
 impl Listing {
     pub(super) async fn run(self, mut asked: mpsc::UnboundedReceiver<Asked>) {
-        let Self { guest, mut entries, there, room } = self;
+        let Self { guest, path, mut entries, there, room } = self;
+        let path: Arc<str> = path.into();
         while let Some(Asked { op, answer, .. }) = asked.recv().await {
             match op {
                 Op::Readdir => {
                     let Ok(held) = room.clone().acquire_many_owned(NAMES_BYTES).await else { return };
-                    let owner = guest.clone();
+                    let (owner, path) = (guest.clone(), path.clone());
                     let read = tokio::task::spawn_blocking(move || {
-                        let names = some(&mut entries, &owner);
+                        let names = some(&mut entries, &path, &owner);
                         (names, entries)
                     });
                     let Ok((names, rest)) = read.await else { return };
@@ -136,8 +138,8 @@ impl Listing {
     }
 }
 
-fn some(entries: &mut ReadDir, guest: &Guest) -> Vec<Named> {
-    let (owner, now) = (guest.session.partner.as_str(), guest.clock.now());
-    let found = entries.filter_map(|found| view::entry(&found.ok()?, owner, now));
+fn some(entries: &mut ReadDir, path: &str, guest: &Guest) -> Vec<Named> {
+    let now = guest.clock.now();
+    let found = entries.filter_map(|found| view::entry(&found.ok()?, path, guest, now));
     found.take(NAMES).collect()
 }

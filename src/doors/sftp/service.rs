@@ -352,7 +352,7 @@ impl Service {
 
     fn open_to_read(&self, path: &str, answer: Answer) {
         let (file, there) = match self.guest.view.file(path) {
-            Ok(opened) => opened,
+            Ok((file, there)) => (file, self.guest.timed(path, there)),
             Err(refusal) => return answer.refuse(&refusal),
         };
         match self.handles.add(None) {
@@ -377,7 +377,7 @@ impl Service {
         match self.handles.add(None) {
             Ok((handle, asked)) => {
                 let (guest, room) = (self.guest.clone(), self.reading.clone());
-                tokio::spawn(Listing { guest, entries, there, room }.run(asked));
+                tokio::spawn(Listing { guest, path: path.to_owned(), entries, there, room }.run(asked));
                 answer.handle(handle);
             }
             Err(why) => answer.status(Code::Failure, why),
@@ -390,7 +390,7 @@ impl Service {
         if let Some(size) = self.handles.size_of(path) {
             return Ok(view::under_way(size, guest.clock.now()));
         }
-        let shown = guest.view.stat(path);
+        let shown = guest.view.stat(path).map(|there| guest.timed(path, there));
         if self.handles.is_emptied(path) {
             return Ok(Attributes { size: Some(0), ..shown? });
         }
@@ -405,7 +405,7 @@ impl Service {
         }
     }
 
-    /// Times and modes are taken and not kept: what is shown are the accepted bytes, which never change. A file that is
+    /// Times are kept beside what is shown, modes are taken and not kept: the accepted bytes never change. A file that is
     /// truncated to nothing, as some clients do before they write it anew, is one that is written anew.
     async fn set(&self, path: String, attributes: &Attributes, answer: Answer) {
         let there = match self.stat(&path).await {
@@ -413,10 +413,17 @@ impl Service {
             Err(refusal) => return answer.refuse(&refusal),
         };
         match attributes.size {
-            Some(size) if Some(size) != there.size && (size > 0 || !self.handles.empty(path)) => {
+            Some(size) if Some(size) != there.size && (size > 0 || !self.handles.empty(path.clone())) => {
                 answer.status(Code::OpUnsupported, "what was accepted does not change");
             }
-            _ => answer.ok(),
+            _ => match attributes.times.filter(|_| there.mode == Some(view::FILE)) {
+                Some((_, changed)) => match self.guest.set_time(&path, changed).await {
+                    // What is still written, or was cut, shows no time of its own.
+                    Ok(()) | Err(Refusal::NotFound) => answer.ok(),
+                    Err(refusal) => answer.refuse(&refusal),
+                },
+                None => answer.ok(),
+            },
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::sleep,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::ingest::{Intake, Proven, Refusal, Start};
 
@@ -50,6 +50,8 @@ pub(super) struct Upload {
     room: Arc<Semaphore>,
     size: Arc<AtomicU64>,
     spoiled: Option<(Code, String)>,
+    /// The time that the file is to show, in seconds since 1970.
+    shows: Option<u32>,
     span: Span,
     /// Bytes that came since.
     came: u64,
@@ -113,6 +115,7 @@ pub(super) async fn begin(
         room,
         size: Arc::new(AtomicU64::new(have)),
         spoiled: None,
+        shows: None,
         span: guest.motion.begin(),
         came: 0,
         broken_off: false,
@@ -294,9 +297,10 @@ impl Upload {
         }
     }
 
-    /// Times and modes are the server's: what is shown are the accepted bytes, which never change.
+    /// A time is shown when the file is; modes are the server's.
     async fn set(&mut self, attributes: &Attributes, answer: Answer) {
         let length = self.length();
+        self.shows = attributes.times.map(|(_, changed)| changed).or(self.shows);
         match attributes.size {
             None => answer.ok(),
             Some(0) if matches!(self.stage, Stage::There(_)) => match self.anew().await {
@@ -337,10 +341,19 @@ impl Upload {
         }
         let intake = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Begun(intake) => intake,
-            _ => return untouched(&self.guest, &self.path).await,
+            _ => {
+                let untouched = untouched(&self.guest, &self.path).await;
+                if untouched.0 == Code::Ok {
+                    show_time(&self.guest, &self.path, self.shows).await;
+                }
+                return untouched;
+            }
         };
         match intake.finish(Box::new(Proven)).await {
-            Ok(accepted) => (Code::Ok, self.guest.told_of(&accepted)),
+            Ok(accepted) => {
+                show_time(&self.guest, &self.path, self.shows).await;
+                (Code::Ok, self.guest.told_of(&accepted))
+            }
             Err(refusal) => {
                 let (code, text) = refused::status(&refusal);
                 info!(path = ?self.path, partner = %self.guest.session.partner, %refusal, "upload refused");
@@ -359,6 +372,15 @@ impl Upload {
         if let Stage::Begun(intake) = std::mem::replace(&mut self.stage, Stage::Over) {
             intake.cut(why).await;
         }
+    }
+}
+
+/// The file is kept whatever becomes of its time.
+async fn show_time(guest: &Guest, path: &str, time: Option<u32>) {
+    if let Some(time) = time
+        && let Err(refusal) = guest.set_time(path, time).await
+    {
+        warn!(?path, partner = %guest.session.partner, %refusal, "cannot show a file's time");
     }
 }
 

@@ -11,7 +11,10 @@ use rustix::fs::StatVfs;
 
 use crate::ingest::{Name, Refusal};
 
-use super::packet::{Attributes, Named};
+use super::{
+    guest::Guest,
+    packet::{Attributes, Named},
+};
 
 pub(super) const FILE: u32 = 0o100_600;
 const DIRECTORY: u32 = 0o040_700;
@@ -87,10 +90,10 @@ fn attributes(there: &Metadata) -> Attributes {
 }
 
 /// An entry of a directory; none when it has gone, or has a name that nobody could have given it by us.
-pub(super) fn entry(entry: &DirEntry, owner: &str, now: DateTime<Utc>) -> Option<Named> {
+pub(super) fn entry(entry: &DirEntry, directory: &str, guest: &Guest, now: DateTime<Utc>) -> Option<Named> {
     let name = entry.file_name().into_string().ok()?;
-    let attributes = attributes(&entry.metadata().ok()?);
-    let line = line(&name, &attributes, owner, now);
+    let attributes = guest.timed(&format!("{directory}/{name}"), attributes(&entry.metadata().ok()?));
+    let line = line(&name, &attributes, guest.session.partner.as_str(), now);
     Some(Named { name, line, attributes })
 }
 
