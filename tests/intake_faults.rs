@@ -111,6 +111,13 @@ async fn a_file_whose_record_may_be_in_the_journal_keeps_its_bytes() {
         let disk = SimDisk::new(seed).with_dir(data);
         let house = House::open(disk.shared(), data, dir.path()).await;
         house.upload("first.hl7").await.unwrap();
+        // The segment, its spare, which a thread of its own makes, and the record: what fails now is a record's sync.
+        let made = async {
+            while disk.syncs(SyncClass::Journal) < 3 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), made).await.expect("the journal has its spare");
         disk.fail_next(SyncClass::Journal);
         let refused = house.upload("second.hl7").await.unwrap_err();
         assert!(matches!(refused, Refusal::Stopped(_)), "{refused:?}");
