@@ -127,3 +127,31 @@ fn operators_see_sessions_and_end_those_they_mean() {
     machine.stop();
     assert_eq!(machine.cli(&["sessions"]).status.code(), Some(4));
 }
+
+/// A terabyte of nothing, whose digest takes minutes.
+#[test]
+fn what_takes_long_ends_with_its_session() {
+    let house = House::new(Plan::default());
+    let mut ftp = house.session();
+    let own = ids(&house)[0];
+    std::fs::File::create(house.view().join("huge.hl7")).unwrap().set_len(1 << 40).unwrap();
+    for command in ["HASH huge.hl7", "XMD5 huge.hl7", "APPE huge.hl7"] {
+        for kicked in [true, false] {
+            let mut other = house.session();
+            let _data = other.passive();
+            other.send(command.as_bytes());
+            let is_other = |one: &&forebay::partners::SessionStatus| one.id != own;
+            let sessions = || house.partners.sessions();
+            wait_until("it is under way", || sessions().iter().find(is_other).is_some_and(|one| !one.doing.is_empty()));
+            if kicked {
+                let session = sessions().iter().find(is_other).unwrap().id;
+                assert!(house.partners.kick(session).is_some());
+                assert_eq!(other.reply().code, 451, "{command}");
+                assert_eq!(other.reply().code, 421, "{command}");
+            }
+            drop(other);
+            wait_until("it has ended", || house.partners.sessions().len() == 1);
+        }
+    }
+    assert_eq!(ftp.store("b.hl7", b"data").code, 226);
+}

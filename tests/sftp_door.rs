@@ -465,3 +465,14 @@ fn new_keys_in_the_middle_of_files_change_no_byte() {
         assert_eq!(place.states("a.hl7"), ["ready"]);
     }
 }
+
+#[test]
+fn a_connection_gets_so_many_passwords_and_no_more() {
+    let place = closed();
+    place.0.write("askpass", "#!/bin/sh\necho wrong\n");
+    let options = ["-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=50"];
+    let output = place.sftp(&options, "pwd\n").output().expect("runs");
+    assert!(!output.status.success());
+    let refused = place.0.log().matches("login refused").count();
+    assert!((1..=3).contains(&refused), "{refused} passwords were looked at\n{}", place.0.log());
+}

@@ -354,11 +354,11 @@ impl Session {
 
     async fn hash(&mut self, argument: &str, login: &Arc<Login>) -> Reply {
         let path = looked_at(&self.directory, argument);
-        match digest::of(&login.view, &path, self.hash).await {
+        match self.digest_of(&path, self.hash, login).await {
             Ok((hex, bytes)) => {
                 Reply::new(213, format!("{} 0-{} {hex} {argument}", self.hash, bytes.saturating_sub(1)))
             }
-            Err(refusal) => Reply::from(&refusal),
+            Err(reply) => reply,
         }
     }
 
@@ -368,10 +368,19 @@ impl Session {
         if name.is_empty() {
             return Reply::new(501, "A name is needed");
         }
-        match digest::of(&login.view, &looked_at(&self.directory, name), algorithm).await {
+        let path = looked_at(&self.directory, name);
+        match self.digest_of(&path, algorithm, login).await {
             Ok((hex, _)) => Reply::new(250, hex.to_ascii_uppercase()),
-            Err(refusal) => Reply::from(&refusal),
+            Err(reply) => reply,
         }
+    }
+
+    /// Reads the whole file, which may take its time.
+    async fn digest_of(&mut self, path: &str, algorithm: Algorithm, login: &Login) -> Result<(String, u64), Reply> {
+        login.ticket.doing(format!("{algorithm} {path}"));
+        let digest = self.while_present(digest::of(&login.view, path, algorithm)).await;
+        login.ticket.doing("");
+        digest.ok_or_else(Reply::interrupted)?.map_err(|refusal| Reply::from(&refusal))
     }
 
     async fn site(&mut self, argument: &str, login: &Arc<Login>) -> Reply {

@@ -56,15 +56,17 @@ impl Session {
             return self.say(Reply::new(425, "Send EPSV or PASV first")).await;
         };
         self.stored().await;
-        let intake = match begin(&login, &path, &asked).await {
+        login.ticket.doing(format!("STOR {path}"));
+        let begun = self.while_present(begin(&login, &path, &asked)).await.unwrap_or_else(|| Err(Reply::interrupted()));
+        let intake = match begun {
             Ok(intake) => intake,
             Err(reply) => {
+                login.ticket.doing("");
                 info!(partner = %login.session.partner, ?path, reply = reply.text, "upload refused");
                 return self.say(reply).await;
             }
         };
         let told = if asked.unique { format!("FILE: {}", &path[1..]) } else { "Ready for the file".to_owned() };
-        login.ticket.doing(format!("STOR {path}"));
         self.hear_what_is_here();
         if self.say(Reply::new(150, told)).await == Flow::End {
             login.ticket.doing("");
@@ -225,6 +227,30 @@ impl Session {
             && let Some(login) = &self.login
         {
             login.ingest.doubt(&accepted).await;
+        }
+    }
+
+    /// Does work that may take its time, as reading a whole file does, as long as its client is there and may stay.
+    pub(super) async fn while_present<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(work);
+        let link = self.link.clone();
+        // Most of it is over before anyone has to be looked for.
+        let gone = async {
+            sleep(GONE_STEP).await;
+            gone(&link).await;
+        };
+        tokio::pin!(gone);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                _ = self.told.changed() => {}
+                () = kicked(self.login.as_deref()) => {}
+                () = &mut gone => return None,
+            }
+            if let Stay::Leave(_) = self.stay() {
+                return None;
+            }
         }
     }
 

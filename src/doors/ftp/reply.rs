@@ -14,6 +14,11 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    /// Of work whose client has gone, or is to go: why is said next.
+    pub(super) fn interrupted() -> Self {
+        Self::new(451, "Interrupted")
+    }
+
     pub(super) fn new(code: u16, text: impl Into<String>) -> Self {
         Self { code, above: Vec::new(), text: text.into() }
     }
