@@ -425,19 +425,33 @@ fn a_first_start_with_no_configuration_makes_one_partner_and_says_its_password_o
     let house = House { dir: temp.path().to_owned(), _temp: temp };
     assert!(Path::new("/etc/forebay/forebay.toml").exists() || house.run(&["check"]).status.success());
     // The default ports are this machine's: another program may have them for a while.
-    let free = || ["127.0.0.1:2121", "127.0.0.1:8080"].iter().all(|at| std::net::TcpListener::bind(at).is_ok());
+    let free = || {
+        ["127.0.0.1:2121", "127.0.0.1:2022", "127.0.0.1:8080"].iter().all(|at| std::net::TcpListener::bind(at).is_ok())
+    };
     assert!(
         (0..600).any(|_| free() || {
             std::thread::sleep(Duration::from_millis(100));
             false
         }),
-        "2121 or 8080 is taken"
+        "2121, 2022 or 8080 is taken"
     );
     let server = house.serve();
     let password = server.ready["demo_password"].as_str().expect("a password").to_owned();
     assert!(server.login("demo", &password).unwrap().store("a.hl7", b"one").starts_with("226"));
     house.wait_for("a.hl7", "done");
-    assert!(house.dir.join("forebay-data").is_dir());
+    let doors = server.ready["doors"].as_array().expect("doors");
+    let sftp = doors.iter().find(|door| door["door"] == "sftp").expect("SFTP is served");
+    assert_eq!(sftp["address"], "127.0.0.1:2022");
+    let greeting = std::net::TcpStream::connect("127.0.0.1:2022").unwrap();
+    let mut line = String::new();
+    BufReader::new(greeting).read_line(&mut line).unwrap();
+    assert!(line.starts_with("SSH-2.0-"), "{line}");
+    let status = text(&house.run(&["status"]).stdout).to_owned();
+    for kind in ["ssh-ed25519 SHA256:", "ssh-rsa SHA256:"] {
+        assert!(status.contains(kind), "{kind} in {status}");
+    }
+    // It is there for who wants it: a NIST curve is not offered unasked.
+    assert!(house.dir.join("forebay-data/ssh/ssh_host_ecdsa_key").is_file());
     server.stop();
     let server = house.serve();
     assert_eq!(server.ready["demo_password"], Value::Null, "it is told once");
@@ -454,5 +468,6 @@ fn the_demo_shows_what_it_says() {
     let shown = text(&output.stdout);
     assert!(output.status.success(), "{shown}\n{}", text(&output.stderr));
     assert!(shown.contains("503 Service Unavailable") && shown.contains("kill -9"), "{shown}");
+    assert!(shown.matches("SFTP ").count() > 2, "two of its files come by SFTP: {shown}");
     assert_eq!(fs::read_dir(&house.dir).unwrap().count(), 0, "something is left behind");
 }
