@@ -2,8 +2,8 @@
 //!
 //! Who comes while a round runs waits for the next. A round begins with all its names, and then all its files and their
 //! directories are synced side by side: by then everything that must be durable has happened, and a journalling file
-//! system writes it down once. Without rounds each sync of the directory would also wait for names that came a moment
-//! later, and the file system would commit as often as there are files.
+//! system writes it down once. The next begins when the names are durable. Without rounds each sync of the directory
+//! would also wait for names that came a moment later, and the file system would commit as often as there are files.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -42,6 +42,9 @@ struct Now {
 #[derive(Debug, Default)]
 struct Round {
     progress: Mutex<Progress>,
+    /// It is the first member's turn.
+    led: Condvar,
+    /// The names are given, and then: they are durable or lost.
     moved: Condvar,
 }
 
@@ -51,10 +54,6 @@ struct Progress {
     members: Vec<Member>,
     /// Of each member, until it takes it.
     named: Vec<Option<Result<()>>>,
-    /// Those that have their names.
-    entered: Vec<Member>,
-    /// Syncs that have not ended.
-    left: usize,
     /// Not before it is known: a leader that is cut short has made nothing durable.
     names_are_durable: bool,
 }
@@ -66,12 +65,15 @@ enum Phase {
     /// The first member gives the names.
     Naming,
     Syncing,
+    /// It is known whether the names are durable.
     Over,
 }
 
 impl Rounds {
     /// Names the file with the next round and has `sync` make it durable while the names are. Ok: all of it is durable.
     /// When the first is `false` nothing has the new name.
+    ///
+    /// The writing of its bytes should have begun: what is only then given its blocks needs another commit.
     pub(super) fn enter(
         &self,
         member: Member,
@@ -79,25 +81,19 @@ impl Rounds {
         sync: impl FnOnce() -> Result<()>,
     ) -> Result<(), (bool, StorageError)> {
         let (round, place) = self.join(member);
-        round.wait_for(if place == 0 { Phase::Naming } else { Phase::Syncing });
-        let leads = (place == 0).then(|| Part { rounds: self, round: &round });
-        let part = Part { rounds: self, round: &round };
-        if leads.is_some() {
-            round.name_all(house);
-        }
-        let named = round.progress.lock().named[place].take().unwrap_or_else(|| Err(lost()));
-        let synced = match &named {
-            Ok(()) => sync(),
-            Err(_) => Ok(()),
+        let sync = |round: &Round| {
+            let named = round.progress.lock().named[place].take().unwrap_or_else(|| Err(lost()));
+            named.map_err(|error| (false, error))?;
+            sync().map_err(|error| (true, error))
         };
-        drop(part);
-        if let Some(leads) = leads {
-            round.settle_names(house);
-            drop(leads);
+        if place == 0 {
+            round.wait_for(Phase::Naming, &round.led);
+            self.lead(&round, house, sync)?;
+        } else {
+            round.wait_for(Phase::Syncing, &round.moved);
+            sync(&round)?;
+            round.wait_for(Phase::Over, &round.moved);
         }
-        round.wait_for(Phase::Over);
-        named.map_err(|error| (false, error))?;
-        synced.map_err(|error| (true, error))?;
         match round.progress.lock().names_are_durable {
             true => Ok(()),
             false => Err((true, lost())),
@@ -115,6 +111,18 @@ impl Rounds {
             round.turn_to(Phase::Naming);
         }
         (round, place)
+    }
+
+    /// Gives the names, syncs the leader's own file while the others sync theirs, and makes the names durable.
+    fn lead<T>(&self, round: &Round, house: &dyn Entering, sync: impl FnOnce(&Round) -> T) -> T {
+        let _next = Next { rounds: self, round };
+        let named = round.name_all(house);
+        // First: with its bytes on the disk all that a commit must hold is there, and one serves both.
+        let synced = sync(round);
+        if named.is_empty() || house.settle_names(&named).is_ok() {
+            round.progress.lock().names_are_durable = true;
+        }
+        synced
     }
 
     /// The next round, if anybody waits for it.
@@ -138,34 +146,33 @@ impl Round {
 
     fn turn_to(&self, phase: Phase) {
         self.progress.lock().phase = phase;
-        self.moved.notify_all();
-    }
-
-    fn wait_for(&self, phase: Phase) {
-        let mut progress = self.progress.lock();
-        while (progress.phase as u8) < phase as u8 {
-            self.moved.wait(&mut progress);
+        match phase {
+            Phase::Naming => drop(self.led.notify_one()),
+            _ => drop(self.moved.notify_all()),
         }
     }
 
-    fn name_all(&self, house: &dyn Entering) {
+    fn wait_for(&self, phase: Phase, moved: &Condvar) {
+        let mut progress = self.progress.lock();
+        while (progress.phase as u8) < phase as u8 {
+            moved.wait(&mut progress);
+        }
+    }
+
+    /// Those who have their names now.
+    fn name_all(&self, house: &dyn Entering) -> Vec<Member> {
         let members = self.progress.lock().members.clone();
         // Whatever happens, the others are let go on.
         let _go_on = GoOn(self);
+        let mut entered = Vec::with_capacity(members.len());
         for (place, member) in members.into_iter().enumerate() {
             let named = house.name(&member);
-            let mut progress = self.progress.lock();
             if named.is_ok() {
-                progress.entered.push(member);
+                entered.push(member);
             }
-            progress.named[place] = Some(named);
+            self.progress.lock().named[place] = Some(named);
         }
-    }
-
-    fn settle_names(&self, house: &dyn Entering) {
-        let entered = std::mem::take(&mut self.progress.lock().entered);
-        let settled = if entered.is_empty() { Ok(()) } else { house.settle_names(&entered) };
-        self.progress.lock().names_are_durable = settled.is_ok();
+        entered
     }
 }
 
@@ -174,31 +181,20 @@ struct GoOn<'a>(&'a Round);
 
 impl Drop for GoOn<'_> {
     fn drop(&mut self) {
-        let mut progress = self.0.progress.lock();
-        progress.phase = Phase::Syncing;
-        // Every file, and the names.
-        progress.left = progress.members.len() + 1;
-        drop(progress);
-        self.0.moved.notify_all();
+        self.0.turn_to(Phase::Syncing);
     }
 }
 
-/// One of the syncs of a round; the last that ends, ends the round and begins the next.
-struct Part<'a> {
+/// Ends a round, however its leader comes out of it, and begins the next.
+struct Next<'a> {
     rounds: &'a Rounds,
     round: &'a Round,
 }
 
-impl Drop for Part<'_> {
+impl Drop for Next<'_> {
     fn drop(&mut self) {
-        let mut progress = self.round.progress.lock();
-        progress.left -= 1;
-        if progress.left == 0 {
-            progress.phase = Phase::Over;
-            drop(progress);
-            self.round.moved.notify_all();
-            self.rounds.begin_next();
-        }
+        self.rounds.begin_next();
+        self.round.turn_to(Phase::Over);
     }
 }
 
@@ -210,7 +206,7 @@ fn lost() -> StorageError {
 mod tests {
     use std::{
         collections::HashSet,
-        sync::atomic::{AtomicUsize, Ordering},
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
         thread,
     };
 
@@ -224,6 +220,10 @@ mod tests {
         settled: Mutex<HashSet<FileId>>,
         rounds: AtomicUsize,
         refuse: Option<FileId>,
+        /// The round whose names are lost by a panic.
+        breaks_in: Option<usize>,
+        /// No round ends while this is so.
+        holds: AtomicBool,
     }
 
     impl Entering for House {
@@ -236,7 +236,11 @@ mod tests {
         }
 
         fn settle_names(&self, members: &[Member]) -> Result<()> {
-            self.rounds.fetch_add(1, Ordering::SeqCst);
+            let round = self.rounds.fetch_add(1, Ordering::SeqCst);
+            assert_ne!(Some(round), self.breaks_in, "on purpose");
+            while self.holds.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
             let named = self.named.lock();
             self.settled.lock().extend(members.iter().map(|member| member.id).filter(|id| named.contains(id)));
             Ok(())
@@ -291,41 +295,42 @@ mod tests {
 
     /// A round of as many as `syncs`, led by the first: what became of each, none for one that panicked.
     fn share_a_round(house: &House, syncs: Vec<fn() -> Result<()>>) -> Vec<Option<Result<(), (bool, StorageError)>>> {
-        let rounds = Rounds::default();
+        let rounds = &Rounds::default();
         let gathered = || rounds.now.lock().gathering.progress.lock().members.len();
-        let all = syncs.len();
+        house.holds.store(true, Ordering::SeqCst);
         thread::scope(|scope| {
-            let hold = || {
-                while gathered() < all {
-                    thread::yield_now();
-                }
-                Ok(())
-            };
-            let rounds = &rounds;
-            let holds = scope.spawn(move || rounds.enter(member(), house, hold));
+            let first = scope.spawn(move || rounds.enter(member(), house, || Ok(())));
             while !rounds.now.lock().running {
                 thread::yield_now();
             }
             let mut members = Vec::new();
-            for (place, sync) in syncs.into_iter().enumerate() {
+            for sync in syncs {
                 members.push(scope.spawn(move || rounds.enter(member(), house, sync)));
-                while gathered() <= place && !members[place].is_finished() && place + 1 < all {
+                while gathered() < members.len() {
                     thread::yield_now();
                 }
             }
-            holds.join().expect("it ends").expect("it enters");
+            house.holds.store(false, Ordering::SeqCst);
+            first.join().expect("it ends").expect("it enters");
             members.into_iter().map(|member| member.join().ok()).collect()
         })
     }
 
     #[test]
     fn nobody_is_let_go_when_the_leader_is_cut_short_before_the_names_are_durable() {
-        let house = House::default();
-        let outcomes = share_a_round(&house, vec![|| panic!("on purpose"), || Ok(()), || Ok(())]);
+        let house = House { breaks_in: Some(1), ..House::default() };
+        let outcomes = share_a_round(&house, vec![|| Ok(()), || Ok(()), || Ok(())]);
         assert!(matches!(outcomes[..], [None, Some(Err((true, _))), Some(Err((true, _)))]), "{outcomes:?}");
         assert_eq!(house.settled.lock().len(), 1, "only the round before was made durable");
-        let outcomes = share_a_round(&house, vec![|| Ok(()), || panic!("on purpose"), || Ok(())]);
+    }
+
+    #[test]
+    fn a_member_that_is_cut_short_is_no_affair_of_the_others_unless_it_leads() {
+        let panics: fn() -> Result<()> = || panic!("on purpose");
+        let outcomes = share_a_round(&House::default(), vec![|| Ok(()), panics, || Ok(())]);
         assert!(matches!(outcomes[..], [Some(Ok(())), None, Some(Ok(()))]), "{outcomes:?}");
+        let outcomes = share_a_round(&House::default(), vec![panics, || Ok(()), || Ok(())]);
+        assert!(matches!(outcomes[..], [None, Some(Err((true, _))), Some(Err((true, _)))]), "{outcomes:?}");
     }
 
     #[test]

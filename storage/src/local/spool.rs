@@ -104,6 +104,9 @@ impl Root {
         if meta.size_bytes > LONG_BYTES {
             // So that nobody in its round waits for its bytes.
             sync()?;
+        } else {
+            // Its blocks are chosen now, so that one commit of the file system serves the round.
+            file.write_back(0, meta.size_bytes);
         }
         self.rounds.enter(Member { id, from: from.to_path_buf() }, self, sync).map_err(|(named, error)| {
             if named {
