@@ -5,7 +5,8 @@
 //! JSON object. `--directory D` changes into D first, `--users 64` appends a number to the user's name for that many
 //! users, `--pause-ms` rests between files, `--stamps FILE` writes the wall clock of each 226 with the file's name,
 //! `--hold SECONDS` keeps the sessions open and idle once all files are sent, and says so on a line of its own first.
-//! `--login-each 1` connects, logs in and quits for each file.
+//! `--login-each 1` connects, logs in and quits for each file. `--tls 1` does all of it over explicit TLS (RFC 4217),
+//! control and data, with the session of the control connection resumed, and with any certificate: it measures.
 #![allow(clippy::disallowed_methods, reason = "a stopwatch, not a decision that depends on time")]
 
 use std::{
@@ -14,14 +15,21 @@ use std::{
     error::Error,
     fmt::Write as _,
     fs,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     sync::{
-        Barrier, Mutex, PoisonError,
+        Arc, Barrier, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
 /// What the command line asks for.
@@ -39,6 +47,7 @@ struct Load {
     hold: Duration,
     stamps: Option<String>,
     login_each: bool,
+    tls: bool,
 }
 
 /// What one session saw.
@@ -107,6 +116,7 @@ impl Load {
             hold: Duration::from_secs_f64(take("hold", "0").parse()?),
             stamps: text(take("stamps", "")),
             login_each: take("login-each", "0") != "0",
+            tls: take("tls", "0") != "0",
         };
         match given.keys().next() {
             Some(key) => Err(format!("unknown option --{key}").into()),
@@ -143,20 +153,134 @@ fn session(
     Ok(seen)
 }
 
+/// A connection in the clear or under TLS.
+enum Stream {
+    Clear(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+        Ok(stream)
+    }
+
+    fn secured(stream: TcpStream, tls: &Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+        let connection = ClientConnection::new(tls.clone(), name).map_err(io::Error::other)?;
+        Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
+    }
+
+    /// Says that nothing more comes. Closed before the reply it would be reset, with the session tickets unread in it.
+    fn end(&mut self) -> io::Result<()> {
+        if let Self::Tls(stream) = self {
+            // Behind a file of no bytes the handshake is still to come.
+            while stream.conn.is_handshaking() {
+                stream.conn.complete_io(&mut stream.sock)?;
+            }
+            stream.conn.send_close_notify();
+            stream.flush()?;
+        }
+        match self {
+            Self::Clear(socket) => socket.shutdown(Shutdown::Write),
+            Self::Tls(stream) => stream.sock.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Clear(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+/// Takes every certificate: nothing is trusted here, only measured.
+#[derive(Debug)]
+struct Anyone;
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A configuration for one session, so that its sessions are its own to resume.
+fn tls() -> io::Result<Arc<ClientConfig>> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
 /// One logged-in session.
 struct Client {
-    control: BufReader<TcpStream>,
+    control: BufReader<Stream>,
     content: Vec<u8>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Client {
     fn login(load: &Load, number: usize) -> io::Result<Self> {
-        let control = TcpStream::connect(load.address)?;
-        control.set_nodelay(true)?;
-        control.set_read_timeout(Some(Duration::from_secs(120)))?;
+        let control = Stream::Clear(Stream::connect(load.address)?);
         let content = vec![0x5a; load.bytes.min(256 << 10)];
-        let mut client = Self { control: BufReader::with_capacity(512, control), content };
+        let mut client = Self { control: BufReader::with_capacity(512, control), content, tls: None };
         expect(client.reply()?, "220")?;
+        if load.tls {
+            client = client.secure()?;
+        }
         let user = match load.users {
             0 => load.user.clone(),
             users => format!("{}{:02}", load.user, number % users),
@@ -167,6 +291,18 @@ impl Client {
         if let Some(directory) = &load.directory {
             expect(client.command(&format!("CWD {directory}"))?, "250")?;
         }
+        Ok(client)
+    }
+
+    /// AUTH TLS, and all data too (RFC 4217, sections 4 and 8).
+    fn secure(mut self) -> io::Result<Self> {
+        expect(self.command("AUTH TLS")?, "234")?;
+        let tls = tls()?;
+        let Stream::Clear(socket) = self.control.into_inner() else { return Err(io::ErrorKind::AlreadyExists.into()) };
+        let control = BufReader::with_capacity(512, Stream::secured(socket, &tls)?);
+        let mut client = Self { control, content: self.content, tls: Some(tls) };
+        expect(client.command("PBSZ 0")?, "200")?;
+        expect(client.command("PROT P")?, "200")?;
         Ok(client)
     }
 
@@ -205,20 +341,22 @@ impl Client {
     fn store(&mut self, name: &str, bytes: usize) -> io::Result<String> {
         let passive = self.command("PASV")?;
         let Some(address) = passive_address(&passive) else { return Ok(passive) };
-        let mut data = TcpStream::connect(address)?;
-        data.set_nodelay(true)?;
+        let data = Stream::connect(address)?;
         let begin = self.command(&format!("STOR {name}"))?;
         if !begin.starts_with('1') {
             return Ok(begin);
         }
+        let mut data = match &self.tls {
+            Some(tls) => Stream::secured(data, tls)?,
+            None => Stream::Clear(data),
+        };
         let mut left = bytes;
         while left > 0 {
             let piece = left.min(self.content.len());
             data.write_all(&self.content[..piece])?;
             left -= piece;
         }
-        data.shutdown(Shutdown::Write)?;
-        drop(data);
+        data.end()?;
         self.reply()
     }
 
