@@ -14,6 +14,7 @@ mod front;
 mod key;
 mod limits;
 mod lockout;
+mod memory;
 mod name;
 mod network;
 mod pace;

@@ -6,10 +6,11 @@ use std::{
 };
 
 use argon2::{
-    Algorithm, Argon2, Block, Params, Version,
-    password_hash::{self, Output, ParamsString, PasswordHash, PasswordHasher, Salt, SaltString},
+    Algorithm, Argon2, Params, Version,
+    password_hash::{self, Output, ParamsString, PasswordHash, Salt, SaltString},
 };
-use parking_lot::Mutex;
+
+use super::memory::Memory;
 
 /// The longest password, in bytes: what is longer is not hashed as itself, so that no one makes us hash megabytes.
 pub(super) const MAX_PASSWORD_BYTES: usize = 1024;
@@ -31,8 +32,20 @@ pub(super) struct Hash(String);
 impl Hash {
     /// Hashes `password` with a fresh salt. Takes some 20 ms and 19 MiB.
     pub(super) fn of(password: &str) -> Result<Self, String> {
-        let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>()).map_err(|error| error.to_string())?;
-        let hash = argon2()?.hash_password(password.as_bytes(), &salt).map_err(|error| error.to_string())?;
+        let salt = rand::random::<[u8; 16]>();
+        let output = run(&argon2()?, password.as_bytes(), &salt, 32).map_err(|error| error.to_string())?;
+        Self::with(&salt, output)
+    }
+
+    fn with(salt: &[u8], output: Output) -> Result<Self, String> {
+        let salt = SaltString::encode_b64(salt).map_err(|error| error.to_string())?;
+        let hash = PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(argon2()?.params()).map_err(|error| error.to_string())?,
+            salt: Some(salt.as_salt()),
+            hash: Some(output),
+        };
         Ok(Self(hash.to_string()))
     }
 
@@ -55,16 +68,8 @@ impl Hash {
     /// A hash of nothing that anyone knows: random output under a random salt. Verifying against it costs what
     /// verifying against a real one costs.
     pub(super) fn dummy() -> Result<Self, String> {
-        let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>()).map_err(|error| error.to_string())?;
         let output = Output::new(&rand::random::<[u8; 32]>()).map_err(|error| error.to_string())?;
-        let hash = PasswordHash {
-            algorithm: Algorithm::Argon2id.ident(),
-            version: Some(Version::V0x13.into()),
-            params: ParamsString::try_from(argon2()?.params()).map_err(|error| error.to_string())?,
-            salt: Some(salt.as_salt()),
-            hash: Some(output),
-        };
-        Ok(Self(hash.to_string()))
+        Self::with(&rand::random::<[u8; 16]>(), output)
     }
 
     pub(super) fn as_phc(&self) -> &str {
@@ -79,12 +84,9 @@ impl fmt::Debug for Hash {
 }
 
 /// Verifies passwords, and counts what it ran.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Verifier {
     runs: AtomicU64,
-    /// The memory of runs that are over, for those to come: as many as ever ran at once. Given back to the allocator it
-    /// would stay with the arena of whichever thread had its turn, and each processor brings eight arenas.
-    spare: Mutex<Vec<Vec<Block>>>,
 }
 
 impl Verifier {
@@ -97,32 +99,8 @@ impl Verifier {
             bytes => (bytes, false),
         };
         self.runs.fetch_add(1, Ordering::Relaxed);
-        let right = self.run(hashed, &hash).unwrap_or(false);
+        let right = is_of(hashed, &hash).unwrap_or(false);
         right && !too_long
-    }
-
-    fn run(&self, password: &[u8], hash: &PasswordHash<'_>) -> password_hash::Result<bool> {
-        let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else { return Ok(false) };
-        let params = Params::try_from(hash)?;
-        let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
-        let blocks = params.block_count();
-        // What a foreign hash asks for beyond ours is not kept.
-        let ours = blocks <= MEMORY_KIB as usize;
-        let mut memory = if ours { self.spare.lock().pop().unwrap_or_default() } else { Vec::new() };
-        if memory.len() < blocks {
-            memory.resize(blocks, Block::default());
-        }
-        let mut bytes = [0; Salt::MAX_LENGTH];
-        let salt = salt.decode_b64(&mut bytes)?;
-        let argon2 = Argon2::new(Algorithm::Argon2id, version, params);
-        let output = Output::init_with(expected.len(), |output| {
-            Ok(argon2.hash_password_into_with_memory(password, salt, output, &mut memory)?)
-        });
-        if ours {
-            self.spare.lock().push(memory);
-        }
-        // In a time that does not tell where they differ.
-        Ok(output? == expected)
     }
 
     #[cfg(test)]
@@ -131,10 +109,23 @@ impl Verifier {
     }
 }
 
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("runs", &self.runs).finish_non_exhaustive()
-    }
+fn is_of(password: &[u8], hash: &PasswordHash<'_>) -> password_hash::Result<bool> {
+    let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else { return Ok(false) };
+    let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
+    let argon2 = Argon2::new(Algorithm::Argon2id, version, Params::try_from(hash)?);
+    let mut bytes = [0; Salt::MAX_LENGTH];
+    // In a time that does not tell where they differ.
+    Ok(run(&argon2, password, salt.decode_b64(&mut bytes)?, expected.len())? == expected)
+}
+
+fn run(argon2: &Argon2<'_>, password: &[u8], salt: &[u8], output_bytes: usize) -> password_hash::Result<Output> {
+    let mut memory = Memory::of(argon2.params().block_count()).map_err(|error| {
+        tracing::error!(%error, "there is no memory to look at a password with");
+        password_hash::Error::Crypto
+    })?;
+    Output::init_with(output_bytes, |output| {
+        Ok(argon2.hash_password_into_with_memory(password, salt, output, memory.blocks())?)
+    })
 }
 
 fn argon2() -> Result<Argon2<'static>, String> {
@@ -165,6 +156,8 @@ pub fn generate_password() -> String {
 
 #[cfg(test)]
 mod tests {
+    use argon2::PasswordHasher;
+
     use super::*;
 
     #[test]
@@ -186,18 +179,6 @@ mod tests {
     }
 
     #[test]
-    fn one_run_after_the_other_takes_the_same_memory() {
-        let (verifier, hash) = (Verifier::default(), Hash::of("secret").unwrap());
-        assert!(verifier.matches("secret", &hash));
-        let at = |verifier: &Verifier| verifier.spare.lock().iter().map(|memory| memory.as_ptr()).collect::<Vec<_>>();
-        let first = at(&verifier);
-        assert_eq!(first.len(), 1);
-        assert!(!verifier.matches("other", &hash) && verifier.matches("secret", &hash));
-        assert_eq!(at(&verifier), first);
-        assert!(!format!("{verifier:?}").contains("spare"), "what was made of passwords is never shown");
-    }
-
-    #[test]
     fn hashes_of_others_are_verified_like_ours() {
         let verifier = Verifier::default();
         assert!(verifier.matches("secret", &Hash::of("secret").unwrap()));
@@ -208,8 +189,6 @@ mod tests {
             let hash = Hash::read(&other.hash_password(b"secret", &salt).unwrap().to_string()).unwrap();
             assert!(verifier.matches("secret", &hash) && !verifier.matches("other", &hash), "{memory} KiB");
         }
-        let kept: usize = verifier.spare.lock().iter().map(Vec::len).sum();
-        assert_eq!(kept, MEMORY_KIB as usize, "what is larger than ours is not kept");
     }
 
     #[test]
