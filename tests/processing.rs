@@ -442,6 +442,28 @@ async fn a_gate_that_closes_after_the_claim_refuses_the_hand_over() {
     works.end().await;
 }
 
+/// Panics over the first file.
+struct Panicking(AtomicUsize);
+
+#[async_trait]
+impl Processor for Panicking {
+    async fn process(&self, _: &Arc<Work>) -> Report {
+        assert!(self.0.fetch_add(1, Ordering::SeqCst) > 0, "on purpose");
+        Outcome::Done.into()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_panics_does_not_keep_its_place() {
+    let house = House::new("[[route]]\nname = \"r\"\nconcurrency = 1\n");
+    let works = house.start_with("r", Arc::new(Panicking(AtomicUsize::new(0))));
+    let first = house.put("demo", "a", b"x").await.id;
+    house.until(first, |entry| entry.state == State::Active).await;
+    let second = house.put("other", "b", b"y").await.id;
+    house.until_state(second, State::Done).await;
+    works.end().await;
+}
+
 /// A storage during whose copying the gate closes.
 struct Closing {
     storage: Arc<dyn Storage>,

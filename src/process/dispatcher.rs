@@ -109,9 +109,21 @@ impl Line {
     fn free(&self) -> usize {
         self.route.options.concurrency.saturating_sub(self.busy.load(Ordering::SeqCst))
     }
+}
 
-    pub(super) fn leave(&self) {
-        self.busy.fetch_sub(1, Ordering::SeqCst);
+/// One of the attempts that a route may have at once, free again however its worker ends.
+pub(super) struct Seat(Arc<Line>);
+
+impl Seat {
+    fn take(line: &Arc<Line>) -> Self {
+        line.busy.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(line))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -301,12 +313,13 @@ impl Dispatcher {
             error!(file.id = %claim.entry.id, route, "claimed for a route that was not asked for");
             return;
         };
-        line.busy.fetch_add(1, Ordering::SeqCst);
+        let seat = Seat::take(line);
         let probe = line.pause.lock().claimed();
         let ticket = self.table.enter(&claim, &route, self.shared.clock.now());
         let worker = Worker {
             shared: Arc::clone(&self.shared),
             line: Arc::clone(line),
+            seat,
             ticket,
             claim,
             permit: permit.clone(),

@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Outcome, Report, Work,
-    dispatcher::{Line, Shared},
+    dispatcher::{Line, Seat, Shared},
     pause::{Change, later},
     running::Ticket,
     settle::settlement,
@@ -21,6 +21,7 @@ const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) line: Arc<Line>,
+    pub(super) seat: Seat,
     pub(super) ticket: Ticket,
     pub(super) claim: Claim,
     pub(super) permit: Permit,
@@ -29,7 +30,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) async fn run(self) {
-        let Self { shared, line, ticket, claim, permit, probe } = self;
+        let Self { shared, line, seat, ticket, claim, permit, probe } = self;
         let work = Arc::new(Work {
             entry: claim.entry,
             token: claim.token,
@@ -48,7 +49,7 @@ impl Worker {
         let retry = &line.route.options.retry;
         let end = settlement(report, &work.entry, work.attempt, retry, paused, now);
         // The processor is through: the next claim need not wait for this outcome's sync.
-        line.leave();
+        drop(seat);
         shared.freed.notify_one();
         settle(&shared, &work, end).await;
         drop(ticket);
