@@ -1,0 +1,175 @@
+//! What clients send (draft-ietf-secsh-filexfer-02, section 6; OpenSSH's PROTOCOL, section 4).
+
+use bytes::{Buf, Bytes};
+
+use super::{Attributes, Broken, NO_HANDLE};
+
+/// What a client asks for. Paths are bytes, as they came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the draft")]
+pub enum What {
+    Open {
+        path: Bytes,
+        flags: u32,
+        attributes: Attributes,
+    },
+    Close {
+        handle: u32,
+    },
+    Read {
+        handle: u32,
+        offset: u64,
+        length: u32,
+    },
+    Write {
+        handle: u32,
+        offset: u64,
+        data: Bytes,
+    },
+    Lstat {
+        path: Bytes,
+    },
+    Stat {
+        path: Bytes,
+    },
+    Fstat {
+        handle: u32,
+    },
+    Setstat {
+        path: Bytes,
+        attributes: Attributes,
+    },
+    Fsetstat {
+        handle: u32,
+        attributes: Attributes,
+    },
+    Opendir {
+        path: Bytes,
+    },
+    Readdir {
+        handle: u32,
+    },
+    Remove {
+        path: Bytes,
+    },
+    Mkdir {
+        path: Bytes,
+    },
+    Rmdir {
+        path: Bytes,
+    },
+    Realpath {
+        path: Bytes,
+    },
+    Rename {
+        from: Bytes,
+        to: Bytes,
+    },
+    Readlink {
+        path: Bytes,
+    },
+    Symlink,
+    Fsync {
+        handle: u32,
+    },
+    Statvfs {
+        path: Bytes,
+    },
+    Fstatvfs {
+        handle: u32,
+    },
+    Hardlink,
+    Limits,
+    /// An extension or a type that is not known.
+    Unknown,
+}
+
+/// A packet of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The first: which version the client speaks.
+    Init {
+        /// The highest that it speaks.
+        version: u32,
+    },
+    /// Every other.
+    Asked {
+        /// What its reply is known by.
+        id: u32,
+        /// What is asked for.
+        what: What,
+    },
+}
+
+impl Request {
+    /// Reads a packet. What stands behind the last field is not looked at, as OpenSSH does.
+    ///
+    /// # Errors
+    /// [`Broken::Short`], [`Broken::Empty`].
+    pub fn parse(mut packet: Bytes) -> Result<Self, Broken> {
+        let kind = packet.try_get_u8().map_err(|_| Broken::Empty)?;
+        let number = packet.try_get_u32().map_err(|_| Broken::Short { kind, id: None })?;
+        if kind == 1 {
+            return Ok(Self::Init { version: number });
+        }
+        let what = body(kind, &mut packet).ok_or(Broken::Short { kind, id: Some(number) })?;
+        Ok(Self::Asked { id: number, what })
+    }
+}
+
+fn body(kind: u8, packet: &mut Bytes) -> Option<What> {
+    Some(match kind {
+        3 => What::Open {
+            path: string(packet)?,
+            flags: packet.try_get_u32().ok()?,
+            attributes: Attributes::read(packet)?,
+        },
+        4 => What::Close { handle: handle(packet)? },
+        5 => What::Read {
+            handle: handle(packet)?,
+            offset: packet.try_get_u64().ok()?,
+            length: packet.try_get_u32().ok()?,
+        },
+        6 => What::Write { handle: handle(packet)?, offset: packet.try_get_u64().ok()?, data: string(packet)? },
+        7 => What::Lstat { path: string(packet)? },
+        8 => What::Fstat { handle: handle(packet)? },
+        9 => What::Setstat { path: string(packet)?, attributes: Attributes::read(packet)? },
+        10 => What::Fsetstat { handle: handle(packet)?, attributes: Attributes::read(packet)? },
+        11 => What::Opendir { path: string(packet)? },
+        12 => What::Readdir { handle: handle(packet)? },
+        13 => What::Remove { path: string(packet)? },
+        14 => What::Mkdir { path: string(packet)? },
+        15 => What::Rmdir { path: string(packet)? },
+        16 => What::Realpath { path: string(packet)? },
+        17 => What::Stat { path: string(packet)? },
+        18 => What::Rename { from: string(packet)?, to: string(packet)? },
+        19 => What::Readlink { path: string(packet)? },
+        20 => What::Symlink,
+        200 => extended(packet)?,
+        _ => What::Unknown,
+    })
+}
+
+fn extended(packet: &mut Bytes) -> Option<What> {
+    let name = string(packet)?;
+    Some(match &name[..] {
+        b"posix-rename@openssh.com" => What::Rename { from: string(packet)?, to: string(packet)? },
+        b"fsync@openssh.com" => What::Fsync { handle: handle(packet)? },
+        b"statvfs@openssh.com" => What::Statvfs { path: string(packet)? },
+        b"fstatvfs@openssh.com" => What::Fstatvfs { handle: handle(packet)? },
+        b"hardlink@openssh.com" => What::Hardlink,
+        b"limits@openssh.com" => What::Limits,
+        _ => What::Unknown,
+    })
+}
+
+fn string(packet: &mut Bytes) -> Option<Bytes> {
+    let length = packet.try_get_u32().ok()? as usize;
+    (packet.len() >= length).then(|| packet.split_to(length))
+}
+
+/// One that is not as ours are is none of ours.
+fn handle(packet: &mut Bytes) -> Option<u32> {
+    let bytes = string(packet)?;
+    Some(<[u8; 4]>::try_from(&bytes[..]).map_or(NO_HANDLE, u32::from_be_bytes))
+}
