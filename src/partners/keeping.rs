@@ -1,0 +1,185 @@
+//! What operators do with accounts. Each change holds at once: what was remembered of the account's passwords is forgotten.
+
+use tracing::{error, info};
+
+use super::{
+    Account, AuthorizedKey, Listing, PartnerName, Partners, PartnersError,
+    login::chain,
+    password::{Hash, MAX_PASSWORD_BYTES},
+};
+
+/// The most keys of an account, and their bytes: its file has a limit too.
+const MOST_KEYS: usize = 32;
+const MOST_KEY_BYTES: usize = 48 << 10;
+
+impl Partners {
+    /// Adds an account. Takes as long as one argon2id run and two syncs.
+    ///
+    /// # Errors
+    /// [`PartnersError::Exists`], [`PartnersError::Password`], or when it cannot be written.
+    pub fn add(&self, name: &PartnerName, password: &str, note: &str) -> Result<Account, PartnersError> {
+        if self.accounts.get(name).is_ok_and(|account| account.is_some()) {
+            return Err(PartnersError::Exists(name.clone()));
+        }
+        let now = self.clock.now();
+        let account = Account {
+            name: name.clone(),
+            enabled: true,
+            created_at: now,
+            changed_at: now,
+            note: note.to_owned(),
+            keys: Vec::new(),
+            hash: hashed(password)?,
+        };
+        self.accounts.add(&account)?;
+        self.changed(name);
+        info!(partner = %name, "account added");
+        Ok(account)
+    }
+
+    /// All accounts in order of their names, and the files that are none.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn list(&self) -> Result<Listing, PartnersError> {
+        self.accounts.list()
+    }
+
+    /// The account of `name` as it is now; none too when it cannot be read, which the log tells.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Account> {
+        let name = name.parse::<PartnerName>().ok()?;
+        match self.accounts.get(&name) {
+            Ok(account) => account.map(|account| Account::clone(&account)),
+            Err(fault) => {
+                error!(partner = %name, error = %chain(&fault), "cannot look at an account");
+                None
+            }
+        }
+    }
+
+    /// Whether `name` may be in, now: for sessions that outlive a change of the account. Costs one `stat`.
+    #[must_use]
+    pub fn is_enabled(&self, name: &PartnerName) -> bool {
+        self.enabled(Some(name)).is_ok_and(|account| account.is_some())
+    }
+
+    /// Lets no one in under this name from now on.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], or when it cannot be written.
+    pub fn disable(&self, name: &PartnerName) -> Result<Account, PartnersError> {
+        self.change(name, "account disabled", |account| {
+            account.enabled = false;
+            Ok(())
+        })
+    }
+
+    /// Lets logins in again, and forgets failed ones.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], or when it cannot be written.
+    pub fn enable(&self, name: &PartnerName) -> Result<Account, PartnersError> {
+        let account = self.change(name, "account enabled", |account| {
+            account.enabled = true;
+            Ok(())
+        })?;
+        self.logins.lockout.forgive(&name.folded());
+        Ok(account)
+    }
+
+    /// Gives the account another password, and forgets failed logins.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], [`PartnersError::Password`], or when it cannot be written.
+    pub fn passwd(&self, name: &PartnerName, password: &str) -> Result<Account, PartnersError> {
+        let hash = hashed(password)?;
+        let account = self.change(name, "password changed", |account| {
+            account.hash = hash;
+            Ok(())
+        })?;
+        self.logins.lockout.forgive(&name.folded());
+        Ok(account)
+    }
+
+    /// Lets the partner log in with this key from now on.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], [`PartnersError::Key`] when it is there already or there are too many, or when it
+    /// cannot be written.
+    pub fn add_key(&self, name: &PartnerName, key: AuthorizedKey) -> Result<Account, PartnersError> {
+        self.change(name, "key added", move |account| {
+            if account.keys.iter().any(|one| one.fingerprint() == key.fingerprint()) {
+                return Err(PartnersError::Key(format!("{} has the key {} already", account.name, key.fingerprint())));
+            }
+            if account.keys.len() >= MOST_KEYS
+                || account.keys.iter().map(|one| one.line().len()).sum::<usize>() + key.line().len() > MOST_KEY_BYTES
+            {
+                return Err(PartnersError::Key(format!("{} has as many keys as there may be", account.name)));
+            }
+            account.keys.push(key);
+            Ok(())
+        })
+    }
+
+    /// No longer lets the partner log in with the key of this fingerprint.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], [`PartnersError::Key`] when there is no such key, or when it cannot be written.
+    pub fn remove_key(&self, name: &PartnerName, fingerprint: &str) -> Result<Account, PartnersError> {
+        self.change(name, "key removed", |account| {
+            let before = account.keys.len();
+            account.keys.retain(|one| one.fingerprint() != fingerprint);
+            match account.keys.len() == before {
+                true => Err(PartnersError::Key(format!("{} has no key {fingerprint}", account.name))),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// Removes the account. The partner's files stay.
+    ///
+    /// # Errors
+    /// [`PartnersError::Unknown`], or when it cannot be removed.
+    pub fn remove(&self, name: &PartnerName) -> Result<(), PartnersError> {
+        self.accounts.remove(name)?;
+        self.changed(name);
+        info!(partner = %name, "account removed");
+        Ok(())
+    }
+
+    fn change(
+        &self,
+        name: &PartnerName,
+        what: &'static str,
+        change: impl FnOnce(&mut Account) -> Result<(), PartnersError>,
+    ) -> Result<Account, PartnersError> {
+        let now = self.clock.now();
+        let account = self.accounts.change(name, |account| {
+            change(account)?;
+            account.changed_at = now;
+            Ok(())
+        })?;
+        self.changed(name);
+        info!(partner = %account.name, "{what}");
+        Ok(account)
+    }
+
+    fn changed(&self, name: &PartnerName) {
+        self.logins.verified.forget(&name.folded());
+    }
+}
+
+fn hashed(password: &str) -> Result<Hash, PartnersError> {
+    if password.is_empty() {
+        return Err(PartnersError::Password("is empty"));
+    }
+    if password.len() > MAX_PASSWORD_BYTES {
+        return Err(PartnersError::Password("is longer than 1024 bytes"));
+    }
+    // Neither could be sent: FTP's PASS is one line.
+    if password.contains(['\r', '\n', '\0']) {
+        return Err(PartnersError::Password("must not hold a line end or NUL"));
+    }
+    Hash::of(password).map_err(PartnersError::Hash)
+}

@@ -1,0 +1,281 @@
+//! Who comes in: passwords, keys and certificates against accounts, policies and the lockout.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use russh::keys::PublicKey;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::error;
+
+use super::{
+    Account, Authentication, ClientCertificate, PartnerName, Partners, PartnersError, Policy, lockout::Origin,
+};
+use crate::units;
+
+/// Why someone does not come in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No such name, a disabled account or another password: the answer is the same.
+    #[error("name or password is wrong")]
+    Wrong,
+    /// Too many failures before; the right password would be refused too.
+    #[error("too many failed logins; try again in {}", units::format_duration(whole_seconds(*.0)))]
+    Wait(Duration),
+    /// The password is right, and the partner's policy wants a key.
+    #[error("logins by password alone are not allowed")]
+    KeyWanted,
+    /// The password is right, and the address is none that the partner's policy allows.
+    #[error("logins from this address are not allowed")]
+    Address,
+    /// As many connections as there may be.
+    #[error("too many connections")]
+    TooManyConnections,
+    /// As many connections of this address as there may be.
+    #[error("too many connections from this address")]
+    TooManyFromAddress,
+    /// As many sessions of this partner as there may be.
+    #[error("too many sessions")]
+    TooManySessions,
+    /// The account cannot be looked at just now. The log says why.
+    #[error("logins are not possible at the moment")]
+    Unavailable,
+}
+
+/// Who has logged in.
+#[derive(Clone, Debug)]
+pub struct Partner {
+    /// The name as it was registered, however the client wrote it.
+    pub name: PartnerName,
+    /// What holds for it.
+    pub policy: Arc<Policy>,
+}
+
+/// What a client has proved before it sent its password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing.
+    Nothing,
+    /// That it has one of the partner's keys.
+    Key,
+}
+
+impl Partners {
+    /// Lets in who has the right name and password, where the policy wants no more. An unknown name, a disabled account
+    /// and a wrong password take the same time and get the same answer. Passwords are verified a few at a time; the
+    /// rest wait in turn.
+    ///
+    /// Cancel safe: a run that has begun goes on without anyone waiting, keeps its turn, and counts.
+    ///
+    /// # Errors
+    /// [`Denied::Wrong`], [`Denied::Wait`], [`Denied::KeyWanted`], [`Denied::Address`] or [`Denied::Unavailable`].
+    pub async fn verify(&self, name: &str, password: &str, peer: IpAddr) -> Result<Partner, Denied> {
+        self.verify_with(None, Proof::Nothing, name, password, peer).await
+    }
+
+    /// The same for a client that has shown a certificate. Where it does not fit the name, by what [`Policy`] says of
+    /// certificates, no password does: the name is then like one that nobody has.
+    ///
+    /// # Errors
+    /// As [`Partners::verify`].
+    pub async fn verify_showing(
+        &self,
+        certificate: Option<&ClientCertificate>,
+        name: &str,
+        password: &str,
+        peer: IpAddr,
+    ) -> Result<Partner, Denied> {
+        self.verify_with(certificate, Proof::Nothing, name, password, peer).await
+    }
+
+    /// The same for a client that has proved something before.
+    ///
+    /// # Errors
+    /// As [`Partners::verify`].
+    pub async fn verify_behind(
+        &self,
+        proof: Proof,
+        name: &str,
+        password: &str,
+        peer: IpAddr,
+    ) -> Result<Partner, Denied> {
+        self.verify_with(None, proof, name, password, peer).await
+    }
+
+    async fn verify_with(
+        &self,
+        certificate: Option<&ClientCertificate>,
+        proof: Proof,
+        name: &str,
+        password: &str,
+        peer: IpAddr,
+    ) -> Result<Partner, Denied> {
+        let origin = Origin::of(peer);
+        let parsed = name.parse::<PartnerName>().ok();
+        // Names that no account can have wait together: they must not fill the memory.
+        let key = parsed.as_ref().map(PartnerName::folded).unwrap_or_default();
+        let (fits, proof) = match &parsed {
+            Some(name) => self.shown(certificate, proof, name),
+            None => (false, proof),
+        };
+        let parsed = parsed.filter(|_| fits);
+        self.must_not_wait(&key, origin)?;
+        if let Some(account) = self.remembered(parsed.as_ref(), password)? {
+            return self.enter(proof, &account, &key, origin, peer);
+        }
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Denied::Unavailable)?;
+        // Others had their turn before: they may have failed too often, or been right already.
+        self.must_not_wait(&key, origin)?;
+        if let Some(account) = self.remembered(parsed.as_ref(), password)? {
+            return self.enter(proof, &account, &key, origin, peer);
+        }
+        let account = self.enabled(parsed.as_ref())?;
+        if self.judge(turn, account.clone(), password, &key, origin).await?
+            && let Some(account) = account
+        {
+            return self.enter(proof, &account, &key, origin, peer);
+        }
+        Err(Denied::Wrong)
+    }
+
+    /// Whether what was shown fits the name, and what it proves: a certificate that is bound to a partner proves as much
+    /// as a key of the partner, and either will do where one is required. A certificate that stands for someone stands
+    /// for nobody else, also not together with another's password. One that stands for nobody is like none.
+    fn shown(&self, certificate: Option<&ClientCertificate>, proof: Proof, name: &PartnerName) -> (bool, Proof) {
+        let policies = self.policies.read();
+        let policy = policies.of(name.as_str());
+        match certificate {
+            Some(certificate) if policy.binds(certificate) => (true, Proof::Key),
+            Some(certificate) if policies.is_bound(certificate) => (false, proof),
+            _ => (!policy.require_certificate || proof == Proof::Key, proof),
+        }
+    }
+
+    /// Lets in who has shown a certificate that is bound to the partner, where the policy wants no password. It cannot
+    /// be guessed, so waits for failed passwords do not hold. None: a password is to be asked for, whoever it is.
+    #[must_use]
+    pub fn verify_certificate(&self, certificate: &ClientCertificate, name: &str, peer: IpAddr) -> Option<Partner> {
+        let account = self.enabled(Some(&name.parse::<PartnerName>().ok()?)).ok()??;
+        let policy = self.policy(account.name.as_str());
+        let no_password = policy.certificate_suffices && policy.authentication != Authentication::KeyAndPassword;
+        let enough = no_password && policy.binds(certificate) && policy.allows(peer);
+        enough.then(|| Partner { name: account.name.clone(), policy })
+    }
+
+    /// One argon2id run, whether there is an account or not. What it says is kept before the turn is given back, so
+    /// that whoever is next knows it, and also when the caller has gone.
+    async fn judge(
+        &self,
+        turn: OwnedSemaphorePermit,
+        account: Option<Arc<Account>>,
+        password: &str,
+        key: &str,
+        origin: Origin,
+    ) -> Result<bool, Denied> {
+        let logins = Arc::clone(&self.logins);
+        let clock = Arc::clone(&self.clock);
+        let (password, key) = (password.to_owned(), key.to_owned());
+        let run = tokio::task::spawn_blocking(move || {
+            let hash = account.as_ref().map_or(&logins.dummy, |account| &account.hash);
+            let matches = logins.verifier.matches(&password, hash);
+            let right = match &account {
+                Some(account) if matches => {
+                    logins.verified.remember(account, &password, clock.elapsed());
+                    true
+                }
+                _ => {
+                    logins.lockout.failed(&key, origin, clock.elapsed());
+                    false
+                }
+            };
+            drop(turn);
+            right
+        });
+        run.await.map_err(|_| Denied::Unavailable)
+    }
+
+    fn must_not_wait(&self, key: &str, origin: Origin) -> Result<(), Denied> {
+        match self.logins.lockout.wait(key, origin, self.clock.elapsed()) {
+            Some(wait) => Err(Denied::Wait(wait)),
+            None => Ok(()),
+        }
+    }
+
+    /// The account, when `password` was found right for it a short while ago.
+    fn remembered(&self, name: Option<&PartnerName>, password: &str) -> Result<Option<Arc<Account>>, Denied> {
+        let account = self.enabled(name)?;
+        Ok(account.filter(|account| self.logins.verified.holds(account, password, self.clock.elapsed())))
+    }
+
+    pub(super) fn enabled(&self, name: Option<&PartnerName>) -> Result<Option<Arc<Account>>, Denied> {
+        let Some(name) = name else { return Ok(None) };
+        match self.accounts.get(name) {
+            Ok(account) => Ok(account.filter(|account| account.enabled)),
+            Err(fault) => {
+                error!(partner = %name, error = %chain(&fault), "cannot look at an account");
+                Err(Denied::Unavailable)
+            }
+        }
+    }
+
+    /// The last step, for those whose password is right: only they learn that their address is not allowed.
+    fn enter(
+        &self,
+        proof: Proof,
+        account: &Account,
+        key: &str,
+        origin: Origin,
+        peer: IpAddr,
+    ) -> Result<Partner, Denied> {
+        let policy = self.policy(account.name.as_str());
+        if policy.authentication != Authentication::Any && proof != Proof::Key {
+            return Err(Denied::KeyWanted);
+        }
+        if !policy.allows(peer) {
+            return Err(Denied::Address);
+        }
+        self.logins.lockout.succeeded(key, origin);
+        Ok(Partner { name: account.name.clone(), policy })
+    }
+
+    /// Whether `key` is one of the partner's, to be used from this address. Clients ask this of every key they have: it
+    /// costs nothing and counts for nothing. What it tells can be found out with the public key alone.
+    #[must_use]
+    pub fn knows_key(&self, name: &str, key: &PublicKey, peer: IpAddr) -> bool {
+        let account = name.parse::<PartnerName>().ok().and_then(|name| self.enabled(Some(&name)).ok().flatten());
+        account.is_some_and(|account| account.keys.iter().any(|one| one.is(key) && one.allows(peer)))
+    }
+
+    /// Lets in who has proved that it has `key`. Keys cannot be guessed, so waits for failed passwords do not hold.
+    /// Where the policy wants a password too, that is still to come.
+    ///
+    /// # Errors
+    /// [`Denied::Wrong`], [`Denied::Address`] or [`Denied::Unavailable`].
+    pub fn verify_key(&self, name: &str, key: &PublicKey, peer: IpAddr) -> Result<Partner, Denied> {
+        let parsed = name.parse::<PartnerName>().map_err(|_| Denied::Wrong)?;
+        let account = self.enabled(Some(&parsed))?.ok_or(Denied::Wrong)?;
+        if !account.keys.iter().any(|one| one.is(key) && one.allows(peer)) {
+            return Err(Denied::Wrong);
+        }
+        self.enter(Proof::Key, &account, &parsed.folded(), Origin::of(peer), peer)
+    }
+
+    /// Lets in whom an authority vouches for that the door trusts.
+    ///
+    /// # Errors
+    /// [`Denied::Wrong`], [`Denied::Address`] or [`Denied::Unavailable`].
+    pub fn verify_vouched(&self, name: &PartnerName, peer: IpAddr) -> Result<Partner, Denied> {
+        let account = self.enabled(Some(name))?.ok_or(Denied::Wrong)?;
+        self.enter(Proof::Key, &account, &name.folded(), Origin::of(peer), peer)
+    }
+}
+
+/// Rounded up, so that who waits as told is not refused again.
+fn whole_seconds(wait: Duration) -> Duration {
+    Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+}
+
+pub(super) fn chain(fault: &PartnersError) -> String {
+    match std::error::Error::source(fault) {
+        Some(source) => format!("{fault}: {source}"),
+        None => fault.to_string(),
+    }
+}
