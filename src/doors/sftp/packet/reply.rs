@@ -20,7 +20,7 @@ pub struct Named {
 pub struct Reply;
 
 impl Reply {
-    /// The answer to [`Request::Init`], with the extensions that are served.
+    /// The answer to [`Request::Init`](super::Request::Init), with the extensions that are served.
     #[must_use]
     pub fn version() -> Bytes {
         let mut packet = begin(2);
