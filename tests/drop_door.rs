@@ -252,7 +252,7 @@ fn a_full_disk_keeps_files_where_they_are_until_there_is_room() {
     machine.write("forebay.toml", &config.replace("reserve = \"1 MiB\"", "reserve = \"1000 TiB\""));
     machine.spawn();
     wait(&machine, "it runs", || {
-        machine.cli(&["status"]).status.success() && machine.data().join("admin.sock").exists()
+        machine.data().join("admin.sock").exists() && machine.cli(&["status"]).status.success()
     });
     rename_in(&folder, "a.hl7", b"one");
     wait(&machine, "it is reported", || failing(&machine).get("a.hl7").is_some_and(|why| why.contains("disk space")));
