@@ -15,7 +15,7 @@ use std::{
 
 use harness::{
     files_below,
-    site::{ALL_MODES, Mode, PASSWORD, Site, USER},
+    site::{ALL_MODES, Mode, PASSWORD, Site, USER, same, text},
     stream::trusting,
     wait_until,
 };
@@ -24,14 +24,6 @@ use suppaftp::{FtpStream, RustlsConnector, RustlsFtpStream, types::FileType};
 /// More than the kernel keeps in its buffers.
 const LARGE: usize = 3_000_000;
 const SMALL: usize = 20_000;
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn same(path: &Path, bytes: &[u8]) {
-    assert!(fs::read(path).unwrap() == bytes, "{} came back changed", path.display());
-}
 
 fn script(name: &str) -> String {
     format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))

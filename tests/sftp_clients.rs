@@ -10,12 +10,12 @@ mod harness;
 use std::{
     fs,
     os::unix::fs::{FileExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
 use harness::{
-    site::{PASSWORD, Site, USER},
+    site::{PASSWORD, Site, USER, same, text},
     wait_until,
 };
 
@@ -34,14 +34,6 @@ const SSH: [&str; 10] = [
     "-o",
     "LogLevel=ERROR",
 ];
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn same(path: &Path, bytes: &[u8]) {
-    assert!(fs::read(path).unwrap() == bytes, "{} came back changed", path.display());
-}
 
 fn here(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))

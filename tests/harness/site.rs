@@ -1,6 +1,11 @@
 //! The real server for real clients: FTP in the clear, behind AUTH TLS and with TLS from the start, and files to send.
 
-use std::{fmt, fs, net::SocketAddr, path::PathBuf, process::Command};
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sha2::{Digest, Sha256};
@@ -172,4 +177,14 @@ impl Site {
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         (output.status.success(), text)
     }
+}
+
+/// A path as a client's argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// What came back is what was sent.
+pub fn same(path: &Path, bytes: &[u8]) {
+    assert!(fs::read(path).unwrap() == bytes, "{} came back changed", path.display());
 }
