@@ -59,6 +59,7 @@ pub struct Running {
     processing_runs: Vec<JoinHandle<()>>,
     stop_rest: CancellationToken,
     rest_runs: Vec<JoinHandle<()>>,
+    storage: Arc<dyn Storage>,
     _lock: DataLock,
 }
 
@@ -226,6 +227,7 @@ impl Running {
             processing_runs,
             stop_rest,
             rest_runs,
+            storage: Arc::clone(&ground.storage),
             _lock: ground.into_lock(),
         })
     }
@@ -265,6 +267,10 @@ impl Running {
         }
         self.stop_rest.cancel();
         ended(self.rest_runs, "a part").await;
+        // Before the data's lock is given up: the next server may open it then.
+        if let Err(error) = self.storage.close().await {
+            warn!(%error, "the spool relies on the intake log yet; the next start puts it right");
+        }
         info!("stopped");
     }
 }

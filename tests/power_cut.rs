@@ -14,7 +14,7 @@ use forebay::{
     routes::{self, Routes},
 };
 use forebay_queue::{
-    Action, Actor, ClaimAsk, Order, QueueError, QueueStore, RouteAsk, Settlement, State,
+    Action, Actor, ClaimAsk, Order, QueueStore, RouteAsk, Settlement, State,
     embedded::{self, EmbeddedQueue},
 };
 use forebay_storage::{
@@ -58,10 +58,13 @@ impl House {
     async fn open(disk: &SimDisk, beside: &Path, index: &Path) -> Result<Self, String> {
         let data = Path::new(DATA);
         let clock = SetClock::new(start_of_time());
-        let storage = LocalStorage::open(disk.shared(), data, local::Options { reserve_bytes: 0 });
+        // So little that files of up to 4 KiB go into the intake log, and that it is settled in most lives.
+        let options = local::Options { reserve_bytes: 0, intake_bytes: 40 << 10 };
+        let storage = LocalStorage::open(disk.shared(), data, options);
         let storage = Arc::new(storage.map_err(|error| error.to_string())?);
         let options = embedded::Options { segment_bytes: 256 << 10, ..embedded::Options::default() };
-        let (queue, recovered) = open_queue(disk, index, options).await?;
+        let opened = EmbeddedQueue::open(disk.shared(), &data.join("journal"), index, options);
+        let (queue, recovered) = opened.map_err(|error| error.to_string())?;
         let queue = Arc::new(queue);
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let partners =
@@ -98,10 +101,10 @@ impl House {
             id: uuid::Uuid::nil(),
         };
         for number in 0..files {
-            let size = if random.random_ratio(1, 8) {
-                random.random_range(300_000..600_000)
-            } else {
-                random.random_range(0..9_000)
+            let size = match random.random_range(0..16) {
+                0..2 => random.random_range(300_000..600_000),
+                2..5 => random.random_range(5_000..9_000),
+                _ => random.random_range(0..4_000),
             };
             let bytes: Vec<u8> = (0..size).map(|_| random.random()).collect();
             let temporary = random.random_ratio(1, 6);
@@ -219,21 +222,6 @@ fn digest(bytes: &[u8]) -> Sha256 {
     Sha256(sha2::Sha256::digest(bytes).into())
 }
 
-/// Opens the queue. What the life before had under way may hold the index a little longer.
-async fn open_queue(
-    disk: &SimDisk,
-    index: &Path,
-    options: embedded::Options,
-) -> Result<(EmbeddedQueue, forebay_queue::Recovered), String> {
-    for _ in 0..10_000 {
-        match EmbeddedQueue::open(disk.shared(), &Path::new(DATA).join("journal"), index, options.clone()) {
-            Err(QueueError::Locked(_)) => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
-            other => return other.map_err(|error| error.to_string()),
-        }
-    }
-    Err("the index of the life before is never let go".to_owned())
-}
-
 /// Cuts the power once so many words were said. Nothing is said while it goes.
 fn cut_after(words: usize, disk: &SimDisk, said: &Mutex<Said>) -> bool {
     let said = said.lock();
@@ -349,6 +337,9 @@ fn each_sync_of_the_way_is_needed() {
         SyncClass::FileAttributes,
         SyncClass::Shard,
         SyncClass::ShardParent,
+        SyncClass::Intake,
+        SyncClass::IntakeDir,
+        SyncClass::FileSystem,
         SyncClass::Journal,
         SyncClass::JournalDir,
     ] {

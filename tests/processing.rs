@@ -209,7 +209,7 @@ fn open_queue(data: &Path) -> (Arc<dyn QueueStore>, forebay_queue::Recovered) {
 }
 
 fn storage_options() -> forebay_storage::local::Options {
-    forebay_storage::local::Options { reserve_bytes: 0 }
+    forebay_storage::local::Options { reserve_bytes: 0, intake_bytes: 1 << 20 }
 }
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -518,6 +518,9 @@ impl Storage for Closing {
         unimplemented!()
     }
     async fn remove(&self, _: &[FileId]) -> forebay_storage::Result<()> {
+        unimplemented!()
+    }
+    async fn close(&self) -> forebay_storage::Result<()> {
         unimplemented!()
     }
     fn space(&self) -> forebay_storage::Result<forebay_storage::Space> {

@@ -236,7 +236,7 @@ impl Config {
     /// The storage's options.
     #[must_use]
     pub fn storage(&self) -> local::Options {
-        local::Options { reserve_bytes: self.storage.reserve }
+        local::Options { reserve_bytes: self.storage.reserve, ..local::Options::default() }
     }
 }
 

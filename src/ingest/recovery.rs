@@ -165,7 +165,7 @@ impl Ingest {
             let mut accepted: Vec<Entry> = changed.into_iter().filter(|entry| entry.turn > durable).collect();
             accepted.sort_by_key(|entry| entry.turn);
             self.drop_old_names(&accepted).await;
-            let (shown, failed) = self.view.rebuild(&accepted);
+            let (shown, failed) = self.view.rebuild(&accepted).await;
             report.shown += shown;
             report.not_shown += failed;
         }

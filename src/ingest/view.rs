@@ -114,12 +114,12 @@ impl View {
         Ok(())
     }
 
-    /// Puts the view's names right for entries that were accepted since the last checkpoint, oldest first. Blocks.
-    pub(super) fn rebuild(&self, entries: &[Entry]) -> (usize, usize) {
+    /// Puts the view's names right for entries that were accepted since the last checkpoint, oldest first.
+    pub(super) async fn rebuild(&self, entries: &[Entry]) -> (usize, usize) {
         let (mut shown, mut failed) = (0, 0);
         for entry in entries {
             let Ok(name) = Name::parse(&entry.name) else { continue };
-            if is_shown(&self.path(&entry.partner, &name), entry) {
+            if self.shows(entry, &name).await {
                 continue;
             }
             match self.show(entry.id, &entry.partner, &name) {
@@ -131,6 +131,13 @@ impl View {
             }
         }
         (shown, failed)
+    }
+
+    /// Whether the name shows this very file. A link of its size may still be to what a crash had left of it, before
+    /// storage put it right.
+    async fn shows(&self, entry: &Entry, name: &Name) -> bool {
+        let path = self.path(&entry.partner, name);
+        is_shown(&path, entry) && self.storage.is_link(entry.id, &path).await.unwrap_or(false)
     }
 
     pub(super) fn hide(&self, partner: &str, name: &Name) -> io::Result<()> {

@@ -1,9 +1,9 @@
 //! Where Forebay keeps bytes.
 //!
-//! A file goes `begin → write → commit`, and from the commit on it is immutable, describes itself and is
-//! verified whenever it is read. [`Storage`] is the contract; [`local`] keeps it in a directory. [`log`] is the
-//! segmented, preallocated log that the queue's journal stands on. Both reach the machine through [`disk::Disk`]
-//! alone, so that a simulated disk can take the power away at any instant.
+//! A file goes `begin → write → commit`, and from the commit on it is immutable, describes itself and is verified
+//! whenever it is read. [`Storage`] is the contract; [`local`] keeps it in a directory. [`log`] is the segmented,
+//! preallocated log that the queue's journal and the spool's intake log stand on. All reach the machine through
+//! [`disk::Disk`] alone, so that a simulated disk can take the power away at any instant.
 
 pub mod disk;
 mod error;

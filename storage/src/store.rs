@@ -63,6 +63,13 @@ pub trait Storage: Send + Sync + 'static {
     /// Removes files for good. Ok: none of them comes back after a crash. Missing files are no error.
     async fn remove(&self, ids: &[FileId]) -> Result<()>;
 
+    /// Ends the store: what comes later is refused, and when this returns nothing touches its place any more but for what
+    /// uploads under way write aside.
+    ///
+    /// # Errors
+    /// When not everything could be left in order; nothing is lost by that.
+    async fn close(&self) -> Result<()>;
+
     /// Free space and the reserve that uploads do not touch.
     fn space(&self) -> Result<Space>;
 

@@ -131,7 +131,7 @@ impl House {
         let at = |name: &str| data.path().join(name);
         std::fs::create_dir_all(at("home")).unwrap();
         let clock = plan.clock;
-        let options = local::Options { reserve_bytes: plan.reserve_bytes };
+        let options = local::Options { reserve_bytes: plan.reserve_bytes, intake_bytes: 1 << 20 };
         let storage: Arc<dyn Storage> =
             Arc::new(local::LocalStorage::open(Arc::new(OsDisk), data.path(), options).unwrap());
         let small = embedded::Options { segment_bytes: 1 << 20, ..embedded::Options::default() };

@@ -256,6 +256,12 @@ impl Disk for FailingDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         OsDisk.sync_dir(dir)
     }
+    fn sync_fs(&self, path: &Path) -> io::Result<()> {
+        OsDisk.sync_fs(path)
+    }
+    fn can_sync_fs(&self, path: &Path) -> io::Result<bool> {
+        OsDisk.can_sync_fs(path)
+    }
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         OsDisk.link(from, to)
     }
@@ -273,6 +279,9 @@ impl DiskFile for FailingFile {
     }
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(buffer, offset)
+    }
+    fn drop_cached(&self) {
+        self.file.drop_cached();
     }
     fn len(&self) -> io::Result<u64> {
         self.file.len()

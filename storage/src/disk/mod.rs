@@ -36,6 +36,11 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Makes the names in this directory durable (fsync of the directory).
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes everything in the file system that holds `path` durable (syncfs). To be believed where
+    /// [`Disk::can_sync_fs`] says so.
+    fn sync_fs(&self, path: &Path) -> io::Result<()>;
+    /// Whether [`Disk::sync_fs`] reaches stable storage there and tells of every failure.
+    fn can_sync_fs(&self, path: &Path) -> io::Result<bool>;
     /// A second name for the same inode.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Free and total bytes of the file system that holds `path`; the reserve is left 0.
@@ -50,6 +55,8 @@ pub trait DiskFile: Send + Sync + Debug {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Reads up to `buffer.len()` bytes at `offset`; 0 at the end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Has the next read come from the disk where it can: a page that a failed write left behind says what was meant.
+    fn drop_cached(&self);
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether it has no bytes.

@@ -3,24 +3,28 @@
 //! | below the root | what |
 //! |---|---|
 //! | `spool/<YYYYMMDD>/<id>` | accepted files, by the UTC day in their id; mode 0400, metadata in `user.forebay` |
+//! | `intake/` | the intake log: bytes of small files until they are durable in the spool |
 //! | `tmp/<id>` | uploads that come in; emptied at every start |
 //! | `partials/<partner>/<digest of the name>` | uploads that were cut, to resume; `user.forebay.partial` says how far |
 //! | `aside/<id>`, `aside/<id>.reason` | spool files that cannot be trusted, and why; never deleted |
 //!
 //! # Guarantees
-//! A commit writes to `tmp/`, sets the metadata and mode 0400, renames into the spool without replacing anything, and
-//! syncs the file (contents, metadata and mode) and its directory, and the directory's parent when that day is new. It is
-//! done in rounds: a sync of a directory serves all commits of its round. What is reported as a partial was synced before its length
-//! was recorded. After a failed sync the store takes nothing more, for the page cache cannot be believed any more.
+//! A commit writes to `tmp/`, sets the metadata and mode 0400, and renames into the spool without replacing anything.
+//! Then a small file goes into the intake log, which is synced, and any other is synced itself (contents, metadata and
+//! mode), with its directory, and the directory's parent when that day is new; a sync of the log or of a directory serves
+//! all who came together. What is reported as a partial was synced before its length was recorded. After a failed sync
+//! the store takes nothing more, for the page cache cannot be believed any more.
 //!
 //! # After a crash
-//! [`LocalStorage::open`] empties `tmp/` and syncs every directory; nothing else is touched. A file in the spool whose
-//! commit was never answered may be there, whole or not: `inspect` syncs it and says which. Partials end at their
-//! recorded length, whatever else was written.
+//! [`LocalStorage::open`] empties `tmp/`, syncs every directory, and writes again what the intake log holds and the spool
+//! does not; nothing else is touched. A file in the spool whose commit was never answered may be there, whole or not:
+//! `inspect` syncs it and says which. Partials end at their recorded length, whatever else was written.
 
 mod dirs;
+mod intake;
 mod partial;
 mod place;
+mod poison;
 #[cfg(test)]
 mod power_tests;
 mod read;
@@ -50,11 +54,14 @@ use crate::{
 pub struct Options {
     /// Bytes of the disk that uploads leave free, so that the journal can go on.
     pub reserve_bytes: u64,
+    /// When the intake log alone keeps so many bytes, the file system is synced. Where that takes its time the log grows
+    /// up to four times as long.
+    pub intake_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { reserve_bytes: 256 << 20 }
+        Self { reserve_bytes: 256 << 20, intake_bytes: 32 << 20 }
     }
 }
 
@@ -168,6 +175,10 @@ impl Storage for LocalStorage {
     async fn remove(&self, ids: &[FileId]) -> Result<()> {
         let ids = ids.to_vec();
         self.blocking(move |root| root.remove(&ids)).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.blocking(|root| root.intake.close()).await
     }
 
     fn space(&self) -> Result<Space> {

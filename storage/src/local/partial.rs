@@ -116,7 +116,8 @@ impl Drop for Claim {
 }
 
 pub(super) fn info(root: &Root, key: &Key) -> Result<Option<PartialInfo>> {
-    let Some(file) = key.open(root, false)? else { return Ok(None) };
+    // As it will be to go on with it: what cannot be written is none.
+    let Some(file) = key.open(root, true)? else { return Ok(None) };
     let Some(size_bytes) = key.durable(&*file)? else { return Ok(None) };
     let modified =
         file.modified_ms().map_err(|e| StorageError::io(format!("cannot look at {}", key.path.display()), e))?;
@@ -203,6 +204,8 @@ pub(super) fn from_spool(root: &Arc<Root>, id: FileId) -> Result<()> {
     if meta.size_bytes == 0 || make_dir(&*root.disk, &key.dir).is_err() {
         return root.drop_file(id);
     }
+    // The bytes before the length that will speak of them.
+    root.detach(&*file, id)?;
     // A rename onto another name of the same file would do nothing at all.
     let _ = root.disk.unlink(&key.path);
     if root.disk.rename_new(&root.spool_path(id), &key.path).is_err() {
@@ -210,7 +213,7 @@ pub(super) fn from_spool(root: &Arc<Root>, id: FileId) -> Result<()> {
     }
     // Gone from the spool for good before it changes: until then a crash may bring back the whole file, unchanged.
     settle(root, &key)?;
-    root.settled_day(id)?;
+    root.settle_leave(id)?;
     let changed = (|| {
         file.make_writable()?;
         file.remove_xattr(META)?;

@@ -9,7 +9,10 @@ use std::{
 
 use sha2::Digest;
 
-use super::{root::Root, spool::mismatch};
+use super::{
+    root::Root,
+    spool::{mismatch, unreadable},
+};
 use crate::{FileId, FileMeta, Placement, Result, Sha256, StorageError, disk::DiskFile};
 
 /// The most that is copied at a time.
@@ -86,7 +89,7 @@ fn copy_bytes(source: &dyn DiskFile, copy: &dyn DiskFile, meta: &FileMeta, dest:
     let mut buffer = vec![0; usize::try_from(meta.size_bytes.saturating_add(1).min(BUFFER_BYTES)).unwrap_or(1)];
     let mut at = 0;
     loop {
-        let got = source.read_at(&mut buffer, at).map_err(placing(meta.id, dest))?;
+        let got = source.read_at(&mut buffer, at).map_err(unreadable(meta.id))?;
         if got == 0 {
             break;
         }

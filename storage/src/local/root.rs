@@ -4,13 +4,13 @@ use std::{
     collections::HashSet,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock, atomic::AtomicUsize},
+    sync::{Arc, atomic::AtomicUsize},
 };
 
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::{Options, dirs::DirSync, rounds::Rounds, spool::Days};
+use super::{Options, dirs::DirSync, intake::IntakeLog, poison::Poison, spool::Days};
 use crate::{FileMeta, NewFile, Result, Sha256, Space, StorageError, disk::Disk};
 
 /// The extended attribute with the metadata of an accepted file.
@@ -29,13 +29,13 @@ pub(super) struct Root {
     pub(super) partials: PathBuf,
     pub(super) aside: PathBuf,
     dirs: DirSync,
-    pub(super) rounds: Rounds,
+    pub(super) intake: IntakeLog,
     pub(super) days: Days,
     /// Partials that are being written.
     pub(super) claimed: Mutex<HashSet<PathBuf>>,
     /// Bytes of all uploads that are in memory.
     pub(super) in_memory: AtomicUsize,
-    poison: OnceLock<String>,
+    poison: Arc<Poison>,
 }
 
 impl Root {
@@ -44,7 +44,9 @@ impl Root {
         for dir in [&spool, &tmp, &partials, &aside] {
             make_dir(&*disk, dir)?;
         }
+        let poison = Arc::<Poison>::default();
         let root = Self {
+            intake: IntakeLog::open(disk.clone(), path, options.intake_bytes, poison.clone())?,
             disk,
             options,
             path: path.to_path_buf(),
@@ -53,15 +55,15 @@ impl Root {
             partials,
             aside,
             dirs: DirSync::default(),
-            rounds: Rounds::default(),
             days: Days::default(),
             claimed: Mutex::default(),
             in_memory: AtomicUsize::new(0),
-            poison: OnceLock::new(),
+            poison,
         };
         root.sync_what_is_there()?;
         root.empty_tmp()?;
         root.probe()?;
+        root.replay()?;
         Ok(root)
     }
 
@@ -123,19 +125,15 @@ impl Root {
     }
 
     pub(super) fn poisoned(&self) -> Option<String> {
-        self.poison.get().cloned()
+        self.poison.why()
     }
 
     pub(super) fn sound(&self) -> Result<()> {
-        self.poisoned().map_or(Ok(()), |why| Err(StorageError::Poisoned(why)))
+        self.poison.sound()
     }
 
-    /// Stops the store for good: what was written can no longer be promised.
     pub(super) fn stop(&self, why: String) -> StorageError {
-        if self.poison.set(why.clone()).is_ok() {
-            tracing::error!(%why, "storage stopped accepting until a restart");
-        }
-        StorageError::Poisoned(why)
+        self.poison.stop(why)
     }
 
     /// Makes the names in a directory durable, together with all who wait for the same. A failure stops the store.

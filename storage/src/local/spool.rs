@@ -1,52 +1,57 @@
 //! Accepted files in their day's directories.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap},
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use bytes::Bytes;
 use chrono::DateTime;
 use parking_lot::RwLock;
 use sha2::Digest;
 
 use super::{
+    intake::Said,
     root::{META, Root, encode, make_dir},
-    rounds::{Entering, Member},
 };
 use crate::{FileId, FileMeta, Result, Sha256, SpoolItem, StorageError, disk::DiskFile};
 
-/// A file of more than this is synced before its round.
-const LONG_BYTES: u64 = 1 << 20;
-
-/// The days whose directories are known to be durable in the spool.
+/// The days whose directories are known to be in the spool, and whether durably.
 #[derive(Debug, Default)]
 pub(super) struct Days(RwLock<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    days: HashSet<String>,
+    durable: HashMap<String, bool>,
     /// Rises when a directory is removed, so that nobody calls its successor durable by mistake.
     removals: u64,
 }
 
 impl Days {
     pub(super) fn are_durable(&self, days: Vec<PathBuf>) {
-        self.0.write().days.extend(days.into_iter().filter_map(|day| day.into_os_string().into_string().ok()));
+        let days = days.into_iter().filter_map(|day| day.into_os_string().into_string().ok());
+        self.0.write().durable.extend(days.map(|day| (day, true)));
     }
 
-    /// Those of these days that are not known, and what is known of removals.
-    fn unknown(&self, mut days: BTreeSet<String>) -> (BTreeSet<String>, u64) {
+    /// Whether this day is known to be durable, and what is known of removals.
+    fn look(&self, day: &str) -> (bool, u64) {
         let known = self.0.read();
-        days.retain(|day| !known.days.contains(day));
-        (days, known.removals)
+        (known.durable.get(day) == Some(&true), known.removals)
     }
 
     fn is_durable(&self, day: String, removals: u64) {
         let mut known = self.0.write();
         if known.removals == removals {
-            known.days.insert(day);
+            known.durable.insert(day, true);
+        }
+    }
+
+    fn is_made(&self, day: String, removals: u64) {
+        let mut known = self.0.write();
+        if known.removals == removals {
+            known.durable.entry(day).or_insert(false);
         }
     }
 }
@@ -55,31 +60,6 @@ impl Days {
 fn day(id: FileId) -> String {
     let instant = i64::try_from(id.unix_ms()).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
     instant.format("%Y%m%d").to_string()
-}
-
-impl Entering for Root {
-    fn name(&self, member: &Member) -> Result<()> {
-        // Held over the rename, so that the directory is not removed as an empty one in between.
-        let known = self.days.0.read();
-        if !known.days.contains(&day(member.id)) {
-            make_dir(&*self.disk, &self.day_dir(member.id))?;
-        }
-        let naming = |e| StorageError::io(format!("cannot name file {} in the spool", member.id), e);
-        self.disk.rename_new(&member.from, &self.spool_path(member.id)).map_err(naming)
-    }
-
-    /// Before the answer: a rename alone can vanish.
-    fn settle_names(&self, members: &[Member]) -> Result<()> {
-        let days: BTreeSet<String> = members.iter().map(|member| day(member.id)).collect();
-        // Asked first: a directory that is removed and made again meanwhile is another one.
-        let (new, removals) = self.days.unknown(days.clone());
-        days.iter().try_for_each(|day| self.settle(&self.spool.join(day)))?;
-        if !new.is_empty() {
-            self.settle(&self.spool)?;
-            new.into_iter().for_each(|day| self.days.is_durable(day, removals));
-        }
-        Ok(())
-    }
 }
 
 impl Root {
@@ -91,35 +71,126 @@ impl Root {
         self.day_dir(id).join(id.to_string())
     }
 
-    /// Takes a written file into the spool: metadata, mode, name, and all of it durable. On failure after the name was
-    /// given the store is stopped and the name taken back.
-    pub(super) fn admit(&self, file: &dyn DiskFile, from: &Path, meta: &FileMeta) -> Result<()> {
+    /// Takes a written file into the spool: metadata, mode, name, and all of it durable. `small` has its bytes when they
+    /// may go into the intake log. On failure after the name was given it is taken back.
+    pub(super) fn admit(
+        &self,
+        file: &dyn DiskFile,
+        from: &Path,
+        meta: &FileMeta,
+        small: Option<&[Bytes]>,
+    ) -> Result<()> {
         self.sound()?;
-        let id = meta.id;
-        self.describe(file, meta)?;
+        let json = self.describe(file, meta)?;
         // After the metadata, which needs write permission.
-        file.make_read_only().map_err(|e| StorageError::io(format!("cannot make file {id} read-only"), e))?;
-        // Not fdatasync, which may leave the metadata behind.
-        let sync = || file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}")));
-        if meta.size_bytes > LONG_BYTES {
-            // So that nobody in its round waits for its bytes.
-            sync()?;
-        } else {
-            // Its blocks are chosen now, so that one commit of the file system serves the round.
-            file.write_back(0, meta.size_bytes);
+        file.make_read_only().map_err(|e| StorageError::io(format!("cannot make file {} read-only", meta.id), e))?;
+        self.name(meta.id, from)?;
+        let kept = match small.filter(|_| self.intake.takes(meta.size_bytes)) {
+            Some(pieces) => self.intake.keep(meta.id, &json, pieces),
+            None => self.make_durable(file, meta.id),
+        };
+        kept.inspect_err(|_| self.take_name_back(meta.id))
+    }
+
+    fn name(&self, id: FileId, from: &Path) -> Result<()> {
+        let day = day(id);
+        // Held over the rename, so that the directory is not removed as an empty one in between.
+        let known = self.days.0.read();
+        let made = !known.durable.contains_key(&day);
+        if made {
+            make_dir(&*self.disk, &self.day_dir(id))?;
         }
-        self.rounds.enter(Member { id, from: from.to_path_buf() }, self, sync).map_err(|(named, error)| {
-            if named {
-                let _ = self.disk.unlink(&self.spool_path(id));
-                return self.sound().err().unwrap_or_else(|| self.stop(error.to_string()));
+        let naming = |e| StorageError::io(format!("cannot name file {id} in the spool"), e);
+        self.disk.rename_new(from, &self.spool_path(id)).map_err(naming)?;
+        let removals = known.removals;
+        drop(known);
+        if made {
+            self.days.is_made(day, removals);
+        }
+        Ok(())
+    }
+
+    /// Before the answer: a rename alone can vanish.
+    fn make_durable(&self, file: &dyn DiskFile, id: FileId) -> Result<()> {
+        // Asked first: a directory that is removed and made again meanwhile is another one.
+        let (durable, removals) = self.days.look(&day(id));
+        // Not fdatasync, which may leave the metadata behind.
+        file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}")))?;
+        self.settle(&self.day_dir(id))?;
+        if !durable {
+            self.settle(&self.spool)?;
+            self.days.is_durable(day(id), removals);
+        }
+        Ok(())
+    }
+
+    fn take_name_back(&self, id: FileId) {
+        let _ = self.disk.unlink(&self.spool_path(id));
+        if self.sound().is_ok() {
+            // A failure stops the store.
+            let _ = self.settle(&self.day_dir(id));
+        }
+    }
+
+    /// Puts right what the intake log holds and the spool may not.
+    pub(super) fn replay(&self) -> Result<()> {
+        let mut restored = 0;
+        self.intake.replay(|said| match said {
+            Said::File(meta, bytes) if !self.has_whole(&meta) => {
+                restored += 1;
+                self.restore(&meta, &bytes)
             }
-            error
+            Said::Gone(id) => match self.disk.unlink(&self.spool_path(id)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(StorageError::io(format!("cannot remove spool file {id}"), error))
+                }
+                _ => Ok(()),
+            },
+            Said::File(..) | Said::Settled => Ok(()),
+        })?;
+        if restored > 0 {
+            tracing::info!(files = restored, "the spool was completed from the intake log");
+        }
+        Ok(())
+    }
+
+    /// Whether the disk has this file as it was accepted. Its mode is put right.
+    fn has_whole(&self, meta: &FileMeta) -> bool {
+        self.described(meta.id).is_ok_and(|(file, there)| {
+            file.drop_cached();
+            there == *meta && self.check(&*file, meta).is_ok() && file.make_read_only().is_ok()
         })
     }
 
-    fn describe(&self, file: &dyn DiskFile, meta: &FileMeta) -> Result<()> {
+    /// Writes a file of the intake log into the spool, over what a crash may have left there.
+    fn restore(&self, meta: &FileMeta, bytes: &[u8]) -> Result<()> {
+        let id = meta.id;
+        let restoring = |e| StorageError::io(format!("cannot restore file {id} from the intake log"), e);
+        if Sha256(sha2::Sha256::digest(bytes).into()) != meta.sha256 {
+            tracing::error!(file.id = %id, "the intake log has other bytes than were accepted; the spool is left as it is");
+            return Ok(());
+        }
+        let aside = self.tmp.join(id.to_string());
+        let file = self.disk.create_new(&aside).map_err(restoring)?;
+        file.write_at(bytes, 0).map_err(restoring)?;
+        self.describe(&*file, meta)?;
+        file.make_read_only().map_err(restoring)?;
+        make_dir(&*self.disk, &self.day_dir(id))?;
+        self.disk.rename_over(&aside, &self.spool_path(id)).map_err(restoring)
+    }
+
+    /// Has a file be durable without the intake log, for those who take it somewhere else.
+    pub(super) fn detach(&self, file: &dyn DiskFile, id: FileId) -> Result<()> {
+        if !self.intake.carries(id) {
+            return Ok(());
+        }
+        file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}")))
+    }
+
+    /// Writes the metadata beside the bytes, and gives it.
+    fn describe(&self, file: &dyn DiskFile, meta: &FileMeta) -> Result<Vec<u8>> {
         let json = encode(meta)?;
-        file.set_xattr(META, &json).map_err(|error| match error.kind() {
+        let described = file.set_xattr(META, &json).map_err(|error| match error.kind() {
             // ext4 says so too when only the room beside the inode is spent.
             io::ErrorKind::StorageFull if self.has_room().is_ok() => StorageError::Unsupported(format!(
                 "the file system has no room for {} bytes of metadata beside file {}; the disk is not full",
@@ -127,7 +198,8 @@ impl Root {
                 meta.id
             )),
             _ => StorageError::io(format!("cannot set the metadata of file {}", meta.id), error),
-        })
+        });
+        described.map(|()| json)
     }
 
     pub(super) fn open_spooled(&self, id: FileId) -> Result<Arc<dyn DiskFile>> {
@@ -141,8 +213,7 @@ impl Root {
     pub(super) fn described(&self, id: FileId) -> Result<(Arc<dyn DiskFile>, FileMeta)> {
         let file = self.open_spooled(id)?;
         let damaged = |what: String| StorageError::Damaged { id, what };
-        let json =
-            file.xattr(META).map_err(|e| StorageError::io(format!("cannot read the metadata of file {id}"), e))?;
+        let json = file.xattr(META).map_err(unreadable(id))?;
         let json = json.ok_or_else(|| damaged("it has no metadata".to_owned()))?;
         let meta: FileMeta =
             serde_json::from_slice(&json).map_err(|error| damaged(format!("its metadata cannot be read: {error}")))?;
@@ -157,8 +228,7 @@ impl Root {
 
     /// Compares a file with its metadata.
     pub(super) fn check(&self, file: &dyn DiskFile, meta: &FileMeta) -> Result<()> {
-        let reading = |e| StorageError::io(format!("cannot read spool file {}", meta.id), e);
-        let (len, sha256) = digest(file).map_err(reading)?;
+        let (len, sha256) = digest(file).map_err(unreadable(meta.id))?;
         match mismatch(meta, len, sha256) {
             Some(what) => Err(StorageError::Damaged { id: meta.id, what }),
             None => Ok(()),
@@ -213,7 +283,7 @@ impl Root {
                 // A file that was refused must not appear later.
                 Err(self.stop(format!("cannot take file {id} back: {error}")))
             }
-            _ => self.settle(&self.day_dir(id)),
+            _ => self.settle_leave(id),
         }
     }
 
@@ -232,7 +302,10 @@ impl Root {
         for day in days {
             emptied |= self.forget(&day)?;
         }
-        if emptied { self.settle(&self.spool) } else { Ok(()) }
+        if emptied {
+            self.settle(&self.spool)?;
+        }
+        self.intake.gone(ids)
     }
 
     /// Makes removals in a day durable. Gives whether the day is gone itself, which is not durable yet.
@@ -246,7 +319,7 @@ impl Root {
             Ok(_) => {}
         }
         let mut known = self.days.0.write();
-        known.days.remove(day);
+        known.durable.remove(day);
         known.removals += 1;
         match self.disk.remove_dir(&dir) {
             Ok(()) => Ok(true),
@@ -259,16 +332,19 @@ impl Root {
         }
     }
 
-    /// Makes removals from the day of this id durable.
-    pub(super) fn settled_day(&self, id: FileId) -> Result<()> {
-        self.settle(&self.day_dir(id))
+    /// Makes it durable that this file has left the spool.
+    pub(super) fn settle_leave(&self, id: FileId) -> Result<()> {
+        self.settle(&self.day_dir(id))?;
+        self.intake.gone(&[id])
     }
 
     /// Moves a file out of the spool, with the reason beside it.
     pub(super) fn set_aside(&self, id: FileId, reason: &str) -> Result<()> {
         self.sound()?;
-        if let Err(missing @ StorageError::NotFound(_)) = self.open_spooled(id) {
-            return Err(missing);
+        match self.open_spooled(id) {
+            Ok(file) => self.detach(&*file, id)?,
+            Err(missing @ StorageError::NotFound(_)) => return Err(missing),
+            Err(_) => {}
         }
         let setting = |e| StorageError::io(format!("cannot set file {id} aside"), e);
         let mut stem = id.to_string();
@@ -294,7 +370,17 @@ impl Root {
         })?;
         // The new name first, so that a crash leaves two names rather than none.
         self.settle(&self.aside)?;
-        self.settle(&self.day_dir(id))
+        self.settle_leave(id)
+    }
+}
+
+/// Bytes that the disk has lost are damage of this file, as other bytes would be, and no reason to wait for better times.
+pub(super) fn unreadable(id: FileId) -> impl Fn(io::Error) -> StorageError {
+    move |error| match error.raw_os_error() {
+        Some(libc::EIO | libc::EBADMSG | libc::EUCLEAN) => {
+            StorageError::Damaged { id, what: format!("it cannot be read: {error}") }
+        }
+        _ => StorageError::io(format!("cannot read spool file {id}"), error),
     }
 }
 

@@ -17,7 +17,7 @@ fn now() -> DateTime<Utc> {
 }
 
 fn store(root: &Path) -> LocalStorage {
-    LocalStorage::open(OsDisk::shared(), root, Options { reserve_bytes: 1 << 20 }).expect("opens")
+    LocalStorage::open(OsDisk::shared(), root, Options { reserve_bytes: 1 << 20, ..Options::default() }).expect("opens")
 }
 
 fn new_file(name: &str) -> NewFile {
@@ -228,6 +228,23 @@ async fn damage_is_found_by_every_reader_and_set_aside() {
     assert_eq!(reason.trim_end(), what);
 }
 
+/// One bad sector must not look like a backend that is down.
+#[tokio::test]
+async fn a_file_that_the_disk_cannot_read_is_damaged() {
+    let root = Path::new("/data");
+    let disk = crate::disk::sim::SimDisk::new(1).with_dir(root);
+    let options = Options { reserve_bytes: 0, intake_bytes: 256 << 10 };
+    let store = LocalStorage::open(disk.shared(), root, options).expect("opens");
+    for len in [100, 300_000] {
+        let meta = put(&store, &contents(len), 100_000).await;
+        disk.fail_reads(&spooled(root, meta.id)).expect("there");
+        let placed = store.place(meta.id, &root.join("copy"), Placement::Copy).await;
+        assert!(matches!(&placed, Err(StorageError::Damaged { id, what }) if *id == meta.id && what.contains("read")));
+        assert!(crate::disk::Disk::open(&disk, &root.join("copy"), false).is_err(), "nothing is left of the copy");
+        assert!(matches!(store.inspect(meta.id).await, Ok(SpoolItem::Damaged { .. })));
+    }
+}
+
 #[tokio::test]
 async fn removed_files_are_gone_and_their_day_with_the_last() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -267,7 +284,9 @@ async fn accepted_bytes_are_placed_as_a_copy_or_a_link_and_never_over_something(
 #[tokio::test]
 async fn uploads_leave_the_reserve_alone_and_metadata_has_a_limit() {
     let dir = tempfile::tempdir().expect("a directory");
-    let full = LocalStorage::open(OsDisk::shared(), dir.path(), Options { reserve_bytes: u64::MAX }).expect("opens");
+    let full =
+        LocalStorage::open(OsDisk::shared(), dir.path(), Options { reserve_bytes: u64::MAX, ..Options::default() })
+            .expect("opens");
     assert!(matches!(full.begin(new_file("x")).await, Err(StorageError::Full)));
     assert!(full.space().expect("asked").is_short());
     let store = store(dir.path());
@@ -371,7 +390,14 @@ async fn what_was_synced_and_not_kept_goes_with_its_upload() {
     }
     let mut upload = store.begin(new_file("x")).await.expect("begun");
     send(&mut *upload, b"bytes", 5).await;
-    upload.sync().await.expect("synced");
+    // The name goes away a moment before the right to it.
+    let synced = async {
+        while let Err(error) = upload.sync().await {
+            assert!(matches!(error, StorageError::Busy), "{error}");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), synced).await.expect("it is free again");
     send(&mut *upload, b"more", 4).await;
     assert_eq!(upload.keep_partial().await.expect("kept"), 9);
     let mut upload = store.resume(new_file("x"), 9).await.expect("resumed");
@@ -411,4 +437,125 @@ async fn many_uploads_hold_little_each() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), emptied).await.expect("all of it is given back");
+}
+
+fn spooled(dir: &Path, id: FileId) -> std::path::PathBuf {
+    dir.join(format!("spool/20260425/{id}"))
+}
+
+#[tokio::test]
+async fn what_the_intake_log_keeps_is_put_right_at_the_start_and_what_left_stays_away() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = store(dir.path());
+    let mut kept = Vec::new();
+    for len in [0, 1, 100, 10_240, 65_536] {
+        kept.push(put(&first, &contents(len), 5_000).await);
+    }
+    let long = put(&first, &contents(65_537), 5_000).await;
+    let [dropped, to_partial, removed] =
+        [put(&first, b"a", 1).await, put(&first, b"b", 1).await, put(&first, b"c", 1).await];
+    first.retract(dropped.id, Retract::Drop).await.expect("dropped");
+    first.retract(to_partial.id, Retract::ToPartial).await.expect("taken back");
+    first.remove(&[removed.id]).await.expect("removed");
+    drop(first);
+    // What a power cut may leave of files that were never synced: nothing, other bytes, no metadata, another mode.
+    fs::remove_file(spooled(dir.path(), kept[1].id)).expect("removed");
+    for (meta, bytes) in [(&kept[2], &[0; 100][..]), (&kept[3], b"")] {
+        fs::set_permissions(spooled(dir.path(), meta.id), fs::Permissions::from_mode(0o600)).expect("set");
+        fs::write(spooled(dir.path(), meta.id), bytes).expect("written");
+    }
+    fs::remove_file(spooled(dir.path(), kept[4].id)).expect("removed");
+    fs::write(spooled(dir.path(), kept[4].id), contents(65_536)).expect("written");
+
+    let second = store(dir.path());
+    for meta in &kept {
+        assert_eq!(second.inspect(meta.id).await.expect("inspected"), SpoolItem::Sound(meta.clone()));
+        let mode = fs::metadata(spooled(dir.path(), meta.id)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o400);
+    }
+    let mut there: Vec<_> = kept.iter().map(|meta| meta.id).chain([long.id]).collect();
+    there.sort_unstable();
+    assert_eq!(second.ids().await.expect("ids"), there);
+    drop(second);
+    // All that is durable by itself now, and no affair of the log any more.
+    fs::remove_file(spooled(dir.path(), kept[1].id)).expect("removed");
+    assert!(!store(dir.path()).ids().await.expect("ids").contains(&kept[1].id));
+}
+
+#[tokio::test]
+async fn a_store_that_was_closed_relies_on_no_log_and_takes_nothing_more() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = store(dir.path());
+    let meta = put(&first, b"bytes", 5).await;
+    assert!(first.root.intake.carries(meta.id));
+    first.close().await.expect("closed");
+    assert!(!first.root.intake.carries(meta.id));
+    let upload = first.begin(new_file("late")).await.expect("begun");
+    assert!(matches!(upload.commit(now()).await, Err(StorageError::Poisoned(_))));
+    assert_eq!(first.ids().await.expect("ids"), [meta.id]);
+    // Nothing is put right at the start.
+    fs::remove_file(spooled(dir.path(), meta.id)).expect("removed");
+    assert_eq!(store(dir.path()).ids().await.expect("ids"), []);
+}
+
+/// A damaged log is searched for sound records: none must be found in the bytes of a partner.
+#[tokio::test]
+async fn what_a_partner_sends_does_not_stand_in_the_intake_log_as_it_was_sent() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let sent = b"FORGED RECORD ".repeat(500);
+    put(&store, &sent, 1_000).await;
+    let mut looked_at = 0;
+    for segment in fs::read_dir(dir.path().join("intake")).expect("listed") {
+        let bytes = fs::read(segment.expect("listed").path()).expect("read");
+        looked_at += bytes.len();
+        assert!(!bytes.windows(8).any(|window| window == &sent[..8] || window == b"clinic\",\""));
+    }
+    assert!(looked_at > sent.len());
+}
+
+#[tokio::test]
+async fn a_long_intake_log_is_settled_while_files_come_in() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options { reserve_bytes: 1 << 20, intake_bytes: 128 << 10 };
+    let store = LocalStorage::open(OsDisk::shared(), dir.path(), options).expect("opens");
+    let mut ids = Vec::new();
+    for _ in 0..400 {
+        ids.push(put(&store, &contents(3_000), 3_000).await.id);
+    }
+    let segments = || fs::read_dir(dir.path().join("intake")).expect("listed").count();
+    // 1.4 MB went through it in segments of 32 KiB.
+    let settled = async {
+        while segments() > 24 || store.root.intake.carries(ids[0]) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), settled).await.expect("it is settled");
+    drop(store);
+    let store = LocalStorage::open(OsDisk::shared(), dir.path(), options).expect("opens");
+    ids.sort_unstable();
+    assert_eq!(store.ids().await.expect("ids"), ids);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_a_file_of_the_intake_log_and_keeps_nothing_of_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = crate::disk::sim::SimDisk::new(1).with_dir(dir.path());
+    let options = Options { reserve_bytes: 0, intake_bytes: 32 << 10 };
+    let store = LocalStorage::open(disk.shared(), dir.path(), options).expect("opens");
+    // Room for the file itself and for no further segment of the log.
+    disk.set_capacity(3 * (32 << 10) + 40_000);
+    let mut kept = Vec::new();
+    let full = loop {
+        let mut upload = store.begin(new_file("x")).await.expect("begun");
+        send(&mut *upload, &contents(1_000), 1_000).await;
+        match upload.commit(now()).await {
+            Ok(meta) => kept.push(meta.id),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, StorageError::Full), "{full}");
+    kept.sort_unstable();
+    assert_eq!(store.ids().await.expect("ids"), kept);
+    assert_eq!(store.poisoned(), None);
 }

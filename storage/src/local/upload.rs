@@ -365,7 +365,8 @@ impl Sealed for Last {
             received_at,
             origin: self.new.origin,
         };
-        self.root.admit(&**file, self.working.path(), &meta)?;
+        let small = (self.written == 0).then_some(&self.pieces[..]);
+        self.root.admit(&**file, self.working.path(), &meta, small)?;
         self.working.keep();
         Ok(meta)
     }

@@ -105,7 +105,7 @@ fn first_segment(
 }
 
 fn newer_version(path: &Path) -> StorageError {
-    StorageError::Unsupported(format!("the journal was written by a newer version of forebay ({})", path.display()))
+    StorageError::Unsupported(format!("the log was written by a newer version of forebay ({})", path.display()))
 }
 
 /// A segment file as it was found.
@@ -275,6 +275,6 @@ fn set_aside(disk: &dyn Disk, dir: &Path, found: &Found, bytes: &[u8], damage: &
     copy.sync_all().map_err(copying)?;
     disk.rename_new(&unfinished, &path).map_err(copying)?;
     disk.sync_dir(&aside).map_err(copying)?;
-    tracing::error!(path = %path.display(), "a journal segment is damaged; a copy of it was set aside");
+    tracing::error!(path = %path.display(), "a segment of a log is damaged; a copy of it was set aside");
     Ok(path)
 }

@@ -166,7 +166,7 @@ impl Spares {
     fn collect(&mut self) -> Result<()> {
         match self.work.take().map(JoinHandle::join) {
             Some(Ok(made)) => self.ready.push(made?),
-            Some(Err(_)) => tracing::error!("the thread that prepares journal segments panicked"),
+            Some(Err(_)) => tracing::error!("the thread that prepares segments panicked"),
             None => {}
         }
         Ok(())
@@ -201,7 +201,7 @@ impl Drop for Spares {
     fn drop(&mut self) {
         // So that nothing touches the directory any more once the log is gone.
         if let Some(Err(_)) = self.work.take().map(JoinHandle::join) {
-            tracing::error!("the thread that prepares journal segments panicked");
+            tracing::error!("the thread that prepares segments panicked");
         }
     }
 }

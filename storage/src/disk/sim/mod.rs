@@ -9,7 +9,8 @@
 //! - of a rename, the new name may be there and the old one too, or neither;
 //! - an unsynced write may be kept in part, in sectors of 512 bytes, and its length without its bytes;
 //! - `sync_data` keeps contents and length, not attributes and mode; `sync_all` keeps the inode, not its name;
-//!   `sync_dir` keeps the names of that directory alone; nothing drags anything else along.
+//!   `sync_dir` keeps the names of that directory alone; nothing but `sync_fs`, which keeps everything, drags anything
+//!   else along.
 //!
 //! # A power-cut test
 //! ```
@@ -47,7 +48,7 @@ use self::world::{Ino, World};
 use super::{Disk, DiskFile};
 use crate::Space;
 
-/// A kind of sync, by what it is for. Where a path lies tells which it is: below `journal`, `spool`, `tmp` or
+/// A kind of sync, by what it is for. Where a path lies tells which it is: below `journal`, `intake`, `spool`, `tmp` or
 /// `partials`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SyncClass {
@@ -63,6 +64,12 @@ pub enum SyncClass {
     Journal,
     /// The journal's directory.
     JournalDir,
+    /// Any file below `intake`, by either kind of sync.
+    Intake,
+    /// The directory of the intake log.
+    IntakeDir,
+    /// The sync of a whole file system.
+    FileSystem,
     /// A file in `partials` or `tmp`.
     Partial,
     /// `partials` and the directories in it.
@@ -73,13 +80,16 @@ pub enum SyncClass {
 
 impl SyncClass {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::File,
         Self::FileAttributes,
         Self::Shard,
         Self::ShardParent,
         Self::Journal,
         Self::JournalDir,
+        Self::Intake,
+        Self::IntakeDir,
+        Self::FileSystem,
         Self::Partial,
         Self::PartialDir,
         Self::Elsewhere,
@@ -89,6 +99,7 @@ impl SyncClass {
         let below = |name: &str| path.components().any(|part| part.as_os_str() == name);
         match () {
             () if below("journal") => Self::Journal,
+            () if below("intake") => Self::Intake,
             () if below("spool") => Self::File,
             () if below("partials") || below("tmp") => Self::Partial,
             () => Self::Elsewhere,
@@ -99,6 +110,7 @@ impl SyncClass {
         let is = |path: Option<&Path>, name: &str| path.and_then(Path::file_name).is_some_and(|last| last == name);
         match path.parent() {
             _ if is(Some(path), "journal") => Self::JournalDir,
+            _ if is(Some(path), "intake") => Self::IntakeDir,
             _ if is(Some(path), "spool") => Self::ShardParent,
             _ if is(Some(path), "partials") => Self::PartialDir,
             parent if is(parent, "spool") => Self::Shard,
@@ -187,6 +199,11 @@ impl SimDisk {
         self.world.lock().failing.insert(class);
     }
 
+    /// Has every read of the file that is there now fail, as where a sector is gone (EIO).
+    pub fn fail_reads(&self, path: &Path) -> io::Result<()> {
+        self.world.lock().fail_reads(path)
+    }
+
     /// Limits the bytes that all files together may have. Without a limit there is a tebibyte.
     pub fn set_capacity(&self, bytes: u64) {
         self.world.lock().capacity = bytes;
@@ -241,6 +258,14 @@ impl Disk for SimDisk {
         self.world.lock().sync_dir(dir)
     }
 
+    fn sync_fs(&self, path: &Path) -> io::Result<()> {
+        self.world.lock().sync_fs(path)
+    }
+
+    fn can_sync_fs(&self, _: &Path) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.world.lock().link(from, to)
     }
@@ -278,6 +303,8 @@ impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.world.lock().read(self.ino, buffer, offset)
     }
+
+    fn drop_cached(&self) {}
 
     fn len(&self) -> io::Result<u64> {
         self.world.lock().len(self.ino)

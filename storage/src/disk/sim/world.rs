@@ -37,6 +37,7 @@ pub(super) struct World {
     pub(super) syncs: BTreeMap<SyncClass, u64>,
     pub(super) without: HashSet<SyncClass>,
     pub(super) failing: HashSet<SyncClass>,
+    unreadable: HashSet<Ino>,
     pub(super) capacity: u64,
     pub(super) now_ms: i64,
 }
@@ -56,6 +57,7 @@ impl World {
             syncs: BTreeMap::new(),
             without: HashSet::new(),
             failing: HashSet::new(),
+            unreadable: HashSet::new(),
             capacity: UNLIMITED,
             now_ms: 0,
         }
@@ -249,6 +251,19 @@ impl World {
         Ok(())
     }
 
+    pub(super) fn sync_fs(&mut self, path: &Path) -> io::Result<()> {
+        self.find(path)?;
+        if self.begin_sync(SyncClass::FileSystem)? {
+            for node in &mut self.nodes {
+                match node {
+                    Node::File(file) => file.sync(false),
+                    Node::Dir(dir) => dir.sync(),
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn sync_file(&mut self, ino: Ino, mut data_only: bool) -> io::Result<()> {
         let class = SyncClass::of_file(&self.file(ino)?.path);
         let wanted = self.begin_sync(class)?;
@@ -300,7 +315,16 @@ impl World {
         Ok(Space { free_bytes, total_bytes: self.capacity, reserve_bytes: 0 })
     }
 
+    pub(super) fn fail_reads(&mut self, path: &Path) -> io::Result<()> {
+        let ino = self.find(path)?;
+        self.unreadable.insert(ino);
+        Ok(())
+    }
+
     pub(super) fn read(&mut self, ino: Ino, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.unreadable.contains(&ino) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         let bytes = &self.file(ino)?.live.bytes;
         let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
         let count = rest.len().min(buffer.len());

@@ -1,0 +1,27 @@
+//! The end of a store that can no longer promise anything.
+
+use std::sync::OnceLock;
+
+use crate::{Result, StorageError};
+
+/// Why a store takes nothing more, if it does not.
+#[derive(Debug, Default)]
+pub(super) struct Poison(OnceLock<String>);
+
+impl Poison {
+    pub(super) fn why(&self) -> Option<String> {
+        self.0.get().cloned()
+    }
+
+    pub(super) fn sound(&self) -> Result<()> {
+        self.why().map_or(Ok(()), |why| Err(StorageError::Poisoned(why)))
+    }
+
+    /// Stops the store for good: what was written can no longer be promised.
+    pub(super) fn stop(&self, why: String) -> StorageError {
+        if self.0.set(why.clone()).is_ok() {
+            tracing::error!(%why, "storage stopped accepting until a restart");
+        }
+        StorageError::Poisoned(why)
+    }
+}
