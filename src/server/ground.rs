@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
-use forebay_queue::{QueueError, QueueStore, Recovered, embedded::EmbeddedQueue};
+use forebay_queue::{QueueStore, Recovered, embedded::EmbeddedQueue};
 use forebay_storage::{Storage, disk::OsDisk, local::LocalStorage};
 
 use super::lock::{DataLock, private_dir};
@@ -17,8 +17,6 @@ use crate::{
 
 /// How long a start waits for one who only looks something up.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the queue of one whose lock is gone may still be open.
-const CLOSING: Duration = Duration::from_secs(2);
 
 /// The opened data directory, locked while this lives.
 pub(super) struct Ground {
@@ -51,7 +49,8 @@ impl Ground {
         let disk = Arc::new(OsDisk);
         let storage = LocalStorage::open(disk.clone(), data, config.storage())
             .map_err(|error| Problem::failed(format!("cannot open the spool in {}: {error}", data.display())))?;
-        let (queue, recovered) = open_queue(&disk, data, config)
+        // Whoever had the data before us has given up its lock, and may be closing the queue yet: it is waited for.
+        let (queue, recovered) = EmbeddedQueue::open(disk, &data.join("journal"), &data.join("queue"), config.queue())
             .map_err(|error| Problem::failed(format!("cannot open the queue in {}: {error}", data.display())))?;
         let routes = Routes::from_options(config.routes.clone()).map_err(|faults| {
             let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
@@ -119,20 +118,6 @@ fn check_owner(data: &Path) -> Result<(), Problem> {
 
 fn cannot(doing: &str, path: &Path, error: &std::io::Error) -> Problem {
     Problem::failed(format!("cannot {doing} {}: {error}", path.display()))
-}
-
-/// Whoever had the data before us has given up its lock, and may be closing the queue yet.
-fn open_queue(disk: &Arc<OsDisk>, data: &Path, config: &Config) -> Result<(EmbeddedQueue, Recovered), QueueError> {
-    let open = || EmbeddedQueue::open(disk.clone(), &data.join("journal"), &data.join("queue"), config.queue());
-    let step = Duration::from_millis(20);
-    let mut waited = Duration::ZERO;
-    loop {
-        match open() {
-            Err(QueueError::Locked(_)) if waited < CLOSING => std::thread::sleep(step),
-            opened => return opened,
-        }
-        waited += step;
-    }
 }
 
 #[cfg(test)]

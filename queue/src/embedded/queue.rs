@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -44,6 +45,9 @@ const NOTE_BYTES: usize = 16 << 10;
 /// Ids that are acted on, purged or carried in one group.
 const GROUP: usize = 256;
 
+/// How long a queue that is locked may still be closing: sled's threads hold it a little longer than its owner.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// The queue on one machine. Dropping it ends the committer, after what waits has been answered.
 pub struct EmbeddedQueue {
     shared: Arc<Shared>,
@@ -56,7 +60,7 @@ pub struct EmbeddedQueue {
 
 impl EmbeddedQueue {
     /// Opens the queue with its journal and its index in these directories, which are made if they are not there.
-    /// Blocks until the index agrees with the journal.
+    /// Blocks until the index agrees with the journal. One that is being closed is waited for, up to 5 s.
     ///
     /// # Errors
     /// [`QueueError::Locked`] when another process has it open; [`QueueError::Unreadable`] when a newer version wrote
@@ -67,7 +71,8 @@ impl EmbeddedQueue {
         index_dir: &Path,
         options: Options,
     ) -> Result<(Self, Recovered)> {
-        let Opened { log, index, state, recovered } = recover::open(disk, journal_dir, index_dir, &options)?;
+        let Opened { log, index, state, recovered } =
+            once_closed(|| recover::open(disk.clone(), journal_dir, index_dir, &options))?;
         let shared = Arc::new(Shared {
             index: RwLock::new(index),
             generation: AtomicU64::new(0),
@@ -213,6 +218,18 @@ impl EmbeddedQueue {
             self.ask_nothing(Ask::Carry { ids: ids.to_vec(), now }).await?;
         }
         self.ask_nothing(Ask::Retire { before }).await
+    }
+}
+
+fn once_closed<T>(open: impl Fn() -> Result<T>) -> Result<T> {
+    let step = Duration::from_millis(5);
+    let mut waited = Duration::ZERO;
+    loop {
+        match open() {
+            Err(QueueError::Locked(_)) if waited < CLOSING => std::thread::sleep(step),
+            opened => return opened,
+        }
+        waited += step;
     }
 }
 
