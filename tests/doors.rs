@@ -7,7 +7,10 @@ mod harness;
 use std::{
     io::Write,
     net::TcpStream,
-    sync::mpsc::RecvTimeoutError,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::RecvTimeoutError,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -52,6 +55,7 @@ at_every_door![
     an_upload_that_breaks_off_is_kept_as_a_partial_and_is_no_file,
     an_interrupted_temporary_file_cannot_be_renamed_to_a_final_name,
     out_is_for_reading_and_deleting,
+    a_listing_has_what_stays_while_other_names_come_and_go,
     deleting_removes_from_the_view_and_by_policy_cancels,
     a_disabled_account_loses_its_session,
     stopping_lets_an_upload_end,
@@ -242,6 +246,40 @@ fn out_is_for_reading_and_deleting(door: Door) {
     client.delete("out/receipt.json").unwrap();
     assert!(!receipt.exists());
     assert_eq!(house.states("a.tmp"), [State::Unfinished]);
+}
+
+/// Sets a flag however its holder ends.
+struct Set<'a>(&'a AtomicBool);
+
+impl Drop for Set<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// As in `out/`, where each receipt is written aside and renamed.
+fn a_listing_has_what_stays_while_other_names_come_and_go(door: Door) {
+    let house = house();
+    let mut client = house.enter(door);
+    client.put("first.hl7", b"data").unwrap();
+    let out = house.view().join("out");
+    for number in 0..100 {
+        std::fs::write(out.join(format!("stays-{number}")), b"").unwrap();
+    }
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                std::fs::write(out.join("comes"), b"").unwrap();
+                std::fs::rename(out.join("comes"), out.join("goes")).unwrap();
+            }
+        });
+        let _over = Set(&over);
+        for _ in 0..100 {
+            let list = client.list("/out");
+            assert_eq!(list.iter().filter(|name| name.starts_with("stays-")).count(), 100, "{list:?}");
+        }
+    });
 }
 
 fn deleting_removes_from_the_view_and_by_policy_cancels(door: Door) {

@@ -1,6 +1,6 @@
 //! Deletions and directories: what a partner may do to its view.
 
-use std::{fs, os::unix::fs::DirBuilderExt, sync::Arc};
+use std::{ffi::OsString, fs, io, os::unix::fs::DirBuilderExt, sync::Arc};
 
 use forebay_queue::{Action, Actor, Filter, State};
 use tracing::info;
@@ -77,6 +77,26 @@ impl Ingest {
             path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
         });
         Ok(made.await.map_err(|error| Refusal::Internal(error.to_string()))??)
+    }
+
+    /// The names in a directory of the view, in no order. An empty path is the view itself.
+    ///
+    /// # Errors
+    /// Bad names, when it is not there or not a directory.
+    pub async fn names(&self, session: &SessionInfo, path: &str) -> Result<Vec<OsString>, Refusal> {
+        let partner = session.partner.as_str();
+        let path = match path {
+            "" => self.view.home(partner)?,
+            path => self.view.within(partner, &Name::parse(path)?)?,
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            // What `read_dir` alone would follow.
+            if fs::symlink_metadata(&path)?.is_symlink() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()
+        });
+        Ok(read.await.map_err(|error| Refusal::Internal(error.to_string()))??)
     }
 
     /// Removes an empty directory from the view.

@@ -137,13 +137,18 @@ async fn entries(user: &User, path: &Path) -> Result<Listed> {
         let name = path.file_name().map_or_else(|| path.to_owned(), PathBuf::from);
         return Ok(vec![Fileinfo { path: name, metadata: Shown::new(there, path, &login) }]);
     }
-    let listed: Vec<Fileinfo<PathBuf, Meta>> = view.list(user, path).await?;
-    let shown = |one: Fileinfo<PathBuf, Meta>| {
-        let metadata = Shown::new(one.metadata, &path.join(one.path.file_name().unwrap_or_default()), &login);
-        Fileinfo { path: one.path, metadata }
-    };
-    let mut listed: Listed = listed.into_iter().map(shown).collect();
-    listed.sort_by(|one, other| one.path.cmp(&other.path));
+    let below = text(user, path.strip_prefix("/").unwrap_or(path))?;
+    let names = login.ingest.names(&login.session, &below).await;
+    let mut names = names.map_err(|refusal| told(user, refusal))?;
+    names.sort();
+    let mut listed = Listed::with_capacity(names.len());
+    for name in names {
+        let path = path.join(&name);
+        // One by one: what goes away meanwhile is left out, where the listing of the view would fail as a whole.
+        if let Ok(there) = view.metadata(user, &path).await {
+            listed.push(Fileinfo { metadata: Shown::new(there, &path, &login), path: name.into() });
+        }
+    }
     Ok(listed)
 }
 
@@ -161,10 +166,12 @@ fn text(user: &User, path: &Path) -> Result<String> {
 }
 
 fn answer(user: &User, done: std::result::Result<(), Refusal>) -> Result<()> {
-    done.map_err(|refusal| {
-        user.0.refuse(refusal.clone());
-        reply::error(refusal)
-    })
+    done.map_err(|refusal| told(user, refusal))
+}
+
+fn told(user: &User, refusal: Refusal) -> Error {
+    user.0.refuse(refusal.clone());
+    reply::error(refusal)
 }
 
 fn unasked() -> Error {
