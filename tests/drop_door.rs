@@ -263,6 +263,90 @@ fn a_full_disk_keeps_files_where_they_are_until_there_is_room() {
     wait(&machine, "it is taken", || taken(&machine) == ["a.hl7"] && names(&folder).is_empty());
 }
 
+/// A file system in memory of so many MiB, mounted for as long as this lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(at: PathBuf, mebibytes: u32) -> Self {
+        fs::create_dir_all(&at).unwrap();
+        let options = format!("size={mebibytes}m,mode=0700,uid={}", rustix::process::geteuid().as_raw());
+        Self::root(&["mount", "-t", "tmpfs", "-o", &options, "forebay-test", at.to_str().unwrap()]);
+        Self(at)
+    }
+
+    fn root(command: &[&str]) {
+        let mut words = if rustix::process::geteuid().is_root() { vec![] } else { vec!["sudo", "-n"] };
+        words.extend(command);
+        let done = Command::new(words[0]).args(&words[1..]).status().unwrap();
+        assert!(done.success(), "{words:?} failed: this test mounts a file system, as root or by `sudo -n`");
+    }
+
+    /// Takes all the room there is, to the last block.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut file = fs::File::create(&path).unwrap();
+        for size in [1 << 20, 4096] {
+            while file.write_all(&vec![1; size]).is_ok() {}
+        }
+        let left = rustix::fs::statvfs(&self.0).unwrap().f_bavail;
+        assert_eq!(left, 0, "blocks are left");
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Self::root(&["umount", "--lazy", self.0.to_str().unwrap()]);
+    }
+}
+
+/// The reserve is so small here that the disk itself says that it is full, in the middle of a copy and before one.
+#[test]
+fn a_disk_without_a_block_left_loses_nothing_and_takes_everything_when_there_is_room() {
+    let mut machine = machine("");
+    let folder = folder(&machine);
+    let disk = SmallDisk::new(machine.data(), 160);
+    // The account is on that disk too.
+    machine.add_partner("clinic", PASSWORD);
+    let config = fs::read_to_string(machine.path().join("forebay.toml")).unwrap();
+    machine.write("forebay.toml", &config.replace("reserve = \"1 MiB\"", "reserve = \"0 B\""));
+    machine.start();
+    machine.ok(&["gate", "close", "--for", "1h", "--reason", "test"]);
+    let large: Vec<u8> = (0..200u32 << 20).map(|at| (at / 4096) as u8).collect();
+    rename_in(&folder, "large.hl7", &large);
+    let refused = |name: &str| failing(&machine).get(name).is_some_and(|why| why.contains("disk space"));
+    wait(&machine, "the copy does not fit", || refused("large.hl7"));
+    let filler = disk.fill();
+    rename_in(&folder, "small.hl7", b"MSH|");
+    wait(&machine, "nothing fits", || refused("small.hl7"));
+    assert_eq!((taken(&machine).len(), names(&folder)), (0, vec!["large.hl7".to_owned(), "small.hl7".to_owned()]));
+    assert!(harness::files_below(&machine.data().join("spool")).is_empty(), "half a file");
+    fs::remove_file(filler).unwrap();
+    wait(&machine, "the small one is taken", || taken(&machine) == ["small.hl7"]);
+    rename_in(&folder, "large.hl7", &large[..20 << 20]);
+    wait(&machine, "all is taken", || names(&folder).is_empty() && taken(&machine).len() == 2);
+    let expected = [("large.hl7".to_owned(), sha256(&large[..20 << 20])), ("small.hl7".to_owned(), sha256(b"MSH|"))];
+    assert_eq!(entries(&machine), expected);
+    machine.stop();
+}
+
+/// No event tells of it: what the name means is another thing since the policy has changed.
+#[test]
+fn the_sweep_finds_what_nothing_tells_of() {
+    let mut machine = machine("sweep = \"1s\"\n[policy]\ntemporary_names = [\"*.odd\"]\n");
+    let folder = folder(&machine);
+    machine.start();
+    rename_in(&folder, "a.odd", b"one");
+    rename_in(&folder, "b.hl7", b"two");
+    wait(&machine, "the other is taken", || taken(&machine) == ["b.hl7"]);
+    stays_so(&machine, "it is left alone", || names(&folder) == ["a.odd"]);
+    let config = fs::read_to_string(machine.path().join("forebay.toml")).unwrap();
+    machine.write("forebay.toml", &config.replace("*.odd", "*.other"));
+    machine.signal(rustix::process::Signal::HUP);
+    wait(&machine, "the sweep finds it", || taken(&machine) == ["a.odd", "b.hl7"] && names(&folder).is_empty());
+    machine.stop();
+}
+
 #[test]
 fn what_exceeds_the_quota_waits_and_is_taken_when_there_is_room() {
     let closed = "[policy]\nquota = \"100\"\n";

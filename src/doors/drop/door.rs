@@ -6,9 +6,10 @@ use tokio::{sync::watch, task::JoinSet};
 use tracing::warn;
 
 use super::{
-    folder::{Folder, Standing, Tracked, stopped},
+    folder::{Folder, Standing, stopped},
     job::Errand,
     known::Known,
+    names::Tracked,
     options::Options,
     report::Reports,
     suspects::Suspects,

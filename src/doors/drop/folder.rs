@@ -1,42 +1,36 @@
-//! One folder: what is known of the names in it, and when each is visited.
+//! One folder: what is heard of it, what is found in it, and who visits its files.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
-use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use super::{
     job::{Call, Errand, Outcome},
+    names::{FIRST_WAIT, Name, Tracked, put_due},
     options::Accept,
-    proof::Seen,
     report::{Failing, Reports},
     survey::{MOST_NAMES, Names, Survey, is_wanted, survey},
     suspects::Suspects,
     watch::{self, Hint, Watch},
 };
 use crate::{
-    ingest::{FileId, Origin},
+    ingest::FileId,
     partners::{Partners, Policy},
 };
 
 /// How often the folder itself is looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How often everything in it is, whatever the system tells.
-const SWEEP: Duration = Duration::from_secs(60);
-/// The same where the system tells nothing.
+/// How often everything in it is, at least, where the system tells nothing.
 const SWEEP_UNWATCHED: Duration = Duration::from_secs(5);
-/// The first wait after a failure; each is twice the one before.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// How soon after a write a file is looked at.
 const SOON: Duration = Duration::from_millis(100);
-/// The longest wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// What waits longer than this is reported.
 const STALE: Duration = Duration::from_secs(600);
 /// How many failing files are named.
@@ -53,14 +47,6 @@ pub(super) struct Folder {
     pub(super) standing: Standing,
 }
 
-/// The names, and when each is due.
-#[derive(Default)]
-pub(super) struct Tracked {
-    by_name: HashMap<String, Name>,
-    due: BTreeSet<(Duration, String)>,
-    visits: JoinSet<(String, Outcome)>,
-}
-
 /// How the folder itself stands.
 #[derive(Default)]
 pub(super) struct Standing {
@@ -73,20 +59,6 @@ pub(super) struct Standing {
     strange: Vec<(DateTime<Utc>, String)>,
     aside: HashSet<FileId>,
     taken: u64,
-}
-
-/// What is known of one name.
-#[derive(Default)]
-struct Name {
-    seen: Arc<Seen>,
-    before: Option<(Origin, Duration)>,
-    taken: Option<FileId>,
-    due: Option<Duration>,
-    running: bool,
-    /// Something happened while it was visited.
-    again: bool,
-    failures: u32,
-    problem: Option<(DateTime<Utc>, String)>,
 }
 
 impl Folder {
@@ -275,7 +247,8 @@ impl Folder {
         let room = self.standing.more && self.names.by_name.len() < MOST_NAMES / 2;
         if now >= self.standing.sweep_at || lost || room {
             let found = self.survey(Names::Wanted).await?;
-            let every = if self.standing.watch.is_some() { SWEEP } else { SWEEP_UNWATCHED };
+            let every = self.errand.options.sweep;
+            let every = if self.standing.watch.is_some() { every } else { every.min(SWEEP_UNWATCHED) };
             self.standing.sweep_at = self.errand.clock.elapsed() + every;
             self.swept(found);
         }
@@ -397,77 +370,6 @@ impl Folder {
             (status.failing_count, status.failing) = (count, failing);
         });
     }
-}
-
-impl Tracked {
-    fn take_due(&mut self, now: Duration) -> Option<String> {
-        if self.due.first()?.0 > now {
-            return None;
-        }
-        let (_, name) = self.due.pop_first()?;
-        if let Some(known) = self.by_name.get_mut(&name) {
-            known.due = None;
-        }
-        Some(name)
-    }
-
-    /// The folder is another one, or away: what is known of names in it is void, but for what is being visited.
-    fn forget_idle(&mut self) {
-        self.by_name.retain(|_, known| known.running);
-        self.due.clear();
-    }
-
-    /// Names that are not there any more are forgotten.
-    fn keep_only(&mut self, names: &HashSet<String>) {
-        let due = &mut self.due;
-        self.by_name.retain(|name, known| {
-            let stays = known.running || known.taken.is_some() || names.contains(name);
-            if let (false, Some(at)) = (stays, known.due) {
-                due.remove(&(at, name.clone()));
-            }
-            stays
-        });
-    }
-}
-
-impl Name {
-    fn was(&mut self, origin: Option<Origin>, now: Duration) {
-        let same = |before: &(Origin, Duration)| origin.as_ref() == Some(&before.0);
-        if !self.before.as_ref().is_some_and(same) {
-            self.before = origin.map(|origin| (origin, now));
-        }
-    }
-
-    fn fares_well(&mut self) {
-        (self.failures, self.problem) = (0, None);
-    }
-
-    /// Notes why it cannot be taken, and tells it once.
-    fn fails(&mut self, errand: &Errand, name: &str, why: String) {
-        let now = errand.clock.now();
-        match &mut self.problem {
-            Some((_, before)) if *before == why => return,
-            Some((_, before)) => before.clone_from(&why),
-            None => self.problem = Some((now, why.clone())),
-        }
-        warn!(name = ?name, folder = %errand.options.directory.display(), partner = %errand.options.partner, why,
-            "a file in a folder needs attention");
-    }
-
-    /// The same, and how long to wait before the next try.
-    fn fails_again(&mut self, errand: &Errand, name: &str, why: String) -> Duration {
-        self.fails(errand, name, why);
-        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(9)).min(LONGEST_WAIT);
-        self.failures = self.failures.saturating_add(1);
-        wait
-    }
-}
-
-fn put_due(due: &mut BTreeSet<(Duration, String)>, known: &mut Name, name: &str, at: Duration) {
-    if let Some(before) = known.due.replace(at) {
-        due.remove(&(before, name.to_owned()));
-    }
-    due.insert((at, name.to_owned()));
 }
 
 /// Waits for the stop, or until whoever could tell it is gone.

@@ -1,7 +1,7 @@
 //! The drop door: folders that another server (OpenSSH, vsftpd, a script) writes to, each bound to a partner.
 //!
-//! A folder is watched, swept at start and every minute, and looked at again when it vanishes and comes back
-//! (`watch`, `folder`). What is found there is looked at without following links (`place`), judged (`proof`, `writers`),
+//! A folder is watched, swept at start and every minute (`sweep`), and looked at again when it vanishes and comes back
+//! (`watch`, `folder`, `names`). What is found there is looked at without following links (`place`), judged (`proof`, `writers`),
 //! copied into `ingest` (`taking`), and then deleted or moved (`removal`).
 //!
 //! # Guarantees
@@ -24,6 +24,7 @@ mod door;
 mod folder;
 mod job;
 mod known;
+mod names;
 mod options;
 mod place;
 mod proof;

@@ -37,6 +37,9 @@ pub struct Options {
     /// Whether files in subfolders are taken too.
     #[serde(default)]
     pub subfolders: bool,
+    /// How often everything in it is looked at, whatever the system tells of changes.
+    #[serde(default = "default_sweep", with = "units::duration")]
+    pub sweep: Duration,
     /// Most files of this folder that are copied at once.
     #[serde(default = "default_at_once")]
     pub at_once: usize,
@@ -102,6 +105,9 @@ impl Options {
             && (self.marker.is_empty() || self.marker.contains('/') || self.marker.len() > 64)
         {
             say("marker", "is what a marker's name has behind the file's name, such as \".done\"".to_owned());
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.sweep) {
+            say("sweep", "must lie between 1s and 1h".to_owned());
         }
         if !(1..=64).contains(&self.at_once) {
             say("at_once", "must be 1 to 64".to_owned());
@@ -197,6 +203,10 @@ fn default_marker() -> String {
     ".done".to_owned()
 }
 
+fn default_sweep() -> Duration {
+    Duration::from_secs(60)
+}
+
 fn default_at_once() -> usize {
     8
 }
@@ -235,6 +245,7 @@ mod tests {
             after = "move"
             move_to = "/srv/in/done"
             at_once = 0
+            sweep = "0s"
             "#,
         )
         .unwrap();
@@ -245,6 +256,7 @@ mod tests {
             "drop[2].directory",
             "drop[2].settle",
             "drop[2].move_to",
+            "drop[3].sweep",
             "drop[3].at_once",
             "drop[3].move_to",
         ];
