@@ -1,0 +1,97 @@
+//! What operators get to see. The `--json` output is these objects, so their keys are a promise: none is renamed or
+//! removed, new ones may come.
+
+mod account;
+mod file;
+mod gate;
+mod queue;
+mod session;
+mod status;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+pub use account::{AccountView, KeyView, PasswordView};
+pub use file::{ActedView, DetailView, FileView, RecordView};
+pub use gate::{ClosureView, GateView, OverrideView, ScopeView};
+pub use queue::{PausedView, ProgressView, StateTotal, StatsView, VerifiedView};
+pub use session::{KickedView, SessionView};
+pub use status::{DiskView, DoorView, FailingView, FolderView, PulseView, RunningView, ServerView, StatusView};
+
+use super::problem::Problem;
+
+/// A piece of an answer on its way.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "objects are what is usual here, and few are under way at a time")]
+pub enum Piece {
+    /// An object.
+    Reply(Reply),
+    /// Bytes of a file; on the socket they follow a [`Reply::Bytes`] line.
+    Bytes(Bytes),
+}
+
+/// One line of an answer. The last one is `Done` or `Failed`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "is", rename_all = "snake_case")]
+pub enum Reply {
+    /// Comes first.
+    Hello(Hello),
+    /// The server in figures.
+    Status(Box<StatusView>),
+    /// An account.
+    Account(AccountView),
+    /// A password that was generated, shown this once.
+    Password(PasswordView),
+    /// A public key of an account.
+    Key(KeyView),
+    /// A session.
+    Session(SessionView),
+    /// A session that was ended, or why not.
+    Kicked(KickedView),
+    /// A file.
+    File(FileView),
+    /// A file with its history.
+    Detail(Box<DetailView>),
+    /// What was done to a file, or why not.
+    Acted(ActedView),
+    /// The queue in figures.
+    Stats(Box<StatsView>),
+    /// A file has changed.
+    Change(FileView),
+    /// How things stand, each second.
+    Pulse(PulseView),
+    /// So many bytes follow.
+    Bytes(u64),
+    /// How far it is.
+    Progress(ProgressView),
+    /// What a look at everything found.
+    Verified(VerifiedView),
+    /// The gate.
+    Gate(Box<GateView>),
+    /// A closure of the schedule, or one that was simulated.
+    Closure(ClosureView),
+    /// An override.
+    Override(OverrideView),
+    /// An attempt still runs behind the closed gate.
+    Running(RunningView),
+    /// A record of the journal.
+    Record(RecordView),
+    /// A sentence for the operator.
+    Said(String),
+    /// All of it was done.
+    Done,
+    /// It was not.
+    Failed(Problem),
+}
+
+/// What comes first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The schedule's zone.
+    pub zone: String,
+    /// The server's clock.
+    pub now: DateTime<Utc>,
+    /// Whether the running server answers; otherwise the data was read directly.
+    pub live: bool,
+}
