@@ -9,6 +9,7 @@ mod harness;
 use std::{
     io::{ErrorKind, Read, Write},
     net::TcpStream,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -144,11 +145,23 @@ fn resident_kib() -> u64 {
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
 }
 
+/// Panics of any thread, also those that a runtime catches.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+fn count_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        PANICS.fetch_add(1, Ordering::SeqCst);
+        usual(info);
+    }));
+}
+
 #[test]
 fn fuzz_whatever_a_peer_says_the_door_stays_open() {
     let seed = number("FOREBAY_FUZZ_SEED").unwrap_or_else(rand::random);
     let inputs = number("FOREBAY_FUZZ_INPUTS").unwrap_or(2_000);
     println!("seed {seed}, {inputs} inputs");
+    count_panics();
     let mut random = StdRng::seed_from_u64(seed);
     let mut plan = Plan::default();
     plan.limits.stalled = Duration::from_millis(200);
@@ -156,10 +169,14 @@ fn fuzz_whatever_a_peer_says_the_door_stays_open() {
     plan.ftp.handshake = Duration::from_millis(200);
     plan.ftp.active = true;
     let house = House::new(plan);
-    let (began, mut sent, mut sessions, mut most) = (Instant::now(), 0, 0_u64, 0);
+    let (began, mut sent, mut told, mut sessions, mut most) = (Instant::now(), 0, 0, 0_u64, 0);
     assert_eq!(house.session().store("first.hl7", b"data").code, 226);
     while sent < inputs {
         sessions += 1;
+        if sent >= told + 1_000_000 {
+            told = sent;
+            println!("{sent} inputs, {:?}", began.elapsed());
+        }
         let mut stream = TcpStream::connect(house.address).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
         if random.random_range(0..10) > 0 {
@@ -179,10 +196,13 @@ fn fuzz_whatever_a_peer_says_the_door_stays_open() {
                 offered = heard(&mut stream).and_then(|said| data(&house, &said));
             }
             if let Some(mut data) = offered {
-                let verb = ["STOR c.hl7", "APPE d.hl7", "LIST", "RETR first.hl7", "MLSD"][random.random_range(0..5)];
-                let _ = write!(stream, "{verb}\r\n");
+                let verb = ["STOR c.hl7", "APPE", "LIST", "RETR first.hl7", "MLSD"][random.random_range(0..5)];
+                // What is appended to is copied: one name alone would grow and fill the disk.
+                let to = if verb == "APPE" { format!(" d{}.hl7", random.random_range(0..1000)) } else { String::new() };
+                let _ = write!(stream, "{verb}{to}\r\n");
+                let most = if random.random_range(0..20) == 0 { 100_000 } else { 5_000 };
                 match random.random_range(0..4) {
-                    0 => drop(data.write_all(&vec![7; random.random_range(0..100_000)])),
+                    0 => drop(data.write_all(&vec![7; random.random_range(0..most)])),
                     1 => drop(socket2::SockRef::from(&data).set_linger(Some(Duration::ZERO))),
                     2 => open.push(data),
                     _ => {}
@@ -205,6 +225,7 @@ fn fuzz_whatever_a_peer_says_the_door_stays_open() {
     wait_until("all sessions end", || house.partners.connections() == 0);
     assert_eq!(house.session().store("last.hl7", b"data").code, 226);
     assert_eq!(house.session().fetch("RETR last.hl7").unwrap(), b"data");
+    assert_eq!(PANICS.load(Ordering::SeqCst), 0, "seed {seed}");
     println!("{sent} inputs in {sessions} sessions, {:?}, at most {most} KiB resident", began.elapsed());
     assert!(most < 200 << 10, "{most} KiB");
 }

@@ -143,9 +143,13 @@ fn fuzz_whatever_a_partner_sends_the_door_stays_open() {
     let site = Site::with("", "stalled = \"5s\"\nmax_sessions_per_partner = 1000", "");
     let login = || Sftp::login(site.machine.sftp, USER, PASSWORD).unwrap();
     assert!(login().store("first.hl7", b"data").is_ok());
-    let (began, mut sent, mut sessions) = (Instant::now(), 0, 0_u64);
+    let (began, mut sent, mut told, mut sessions) = (Instant::now(), 0, 0, 0_u64);
     while sent < inputs {
         sessions += 1;
+        if sent >= told + 1_000_000 {
+            told = sent;
+            println!("{sent} requests, {:?}", began.elapsed());
+        }
         let mut sftp = login();
         for _ in 0..random.random_range(1..4) {
             let most = random.random_range(1..400);
