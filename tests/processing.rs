@@ -520,6 +520,9 @@ impl Storage for Closing {
     async fn remove(&self, _: &[FileId]) -> forebay_storage::Result<()> {
         unimplemented!()
     }
+    fn restored(&self) -> Vec<FileId> {
+        unimplemented!()
+    }
     async fn close(&self) -> forebay_storage::Result<()> {
         unimplemented!()
     }

@@ -79,22 +79,31 @@ impl Ingest {
         Ok(made.await.map_err(|error| Refusal::Internal(error.to_string()))??)
     }
 
-    /// The names in a directory of the view, in no order. An empty path is the view itself.
+    /// The names in a directory of the view, in no order; what goes away meanwhile is left out. An empty path is the view
+    /// itself.
     ///
     /// # Errors
-    /// Bad names, when it is not there or not a directory.
+    /// Bad names, when it is not there or not a directory, or an entry cannot be looked at.
     pub async fn names(&self, session: &SessionInfo, path: &str) -> Result<Vec<OsString>, Refusal> {
         let partner = session.partner.as_str();
         let path = match path {
             "" => self.view.home(partner)?,
             path => self.view.within(partner, &Name::parse(path)?)?,
         };
-        let read = tokio::task::spawn_blocking(move || {
+        let read = tokio::task::spawn_blocking(move || -> io::Result<Vec<OsString>> {
             // What `read_dir` alone would follow.
             if fs::symlink_metadata(&path)?.is_symlink() {
                 return Err(io::ErrorKind::NotADirectory.into());
             }
-            fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()
+            let mut names = Vec::new();
+            for entry in fs::read_dir(path)? {
+                let entry = entry?;
+                match entry.metadata() {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    there => names.push(there.map(|_| entry.file_name())?),
+                }
+            }
+            Ok(names)
         });
         Ok(read.await.map_err(|error| Refusal::Internal(error.to_string()))??)
     }

@@ -8,7 +8,7 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -29,11 +29,13 @@ pub(super) struct View {
     storage: Arc<dyn Storage>,
     homes: Mutex<HashSet<String>>,
     noted: Mutex<Option<(Duration, u64)>>,
+    /// Held open from the start: a failure to write is told once to each who has it open, and to nobody who comes later.
+    file_system: OnceLock<fs::File>,
 }
 
 impl View {
     pub(super) fn new(root: PathBuf, storage: Arc<dyn Storage>) -> Self {
-        Self { root, storage, homes: Mutex::default(), noted: Mutex::default() }
+        Self { root, storage, homes: Mutex::default(), noted: Mutex::default(), file_system: OnceLock::new() }
     }
 
     /// The directory of all views.
@@ -115,11 +117,12 @@ impl View {
     }
 
     /// Puts the view's names right for entries that were accepted since the last checkpoint, oldest first.
-    pub(super) async fn rebuild(&self, entries: &[Entry]) -> (usize, usize) {
+    /// `copies_are_whole`: storage has written no file anew.
+    pub(super) async fn rebuild(&self, entries: &[Entry], copies_are_whole: bool) -> (usize, usize) {
         let (mut shown, mut failed) = (0, 0);
         for entry in entries {
             let Ok(name) = Name::parse(&entry.name) else { continue };
-            if self.shows(entry, &name).await {
+            if self.shows(entry, &name, copies_are_whole).await {
                 continue;
             }
             match self.show(entry.id, &entry.partner, &name) {
@@ -134,10 +137,12 @@ impl View {
     }
 
     /// Whether the name shows this very file. A link of its size may still be to what a crash had left of it, before
-    /// storage put it right.
-    async fn shows(&self, entry: &Entry, name: &Name) -> bool {
+    /// storage put it right; where there are no links, a name shows a copy.
+    async fn shows(&self, entry: &Entry, name: &Name, copies_are_whole: bool) -> bool {
         let path = self.path(&entry.partner, name);
-        is_shown(&path, entry) && self.storage.is_link(entry.id, &path).await.unwrap_or(false)
+        is_shown(&path, entry)
+            && (self.storage.is_link(entry.id, &path).await.unwrap_or(false)
+                || copies_are_whole && self.may_be_a_copy(&entry.partner, name))
     }
 
     pub(super) fn hide(&self, partner: &str, name: &Name) -> io::Result<()> {
@@ -171,7 +176,10 @@ impl View {
 
     /// Makes all names durable and notes that those up to `seq` are.
     pub(super) fn set_checkpoint(&self, seq: u64) -> io::Result<()> {
-        rustix::fs::syncfs(fs::File::open(&self.root)?)?;
+        rustix::fs::syncfs(self.file_system()?)?;
+        if let Some(why) = self.storage.poisoned() {
+            return Err(io::Error::other(why));
+        }
         let aside = self.root.join(".checkpoint.new");
         fs::write(&aside, format!("{seq}\n"))?;
         fs::File::open(&aside)?.sync_all()?;
@@ -179,8 +187,18 @@ impl View {
         fs::File::open(&self.root)?.sync_all()
     }
 
-    /// Removes names that a crash left aside.
-    pub(super) fn clear_aside(&self) -> io::Result<()> {
+    fn file_system(&self) -> io::Result<&fs::File> {
+        if let Some(there) = self.file_system.get() {
+            return Ok(there);
+        }
+        let opened = fs::File::open(&self.root)?;
+        Ok(self.file_system.get_or_init(|| opened))
+    }
+
+    /// Makes ready to show names: nothing was shown before. Removes what a crash left aside.
+    pub(super) fn begin(&self) -> io::Result<()> {
+        create_private(&self.root)?;
+        self.file_system()?;
         match fs::remove_dir_all(self.root.join(ASIDE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

@@ -63,8 +63,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Removes files for good. Ok: none of them comes back after a crash. Missing files are no error.
     async fn remove(&self, ids: &[FileId]) -> Result<()>;
 
-    /// Ends the store: what comes later is refused, and when this returns nothing touches its place any more but for what
-    /// uploads under way write aside.
+    /// Files whose bytes a crash had damaged and that were written anew when the store was opened: what was a link to them
+    /// may show what the crash had left.
+    fn restored(&self) -> Vec<FileId>;
+
+    /// Ends the store: what is to be committed, taken back or removed later is refused, and when this returns nothing
+    /// changes accepted files any more.
     ///
     /// # Errors
     /// When not everything could be left in order; nothing is lost by that.

@@ -16,7 +16,7 @@ use forebay_queue::{
 };
 use forebay_storage::{
     Space,
-    disk::{Disk, DiskFile, OsDisk},
+    disk::{Disk, DiskFile, DiskFs, OsDisk},
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -256,11 +256,8 @@ impl Disk for FailingDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         OsDisk.sync_dir(dir)
     }
-    fn sync_fs(&self, path: &Path) -> io::Result<()> {
-        OsDisk.sync_fs(path)
-    }
-    fn can_sync_fs(&self, path: &Path) -> io::Result<bool> {
-        OsDisk.can_sync_fs(path)
+    fn open_fs(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFs>>> {
+        OsDisk.open_fs(path)
     }
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         OsDisk.link(from, to)

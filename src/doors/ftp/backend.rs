@@ -138,17 +138,16 @@ async fn entries(user: &User, path: &Path) -> Result<Listed> {
         return Ok(vec![Fileinfo { path: name, metadata: Shown::new(there, path, &login) }]);
     }
     let below = text(user, path.strip_prefix("/").unwrap_or(path))?;
-    let names = login.ingest.names(&login.session, &below).await;
-    let mut names = names.map_err(|refusal| told(user, refusal))?;
-    names.sort();
+    let names = login.ingest.names(&login.session, &below).await.map_err(|refusal| told(user, refusal))?;
     let mut listed = Listed::with_capacity(names.len());
     for name in names {
         let path = path.join(&name);
-        // One by one: what goes away meanwhile is left out, where the listing of the view would fail as a whole.
+        // One by one: what has gone meanwhile is left out, where the listing of the view would fail as a whole.
         if let Ok(there) = view.metadata(user, &path).await {
             listed.push(Fileinfo { metadata: Shown::new(there, &path, &login), path: name.into() });
         }
     }
+    listed.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(listed)
 }
 

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io,
     os::{
-        fd::AsRawFd,
+        fd::{AsRawFd, OwnedFd},
         unix::fs::{FileExt, MetadataExt},
     },
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, DiskFs};
 use crate::Space;
 
 /// The machine's own disk. Links at the end of a path are never followed.
@@ -69,14 +69,13 @@ impl Disk for OsDisk {
         Ok(rustix::fs::fsync(rustix::fs::open(dir, flags, Mode::empty())?)?)
     }
 
-    fn sync_fs(&self, path: &Path) -> io::Result<()> {
+    fn open_fs(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFs>>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rustix::fs::syncfs(rustix::fs::open(path, flags, Mode::empty())?)?)
-    }
-
-    fn can_sync_fs(&self, path: &Path) -> io::Result<bool> {
-        let kind = rustix::fs::statfs(path)?.f_type;
-        Ok(SYNCED_WHOLE.contains(&kind) && tells_of_failures(&rustix::system::uname().release().to_string_lossy()))
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        let kind = rustix::fs::fstatfs(&fd)?.f_type;
+        let believed =
+            SYNCED_WHOLE.contains(&kind) && tells_of_failures(&rustix::system::uname().release().to_string_lossy());
+        Ok(believed.then(|| Arc::new(OsFs(fd)) as Arc<dyn DiskFs>))
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -112,6 +111,16 @@ fn open(path: &Path, flags: OFlags) -> io::Result<Arc<dyn DiskFile>> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
     Ok(Arc::new(OsFile(File::from(fd))))
+}
+
+/// A file system of the machine. Its descriptor is what the kernel remembers unseen failures by.
+#[derive(Debug)]
+struct OsFs(OwnedFd);
+
+impl DiskFs for OsFs {
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.0)?)
+    }
 }
 
 /// An open file of the machine.
@@ -234,8 +243,10 @@ mod tests {
     #[test]
     fn a_whole_file_system_is_synced_where_that_can_be_believed() {
         let dir = tempfile::tempdir().expect("a directory");
-        OsDisk.sync_fs(dir.path()).expect("synced");
-        assert!(!OsDisk.can_sync_fs(Path::new("/proc")).expect("asked"), "proc is no place for files");
+        if let Some(fs) = OsDisk.open_fs(dir.path()).expect("opened") {
+            fs.sync().expect("synced");
+        }
+        assert!(OsDisk.open_fs(Path::new("/proc")).expect("opened").is_none(), "proc is no place for files");
         for (release, tells) in [
             ("6.18.5", true),
             ("5.8.0-1-amd64", true),

@@ -196,7 +196,7 @@ fn settle(root: &Root, key: &Key) -> Result<()> {
 
 /// Takes a committed file out of the spool, and keeps its bytes as a partial where that can be.
 pub(super) fn from_spool(root: &Arc<Root>, id: FileId) -> Result<()> {
-    root.sound()?;
+    let _work = root.at_work()?;
     let Ok((file, meta)) = root.described(id) else { return root.drop_file(id) };
     let Ok(key) = Key::new(root, &meta.partner, &meta.name) else { return root.drop_file(id) };
     // Somebody uploads it again already.

@@ -17,6 +17,11 @@ impl Poison {
         self.why().map_or(Ok(()), |why| Err(StorageError::Poisoned(why)))
     }
 
+    /// Ends the store in good order.
+    pub(super) fn close(&self) {
+        let _ = self.0.set("it is closed".to_owned());
+    }
+
     /// Stops the store for good: what was written can no longer be promised.
     pub(super) fn stop(&self, why: String) -> StorageError {
         if self.0.set(why.clone()).is_ok() {

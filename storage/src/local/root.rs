@@ -7,11 +7,11 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use uuid::Uuid;
 
 use super::{Options, dirs::DirSync, intake::IntakeLog, poison::Poison, spool::Days};
-use crate::{FileMeta, NewFile, Result, Sha256, Space, StorageError, disk::Disk};
+use crate::{FileId, FileMeta, NewFile, Result, Sha256, Space, StorageError, disk::Disk};
 
 /// The extended attribute with the metadata of an accepted file.
 pub(super) const META: &str = "user.forebay";
@@ -36,6 +36,10 @@ pub(super) struct Root {
     /// Bytes of all uploads that are in memory.
     pub(super) in_memory: AtomicUsize,
     poison: Arc<Poison>,
+    /// Held to read while the spool changes, and to write while the store closes.
+    work: RwLock<()>,
+    /// Files that were written anew when the store was opened.
+    pub(super) restored: Vec<FileId>,
 }
 
 impl Root {
@@ -45,7 +49,7 @@ impl Root {
             make_dir(&*disk, dir)?;
         }
         let poison = Arc::<Poison>::default();
-        let root = Self {
+        let mut root = Self {
             intake: IntakeLog::open(disk.clone(), path, options.intake_bytes, poison.clone())?,
             disk,
             options,
@@ -59,11 +63,13 @@ impl Root {
             claimed: Mutex::default(),
             in_memory: AtomicUsize::new(0),
             poison,
+            work: RwLock::default(),
+            restored: Vec::new(),
         };
         root.sync_what_is_there()?;
         root.empty_tmp()?;
         root.probe()?;
-        root.replay()?;
+        root.restored = root.replay()?;
         Ok(root)
     }
 
@@ -130,6 +136,21 @@ impl Root {
 
     pub(super) fn sound(&self) -> Result<()> {
         self.poison.sound()
+    }
+
+    /// The right to change the spool, while the store is sound.
+    pub(super) fn at_work(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        // By who has it already too.
+        let work = self.work.read_recursive();
+        self.sound().map(|()| work)
+    }
+
+    /// Ends the store: nothing changes the spool any more when this returns.
+    pub(super) fn close(&self) -> Result<()> {
+        let _alone = self.work.write();
+        let settled = self.sound().and_then(|()| self.intake.close());
+        self.poison.close();
+        settled
     }
 
     pub(super) fn stop(&self, why: String) -> StorageError {

@@ -80,7 +80,7 @@ impl Root {
         meta: &FileMeta,
         small: Option<&[Bytes]>,
     ) -> Result<()> {
-        self.sound()?;
+        let _work = self.at_work()?;
         let json = self.describe(file, meta)?;
         // After the metadata, which needs write permission.
         file.make_read_only().map_err(|e| StorageError::io(format!("cannot make file {} read-only", meta.id), e))?;
@@ -128,33 +128,59 @@ impl Root {
         let _ = self.disk.unlink(&self.spool_path(id));
         if self.sound().is_ok() {
             // A failure stops the store.
-            let _ = self.settle(&self.day_dir(id));
+            let _ = self.settle_day(id);
         }
     }
 
-    /// Puts right what the intake log holds and the spool may not.
-    pub(super) fn replay(&self) -> Result<()> {
-        let mut restored = 0;
-        self.intake.replay(|said| match said {
-            Said::File(meta, bytes) if !self.has_whole(&meta) => {
-                restored += 1;
-                self.restore(&meta, &bytes)
-            }
-            Said::Gone(id) => match self.disk.unlink(&self.spool_path(id)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(StorageError::io(format!("cannot remove spool file {id}"), error))
+    /// Makes removals from the day of this id durable, its own among them.
+    fn settle_day(&self, id: FileId) -> Result<()> {
+        let dir = self.day_dir(id);
+        match self.disk.list(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.settle(&self.spool),
+            _ => self.settle(&dir),
+        }
+    }
+
+    /// Puts right what the intake log holds and the spool may not, and gives the files that were written anew.
+    pub(super) fn replay(&self) -> Result<Vec<FileId>> {
+        let (mut restored, mut days) = (BTreeSet::new(), BTreeSet::new());
+        // Where the file system cannot be synced as a whole, each file is.
+        let each = !self.intake.settles();
+        let visit = |said| match said {
+            Said::File(meta, bytes) => {
+                let id = meta.id;
+                if !self.has_whole(&meta) && self.restore(&meta, &bytes).map_err(too_full_to_start)? {
+                    restored.insert(id);
                 }
-                _ => Ok(()),
-            },
-            Said::File(..) | Said::Settled => Ok(()),
-        })?;
-        if restored > 0 {
-            tracing::info!(files = restored, "the spool was completed from the intake log");
+                days.insert(self.day_dir(id));
+                if each && let Ok(file) = self.open_spooled(id) {
+                    file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}")))?;
+                }
+                Ok(())
+            }
+            Said::Gone(id) => {
+                restored.remove(&id);
+                match self.disk.unlink(&self.spool_path(id)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        Err(StorageError::io(format!("cannot remove spool file {id}"), error))
+                    }
+                    _ => Ok(()),
+                }
+            }
+        };
+        let sync = || {
+            let days: Vec<_> = self.list(&self.spool)?.iter().map(|day| self.spool.join(day)).collect();
+            days.iter().chain([&self.spool]).try_for_each(|dir| self.settle(dir))
+        };
+        self.intake.replay(visit, sync)?;
+        if !restored.is_empty() {
+            tracing::info!(files = restored.len(), "the spool was completed from the intake log");
         }
-        Ok(())
+        Ok(restored.into_iter().collect())
     }
 
-    /// Whether the disk has this file as it was accepted. Its mode is put right.
+    /// Whether the disk has this file as it was accepted, as far as its bytes go: names and attributes are what the kernel
+    /// knows. Its mode is put right.
     fn has_whole(&self, meta: &FileMeta) -> bool {
         self.described(meta.id).is_ok_and(|(file, there)| {
             file.drop_cached();
@@ -162,13 +188,13 @@ impl Root {
         })
     }
 
-    /// Writes a file of the intake log into the spool, over what a crash may have left there.
-    fn restore(&self, meta: &FileMeta, bytes: &[u8]) -> Result<()> {
+    /// Writes a file of the intake log into the spool, over what a crash may have left there. Gives whether it did.
+    fn restore(&self, meta: &FileMeta, bytes: &[u8]) -> Result<bool> {
         let id = meta.id;
         let restoring = |e| StorageError::io(format!("cannot restore file {id} from the intake log"), e);
         if Sha256(sha2::Sha256::digest(bytes).into()) != meta.sha256 {
             tracing::error!(file.id = %id, "the intake log has other bytes than were accepted; the spool is left as it is");
-            return Ok(());
+            return Ok(false);
         }
         let aside = self.tmp.join(id.to_string());
         let file = self.disk.create_new(&aside).map_err(restoring)?;
@@ -176,7 +202,7 @@ impl Root {
         self.describe(&*file, meta)?;
         file.make_read_only().map_err(restoring)?;
         make_dir(&*self.disk, &self.day_dir(id))?;
-        self.disk.rename_over(&aside, &self.spool_path(id)).map_err(restoring)
+        self.disk.rename_over(&aside, &self.spool_path(id)).map_err(restoring).map(|()| true)
     }
 
     /// Has a file be durable without the intake log, for those who take it somewhere else.
@@ -277,7 +303,7 @@ impl Root {
 
     /// Takes a committed file back for good.
     pub(super) fn drop_file(&self, id: FileId) -> Result<()> {
-        self.sound()?;
+        let _work = self.at_work()?;
         match self.disk.unlink(&self.spool_path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 // A file that was refused must not appear later.
@@ -288,7 +314,7 @@ impl Root {
     }
 
     pub(super) fn remove(&self, ids: &[FileId]) -> Result<()> {
-        self.sound()?;
+        let _work = self.at_work()?;
         let mut days = BTreeSet::new();
         for id in ids {
             match self.disk.unlink(&self.spool_path(*id)) {
@@ -334,13 +360,17 @@ impl Root {
 
     /// Makes it durable that this file has left the spool.
     pub(super) fn settle_leave(&self, id: FileId) -> Result<()> {
-        self.settle(&self.day_dir(id))?;
-        self.intake.gone(&[id])
+        self.settle_day(id)?;
+        self.intake.gone(&[id]).map_err(|error| match error {
+            // A file that was refused must not appear later.
+            StorageError::Full => self.stop(format!("no room to note that file {id} was taken back")),
+            error => error,
+        })
     }
 
     /// Moves a file out of the spool, with the reason beside it.
     pub(super) fn set_aside(&self, id: FileId, reason: &str) -> Result<()> {
-        self.sound()?;
+        let _work = self.at_work()?;
         match self.open_spooled(id) {
             Ok(file) => self.detach(&*file, id)?,
             Err(missing @ StorageError::NotFound(_)) => return Err(missing),
@@ -371,6 +401,18 @@ impl Root {
         // The new name first, so that a crash leaves two names rather than none.
         self.settle(&self.aside)?;
         self.settle_leave(id)
+    }
+}
+
+/// Without these files the start would call them missing.
+fn too_full_to_start(error: StorageError) -> StorageError {
+    match error {
+        StorageError::Full => StorageError::Unsupported(
+            "there is no room to write back the files that the intake log keeps; make some, also from the reserve, and start \
+             again: nothing is lost"
+                .to_owned(),
+        ),
+        other => other,
     }
 }
 

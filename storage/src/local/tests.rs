@@ -487,15 +487,67 @@ async fn a_store_that_was_closed_relies_on_no_log_and_takes_nothing_more() {
     let dir = tempfile::tempdir().expect("a directory");
     let first = store(dir.path());
     let meta = put(&first, b"bytes", 5).await;
+    let mut late = Vec::new();
+    for len in [10, 100_000] {
+        let mut upload = first.begin(new_file("late")).await.expect("begun");
+        send(&mut *upload, &contents(len), 5_000).await;
+        late.push(upload);
+    }
     assert!(first.root.intake.carries(meta.id));
     first.close().await.expect("closed");
     assert!(!first.root.intake.carries(meta.id));
-    let upload = first.begin(new_file("late")).await.expect("begun");
-    assert!(matches!(upload.commit(now()).await, Err(StorageError::Poisoned(_))));
+    for upload in late {
+        assert!(matches!(upload.commit(now()).await, Err(StorageError::Poisoned(_))));
+    }
+    assert!(matches!(first.begin(new_file("later")).await, Err(StorageError::Poisoned(_))));
+    assert!(matches!(first.remove(&[meta.id]).await, Err(StorageError::Poisoned(_))));
     assert_eq!(first.ids().await.expect("ids"), [meta.id]);
     // Nothing is put right at the start.
     fs::remove_file(spooled(dir.path(), meta.id)).expect("removed");
     assert_eq!(store(dir.path()).ids().await.expect("ids"), []);
+}
+
+/// Also one that was settled: its record may still be read when the one that says so is damaged.
+#[tokio::test]
+async fn what_was_removed_stays_away_when_the_log_is_damaged_behind_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = store(dir.path());
+    let [gone, kept] = [put(&first, b"gone", 4).await.id, put(&first, b"kept", 4).await.id];
+    first.remove(&[gone]).await.expect("removed");
+    drop(first);
+    let second = store(dir.path());
+    assert_eq!(second.ids().await.expect("ids"), [kept]);
+    second.remove(&[kept]).await.expect("removed");
+    second.close().await.expect("closed");
+    drop(second);
+    let intake = dir.path().join("intake");
+    let mut segments: Vec<_> = fs::read_dir(&intake).expect("listed").map(|one| one.expect("listed").path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    segments.sort();
+    let begins_anew = segments[0].file_stem().is_some_and(|stem| stem != "00000000000000000001");
+    assert!(segments.len() == 1 && begins_anew, "what was settled is given up, and its bytes with it: {segments:?}");
+    // The one record that is left says what is settled.
+    let mut bytes = fs::read(&segments[0]).expect("read");
+    bytes[4096 + 30] ^= 1;
+    fs::write(&segments[0], bytes).expect("written");
+    assert_eq!(store(dir.path()).ids().await.expect("ids"), []);
+}
+
+/// When the disk was too slow, or full for a moment, it must not stay so for ever.
+#[tokio::test]
+async fn a_log_that_is_too_long_is_settled_without_another_file() {
+    let disk = crate::disk::sim::SimDisk::new(1).with_dir(Path::new("/data"));
+    let options = Options { reserve_bytes: 0, intake_bytes: 1 << 10 };
+    let store = LocalStorage::open(disk.shared(), Path::new("/data"), options).expect("opens");
+    for _ in 0..20 {
+        put(&store, &contents(1_000), 1_000).await;
+    }
+    let settled = async {
+        while !store.root.intake.takes(1_000) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), settled).await.expect("it takes files again");
 }
 
 /// A damaged log is searched for sound records: none must be found in the bytes of a partner.
@@ -547,7 +599,10 @@ async fn a_full_disk_refuses_a_file_of_the_intake_log_and_keeps_nothing_of_it() 
     disk.set_capacity(3 * (32 << 10) + 40_000);
     let mut kept = Vec::new();
     let full = loop {
-        let mut upload = store.begin(new_file("x")).await.expect("begun");
+        let mut upload = match store.begin(new_file("x")).await {
+            Ok(upload) => upload,
+            Err(error) => break error,
+        };
         send(&mut *upload, &contents(1_000), 1_000).await;
         match upload.commit(now()).await {
             Ok(meta) => kept.push(meta.id),

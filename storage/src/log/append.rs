@@ -130,6 +130,23 @@ impl Log {
         self.file.sync_data().map_err(|e| broken(format!("cannot sync {}", path.display()), e))
     }
 
+    /// Has the next record go into a segment of its own, so that all before it can be given up.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] when there is no room, and nothing has changed then. Anything else poisons the log.
+    pub fn begin_segment(&mut self) -> Result<()> {
+        self.sound()?;
+        if self.at == DATA_START && self.current.first == self.next {
+            return Ok(());
+        }
+        let begun = self.spares.ensure(1).and_then(|()| self.rotate());
+        begun.inspect_err(|error| {
+            if !matches!(error, StorageError::Full) {
+                self.poison = Some(error.to_string());
+            }
+        })
+    }
+
     /// Gives the next spare a segment's name, durably.
     fn rotate(&mut self) -> Result<()> {
         let Some(spare) = self.spares.take() else {

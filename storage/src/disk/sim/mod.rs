@@ -45,7 +45,7 @@ use std::{
 use parking_lot::Mutex;
 
 use self::world::{Ino, World};
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, DiskFs};
 use crate::Space;
 
 /// A kind of sync, by what it is for. Where a path lies tells which it is: below `journal`, `intake`, `spool`, `tmp` or
@@ -194,7 +194,14 @@ impl SimDisk {
         self.world.lock().syncs.get(&class).copied().unwrap_or(0)
     }
 
-    /// Makes the next sync of this kind fail, once; what it should have synced stays unsynced.
+    /// From now on it cannot be synced as a whole, nor can it after a reboot.
+    pub fn without_whole_sync(&self) {
+        self.world.lock().no_whole_sync = true;
+    }
+
+    /// Makes the next sync of this kind fail, once; what it should have synced stays unsynced. Where that is the whole file
+    /// system, the bytes that were to be written are lost, as on Linux: everyone goes on seeing them in memory, and no
+    /// later sync writes them.
     pub fn fail_next(&self, class: SyncClass) {
         self.world.lock().failing.insert(class);
     }
@@ -258,12 +265,10 @@ impl Disk for SimDisk {
         self.world.lock().sync_dir(dir)
     }
 
-    fn sync_fs(&self, path: &Path) -> io::Result<()> {
-        self.world.lock().sync_fs(path)
-    }
-
-    fn can_sync_fs(&self, _: &Path) -> io::Result<bool> {
-        Ok(true)
+    fn open_fs(&self, _: &Path) -> io::Result<Option<Arc<dyn DiskFs>>> {
+        let world = self.world.clone();
+        let fs = world.lock().syncs_whole()?;
+        Ok(fs.then(|| Arc::new(SimFs(world)) as Arc<dyn DiskFs>))
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -276,6 +281,16 @@ impl Disk for SimDisk {
 
     fn real_path(&self, _: &Path) -> Option<PathBuf> {
         None
+    }
+}
+
+/// All of a [`SimDisk`].
+#[derive(Debug)]
+struct SimFs(Arc<Mutex<World>>);
+
+impl DiskFs for SimFs {
+    fn sync(&self) -> io::Result<()> {
+        self.0.lock().sync_fs()
     }
 }
 
@@ -304,7 +319,9 @@ impl DiskFile for SimFile {
         self.world.lock().read(self.ino, buffer, offset)
     }
 
-    fn drop_cached(&self) {}
+    fn drop_cached(&self) {
+        self.world.lock().drop_cached(self.ino);
+    }
 
     fn len(&self) -> io::Result<u64> {
         self.world.lock().len(self.ino)

@@ -38,6 +38,7 @@ pub(super) struct World {
     pub(super) without: HashSet<SyncClass>,
     pub(super) failing: HashSet<SyncClass>,
     unreadable: HashSet<Ino>,
+    pub(super) no_whole_sync: bool,
     pub(super) capacity: u64,
     pub(super) now_ms: i64,
 }
@@ -58,6 +59,7 @@ impl World {
             without: HashSet::new(),
             failing: HashSet::new(),
             unreadable: HashSet::new(),
+            no_whole_sync: false,
             capacity: UNLIMITED,
             now_ms: 0,
         }
@@ -73,11 +75,16 @@ impl World {
             });
         }
         let seed = self.rng.random();
-        Self { capacity: self.capacity, now_ms: self.now_ms, ..Self::with(nodes, seed) }
+        self.with_same(nodes, seed)
     }
 
     pub(super) fn fork(&self, seed: u64) -> Self {
-        Self { capacity: self.capacity, now_ms: self.now_ms, ..Self::with(self.nodes.clone(), seed) }
+        self.with_same(self.nodes.clone(), seed)
+    }
+
+    fn with_same(&self, nodes: Vec<Node>, seed: u64) -> Self {
+        let Self { capacity, now_ms, no_whole_sync, .. } = *self;
+        Self { capacity, now_ms, no_whole_sync, ..Self::with(nodes, seed) }
     }
 
     pub(super) fn add_durable_dir(&mut self, path: &Path) {
@@ -251,17 +258,29 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn sync_fs(&mut self, path: &Path) -> io::Result<()> {
-        self.find(path)?;
-        if self.begin_sync(SyncClass::FileSystem)? {
-            for node in &mut self.nodes {
-                match node {
-                    Node::File(file) => file.sync(false),
-                    Node::Dir(dir) => dir.sync(),
-                }
+    pub(super) fn syncs_whole(&self) -> io::Result<bool> {
+        self.powered().map(|()| !self.no_whole_sync)
+    }
+
+    pub(super) fn sync_fs(&mut self) -> io::Result<()> {
+        let outcome = self.begin_sync(SyncClass::FileSystem);
+        if self.off || matches!(outcome, Ok(false)) {
+            return outcome.map(drop);
+        }
+        for node in &mut self.nodes {
+            match node {
+                Node::File(file) if outcome.is_err() => file.lose(),
+                Node::File(file) => file.sync(false),
+                Node::Dir(dir) => dir.sync(),
             }
         }
-        Ok(())
+        outcome.map(drop)
+    }
+
+    pub(super) fn drop_cached(&mut self, ino: Ino) {
+        if let Ok(file) = self.file(ino) {
+            file.drop_cached();
+        }
     }
 
     pub(super) fn sync_file(&mut self, ino: Ino, mut data_only: bool) -> io::Result<()> {
