@@ -520,9 +520,6 @@ impl Storage for Closing {
     async fn remove(&self, _: &[FileId]) -> forebay_storage::Result<()> {
         unimplemented!()
     }
-    fn restored(&self) -> Vec<FileId> {
-        unimplemented!()
-    }
     async fn close(&self) -> forebay_storage::Result<()> {
         unimplemented!()
     }

@@ -156,14 +156,7 @@ impl Ingest {
 
     async fn rebuild_views(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
         self.view.begin()?;
-        let restored = self.storage.restored();
-        let mut durable = self.view.checkpoint();
-        for id in &restored {
-            // What was durable may be a link to what the crash had left.
-            if let Ok(entry) = self.queue.get(*id).await {
-                durable = durable.min(entry.turn.saturating_sub(1));
-            }
-        }
+        let durable = self.view.checkpoint();
         let mut after = durable;
         loop {
             let changed = self.queue.changes(after, PAGE).await?;
@@ -172,7 +165,7 @@ impl Ingest {
             let mut accepted: Vec<Entry> = changed.into_iter().filter(|entry| entry.turn > durable).collect();
             accepted.sort_by_key(|entry| entry.turn);
             self.drop_old_names(&accepted).await;
-            let (shown, failed) = self.view.rebuild(&accepted, restored.is_empty()).await;
+            let (shown, failed) = self.view.rebuild(&accepted).await;
             report.shown += shown;
             report.not_shown += failed;
         }

@@ -8,7 +8,10 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,11 +34,20 @@ pub(super) struct View {
     noted: Mutex<Option<(Duration, u64)>>,
     /// Held open from the start: a failure to write is told once to each who has it open, and to nobody who comes later.
     file_system: OnceLock<fs::File>,
+    /// Names may have been lost since the start: until the next nothing is called durable.
+    is_lost: AtomicBool,
 }
 
 impl View {
     pub(super) fn new(root: PathBuf, storage: Arc<dyn Storage>) -> Self {
-        Self { root, storage, homes: Mutex::default(), noted: Mutex::default(), file_system: OnceLock::new() }
+        Self {
+            root,
+            storage,
+            homes: Mutex::default(),
+            noted: Mutex::default(),
+            file_system: OnceLock::new(),
+            is_lost: AtomicBool::new(false),
+        }
     }
 
     /// The directory of all views.
@@ -117,12 +129,11 @@ impl View {
     }
 
     /// Puts the view's names right for entries that were accepted since the last checkpoint, oldest first.
-    /// `copies_are_whole`: storage has written no file anew.
-    pub(super) async fn rebuild(&self, entries: &[Entry], copies_are_whole: bool) -> (usize, usize) {
+    pub(super) async fn rebuild(&self, entries: &[Entry]) -> (usize, usize) {
         let (mut shown, mut failed) = (0, 0);
         for entry in entries {
             let Ok(name) = Name::parse(&entry.name) else { continue };
-            if self.shows(entry, &name, copies_are_whole).await {
+            if self.shows(entry, &name).await {
                 continue;
             }
             match self.show(entry.id, &entry.partner, &name) {
@@ -136,13 +147,19 @@ impl View {
         (shown, failed)
     }
 
-    /// Whether the name shows this very file. A link of its size may still be to what a crash had left of it, before
-    /// storage put it right; where there are no links, a name shows a copy.
-    async fn shows(&self, entry: &Entry, name: &Name, copies_are_whole: bool) -> bool {
+    /// Whether the name shows this very file: it is a link to it, or a copy. A link may still be to what a crash had left,
+    /// before storage put that right, so what is no link is read.
+    async fn shows(&self, entry: &Entry, name: &Name) -> bool {
         let path = self.path(&entry.partner, name);
-        is_shown(&path, entry)
-            && (self.storage.is_link(entry.id, &path).await.unwrap_or(false)
-                || copies_are_whole && self.may_be_a_copy(&entry.partner, name))
+        if !is_shown(&path, entry) {
+            return false;
+        }
+        if self.storage.is_link(entry.id, &path).await.unwrap_or(false) {
+            return true;
+        }
+        let (sha256, size_bytes) = (entry.sha256, entry.size_bytes);
+        let read = tokio::task::spawn_blocking(move || sha256.is_of(&path, size_bytes));
+        matches!(read.await, Ok(Ok(true)))
     }
 
     pub(super) fn hide(&self, partner: &str, name: &Name) -> io::Result<()> {
@@ -176,9 +193,13 @@ impl View {
 
     /// Makes all names durable and notes that those up to `seq` are.
     pub(super) fn set_checkpoint(&self, seq: u64) -> io::Result<()> {
-        rustix::fs::syncfs(self.file_system()?)?;
-        if let Some(why) = self.storage.poisoned() {
-            return Err(io::Error::other(why));
+        let synced = rustix::fs::syncfs(self.file_system()?);
+        if synced.is_err() {
+            // Another try would be told nothing of what was lost.
+            self.is_lost.store(true, Ordering::Release);
+        }
+        if self.is_lost.load(Ordering::Acquire) || self.storage.poisoned().is_some() {
+            return Err(synced.err().map_or_else(|| io::Error::other("the file system had failed"), io::Error::from));
         }
         let aside = self.root.join(".checkpoint.new");
         fs::write(&aside, format!("{seq}\n"))?;
@@ -198,7 +219,9 @@ impl View {
     /// Makes ready to show names: nothing was shown before. Removes what a crash left aside.
     pub(super) fn begin(&self) -> io::Result<()> {
         create_private(&self.root)?;
-        self.file_system()?;
+        if let Err(error) = rustix::fs::syncfs(self.file_system()?) {
+            tracing::warn!(%error, "the file system of the views had failed before the start");
+        }
         match fs::remove_dir_all(self.root.join(ASIDE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

@@ -32,7 +32,7 @@ use super::{
     Outcome, Processor, Report, Work,
     directory::{Syncs, make_durably},
     exec::cannot_place,
-    intact::{has_digest, look_at},
+    intact::look_at,
 };
 const ID_ATTRIBUTE: &str = "user.forebay.id";
 const NAME_MAX_BYTES: usize = 255;
@@ -231,7 +231,7 @@ fn is_ours(path: &Path, placed: &Path, entry: &Entry) -> io::Result<bool> {
     match lgetxattr(path, ID_ATTRIBUTE, &mut mark[..]) {
         Ok(length) => Ok(mark[..length] == *entry.id.to_string().as_bytes()),
         Err(Errno::NODATA | Errno::RANGE) => Ok(false),
-        Err(Errno::OPNOTSUPP) => has_digest(path, entry),
+        Err(Errno::OPNOTSUPP) => entry.sha256.is_of(path, entry.size_bytes),
         Err(error) => Err(error.into()),
     }
 }

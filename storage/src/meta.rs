@@ -1,11 +1,22 @@
 //! What an accepted file says of itself.
 
-use std::{fmt, fs::Metadata, os::unix::fs::MetadataExt, str::FromStr};
+use std::{
+    fmt,
+    fs::{File, Metadata},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    str::FromStr,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sha2::Digest;
 
 use crate::FileId;
+
+/// The most that is read at a time.
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// What is known of a file before its first byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +106,25 @@ pub struct FileMeta {
 /// A SHA-256 digest (FIPS 180-4), shown and stored as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sha256(pub [u8; 32]);
+
+impl Sha256 {
+    /// Whether the file has so many bytes, and this digest. Blocks.
+    pub fn is_of(&self, path: &Path, size_bytes: u64) -> io::Result<bool> {
+        let (mut file, mut digest) = (File::open(path)?, sha2::Sha256::new());
+        if file.metadata()?.len() != size_bytes {
+            return Ok(false);
+        }
+        // One byte more than there should be: then the end is seen by the first read of a small file.
+        let most = usize::try_from(size_bytes.saturating_add(1)).map_or(BUFFER_BYTES, |all| all.min(BUFFER_BYTES));
+        let mut buffer = vec![0; most];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(digest.finalize()[..] == self.0),
+                length => digest.update(&buffer[..length]),
+            }
+        }
+    }
+}
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

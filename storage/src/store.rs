@@ -63,10 +63,6 @@ pub trait Storage: Send + Sync + 'static {
     /// Removes files for good. Ok: none of them comes back after a crash. Missing files are no error.
     async fn remove(&self, ids: &[FileId]) -> Result<()>;
 
-    /// Files whose bytes a crash had damaged and that were written anew when the store was opened: what was a link to them
-    /// may show what the crash had left.
-    fn restored(&self) -> Vec<FileId>;
-
     /// Ends the store: what is to be committed, taken back or removed later is refused, and when this returns nothing
     /// changes accepted files any more.
     ///

@@ -177,10 +177,6 @@ impl Storage for LocalStorage {
         self.blocking(move |root| root.remove(&ids)).await
     }
 
-    fn restored(&self) -> Vec<FileId> {
-        self.root.restored.clone()
-    }
-
     async fn close(&self) -> Result<()> {
         self.blocking(|root| root.close()).await
     }

@@ -284,9 +284,15 @@ async fn a_failed_sync_poisons_the_store_and_the_file_is_not_there() {
 /// What was acknowledged by the log stays in it when the file system cannot be synced.
 #[tokio::test]
 async fn a_file_system_that_cannot_be_synced_stops_the_store_and_loses_nothing() {
+    for errno in [libc::EIO, libc::ENOSPC, libc::ENOMEM] {
+        stops_and_loses_nothing(errno).await;
+    }
+}
+
+async fn stops_and_loses_nothing(errno: i32) {
     let disk = SimDisk::new(1).with_dir(Path::new(ROOT));
     let store = open(&disk).expect("opens");
-    disk.fail_next(SyncClass::FileSystem);
+    disk.fail_next_with(SyncClass::FileSystem, errno);
     let mut kept = Vec::new();
     while store.poisoned().is_none() {
         assert!(kept.len() < 10_000, "the file system is never synced");
@@ -317,6 +323,28 @@ async fn a_file_system_that_cannot_be_synced_stops_the_store_and_loses_nothing()
     }
 }
 
+/// Whoever empties a day removes its directory under the feet of others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_who_empty_a_day_do_not_stop_the_store() {
+    let disk = SimDisk::new(1).with_dir(Path::new(ROOT));
+    let store = open(&disk).expect("opens");
+    for round in 0..2_000 {
+        let mut ids = Vec::new();
+        for number in 0..2 {
+            let mut upload = store.begin(new_file(format!("{round}-{number}"), 1)).await.expect("begun");
+            upload.write(Bytes::from_static(b"x")).await.expect("written");
+            ids.push(upload.commit(now(0)).await.expect("committed").id);
+        }
+        let (one, other) = (store.clone(), store.clone());
+        let (removed, dropped) = (ids[0], ids[1]);
+        let one = tokio::spawn(async move { one.remove(&[removed]).await });
+        let other = tokio::spawn(async move { other.retract(dropped, Retract::Drop).await });
+        one.await.expect("it ends").expect("removed");
+        other.await.expect("it ends").expect("dropped");
+        assert_eq!(store.poisoned(), None, "round {round}");
+    }
+}
+
 /// As when the data moves to another file system, or another kernel runs it.
 #[tokio::test]
 async fn where_a_whole_sync_cannot_be_believed_the_log_is_replayed_file_by_file() {
@@ -329,6 +357,7 @@ async fn where_a_whole_sync_cannot_be_believed_the_log_is_replayed_file_by_file(
             upload.write(Bytes::from_static(b"MSH|^~")).await.expect("written");
             kept.push(upload.commit(now(0)).await.expect("committed"));
         }
+        disk.create_new(Path::new("/data/spool/.stray")).expect("made");
         disk.cut_now();
         drop(store);
         let after = disk.reboot();

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use uuid::Uuid;
 
 use super::{Options, dirs::DirSync, intake::IntakeLog, poison::Poison, spool::Days};
-use crate::{FileId, FileMeta, NewFile, Result, Sha256, Space, StorageError, disk::Disk};
+use crate::{FileMeta, NewFile, Result, Sha256, Space, StorageError, disk::Disk};
 
 /// The extended attribute with the metadata of an accepted file.
 pub(super) const META: &str = "user.forebay";
@@ -38,8 +38,6 @@ pub(super) struct Root {
     poison: Arc<Poison>,
     /// Held to read while the spool changes, and to write while the store closes.
     work: RwLock<()>,
-    /// Files that were written anew when the store was opened.
-    pub(super) restored: Vec<FileId>,
 }
 
 impl Root {
@@ -49,7 +47,7 @@ impl Root {
             make_dir(&*disk, dir)?;
         }
         let poison = Arc::<Poison>::default();
-        let mut root = Self {
+        let root = Self {
             intake: IntakeLog::open(disk.clone(), path, options.intake_bytes, poison.clone())?,
             disk,
             options,
@@ -64,12 +62,11 @@ impl Root {
             in_memory: AtomicUsize::new(0),
             poison,
             work: RwLock::default(),
-            restored: Vec::new(),
         };
         root.sync_what_is_there()?;
         root.empty_tmp()?;
         root.probe()?;
-        root.restored = root.replay()?;
+        root.replay()?;
         Ok(root)
     }
 
@@ -148,7 +145,8 @@ impl Root {
     /// Ends the store: nothing changes the spool any more when this returns.
     pub(super) fn close(&self) -> Result<()> {
         let _alone = self.work.write();
-        let settled = self.sound().and_then(|()| self.intake.close());
+        let settled = self.sound().and_then(|()| self.intake.settle());
+        self.intake.stop();
         self.poison.close();
         settled
     }
@@ -159,8 +157,13 @@ impl Root {
 
     /// Makes the names in a directory durable, together with all who wait for the same. A failure stops the store.
     pub(super) fn settle(&self, dir: &Path) -> Result<()> {
-        let outcome = self.dirs.sync(dir, |dir| self.disk.sync_dir(dir));
+        let outcome = self.try_settle(dir);
         outcome.map_err(|error| self.stop(format!("cannot sync directory {}: {error}", dir.display())))
+    }
+
+    /// The same for a directory that may not be there.
+    pub(super) fn try_settle(&self, dir: &Path) -> io::Result<()> {
+        self.dirs.sync(dir, |dir| self.disk.sync_dir(dir))
     }
 
     pub(super) fn space(&self) -> Result<Space> {

@@ -132,33 +132,37 @@ impl Root {
         }
     }
 
-    /// Makes removals from the day of this id durable, its own among them.
+    /// Makes removals from the day of this id durable.
     fn settle_day(&self, id: FileId) -> Result<()> {
-        let dir = self.day_dir(id);
-        match self.disk.list(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.settle(&self.spool),
-            _ => self.settle(&dir),
+        self.settle_removals(&self.day_dir(id))
+    }
+
+    /// Makes removals from a day durable, also that of the day itself: whoever removes its last file removes it.
+    fn settle_removals(&self, dir: &Path) -> Result<()> {
+        match self.try_settle(dir) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                self.settle(&self.spool)
+            }
+            outcome => outcome.map_err(|error| self.stop(format!("cannot sync directory {}: {error}", dir.display()))),
         }
     }
 
-    /// Puts right what the intake log holds and the spool may not, and gives the files that were written anew.
-    pub(super) fn replay(&self) -> Result<Vec<FileId>> {
+    /// Puts right what the intake log holds and the spool may not.
+    pub(super) fn replay(&self) -> Result<()> {
         let (mut restored, mut days) = (BTreeSet::new(), BTreeSet::new());
         // Where the file system cannot be synced as a whole, each file is.
         let each = !self.intake.settles();
-        let visit = |said| match said {
+        let replayed = self.intake.replay(|said| match said {
             Said::File(meta, bytes) => {
                 let id = meta.id;
+                days.insert(self.day_dir(id));
                 if !self.has_whole(&meta) && self.restore(&meta, &bytes).map_err(too_full_to_start)? {
                     restored.insert(id);
                 }
-                days.insert(self.day_dir(id));
-                if each && let Ok(file) = self.open_spooled(id) {
-                    file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}")))?;
-                }
-                Ok(())
+                if each { self.sync_if_there(id) } else { Ok(()) }
             }
             Said::Gone(id) => {
+                days.insert(self.day_dir(id));
                 restored.remove(&id);
                 match self.disk.unlink(&self.spool_path(id)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -167,16 +171,24 @@ impl Root {
                     _ => Ok(()),
                 }
             }
-        };
-        let sync = || {
-            let days: Vec<_> = self.list(&self.spool)?.iter().map(|day| self.spool.join(day)).collect();
-            days.iter().chain([&self.spool]).try_for_each(|dir| self.settle(dir))
-        };
-        self.intake.replay(visit, sync)?;
+        })?;
+        if each && replayed {
+            days.iter().try_for_each(|day| self.settle_removals(day))?;
+            self.settle(&self.spool)?;
+        }
+        self.intake.begin(replayed)?;
         if !restored.is_empty() {
             tracing::info!(files = restored.len(), "the spool was completed from the intake log");
         }
-        Ok(restored.into_iter().collect())
+        Ok(())
+    }
+
+    fn sync_if_there(&self, id: FileId) -> Result<()> {
+        match self.open_spooled(id) {
+            Ok(file) => file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}"))),
+            Err(StorageError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the disk has this file as it was accepted, as far as its bytes go: names and attributes are what the kernel
@@ -341,7 +353,7 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(StorageError::io(format!("cannot list {}", dir.display()), error)),
             // Also when nothing was there to remove: an earlier removal may have been cut before its sync.
-            Ok(names) if !names.is_empty() => return self.settle(&dir).map(|()| false),
+            Ok(names) if !names.is_empty() => return self.settle_removals(&dir).map(|()| false),
             Ok(_) => {}
         }
         let mut known = self.days.0.write();
@@ -353,7 +365,7 @@ impl Root {
             // Somebody was faster with a new file.
             Err(_) => {
                 drop(known);
-                self.settle(&dir).map(|()| false)
+                self.settle_removals(&dir).map(|()| false)
             }
         }
     }

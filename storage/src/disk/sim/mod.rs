@@ -9,8 +9,7 @@
 //! - of a rename, the new name may be there and the old one too, or neither;
 //! - an unsynced write may be kept in part, in sectors of 512 bytes, and its length without its bytes;
 //! - `sync_data` keeps contents and length, not attributes and mode; `sync_all` keeps the inode, not its name;
-//!   `sync_dir` keeps the names of that directory alone; nothing but `sync_fs`, which keeps everything, drags anything
-//!   else along.
+//!   `sync_dir` keeps the names of that directory alone; nothing drags anything else along but a sync of the whole.
 //!
 //! # A power-cut test
 //! ```
@@ -203,7 +202,12 @@ impl SimDisk {
     /// system, the bytes that were to be written are lost, as on Linux: everyone goes on seeing them in memory, and no
     /// later sync writes them.
     pub fn fail_next(&self, class: SyncClass) {
-        self.world.lock().failing.insert(class);
+        self.fail_next_with(class, libc::EIO);
+    }
+
+    /// The same, with this number of an error.
+    pub fn fail_next_with(&self, class: SyncClass, errno: i32) {
+        self.world.lock().failing.insert(class, errno);
     }
 
     /// Has every read of the file that is there now fail, as where a sector is gone (EIO).

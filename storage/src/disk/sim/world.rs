@@ -1,7 +1,7 @@
 //! All inodes of a simulated disk.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
     io,
     path::{Component, Path, PathBuf},
@@ -36,7 +36,7 @@ pub(super) struct World {
     pub(super) off: bool,
     pub(super) syncs: BTreeMap<SyncClass, u64>,
     pub(super) without: HashSet<SyncClass>,
-    pub(super) failing: HashSet<SyncClass>,
+    pub(super) failing: HashMap<SyncClass, i32>,
     unreadable: HashSet<Ino>,
     pub(super) no_whole_sync: bool,
     pub(super) capacity: u64,
@@ -57,7 +57,7 @@ impl World {
             off: false,
             syncs: BTreeMap::new(),
             without: HashSet::new(),
-            failing: HashSet::new(),
+            failing: HashMap::new(),
             unreadable: HashSet::new(),
             no_whole_sync: false,
             capacity: UNLIMITED,
@@ -243,8 +243,8 @@ impl World {
     fn begin_sync(&mut self, class: SyncClass) -> io::Result<bool> {
         self.step()?;
         *self.syncs.entry(class).or_default() += 1;
-        if self.failing.remove(&class) {
-            return Err(io::Error::other("the disk failed"));
+        if let Some(errno) = self.failing.remove(&class) {
+            return Err(io::Error::from_raw_os_error(errno));
         }
         Ok(!self.without.contains(&class))
     }

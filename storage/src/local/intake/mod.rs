@@ -18,7 +18,6 @@ mod record;
 
 use std::{
     collections::HashMap,
-    io,
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -170,20 +169,15 @@ impl IntakeLog {
         self.shared.fs.is_some()
     }
 
-    /// Shows what the log says of the spool since the file system was synced last, oldest first, and has everything
-    /// durable by itself in the end: by a sync of the file system, or by `sync` where there is none. From then on files
-    /// are settled by a thread.
-    pub(super) fn replay(
-        &self,
-        mut visit: impl FnMut(Said) -> Result<()>,
-        sync: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
+    /// Shows what the log says of the spool since the file system was synced last, oldest first. Gives whether it said
+    /// anything.
+    pub(super) fn replay(&self, mut visit: impl FnMut(Said) -> Result<()>) -> Result<bool> {
         let shared = &self.shared;
         let (mut next, end) = (shared.riding.lock().from, shared.reader.next_seq());
         let mut any = false;
-        // What is compared must be what the disk holds, not what memory still means to write. What an earlier process could
-        // not write is told here, and is found missing then.
-        if let Some(Err(error)) = shared.fs.as_ref().filter(|_| next < end).map(|fs| fs.sync()) {
+        // What is compared must be what the disk holds, not what memory still means to write. What could not be written
+        // before the start is told here, and found missing then; left untold, it would stop a sound store later.
+        if let Some(Err(error)) = shared.fs.as_ref().map(|fs| fs.sync()) {
             tracing::warn!(%error, "the file system of the spool had failed; what it lost is looked for");
         }
         while next < end {
@@ -202,10 +196,17 @@ impl IntakeLog {
                 any = true;
             }
         }
-        let settled = match (any, self.settles()) {
+        Ok(any)
+    }
+
+    /// Begins to settle what comes, and first what was replayed: by a sync of the file system, or as durable by itself
+    /// already where there is no such sync.
+    pub(super) fn begin(&self, replayed: bool) -> Result<()> {
+        let shared = &self.shared;
+        let settled = match (replayed, self.settles()) {
             (false, _) => Ok(()),
             (true, true) => shared.settle(),
-            (true, false) => sync().and_then(|()| shared.retire(end, u64::MAX)),
+            (true, false) => shared.retire(shared.reader.next_seq(), u64::MAX),
         };
         match settled {
             Err(StorageError::Full) => tracing::warn!("the disk is full, so the intake log cannot be retired yet"),
@@ -279,15 +280,14 @@ impl IntakeLog {
         Ok(())
     }
 
-    /// Leaves nothing to be replayed where that can be, and takes nothing more. Blocks.
-    pub(super) fn close(&self) -> Result<()> {
-        let settled = if self.shared.riding.lock().bytes > 0 { self.shared.settle() } else { Ok(()) };
-        drop(self.shared.log.lock().take());
-        self.end();
-        settled
+    /// Leaves nothing to be replayed. Blocks.
+    pub(super) fn settle(&self) -> Result<()> {
+        if self.shared.riding.lock().bytes > 0 { self.shared.settle() } else { Ok(()) }
     }
 
-    fn end(&self) {
+    /// Takes nothing more, and touches the directory no more when this returns. Blocks.
+    pub(super) fn stop(&self) {
+        drop(self.shared.log.lock().take());
         self.shared.riding.lock().over = true;
         self.shared.changed.notify_one();
         if let Some(Err(_)) = self.settling.lock().take().map(JoinHandle::join) {
@@ -298,8 +298,7 @@ impl IntakeLog {
 
 impl Drop for IntakeLog {
     fn drop(&mut self) {
-        // So that nothing touches the directory any more once the store is gone.
-        self.end();
+        self.stop();
     }
 }
 
@@ -347,9 +346,7 @@ impl Shared {
                 Err(error) => {
                     tracing::warn!(%error, "the intake log could not be settled; trying again");
                     let mut riding = self.riding.lock();
-                    if !riding.over {
-                        self.changed.wait_for(&mut riding, SETTLE_EVERY);
-                    }
+                    while !riding.over && !self.changed.wait_for(&mut riding, SETTLE_EVERY).timed_out() {}
                 }
             }
         }
@@ -366,17 +363,20 @@ impl Shared {
         // A file has its name before its record, so all that have a record are synced now.
         let before = self.reader.next_seq();
         self.sync_fs()?;
+        self.poison.sound()?;
         self.retire(before, bytes)
     }
 
     fn sync_fs(&self) -> Result<()> {
         let Some(fs) = &self.fs else { return Ok(()) };
-        // The directory last: where a file system keeps no journal of its own, that is what empties the disk's cache.
-        fs.sync().and_then(|()| self.disk.sync_dir(&self.spool)).map_err(|error| {
-            if is_short_of_means(&error) {
-                return StorageError::io("cannot sync the spool", error);
-            }
-            self.poison.stop(format!("cannot sync the file system of {}: {error}", self.spool.display()))
+        let stop =
+            |error| self.poison.stop(format!("cannot sync the file system of {}: {error}", self.spool.display()));
+        fs.sync().map_err(stop)?;
+        // Where a file system keeps no journal of its own, this is what empties the disk's cache.
+        self.disk.sync_dir(&self.spool).map_err(|error| match error.raw_os_error() {
+            // It could not even be opened.
+            Some(libc::EMFILE | libc::ENFILE) => StorageError::io("cannot sync the spool", error),
+            _ => stop(error),
         })
     }
 
@@ -410,11 +410,6 @@ impl Drop for StopIfCut<'_> {
             let _ = self.0.stop("the intake log was cut short".to_owned());
         }
     }
-}
-
-/// Of descriptors or memory: the call has not come to the disk.
-fn is_short_of_means(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
 fn closed() -> StorageError {
