@@ -28,6 +28,8 @@ use super::attempt::start_ticks;
 use crate::clock::Clock;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a process may be between two programs.
+const BECOMING: Duration = Duration::from_secs(2);
 /// How long is waited for processes that even KILL does not end, such as those in a hung file system.
 const KILL_WAIT: Duration = Duration::from_secs(30);
 
@@ -132,6 +134,7 @@ async fn empty_scratch(data: &Path) -> Result<(), ChildrenError> {
 
 async fn stop_all(instance: Uuid, children: Vec<Child>, kill_after: Duration) -> Result<usize, ChildrenError> {
     let children = Arc::new(children);
+    all_have_become().await?;
     let found = look(instance, &children, Some(Signal::TERM)).await?;
     if found.is_empty() {
         return Ok(0);
@@ -144,6 +147,20 @@ async fn stop_all(instance: Uuid, children: Vec<Child>, kill_after: Duration) ->
         }
     }
     Ok(found.len())
+}
+
+/// Waits for those who are just becoming another program. A child of the former server lets go of the data's lock in the
+/// middle of that, a moment before its environment says whose it is.
+async fn all_have_become() -> Result<(), ChildrenError> {
+    for _ in 0..BECOMING.as_millis() / LOOK_EVERY.as_millis() {
+        let becoming = task::spawn_blocking(|| Ok(processes()?.into_iter().any(is_becoming))).await;
+        let becoming = becoming.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if !becoming.map_err(looking)? {
+            break;
+        }
+        time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Looks again and again, since what is stopped may have started something in the meantime; what is left at the end
@@ -169,17 +186,36 @@ async fn look(instance: Uuid, children: &Arc<Vec<Child>>, signal: Option<Signal>
     let children = Arc::clone(children);
     let found = task::spawn_blocking(move || look_blocking(instance, &children, signal)).await;
     let found = found.unwrap_or_else(|error| Err(io::Error::other(error)));
-    found.map_err(|source| ChildrenError::Io { doing: "cannot look through /proc".to_owned(), source })
+    found.map_err(looking)
+}
+
+fn looking(source: io::Error) -> ChildrenError {
+    ChildrenError::Io { doing: "cannot look through /proc".to_owned(), source }
+}
+
+/// All but this one.
+fn processes() -> io::Result<Vec<i32>> {
+    let own = std::process::id();
+    let mut pids = Vec::new();
+    for process in fs::read_dir("/proc")? {
+        pids.extend(process?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    pids.retain(|pid| pid.unsigned_abs() != own);
+    Ok(pids)
+}
+
+/// Whether the process is between two programs: it has one, and neither arguments nor environment yet. Threads of the
+/// kernel have none, and what another user runs is not told.
+fn is_becoming(pid: i32) -> bool {
+    let is_empty = |what| fs::read(format!("/proc/{pid}/{what}")).is_ok_and(|bytes| bytes.is_empty());
+    is_empty("environ") && is_empty("cmdline") && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
 
 fn look_blocking(instance: Uuid, children: &[Child], signal: Option<Signal>) -> io::Result<Vec<i32>> {
     let mark = format!("FOREBAY_INSTANCE={instance}");
-    let own = std::process::id();
     let mut found = Vec::new();
-    for process in fs::read_dir("/proc")? {
-        let name = process?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if pid.unsigned_abs() != own && is_marked(pid, &mark) {
+    for pid in processes()? {
+        if is_marked(pid, &mark) {
             send(pid, &mark, signal);
             found.push(pid);
         }
@@ -234,6 +270,17 @@ fn is_zombie(pid: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_runs_a_program_is_not_on_the_way_to_one() {
+        let all = processes().unwrap();
+        let there = |pid: i32| std::path::Path::new(&format!("/proc/{pid}")).exists();
+        // A few at most are caught in the act, and not twice.
+        assert!(!all.into_iter().filter(|pid| is_becoming(*pid)).any(|pid| {
+            std::thread::sleep(Duration::from_millis(200));
+            there(pid) && is_becoming(pid)
+        }));
+    }
 
     #[test]
     fn an_instance_is_made_once() {
