@@ -165,17 +165,23 @@ fn sha256(bytes: &[u8]) -> String {
     })
 }
 
-/// Processes of the script that began before and have not ended.
-fn survivors(dir: &Path, before: &HashSet<u32>) -> Vec<u32> {
+/// Processes of the script that began before the server did and have not ended. A number that has come round again is
+/// another process.
+fn survivors(dir: &Path, before: &HashSet<u32>, server: u32) -> Vec<u32> {
     let script = dir.join("process");
     let script = script.to_str().expect("UTF-8");
-    before
-        .iter()
-        .copied()
-        .filter(|pid| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(script))
-        })
-        .collect()
+    let start = started(server).expect("it runs");
+    let is_script = |pid: u32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(script))
+    };
+    let is_older = |pid: u32| started(pid).is_some_and(|at| at <= start);
+    before.iter().copied().filter(|pid| is_script(*pid) && is_older(*pid)).collect()
+}
+
+/// When a process began, in ticks since the boot (proc(5), field 22 of stat).
+fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 fn begun(dir: &Path) -> HashSet<u32> {
@@ -215,7 +221,7 @@ fn every_acknowledged_file_survives_kills_and_is_processed_and_none_twice_after_
             thread::sleep(Duration::from_millis(random.random_range(0..100)));
         } else {
             machine.wait_ready();
-            let alive = survivors(machine.path(), &earlier);
+            let alive = survivors(machine.path(), &earlier, machine.pid());
             assert!(alive.is_empty(), "round {round}: processes {alive:?} of a killed server still run");
             thread::sleep(Duration::from_millis(random.random_range(0..500)));
         }
