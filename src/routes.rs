@@ -39,19 +39,19 @@ impl Route {
         Ok(Self { options, partners, paths })
     }
 
-    /// What it is called.
+    /// The name of the route.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.options.name
     }
 
-    /// Whether it serves files of this partner.
+    /// Returns true if it serves files of this partner.
     #[must_use]
     pub fn serves(&self, partner: &str) -> bool {
         self.partners.matches(partner)
     }
 
-    /// Whether it serves this file of this partner.
+    /// Returns true if it serves this file of this partner.
     #[must_use]
     pub fn matches(&self, partner: &str, path: &str) -> bool {
         self.partners.matches(partner) && self.paths.matches(path)

@@ -10,13 +10,13 @@ use tracing_subscriber::EnvFilter;
 /// The environment variable that overrides the configured filter, such as `info,forebay::doors=debug`.
 pub const FILTER_VARIABLE: &str = "FOREBAY_LOG";
 
-/// How the log is written: the section `[log]`.
+/// The section `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// How a line looks.
+    /// The format of a line.
     pub format: Format,
-    /// What is logged, as `tracing` filters are written.
+    /// The filter of log events, in the syntax of `tracing`.
     pub filter: String,
 }
 
@@ -37,7 +37,7 @@ impl Options {
     }
 }
 
-/// How a line of the log looks.
+/// The format of a line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {

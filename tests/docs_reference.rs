@@ -85,7 +85,7 @@ fn the_reference_has_every_key_with_its_true_default() {
 #[test]
 fn a_partner_may_have_every_policy_of_its_own() {
     let mut policy = keys_of::<forebay::partners::Policy>("");
-    policy.extend(["name", "certificates"].map(str::to_owned));
+    policy.extend(["name", "certificates", "outbox"].map(str::to_owned));
     assert_eq!(policy, keys_of::<forebay::partners::Override>("name = \"a\""));
 }
 

@@ -107,7 +107,6 @@ fn the_same_name_again_is_a_new_file(door: Door) {
     assert_eq!(house.bytes(&entries[0]), b"first");
     assert_eq!(house.bytes(&entries[1]), b"the second");
     assert_eq!(client.fetch("a.hl7").unwrap(), b"the second");
-    assert!(files_below(&house.path("home/.new")).is_empty(), "nothing is left aside");
 }
 
 fn a_temporary_name_waits_and_its_rename_is_the_acceptance(door: Door) {
@@ -124,9 +123,9 @@ fn a_temporary_name_waits_and_its_rename_is_the_acceptance(door: Door) {
     assert_eq!(house.states("up.part/b.hl7"), [State::Unfinished]);
     client.rename("up.part", "up").unwrap();
     assert_eq!(house.states("up/b.hl7"), [State::Ready]);
-    // A file that was accepted is renamed in the view alone.
+    // A file that no processor has begun is processed under its new name.
     client.rename("a.hl7", "z.hl7").unwrap();
-    assert_eq!(house.states("a.hl7"), [State::Ready]);
+    assert_eq!((house.states("a.hl7"), house.states("z.hl7")), (vec![], vec![State::Ready]));
     assert_eq!(client.list("/"), ["out", "up", "z.hl7"]);
 }
 
@@ -216,7 +215,7 @@ fn an_upload_that_breaks_off_is_kept_as_a_partial_and_is_no_file(door: Door) {
     assert!(house.entries().is_empty());
     assert!(house.block_on(house.storage.ids()).unwrap().is_empty());
     assert_eq!(partial(&house, "a.hl7"), Some(500_000));
-    assert!(!house.view().join("a.hl7").exists());
+    assert_eq!(house.enter(door).list("/"), ["out"]);
 }
 
 fn an_interrupted_temporary_file_cannot_be_renamed_to_a_final_name(door: Door) {
@@ -230,9 +229,9 @@ fn an_interrupted_temporary_file_cannot_be_renamed_to_a_final_name(door: Door) {
 }
 
 fn out_is_for_reading_and_deleting(door: Door) {
-    let house = house();
+    let house = House::new(Plan { outbox: true, ..Plan::default() });
     let mut client = house.enter(door);
-    let receipt = house.view().join("out/receipt.json");
+    let receipt = house.outbox().join("receipt.json");
     std::fs::write(&receipt, "{}").unwrap();
     client.put("a.tmp", b"x").unwrap();
     door.assert_refused(client.put("out/a.hl7", b"x"), Why::Denied, "an upload");
@@ -257,12 +256,12 @@ impl Drop for Set<'_> {
     }
 }
 
-/// As in `out/`, where each receipt is written aside and renamed.
+/// As in an outbox, where other programs write files aside and rename them.
 fn a_listing_has_what_stays_while_other_names_come_and_go(door: Door) {
-    let house = house();
+    let house = House::new(Plan { outbox: true, ..Plan::default() });
     let mut client = house.enter(door);
     client.put("first.hl7", b"data").unwrap();
-    let out = house.view().join("out");
+    let out = house.outbox();
     for number in 0..100 {
         std::fs::write(out.join(format!("stays-{number}")), b"").unwrap();
     }
@@ -358,11 +357,12 @@ fn a_restart_shows_the_same_view_and_adopts_what_the_journal_does_not_know(door:
         upload.write(bytes::Bytes::from_static(b"three")).await.unwrap();
         upload.commit(now).await.unwrap();
     });
-    std::fs::remove_file(first.view().join("a.hl7")).unwrap();
+    // What the partner sees is in the index, and follows from the journal.
     let data = first.data();
     drop(client);
     first.wait_alone();
     drop(first);
+    std::fs::remove_dir_all(data.path().join("queue")).unwrap();
     let second = House::on(Plan::default(), data);
     assert_eq!(second.recovered.adopted.len(), 1);
     assert_eq!(second.states("unknown.hl7"), [State::Held]);
@@ -374,21 +374,21 @@ fn a_restart_shows_the_same_view_and_adopts_what_the_journal_does_not_know(door:
 
 /// Everything of the protocol that takes a path, with everything that is no path of the partner's.
 fn no_path_leads_out(door: Door) {
-    let house = house();
+    let house = House::new(Plan { outbox: true, ..Plan::default() });
     let secret = "known to nobody";
     std::fs::create_dir(house.path("elsewhere")).unwrap();
     std::fs::write(house.path("elsewhere/secret"), secret).unwrap();
     // What stands for the machine's own: were a path to lead out, nothing real may be hurt.
     std::fs::create_dir(house.path("etc")).unwrap();
     std::fs::write(house.path("etc/passwd"), secret).unwrap();
-    std::fs::create_dir(house.path("home/Other")).unwrap();
-    std::fs::write(house.path("home/Other/secret"), secret).unwrap();
+    std::fs::create_dir(house.path("Other")).unwrap();
+    std::fs::write(house.path("Other/secret"), secret).unwrap();
     let mut client = house.enter(door);
     client.put("mine.hl7", b"mine").unwrap();
-    let view = house.view();
+    let view = house.outbox();
     std::os::unix::fs::symlink(house.path("elsewhere"), view.join("linked")).unwrap();
     std::os::unix::fs::symlink(house.path("etc"), view.join("etc")).unwrap();
-    std::os::unix::fs::symlink(house.path("home/Other"), view.join("other")).unwrap();
+    std::os::unix::fs::symlink(house.path("Other"), view.join("other")).unwrap();
     for path in hostile(&house.path("elsewhere/secret")) {
         let shown = String::from_utf8_lossy(&path).into_owned();
         for verb in client.verbs() {
@@ -407,10 +407,10 @@ fn no_path_leads_out(door: Door) {
             }
         }
     }
-    for kept in ["elsewhere/secret", "etc/passwd", "home/Other/secret"] {
+    for kept in ["elsewhere/secret", "etc/passwd", "Other/secret"] {
         assert_eq!(std::fs::read_to_string(house.path(kept)).unwrap(), secret);
     }
-    for directory in ["elsewhere", "etc", "home/Other"] {
+    for directory in ["elsewhere", "etc", "Other"] {
         assert_eq!(std::fs::read_dir(house.path(directory)).unwrap().count(), 1, "something was made in {directory}");
     }
     for entry in house.entries() {

@@ -8,11 +8,12 @@ use std::{
 
 /// From the ground up. A module may name those on floors below its own; those on one floor do not know each other.
 /// `config` depends on every module's `Options`, and so stands above all that have some.
-const FLOORS: [&[&str]; 10] = [
+const FLOORS: [&[&str]; 11] = [
     &["forebay_storage"],
     &["forebay_queue"],
     &["clock", "units", "telemetry"],
     &["gate", "partners", "routes"],
+    &["answers"],
     &["ingest", "process"],
     &["doors"],
     &["operate"],

@@ -93,29 +93,32 @@ fn rest_and_append_never_touch_an_accepted_file() {
 
 #[test]
 fn out_is_for_reading_and_deleting_and_nothing_else() {
-    let house = house();
+    let house = House::new(Plan { receipts: true, ..Plan::default() });
     let mut ftp = house.session();
-    let receipt = house.view().join("out/receipt.json");
-    std::fs::write(&receipt, "{}").unwrap();
+    assert_eq!(ftp.store("b.hl7", b"x").code, 226);
     assert_eq!(ftp.store("a.tmp", b"x").code, 226);
+    let is_receipt = |name: &String| name.starts_with("b.hl7.") && name.ends_with(".receipt.json");
+    let receipt = ftp.list("out").into_iter().find(is_receipt).expect("it was accepted");
     for (verb, code) in [
         ("MKD out/x", 550),
         ("RMD out", 550),
-        ("SITE CHMOD 777 out/receipt.json", 500),
-        ("MFMT 20260101000000 out/receipt.json", 500),
+        (&format!("SITE CHMOD 777 out/{receipt}"), 500),
+        (&format!("MFMT 20260101000000 out/{receipt}"), 500),
     ] {
         let reply = ftp.command(verb);
         assert!(reply.code >= 500, "{verb}: {} instead of {code}", reply.text);
     }
     assert_eq!(ftp.store("out/a.hl7", b"x").code, 550);
-    assert_eq!(ftp.upload("APPE", "out/receipt.json", b"x").code, 550);
-    for (from, to) in [("out/receipt.json", "r.json"), ("out", "elsewhere"), ("a.tmp", "out/a")] {
+    assert_eq!(ftp.upload("APPE", &format!("out/{receipt}"), b"x").code, 550);
+    for (from, to) in [(&*format!("out/{receipt}"), "r.json"), ("out", "elsewhere"), ("a.tmp", "out/a")] {
         assert_eq!(ftp.command(&format!("RNFR {from}")).code, 350);
         assert_eq!(ftp.command(&format!("RNTO {to}")).code, 550, "{from} to {to}");
     }
-    assert_eq!(ftp.fetch("RETR out/receipt.json").unwrap(), b"{}");
-    assert_eq!(ftp.command("DELE out/receipt.json").code, 250);
-    assert!(!receipt.exists());
+    let text = ftp.fetch(&format!("RETR out/{receipt}")).unwrap();
+    let text: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(text["name"], "b.hl7");
+    assert_eq!(ftp.command(&format!("DELE out/{receipt}")).code, 250);
+    assert_eq!(ftp.list("out"), Vec::<String>::new());
     assert_eq!(house.states("a.tmp"), [State::Unfinished]);
 }
 

@@ -7,8 +7,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use forebay::{
+    answers::Answers,
     clock::{Clock, SetClock},
-    ingest::{Accepted, Foundation, Ingest, Peer, Proven, RecoveryReport, Refusal, Renamed, SessionInfo},
+    gate::{self, Gate},
+    ingest::{Accepted, Ingest, Peer, Proven, RecoveryReport, Refusal, Renamed, SessionInfo},
     partners::{Limits, Partners, Policies},
     routes::{self, Routes},
 };
@@ -54,15 +56,18 @@ impl House {
         };
         let partners =
             Partners::open(&beside.join("partners"), Limits::default(), Policies::default(), shared_clock.clone());
-        let foundation = Foundation {
+        let routes = Arc::new(Routes::from_options(vec![route]).unwrap());
+        let gate = Gate::open(&beside.join("gate"), gate::Options::default(), shared_clock.clone(), None).unwrap();
+        let dependencies = forebay::ingest::Dependencies {
             storage: storage.clone(),
             queue: queue.clone(),
-            routes: Arc::new(Routes::from_options(vec![route]).unwrap()),
+            catalogue: queue.clone(),
+            answers: Arc::new(Answers::new(gate, routes.clone(), shared_clock.clone(), true)),
+            routes,
             partners: partners.unwrap(),
             clock: shared_clock,
-            home: beside.join("home"),
         };
-        let ingest = Ingest::new(foundation, forebay::ingest::Options::default());
+        let ingest = Ingest::new(dependencies, forebay::ingest::Options::default());
         let found = ingest.recover(&recovered).await.unwrap();
         Self { queue, storage, ingest, clock, found }
     }
@@ -154,17 +159,18 @@ async fn a_rename_that_comes_too_late_is_refused() {
     house.clock.advance(Duration::from_secs(2 * 86_400));
     assert_eq!(house.ingest.sweep().await.held, 1);
     assert_eq!(house.state(id).await, State::Held);
-    let late = house.ingest.rename(&session(), "a.hl7.part", "a.hl7").await;
+    let late = house.ingest.files(&session()).rename("a.hl7.part", "a.hl7").await;
     assert!(matches!(late, Err(Refusal::Denied(_))), "{late:?}");
     assert_eq!(house.queue.get(id).await.unwrap().name, "a.hl7.part");
     // Sent again it is another file, and that is accepted.
     house.upload("a.hl7.part").await.unwrap();
-    let again = house.ingest.rename(&session(), "a.hl7.part", "a.hl7").await.unwrap();
+    let again = house.ingest.files(&session()).rename("a.hl7.part", "a.hl7").await.unwrap();
     assert!(matches!(&again, Renamed::Files(files) if files[0].state == State::Ready), "{again:?}");
-    // An accepted one may have any name in the view.
-    for (from, to) in [("a.hl7", "b.hl7"), ("b.hl7", "b.hl7.tmp")] {
-        assert!(matches!(house.ingest.rename(&session(), from, to).await, Ok(Renamed::ViewOnly)), "{from}");
-    }
+    // One that no processor has begun is processed under its new name.
+    let Renamed::Files(files) = house.ingest.files(&session()).rename("a.hl7", "b.hl7").await.unwrap() else {
+        panic!("it has not begun")
+    };
+    assert_eq!((files[0].entry.name.as_str(), files[0].state), ("b.hl7", State::Ready));
 }
 
 #[tokio::test]
@@ -175,14 +181,14 @@ async fn an_upload_whose_task_ends_is_kept_before_the_server_ends() {
     let mut intake = house.ingest.begin(&session(), "a.hl7", None).await.unwrap();
     intake.write(Bytes::from_static(b"half of it")).await.unwrap();
     drop(intake);
-    house.ingest.close().await.unwrap();
+    house.ingest.idle().await;
     let partial = house.storage.partial("clinic", "a.hl7").await.unwrap();
     assert_eq!(partial.map(|partial| partial.size_bytes), Some(10));
     assert_eq!(Arc::strong_count(&house.ingest), 1, "nothing holds on to what is closed");
 }
 
 #[tokio::test]
-async fn a_purged_file_leaves_the_view_and_takes_no_newer_one_with_it() {
+async fn a_purged_file_leaves_the_catalogue_and_takes_no_newer_one_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path();
     let house = House::open(OsDisk::shared(), data, data).await;
@@ -198,6 +204,6 @@ async fn a_purged_file_leaves_the_view_and_takes_no_newer_one_with_it() {
     house.clock.advance(month);
     assert_eq!(house.ingest.sweep().await.purged, 2);
     assert_eq!(house.storage.ids().await.unwrap().len(), 1);
-    let shown = |name: &str| data.join("home/clinic").join(name).exists();
-    assert!(!shown("gone.hl7") && shown("again.hl7"));
+    let files = house.ingest.files(&session());
+    assert!(files.stat("gone.hl7").await.is_err() && files.stat("again.hl7").await.is_ok());
 }

@@ -8,13 +8,15 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay::{
+    answers::Answers,
     clock::{Clock, SetClock},
-    ingest::{Foundation, Ingest, Peer, Proven, SessionInfo},
+    gate::{self, Gate},
+    ingest::{Ingest, Peer, Proven, SessionInfo},
     partners::{Limits, Partners, Policies},
     routes::{self, Routes},
 };
 use forebay_queue::{
-    Action, Actor, ClaimAsk, Order, QueueStore, RouteAsk, Settlement, State,
+    Action, Actor, ClaimRequest, EmbeddedMaintenance, Order, QueueStore, RouteRequest, Settlement, State,
     embedded::{self, EmbeddedQueue},
 };
 use forebay_storage::{
@@ -75,15 +77,19 @@ impl House {
             directory: Some(beside.join("delivered")),
             ..routes::Options::default()
         };
-        let foundation = Foundation {
+        let routes = Arc::new(Routes::from_options(vec![route]).expect("opens"));
+        let gate =
+            Gate::open(&beside.join("gate"), gate::Options::default(), shared_clock.clone(), None).expect("opens");
+        let dependencies = forebay::ingest::Dependencies {
             storage: storage.clone(),
             queue: queue.clone(),
-            routes: Arc::new(Routes::from_options(vec![route]).expect("a route")),
+            catalogue: queue.clone(),
+            answers: Arc::new(Answers::new(gate, routes.clone(), shared_clock.clone(), true)),
+            routes,
             partners: partners.map_err(|error| error.to_string())?,
             clock: shared_clock,
-            home: beside.join("home"),
         };
-        let ingest = Ingest::new(foundation, forebay::ingest::Options::default());
+        let ingest = Ingest::new(dependencies, forebay::ingest::Options::default());
         ingest.recover(&recovered).await.map_err(|error| error.to_string())?;
         for entry in &recovered.interrupted {
             queue.settle_crashed(entry.id, clock.now()).await.map_err(|error| error.to_string())?;
@@ -120,7 +126,7 @@ impl House {
             let Ok(accepted) = intake.finish(Box::new(Proven)).await.map(|accepted| accepted.id) else { return };
             self.say(|said| said.accepted.insert(accepted, sent_as.clone()), &said);
             if temporary {
-                if self.ingest.rename(&session, &sent_as, &name).await.is_err() {
+                if self.ingest.files(&session).rename(&sent_as, &name).await.is_err() {
                     return;
                 }
                 self.say(|said| said.accepted.insert(accepted, name.clone()), &said);
@@ -135,8 +141,8 @@ impl House {
         for _ in 0..60 {
             tokio::task::yield_now().await;
             let now = self.clock.now() + TimeDelta::seconds(1);
-            let ask = ClaimAsk {
-                routes: vec![RouteAsk { name: "all".to_owned(), slots: 2, order: Order::Strict, per_partner: 0 }],
+            let ask = ClaimRequest {
+                routes: vec![RouteRequest { name: "all".to_owned(), slots: 2, order: Order::Strict, per_partner: 0 }],
                 limit: 2,
                 lease_ms: 60_000,
                 duplicate_window_ms: 0,
@@ -151,7 +157,11 @@ impl House {
                     if self.queue.settle(claim.token, claim.entry.id, back, now).await.is_err() {
                         return;
                     }
-                    for held in self.queue.act(&[claim.entry.id], Action::Hold, None, Actor::Server, now).await {
+                    for held in self
+                        .queue
+                        .act(&[claim.entry.id], Action::Hold(forebay_queue::Hold::Operator), None, Actor::Server, now)
+                        .await
+                    {
                         if held.is_err() {
                             return;
                         }
@@ -239,7 +249,6 @@ fn runtime() -> tokio::runtime::Runtime {
 /// One life, one cut, one look. Gives what was lost, and how many files had been accepted.
 fn life(seed: u64, without: Option<SyncClass>) -> (Option<String>, usize) {
     let beside = tempfile::tempdir().expect("a directory");
-    std::fs::create_dir(beside.path().join("home")).expect("mkdir");
     std::fs::create_dir(beside.path().join("partners")).expect("mkdir");
     let runtime = runtime();
     let mut disk = SimDisk::new(seed).with_dir(Path::new(DATA));

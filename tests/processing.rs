@@ -1,5 +1,5 @@
 //! What happens behind the gate, with the real queue, storage and gate: processors and their contracts, order, pauses,
-//! closures, receipts, and what a crash leaves running.
+//! closures, and what a crash leaves running.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test says so by failing")]
 
@@ -22,11 +22,11 @@ use chrono::{DateTime, Utc};
 use forebay::{
     clock::{Clock, SystemClock},
     gate::{self, AtClose, Gate},
-    process::{self, Dispatcher, Outcome, Parts, Processor, Receipts, Report, Work},
+    process::{self, Dependencies, Dispatcher, Outcome, Processor, Report, Work},
     routes::{self, Routes},
 };
 use forebay_queue::{
-    Action, Actor, ClaimAsk, Entry, Fact, NewEntry, Order, QueueStore, RouteAsk, State, embedded::EmbeddedQueue,
+    Action, Actor, ClaimRequest, Entry, Fact, NewEntry, Order, QueueStore, RouteRequest, State, embedded::EmbeddedQueue,
 };
 use forebay_storage::{FileId, NewFile, Placement, Storage, disk::OsDisk, local::LocalStorage};
 use tokio::{sync::Semaphore, task::JoinHandle, time};
@@ -94,8 +94,8 @@ impl House {
         fs::read_to_string(self.out(name)).unwrap_or_default()
     }
 
-    fn parts(&self) -> Parts {
-        Parts {
+    fn dependencies(&self) -> Dependencies {
+        Dependencies {
             queue: Arc::clone(&self.queue),
             storage: Arc::clone(&self.storage),
             gate: Arc::clone(&self.gate),
@@ -114,11 +114,11 @@ impl House {
     }
 
     fn start(&self) -> Works {
-        Self::run(Dispatcher::new(self.parts()))
+        Self::run(Dispatcher::new(self.dependencies()))
     }
 
     fn start_with(&self, route: &str, processor: Arc<dyn Processor>) -> Works {
-        Self::run(Dispatcher::with_processors(self.parts(), BTreeMap::from([(route.to_owned(), processor)])))
+        Self::run(Dispatcher::with_processors(self.dependencies(), BTreeMap::from([(route.to_owned(), processor)])))
     }
 
     fn run(dispatcher: Arc<Dispatcher>) -> Works {
@@ -147,9 +147,12 @@ impl House {
             route: self.routes.serve(partner, name).map(|route| route.name().to_owned()),
             state: State::Ready,
             reason: None,
+            hold: None,
             origin: None,
+            supersedes: None,
+            claimable_from: None,
         };
-        self.queue.enqueue(new, now).await.unwrap()
+        self.queue.accept(new, now).await.unwrap()
     }
 
     async fn until(&self, id: FileId, what: impl Fn(&Entry) -> bool) -> Entry {
@@ -472,10 +475,21 @@ struct Closing {
 
 #[async_trait]
 impl Storage for Closing {
-    fn place_blocking(&self, id: FileId, dest: &Path, how: Placement) -> forebay_storage::Result<()> {
-        self.storage.place_blocking(id, dest, how)?;
+    fn materialize_blocking(
+        &self,
+        id: FileId,
+        dest: &Path,
+        how: forebay_storage::Durability,
+    ) -> forebay_storage::Result<forebay_storage::Verified> {
+        let verified = self.storage.materialize_blocking(id, dest, how)?;
         self.gate.close(Vec::new(), None, "test".into(), None, "t".into()).unwrap();
-        Ok(())
+        Ok(verified)
+    }
+    fn place_blocking(&self, _: FileId, _: &Path, _: Placement) -> forebay_storage::Result<()> {
+        unimplemented!()
+    }
+    async fn reader(&self, _: FileId) -> forebay_storage::Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>> {
+        unimplemented!()
     }
     async fn begin(&self, _: NewFile) -> forebay_storage::Result<Box<dyn forebay_storage::Upload>> {
         unimplemented!()
@@ -495,7 +509,7 @@ impl Storage for Closing {
     async fn retract(&self, _: FileId, _: forebay_storage::Retract) -> forebay_storage::Result<()> {
         unimplemented!()
     }
-    async fn read(&self, _: FileId) -> forebay_storage::Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>> {
+    async fn read(&self, _: FileId, _: std::ops::Range<u64>) -> forebay_storage::Result<Bytes> {
         unimplemented!()
     }
     async fn meta(&self, _: FileId) -> forebay_storage::Result<forebay_storage::FileMeta> {
@@ -537,7 +551,7 @@ async fn a_gate_that_closes_while_a_file_is_copied_keeps_its_name_from_appearing
         let house =
             House::with_gate("[[route]]\nname = \"r\"\n", gate::Options { at_close, ..gate::Options::default() });
         let storage = Closing { storage: Arc::clone(&house.storage), gate: Arc::clone(&house.gate) };
-        let deliver = process::Deliver::new(house.out("d"), false, Arc::new(storage));
+        let deliver = process::Deliver::new(house.out("d"), Arc::new(storage));
         let works = house.start_with("r", Arc::new(deliver));
         let id = house.put("demo", "a.hl7", b"MSH|").await.id;
         let entry = house.until(id, |entry| entry.state == state && entry.changed_seq > entry.turn).await;
@@ -644,45 +658,41 @@ async fn five_failures_in_a_row_pause_the_route() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivered_file_is_not_delivered_twice_and_nothing_is_overwritten() {
-    for link in [false, true] {
-        let route =
-            format!("[[route]]\nname = \"r\"\ndirectory = \"OUT/d\"\nduplicate_window = \"0\"\nlink = {link}\n");
-        let house = House::new(&route);
-        let works = house.start();
-        let dir = house.out("d").join("demo/in");
-        let names = || {
-            let mut names: Vec<_> =
-                fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-            names.sort();
-            names
-        };
-        let first = house.put("demo", "in/a.hl7", b"one").await.id;
-        house.until_state(first, State::Done).await;
-        assert_eq!(names(), ["a.hl7"]);
-        // As after a crash that lost the outcome: the same file comes again.
-        let act = Action::Requeue(vec![Some("r".into())]);
-        house.queue.act(&[first], act, None, Actor::Server, house.clock.now()).await.remove(0).unwrap();
-        house.until(first, |entry| entry.state == State::Done).await;
-        assert_eq!(names(), ["a.hl7"], "link = {link}");
-        // Other files of the same name, one with the same bytes.
-        for bytes in [b"two", b"one"] {
-            let id = house.put("demo", "in/a.hl7", bytes).await.id;
-            house.until_state(id, State::Done).await;
-            let id = id.to_string();
-            let other = dir.join(format!("a.{}.hl7", &id[id.len() - 8..]));
-            assert_eq!(fs::read(other).unwrap(), bytes);
-        }
-        assert_eq!(fs::read(dir.join("a.hl7")).unwrap(), b"one");
-        assert_eq!(names().len(), 3);
-        works.end().await;
+    let house = House::new("[[route]]\nname = \"r\"\ndirectory = \"OUT/d\"\nduplicate_window = \"0\"\n");
+    let works = house.start();
+    let dir = house.out("d").join("demo/in");
+    let names = || {
+        let mut names: Vec<_> =
+            fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let first = house.put("demo", "in/a.hl7", b"one").await.id;
+    house.until_state(first, State::Done).await;
+    assert_eq!(names(), ["a.hl7"]);
+    // As after a crash that lost the outcome: the same file comes again.
+    let act = Action::Requeue(vec![Some("r".into())]);
+    house.queue.act(&[first], act, None, Actor::Server, house.clock.now()).await.remove(0).unwrap();
+    house.until(first, |entry| entry.state == State::Done).await;
+    assert_eq!(names(), ["a.hl7"]);
+    // Other files of the same name, one with the same bytes.
+    for bytes in [b"two", b"one"] {
+        let id = house.put("demo", "in/a.hl7", bytes).await.id;
+        house.until_state(id, State::Done).await;
+        let id = id.to_string();
+        let other = dir.join(format!("a.{}.hl7", &id[id.len() - 8..]));
+        assert_eq!(fs::read(other).unwrap(), bytes);
     }
+    assert_eq!(fs::read(dir.join("a.hl7")).unwrap(), b"one");
+    assert_eq!(names().len(), 3);
+    works.end().await;
 }
 
 /// The disk may have damaged them, or a program that had them before may have written to them.
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_not_what_was_accepted_are_handed_to_nobody() {
-    let deliver = |link| format!("[[route]]\nname = \"r\"\ndirectory = \"OUT/d\"\nlink = {link}\n");
-    for route in [deliver(false), deliver(true), exec("cat > OUT/got")] {
+    let deliver = "[[route]]\nname = \"r\"\ndirectory = \"OUT/d\"\n".to_owned();
+    for route in [deliver, exec("cat > OUT/got")] {
         let house = House::new(&route);
         house.close(&[]).await;
         let id = house.put("demo", "a.hl7", b"what was accepted").await.id;
@@ -722,70 +732,6 @@ async fn a_stopping_server_gives_back_what_runs() {
     assert_eq!((entry.state, entry.attempts, entry.reason.as_deref()), (State::Ready, 0, Some("the server stopped")));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn receipts_follow_a_file_and_are_made_again() {
-    let house = House::new(&exec("exit 0"));
-    let receipts = || {
-        let (queue, gate) = (Arc::clone(&house.queue), Arc::clone(&house.gate));
-        Receipts::new(queue, gate, Arc::clone(&house.routes), Arc::clone(&house.clock), house.dir.path())
-    };
-    house.close(&[]).await;
-    let entry = house.put("demo", "in/a.hl7", b"MSH|").await;
-    let out = house.dir.path().join("home/demo/out");
-    let path = out.join(format!("a.hl7.{}.receipt.json", entry.id));
-    let read = || serde_json::from_slice::<serde_json::Value>(&fs::read(&path).unwrap()).unwrap();
-    let writer = receipts();
-    writer.pass().await.unwrap();
-    let receipt = read();
-    assert_eq!(receipt["id"], entry.id.to_string());
-    assert_eq!((&receipt["name"], &receipt["bytes"]), (&"in/a.hl7".into(), &4.into()));
-    assert_eq!(receipt["sha256"], entry.sha256.to_string());
-    assert_eq!((&receipt["state"], &receipt["deferred"]), (&"ready".into(), &true.into()));
-    let text = receipt["text"].as_str().unwrap();
-    assert!(text.starts_with("deferred until 2") && text.ends_with("UTC"), "{text}");
-    assert!(fs::read_to_string(out.join("NOTICE.txt")).unwrap().contains("MAINTENANCE NOW"));
-
-    house.reopen();
-    let works = house.start();
-    house.until_state(entry.id, State::Done).await;
-    works.end().await;
-    writer.pass().await.unwrap();
-    assert_eq!((&read()["state"], &read()["deferred"]), (&"done".into(), &false.into()));
-    assert!(!out.join("NOTICE.txt").exists(), "it goes when the window is over");
-
-    fs::remove_dir_all(&out).unwrap();
-    receipts().pass().await.unwrap();
-    assert_eq!(read()["state"], "done", "made again from the journal");
-    let names: Vec<_> = fs::read_dir(&out).unwrap().map(|file| file.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 1, "{names:?}");
-
-    let later = house.clock.now() + Duration::from_secs(60);
-    assert_eq!(house.queue.purge(later, 10, later).await.unwrap(), [entry.id]);
-    writer.sweep().await.unwrap();
-    assert!(!path.exists(), "it goes with its entry");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_processed_for_long_has_a_receipt_meanwhile() {
-    let house = House::new(&exec("echo > OUT/began; sleep 600"));
-    let works = house.start();
-    let entry = house.put("demo", "a.hl7", b"MSH|").await;
-    until("it began", || house.out("began").exists()).await;
-    let (queue, gate) = (Arc::clone(&house.queue), Arc::clone(&house.gate));
-    let (routes, clock) = (Arc::clone(&house.routes), Arc::clone(&house.clock));
-    let receipts = Receipts::new(queue, gate, routes, clock, house.dir.path());
-    let path = house.dir.path().join(format!("home/demo/out/a.hl7.{}.receipt.json", entry.id));
-    let written = async {
-        while !path.exists() {
-            receipts.pass().await.unwrap();
-            time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    time::timeout(BOUND, written).await.expect("it is told that it was accepted");
-    assert_eq!(serde_json::from_slice::<serde_json::Value>(&fs::read(&path).unwrap()).unwrap()["state"], "active");
-    works.end().await;
-}
-
 /// Does not end, whatever it is told.
 struct Stuck(AtomicUsize);
 
@@ -808,36 +754,14 @@ async fn a_stopping_server_does_not_wait_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receipt_that_cannot_be_written_keeps_nothing_waiting() {
-    let house = House::new(&exec("exit 0"));
-    fs::create_dir_all(house.dir.path().join("home/bad")).unwrap();
-    fs::write(house.dir.path().join("home/bad/out"), "in the way").unwrap();
-    let works = house.start();
-    let bad = house.put("bad", "a", b"x").await.id;
-    let good = house.put("good", "a", b"x").await.id;
-    house.until_state(bad, State::Done).await;
-    house.until_state(good, State::Done).await;
-    let receipts = Receipts::new(
-        Arc::clone(&house.queue),
-        Arc::clone(&house.gate),
-        Arc::clone(&house.routes),
-        Arc::clone(&house.clock),
-        house.dir.path(),
-    );
-    receipts.pass().await.unwrap();
-    assert!(house.dir.path().join(format!("home/good/out/a.{good}.receipt.json")).exists());
-    works.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_a_crashed_server_left_running_is_stopped_before_anything_is_claimed() {
     let mut house = House::new(&exec("exit 0"));
     let id = house.put("demo", "a", b"x").await.id;
-    let ask = ClaimAsk {
-        routes: vec![RouteAsk { name: "r".into(), slots: 1, order: Order::Strict, per_partner: 0 }],
+    let ask = ClaimRequest {
+        routes: vec![RouteRequest { name: "r".into(), slots: 1, order: Order::Strict, per_partner: 0 }],
         limit: 1,
         lease_ms: 60_000,
-        ..ClaimAsk::default()
+        ..ClaimRequest::default()
     };
     assert_eq!(house.queue.claim(ask, house.clock.now()).await.unwrap().len(), 1);
     let mut child = Command::new("/bin/sh")
@@ -856,11 +780,11 @@ async fn what_a_crashed_server_left_running_is_stopped_before_anything_is_claime
         open_queue(other.path()).0
     };
     drop(std::mem::replace(&mut house.queue, nothing));
-    let (queue, recovered) = open_again(house.dir.path()).await;
+    let (queue, maintenance, recovered) = open_again(house.dir.path()).await;
     house.queue = queue;
     assert_eq!(recovered.interrupted.len(), 1);
     let recovery = process::recover_children(
-        &house.queue,
+        &maintenance,
         &recovered.interrupted,
         house.instance,
         house.dir.path(),
@@ -879,16 +803,19 @@ async fn what_a_crashed_server_left_running_is_stopped_before_anything_is_claime
 }
 
 /// The lock goes a moment after the last owner.
-async fn open_again(data: &Path) -> (Arc<dyn QueueStore>, forebay_queue::Recovered) {
+async fn open_again(
+    data: &Path,
+) -> (Arc<dyn QueueStore>, Arc<dyn forebay_queue::EmbeddedMaintenance>, forebay_queue::Recovered) {
     let (journal, index) = (data.join("journal"), data.join("queue"));
     let opened = time::timeout(BOUND, async {
         loop {
             let options = forebay_queue::embedded::Options::default();
             match EmbeddedQueue::open(Arc::new(OsDisk), &journal, &index, options) {
-                Ok((queue, recovered)) => return (Arc::new(queue) as Arc<dyn QueueStore>, recovered),
+                Ok((queue, recovered)) => return (Arc::new(queue), recovered),
                 Err(_) => time::sleep(Duration::from_millis(10)).await,
             }
         }
     });
-    opened.await.expect("the queue opens again")
+    let (queue, recovered) = opened.await.expect("the queue opens again");
+    (queue.clone(), queue, recovered)
 }

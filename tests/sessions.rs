@@ -128,14 +128,14 @@ fn operators_see_sessions_and_end_those_they_mean() {
     assert_eq!(machine.cli(&["sessions"]).status.code(), Some(4));
 }
 
-/// A terabyte of nothing, whose digest takes minutes.
+/// A terabyte of nothing in an outbox, whose digest takes minutes.
 #[test]
 fn what_takes_long_ends_with_its_session() {
-    let house = House::new(Plan::default());
+    let house = House::new(Plan { outbox: true, ..Plan::default() });
     let mut ftp = house.session();
     let own = ids(&house)[0];
-    std::fs::File::create(house.view().join("huge.hl7")).unwrap().set_len(1 << 40).unwrap();
-    for command in ["HASH huge.hl7", "XMD5 huge.hl7", "APPE huge.hl7"] {
+    std::fs::File::create(house.outbox().join("huge.hl7")).unwrap().set_len(1 << 40).unwrap();
+    for command in ["HASH out/huge.hl7", "XMD5 out/huge.hl7"] {
         for kicked in [true, false] {
             let mut other = house.session();
             let _data = other.passive();

@@ -346,26 +346,28 @@ fn bytes_that_come_early_take_no_more_memory_than_they_are_given() {
 
 /// What is there outside the account and could be changed through it.
 fn outside(site: &Site) -> BTreeMap<PathBuf, Vec<u8>> {
-    let home = site.machine.data().join("home");
-    let inside = home.join(USER);
-    let files = files_below(&home).into_iter().chain(files_below(&site.machine.path().join("beside")));
-    files.filter(|path| !path.starts_with(&inside)).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    let files = ["other", "beside"].into_iter().flat_map(|directory| files_below(&site.machine.path().join(directory)));
+    files.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
 /// Every operation that takes a path, with everything that is no path of the partner's.
 #[test]
 fn no_path_in_any_operation_leads_out() {
     const SECRET: &[u8] = b"of another partner";
-    let site = Site::open("");
+    let outbox = "[[partner]]\nname = \"USER\"\noutbox = \"@DIR@/outbox\"".replace("USER", USER);
+    let site = Site::limited("", &outbox);
     let mut sftp = login(&site);
     assert!(sftp.store("own.hl7", b"own").is_ok());
-    let other = site.machine.data().join("home/other");
-    fs::create_dir_all(&other).unwrap();
-    fs::write(other.join("secret.hl7"), SECRET).unwrap();
-    fs::create_dir_all(site.machine.path().join("beside")).unwrap();
-    fs::write(site.machine.path().join("beside/secret.hl7"), SECRET).unwrap();
-    // Nobody can make one through the door; if there is one all the same, it leads nowhere.
-    std::os::unix::fs::symlink("../other", site.machine.data().join("home").join(USER).join("link")).unwrap();
+    let other = site.machine.path().join("other");
+    let outbox = site.machine.path().join("outbox");
+    for directory in [&other, &site.machine.path().join("beside")] {
+        fs::create_dir_all(directory).unwrap();
+        fs::write(directory.join("secret.hl7"), SECRET).unwrap();
+    }
+    fs::create_dir_all(&outbox).unwrap();
+    fs::write(outbox.join("report.hl7"), b"for the partner").unwrap();
+    // Nobody can make one through the door; one that another program puts there leads nowhere.
+    std::os::unix::fs::symlink("../other", outbox.join("link")).unwrap();
     let before = outside(&site);
     assert_eq!(before.len(), 2);
     let absolute = other.join("secret.hl7");
@@ -376,10 +378,11 @@ fn no_path_in_any_operation_leads_out() {
         "in/../../other/secret.hl7",
         "./.././other/secret.hl7",
         "..//other//secret.hl7",
-        "link/secret.hl7",
-        "link/../../other/secret.hl7",
+        "out/link/secret.hl7",
+        "out/link/../../other/secret.hl7",
+        "out/../../other/secret.hl7",
         "../other",
-        "link",
+        "out/link",
         absolute.to_str().unwrap(),
         &deep,
         "own.hl7/../../other/secret.hl7",
@@ -387,7 +390,7 @@ fn no_path_in_any_operation_leads_out() {
         "%2e%2e/other/secret.hl7",
         "own.hl7\0/../../other/secret.hl7",
         "../other/new.hl7",
-        "link/new.hl7",
+        "out/link/new.hl7",
     ]
     .iter()
     .map(|path| path.as_bytes().to_vec())

@@ -300,7 +300,7 @@ fn nothing_leads_out_of_the_login_directory() {
     let place = closed();
     let file = place.file("file", b"x");
     let put = |to: &str| format!("put {} {to}\n", file.display());
-    fs::write(place.0.data().join("home/secret"), "secret").expect("writes");
+    fs::write(place.0.data().join("secret"), "secret").expect("writes");
     for lines in [
         put("../out-of-it"),
         put("/in/../../out-of-it"),

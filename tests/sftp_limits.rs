@@ -18,6 +18,7 @@ use harness::{
 
 const OPENDIR: u8 = 11;
 const READDIR: u8 = 12;
+const MKDIR: u8 = 14;
 const REALPATH: u8 = 16;
 const NAME: u8 = 104;
 const BOUND: Duration = Duration::from_secs(20);
@@ -132,10 +133,11 @@ fn names_that_nobody_takes_wait_in_their_directory() {
     const NAMES: usize = 128;
     let site = Site::open("");
     let mut sftp = login(&site);
-    let many = site.machine.data().join("home").join(USER).join("many");
-    std::fs::create_dir(&many).unwrap();
+    let no_attributes = [0; 4];
+    assert!(sftp.ask(MKDIR, &[&string(b"many"), &no_attributes]).is_ok());
     for n in 0..NAMES * ASKED {
-        std::fs::write(many.join(format!("{n:0>200}")), "").unwrap();
+        let name = string(format!("many/{n:0>200}").as_bytes());
+        assert!(sftp.ask(MKDIR, &[&name, &no_attributes]).is_ok());
     }
     let handles: Vec<_> = (0..DIRECTORIES).map(|_| sftp.ask(OPENDIR, &[&string(b"many")]).body).collect();
     let before = site.memory_kib("VmRSS");

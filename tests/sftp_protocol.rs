@@ -4,14 +4,16 @@
 mod harness;
 
 use harness::{
-    files_below,
     sftp_client::{Answer, CLOSE, OPEN, Sftp, TO_GO_ON, TO_READ, TO_WRITE, WRITE, string},
     site::{PASSWORD, Site, USER},
 };
 
+const OPENDIR: u8 = 11;
+const READDIR: u8 = 12;
 const STAT: u8 = 17;
 const EXTENDED: u8 = 200;
 const EXTENDED_REPLY: u8 = 201;
+const END: u32 = 1;
 const FAILURE: u32 = 4;
 const UNSUPPORTED: u32 = 8;
 
@@ -64,7 +66,7 @@ fn what_is_announced_is_served_and_nothing_else_is() {
     assert_eq!(sftp.ask(20, &[&a, &b]).code(), UNSUPPORTED, "a symbolic link");
     assert_eq!(sftp.ask(19, &[&a]).code(), FAILURE, "what is no link leads nowhere");
     assert_eq!(sftp.ask(77, &[&a]).code(), UNSUPPORTED, "no such request");
-    assert!(!site.machine.data().join("home").join(USER).join("b.hl7").exists());
+    assert_eq!(sftp.ask(STAT, &[&b]).code(), 2, "nothing of that name was made");
     assert!(sftp.store("c.hl7", b"data").is_ok(), "the channel goes on");
 }
 
@@ -114,8 +116,11 @@ fn names_that_are_no_text_are_refused_with_a_reason() {
         }
     }
     assert_eq!(site.queue().len(), 1);
-    let view = site.machine.data().join("home").join(USER);
-    assert_eq!(files_below(&view).iter().filter(|path| !path.starts_with(view.join("out"))).count(), 1);
+    let folder = sftp.ask(OPENDIR, &[&string(b".")]).body;
+    let names = sftp.ask(READDIR, &[&folder]).body;
+    assert!(names.windows(7).any(|name| name == b"own.hl7"));
+    assert_eq!(names[..4], [0, 0, 0, 2], "out and the file alone");
+    assert_eq!(sftp.ask(READDIR, &[&folder]).code(), END);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_queue::{
-    Action, Actor, ClaimAsk, Filter, NewEntry, Order, QueueStore, RouteAsk, Settlement, State,
+    Action, Actor, ClaimRequest, Filter, NewEntry, Order, QueueStore, RouteRequest, Settlement, State,
     embedded::{EmbeddedQueue, Options},
 };
 use forebay_storage::{FileId, Sha256, disk::OsDisk};
@@ -71,7 +71,10 @@ fn new_entry(task: usize, n: usize) -> NewEntry {
         route: Some("immunizations".into()),
         state: State::Ready,
         reason: None,
+        hold: None,
         origin: None,
+        supersedes: None,
+        claimable_from: None,
     }
 }
 
@@ -82,7 +85,7 @@ async fn enqueue(queue: &Arc<EmbeddedQueue>, count: usize, tasks: usize) {
         let share = count / tasks + usize::from(task < count % tasks);
         running.push(tokio::spawn(async move {
             for n in 0..share {
-                queue.enqueue(new_entry(task, n), Utc::now()).await.unwrap();
+                queue.accept(new_entry(task, n), Utc::now()).await.unwrap();
             }
         }));
     }
@@ -92,8 +95,8 @@ async fn enqueue(queue: &Arc<EmbeddedQueue>, count: usize, tasks: usize) {
 }
 
 async fn work(queue: &Arc<EmbeddedQueue>, count: usize) {
-    let route = RouteAsk { name: "immunizations".into(), slots: PARTNERS, order: Order::Strict, per_partner: 0 };
-    let ask = ClaimAsk {
+    let route = RouteRequest { name: "immunizations".into(), slots: PARTNERS, order: Order::Strict, per_partner: 0 };
+    let ask = ClaimRequest {
         routes: vec![route],
         limit: PARTNERS,
         lease_ms: 60_000,

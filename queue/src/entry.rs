@@ -7,6 +7,8 @@ use forebay_storage::{FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Hold;
+
 /// Where a file stands. *Deferred* is not among them: it is a `ready` or `retrying` entry while its gate is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -31,11 +33,15 @@ pub enum State {
     Cancelled,
     /// The same partner, path, size and digest was done shortly before.
     Duplicate,
+    /// A later file goes on where it ends, and is processed in its place.
+    Superseded,
+    /// Its sender never read the reply, and will send it again.
+    Withdrawn,
 }
 
 impl State {
     /// All states, in the order in which they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Unfinished,
         Self::Ready,
         Self::Active,
@@ -46,6 +52,8 @@ impl State {
         Self::Dead,
         Self::Cancelled,
         Self::Duplicate,
+        Self::Superseded,
+        Self::Withdrawn,
     ];
 
     /// The word for it.
@@ -62,10 +70,18 @@ impl State {
             Self::Dead => "dead",
             Self::Cancelled => "cancelled",
             Self::Duplicate => "duplicate",
+            Self::Superseded => "superseded",
+            Self::Withdrawn => "withdrawn",
         }
     }
 
-    /// Whether a closed gate defers it.
+    /// Returns whether nothing more is to be done: it may be purged once its retention has ended.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled | Self::Duplicate | Self::Superseded | Self::Withdrawn)
+    }
+
+    /// Returns whether a closed gate defers it.
     #[must_use]
     pub fn waits(self) -> bool {
         matches!(self, Self::Ready | Self::Retrying)
@@ -119,10 +135,16 @@ pub struct NewEntry {
     pub route: Option<String>,
     /// `Ready`, `Unfinished` or `Held`, nothing else.
     pub state: State,
-    /// Why it is held.
+    /// Why it is held, for people.
     pub reason: Option<String>,
+    /// Why it is held.
+    pub hold: Option<Hold>,
     /// The file that it is a copy of, to be remembered until [`crate::QueueStore::forget_origins`].
     pub origin: Option<Origin>,
+    /// The earlier entry that it goes on from and takes the place of.
+    pub supersedes: Option<FileId>,
+    /// No claim gives it before this time, unless [`crate::QueueStore::confirm`] was called.
+    pub claimable_from: Option<DateTime<Utc>>,
 }
 
 /// A file in the queue.
@@ -167,15 +189,58 @@ pub struct Entry {
     /// The next claim does not ask whether it is a duplicate: an operator wants it processed.
     #[serde(default)]
     pub not_duplicate: bool,
+    /// Why it is held (`held`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// A processor has begun it once: its name for processing does not change any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun: bool,
+    /// The earlier entry that it took the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersedes: Option<FileId>,
+    /// The later entry that took its place, and what it was before (`superseded`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<Box<Superseded>>,
+    /// No claim gives it before this time, unless its sender was seen to read the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimable_from: Option<DateTime<Utc>>,
+    /// The partner has deleted its receipt, as it stands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub receipt_hidden: bool,
 }
 
 impl Entry {
+    /// Returns whether it may still get another name to be processed under: no processor has begun it, and it is held for
+    /// nothing but a route.
+    #[must_use]
+    pub fn may_be_renamed(&self) -> bool {
+        let waits = match self.state {
+            State::Unfinished | State::Ready => true,
+            State::Held => self.hold == Some(Hold::NoRoute),
+            _ => false,
+        };
+        waits && !self.begun
+    }
+
     /// Its lane, if a route serves it.
     #[must_use]
     pub fn lane(&self) -> Option<Lane> {
         let route = self.route.clone()?;
         Some(Lane { partner: self.partner.clone(), route })
     }
+}
+
+/// An entry's state before a later one took its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Superseded {
+    /// The later entry.
+    pub by: FileId,
+    /// The state before.
+    pub state: State,
+    /// The reason before.
+    pub reason: Option<String>,
+    /// The hold before.
+    pub hold: Option<Hold>,
 }
 
 /// The right to work on an entry for a while.

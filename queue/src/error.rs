@@ -2,7 +2,7 @@
 
 use forebay_storage::FileId;
 
-use crate::State;
+use crate::{NameFault, State};
 
 /// A result of this crate.
 pub type Result<T, E = QueueError> = std::result::Result<T, E>;
@@ -44,6 +44,9 @@ pub enum QueueError {
     /// The lease was given up or taken away; what its holder did no longer counts.
     #[error("the lease on file {0} has ended")]
     LeaseLost(FileId),
+    /// A change of names was refused.
+    #[error(transparent)]
+    Name(#[from] NameFault),
     /// The id is in the queue already.
     #[error("file {0} is in the queue already")]
     Exists(FileId),

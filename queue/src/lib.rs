@@ -2,21 +2,25 @@
 //!
 //! [`QueueStore`] is the contract; [`embedded`] keeps it in a journal, which is the truth, and in sled, an index of it.
 
+mod catalogue;
 pub mod embedded;
 mod entry;
 mod error;
+mod hold;
 mod origin;
 mod record;
 mod retry;
 mod store;
 mod transition;
 
-pub use entry::{Child, Entry, Lane, Lease, LeaseToken, NewEntry, State};
+pub use catalogue::{Catalogue, NameChange, NameFault, Named, Node};
+pub use entry::{Child, Entry, Lane, Lease, LeaseToken, NewEntry, State, Superseded};
 pub use error::{QueueError, Result};
+pub use hold::Hold;
 pub use origin::KnownOrigin;
-pub use record::{Actor, Fact, Record};
+pub use record::{Actor, Fact, MovedFile, Record, Shown};
 pub use retry::Backoff;
 pub use store::{
-    Action, Claim, ClaimAsk, Cursor, Filter, LaneInfo, NewName, Order, Page, QueueStore, Recovered, RouteAsk,
-    Settlement, StateCount, Stats, Verified,
+    Action, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Filter, LaneInfo, NewName, Order, Page, QueueStore,
+    Recovered, RouteRequest, Settlement, StateCount, Stats, Verified,
 };

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use forebay_storage::{FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 
-use crate::{Child, Entry, LeaseToken, State};
+use crate::{Child, Entry, Hold, LeaseToken, State};
 
 /// One thing that happened.
 ///
@@ -71,16 +71,30 @@ pub enum Fact {
         state: State,
         /// Why, if held.
         reason: Option<String>,
+        /// Why it is held.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<Hold>,
         /// The file that it is a copy of: acceptance and identity are one record, so that neither is without the other.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
+        /// The entry that it takes the place of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        supersedes: Option<FileId>,
+        /// No claim gives it before this time, unless its sender is seen to read the reply.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        claimable_from: Option<DateTime<Utc>>,
+    },
+    /// Its sender never read the reply: it is as if it had not come.
+    Withdrawn {
+        /// The signs of that.
+        reason: Option<String>,
     },
     /// The files that these were copied from are gone for good, and need not be known any more.
     OriginsGone {
         /// The accepted files.
         files: Vec<FileId>,
     },
-    /// A temporary name became final: this is the acceptance.
+    /// A file that no processor had begun got another name: of a temporary one this is the acceptance.
     Named {
         /// The final path.
         name: String,
@@ -88,8 +102,11 @@ pub enum Fact {
         route: Option<String>,
         /// `ready`, `held`, or `unfinished` when the new name is temporary too.
         state: State,
-        /// Why, if held.
+        /// Why, if held, for people.
         reason: Option<String>,
+        /// Why, if held.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<Hold>,
     },
     /// A processor begins.
     Started {
@@ -133,8 +150,11 @@ pub enum Fact {
     },
     /// An operator, a partner or a rule put it aside.
     Held {
-        /// Why.
+        /// Why, for people.
         reason: Option<String>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<Hold>,
     },
     /// Held no more.
     Released {
@@ -161,6 +181,83 @@ pub enum Fact {
     Carried {
         /// The entry.
         entry: Box<Entry>,
+        /// Where the catalogue shows it.
+        #[serde(default, skip_serializing_if = "Shown::is_unknown")]
+        shown: Shown,
+    },
+    /// The partner has deleted the receipt of the file, as it stands.
+    ReceiptHidden,
+    /// A partner made a folder.
+    FolderMade {
+        /// Whose.
+        partner: String,
+        /// The folder.
+        path: String,
+    },
+    /// A folder as it stands, written again so that old segments can go.
+    FolderCarried {
+        /// Whose.
+        partner: String,
+        /// The folder.
+        path: String,
+        /// When it was made.
+        made_at: DateTime<Utc>,
+    },
+    /// A partner removed an empty folder.
+    FolderRemoved {
+        /// Whose.
+        partner: String,
+        /// The folder.
+        path: String,
+    },
+    /// A partner took a file's name away.
+    Hidden {
+        /// Whose.
+        partner: String,
+        /// The name.
+        path: String,
+    },
+    /// A partner gave a file or folder another name.
+    Moved {
+        /// Whose.
+        partner: String,
+        /// The name it had.
+        from: String,
+        /// The name it has.
+        to: String,
+        /// Files at or below it that are processed under another name from now on.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        files: Vec<MovedFile>,
+    },
+    /// A partner gave a file another time to show.
+    TimeSet {
+        /// Whose.
+        partner: String,
+        /// The name.
+        path: String,
+        /// The time.
+        shows: DateTime<Utc>,
+    },
+    /// The file is shown under this name, whatever was before: a directory of the version before was taken over.
+    ShownAt {
+        /// Whose.
+        partner: String,
+        /// The name.
+        path: String,
+        /// The time that it shows.
+        shows: DateTime<Utc>,
+    },
+    /// A partner is no more, nor are its names.
+    NamesForgotten {
+        /// Whose they were.
+        partner: String,
+    },
+    /// Damage took these records of the journal, and what follows from that has been done.
+    Damaged {
+        /// The first that was lost.
+        first: u64,
+        /// The first behind them.
+        next: u64,
     },
     /// Something about the server that belongs in the audit trail: gate overrides, accounts, recovery, clock.
     Noted {
@@ -169,4 +266,47 @@ pub enum Fact {
         /// The sentence.
         text: String,
     },
+}
+
+/// The place of a file in the catalogue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shown {
+    /// A version before this one wrote the record: the name of the entry, unless something else is known.
+    #[default]
+    Unknown,
+    /// No name leads to it.
+    Nowhere,
+    /// This name leads to it.
+    At {
+        /// The name.
+        path: String,
+        /// The time that it shows.
+        shows: DateTime<Utc>,
+    },
+}
+
+impl Shown {
+    fn is_unknown(&self) -> bool {
+        *self == Self::Unknown
+    }
+}
+
+/// What a file below something that was moved is called from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedFile {
+    /// The file.
+    pub id: FileId,
+    /// The path.
+    pub name: String,
+    /// The route that serves it.
+    pub route: Option<String>,
+    /// `ready`, `held` or `unfinished`.
+    pub state: State,
+    /// Why, if held, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why, if held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
 }

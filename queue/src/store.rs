@@ -8,7 +8,7 @@ use forebay_storage::FileId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::{Actor, Child, Entry, KnownOrigin, Lane, LeaseToken, NewEntry, Record, Result, State};
+use crate::{Actor, Child, Entry, Hold, KnownOrigin, Lane, LeaseToken, NewEntry, Record, Result, State};
 
 /// The queue. Every method may be called from many tasks at once, and one day from many processes.
 ///
@@ -17,16 +17,45 @@ use crate::{Actor, Child, Entry, KnownOrigin, Lane, LeaseToken, NewEntry, Record
 /// future is dropped. Callers give the time; the queue asks no clock.
 #[async_trait]
 pub trait QueueStore: Send + Sync + 'static {
-    /// Takes a committed file. Ok: journalled, synced and visible to claims (if ready).
-    async fn enqueue(&self, new: NewEntry, now: DateTime<Utc>) -> Result<Entry>;
+    /// Takes a file. Ok: journalled, synced, shown in the catalogue under its name (in place of an older file of that
+    /// name; folders above it are made if need be), and visible to claims if it is ready and not before
+    /// `claimable_from`. With `supersedes`, the earlier entry becomes `superseded` in the same record, if no processor
+    /// has begun it; otherwise the new one is a file of its own, and its `supersedes` is none.
+    async fn accept(&self, new: NewEntry, now: DateTime<Utc>) -> Result<Entry>;
 
-    /// Gives an `unfinished` file another name, with the state that follows from it.
+    /// Gives a file that no processor has begun another name, with the route and state that follow from it. An
+    /// `unfinished` one is accepted by that and gets its turn; any other keeps its turn. The catalogue shows it under the
+    /// new name, in place of a file that had that.
+    ///
+    /// # Errors
+    /// [`QueueError::WrongState`](crate::QueueError::WrongState) when a processor has begun it, or it is held for
+    /// another reason than that no route served it.
     async fn rename(&self, id: FileId, to: NewName, actor: Actor, now: DateTime<Utc>) -> Result<Entry>;
+
+    /// Makes a file that waits for its `claimable_from` claimable now. In memory alone: a restart waits for that time.
+    fn confirm(&self, id: FileId);
+
+    /// Puts off the time from which a file is claimable, in memory alone. Nothing happens when it is claimable already.
+    fn put_off(&self, id: FileId, until: DateTime<Utc>);
+
+    /// Takes back a file whose sender never read the reply: it becomes `withdrawn`, its name goes (the file that had the
+    /// name before has it again, if that is still there), and an entry that it superseded is what it was before. Ok:
+    /// durable, and no claim gives it any more. On an error it is not claimable until a restart.
+    ///
+    /// # Errors
+    /// [`QueueError::WrongState`](crate::QueueError::WrongState) when a processor has begun it.
+    async fn withdraw(&self, id: FileId, reason: &str, now: DateTime<Utc>) -> Result<Entry>;
+
+    /// A partner deletes the receipt of a file: it is not shown until the entry changes again.
+    async fn hide_receipt(&self, id: FileId, actor: Actor, now: DateTime<Utc>) -> Result<()>;
+
+    /// The entries of a partner in order of their ids, those behind `after`, at most `limit`.
+    async fn of_partner(&self, partner: &str, after: Option<FileId>, limit: usize) -> Result<Vec<Entry>>;
 
     /// Claims entries whose turn it is: first in, first out in each lane, fair over partners. Ok: the attempts are
     /// journalled as started. Never gives an entry of a route that was not asked for. Entries that turn out to be
     /// duplicates become so on the way and are not given.
-    async fn claim(&self, ask: ClaimAsk, now: DateTime<Utc>) -> Result<Vec<Claim>>;
+    async fn claim(&self, ask: ClaimRequest, now: DateTime<Utc>) -> Result<Vec<Claim>>;
 
     /// Notes the process that works on a claim. Journalled, but not waited for by the caller's promise: see
     /// `process` for how children are found without it.
@@ -37,10 +66,6 @@ pub trait QueueStore: Send + Sync + 'static {
 
     /// Puts the end of a lease off.
     async fn renew(&self, token: LeaseToken, id: FileId, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<()>;
-
-    /// Ends an attempt that a crash of the server cut, once no process of it runs any more: `ready` again at its old
-    /// turn, or `held` when three crashes found it active. The attempt is not counted.
-    async fn settle_crashed(&self, id: FileId, now: DateTime<Utc>) -> Result<Entry>;
 
     /// An operator's or partner's action on entries; one answer for each, in order.
     async fn act(
@@ -103,14 +128,22 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Rises with every change; for those who wait for one.
     fn changed(&self) -> watch::Receiver<u64>;
 
+    /// Why the queue takes nothing more, if it does not.
+    fn poisoned(&self) -> Option<String>;
+}
+
+/// Upkeep of a queue that one process keeps on its own disk.
+#[async_trait]
+pub trait EmbeddedMaintenance: Send + Sync + 'static {
+    /// Ends an attempt that a crash of the server cut, once no process of it runs any more: `ready` again at its old
+    /// turn, or `held` when three crashes found it active. The attempt is not counted.
+    async fn settle_crashed(&self, id: FileId, now: DateTime<Utc>) -> Result<Entry>;
+
     /// Reads journal and index whole and compares them. `progress` gets done and total.
     async fn verify(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<Verified>;
 
     /// Makes the index anew from the journal.
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<Verified>;
-
-    /// Why the queue takes nothing more, if it does not.
-    fn poisoned(&self) -> Option<String>;
 }
 
 /// What a file is called from now on.
@@ -122,15 +155,17 @@ pub struct NewName {
     pub route: Option<String>,
     /// `Ready`, `Held` or, when the name is temporary again, `Unfinished`.
     pub state: State,
-    /// Why it is held.
+    /// Why it is held, for people.
     pub reason: Option<String>,
+    /// Why it is held.
+    pub hold: Option<Hold>,
 }
 
 /// What a dispatcher wants.
 #[derive(Clone, Debug, Default)]
-pub struct ClaimAsk {
+pub struct ClaimRequest {
     /// The routes whose gate is open and that have room, each with what it wants.
-    pub routes: Vec<RouteAsk>,
+    pub routes: Vec<RouteRequest>,
     /// No more than this in all.
     pub limit: usize,
     /// Length of the lease.
@@ -143,7 +178,7 @@ pub struct ClaimAsk {
 
 /// What a dispatcher wants of one route.
 #[derive(Clone, Debug)]
-pub struct RouteAsk {
+pub struct RouteRequest {
     /// The route.
     pub name: String,
     /// No more than this many of it now.
@@ -196,7 +231,7 @@ pub struct Settlement {
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// `unfinished`, `ready`, `retrying` → `held`.
-    Hold,
+    Hold(Hold),
     /// `held` → `ready` at its old turn. For each id the route that its name has now; without one it stays held.
     Release(Vec<Option<String>>),
     /// `done`, `quarantined`, `dead`, `cancelled`, `duplicate`, `held`, `retrying` → `ready`, attempts counted anew.

@@ -1,10 +1,10 @@
-//! What each fact makes of an entry: the one place where states change, for live commands and for replay alike.
+//! The effect of each fact on an entry: the one place where states change, for live commands and for replay alike.
 
 use forebay_storage::FileId;
 
-use crate::{Action, Entry, Fact, Lease, QueueError, Record, Result, State};
+use crate::{Action, Entry, Fact, Hold, Lease, QueueError, Record, Result, State, Superseded};
 
-/// What is said of an entry that no route serves.
+/// The reason of an entry that no route serves.
 pub(crate) const NO_ROUTE: &str = "no route serves this file";
 
 /// This many crashes of the server with the entry active, and it is held.
@@ -23,9 +23,14 @@ impl Entry {
     pub(crate) fn follow(old: Option<&Self>, seq: u64, record: &Record) -> Option<Self> {
         match &record.fact {
             Fact::Accepted { .. } => accepted(seq, record),
-            Fact::Carried { entry } => {
+            Fact::Carried { entry, .. } => {
                 let mut entry = (**entry).clone();
                 entry.changed_seq = seq;
+                // A version before this one did not say so.
+                entry.begun |= entry.attempts > 0 || entry.crashes > 0;
+                if entry.state == State::Held && entry.hold.is_none() {
+                    entry.hold = Some(Hold::of_sentence(entry.reason.as_deref()));
+                }
                 Some(entry)
             }
             Fact::Purged => None,
@@ -38,18 +43,70 @@ impl Entry {
         }
     }
 
-    fn change(&mut self, seq: u64, record: &Record) {
+    /// The other entries that a record is about besides its own, which is `own` as it stood before.
+    pub(crate) fn others(record: &Record, own: Option<&Self>) -> Vec<FileId> {
         match &record.fact {
-            Fact::Named { name, route, state, reason } => {
-                self.name.clone_from(name);
-                self.route.clone_from(route);
-                // Its turn counts from the acceptance under its final name.
-                if *state != State::Unfinished {
-                    self.turn = seq;
-                }
-                self.stand(*state, record, reason.clone());
+            Fact::Accepted { supersedes, .. } => supersedes.iter().copied().collect(),
+            Fact::Withdrawn { .. } => own.and_then(|own| own.supersedes).into_iter().collect(),
+            Fact::Moved { files, .. } => files.iter().map(|file| file.id).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The entry after a record that is about it among [`Entry::others`]; none when nothing changes.
+    pub(crate) fn touched(&self, seq: u64, record: &Record) -> Option<Self> {
+        let mut entry = self.clone();
+        match &record.fact {
+            Fact::Accepted { .. } if self.may_be_renamed() => {
+                let by = record.id?;
+                let (state, reason, hold) = (self.state, self.reason.clone(), self.hold);
+                entry.stand(State::Superseded, record, Some(format!("continued by file {by}")));
+                entry.superseded = Some(Box::new(Superseded { by, state, reason, hold }));
+            }
+            Fact::Withdrawn { .. } => {
+                let before = entry.superseded.take().filter(|before| Some(before.by) == record.id)?;
+                entry.stand(before.state, record, before.reason);
+                entry.hold = before.hold;
+            }
+            // One under a temporary name gets its turn, and so a record of its own.
+            Fact::Moved { files, .. } if self.may_be_renamed() && self.state != State::Unfinished => {
+                let file = files.iter().find(|file| file.id == self.id)?;
+                entry.rename(seq, record, &file.name, file.route.as_deref(), file.state);
+                entry.reason.clone_from(&file.reason);
+                entry.hold = file.hold;
+            }
+            _ => return None,
+        }
+        entry.receipt_hidden = false;
+        entry.changed_seq = seq;
+        Some(entry)
+    }
+
+    fn rename(&mut self, seq: u64, record: &Record, name: &str, route: Option<&str>, state: State) {
+        name.clone_into(&mut self.name);
+        self.route = route.map(str::to_owned);
+        // The turn of one under a temporary name counts from the acceptance under its final name; any other keeps its.
+        if self.state == State::Unfinished && state != State::Unfinished {
+            self.turn = seq;
+        }
+        self.stand(state, record, None);
+    }
+
+    fn change(&mut self, seq: u64, record: &Record) {
+        self.receipt_hidden = record.fact == Fact::ReceiptHidden;
+        match &record.fact {
+            Fact::Named { name, route, state, reason, hold } => {
+                self.rename(seq, record, name, route.as_deref(), *state);
+                self.reason.clone_from(reason);
+                self.set_hold(*hold);
+            }
+            Fact::Withdrawn { reason } => {
+                self.stand(State::Withdrawn, record, reason.clone());
+                self.claimable_from = None;
             }
             Fact::Started { token, until, .. } => {
+                self.begun = true;
+                self.claimable_from = None;
                 self.stand(State::Active, record, None);
                 self.lease = Some(Lease { token: *token, began_at: record.at, until: *until, child: None });
             }
@@ -64,6 +121,7 @@ impl Entry {
                 }
                 self.stand(*state, record, reason.clone());
                 match state {
+                    State::Held => self.hold = Some(Hold::Processor),
                     State::Retrying => {
                         self.due_at = Some(due_at.unwrap_or(record.at));
                         if *counted && self.failing_since.is_none() {
@@ -82,11 +140,15 @@ impl Entry {
                 let reason =
                     (*state == State::Held).then(|| format!("active in {} crashes of the server", self.crashes));
                 self.stand(*state, record, reason);
+                self.hold = (*state == State::Held).then_some(Hold::Crashes);
             }
             Fact::Duplicate { of } => {
                 self.stand(State::Duplicate, record, Some(format!("the same file was done as {of}")));
             }
-            Fact::Held { reason } => self.stand(State::Held, record, reason.clone()),
+            Fact::Held { reason, hold } => {
+                self.stand(State::Held, record, reason.clone());
+                self.set_hold(*hold);
+            }
             Fact::Released { route, reason } => self.again(route.as_deref(), record, reason.clone()),
             Fact::Requeued { route, reason } => {
                 self.again(route.as_deref(), record, reason.clone());
@@ -96,12 +158,15 @@ impl Entry {
                 self.not_duplicate = true;
             }
             Fact::Cancelled { reason } => self.stand(State::Cancelled, record, reason.clone()),
-            Fact::Accepted { .. }
-            | Fact::Carried { .. }
-            | Fact::Purged
-            | Fact::OriginsGone { .. }
-            | Fact::Noted { .. } => {}
+            // Told by the fact itself, or no fact about an entry's state.
+            _ => {}
         }
+    }
+
+    /// The cause of a hold; a version before this one wrote a sentence alone.
+    fn set_hold(&mut self, hold: Option<Hold>) {
+        let held = self.state == State::Held;
+        self.hold = held.then(|| hold.unwrap_or_else(|| Hold::of_sentence(self.reason.as_deref())));
     }
 
     /// `ready` on its route, or `held` when there is none.
@@ -109,7 +174,10 @@ impl Entry {
         self.route = route.map(str::to_owned);
         match route {
             Some(_) => self.stand(State::Ready, record, reason),
-            None => self.stand(State::Held, record, Some(NO_ROUTE.into())),
+            None => {
+                self.stand(State::Held, record, Some(NO_ROUTE.into()));
+                self.hold = Some(Hold::NoRoute);
+            }
         }
     }
 
@@ -117,18 +185,32 @@ impl Entry {
         self.state = state;
         self.since = record.at;
         self.reason = reason;
+        self.hold = None;
         self.due_at = None;
         self.lease = None;
     }
 }
 
 fn accepted(seq: u64, record: &Record) -> Option<Entry> {
-    let Fact::Accepted { partner, name, door, size_bytes, sha256, received_at, route, state, reason, .. } =
-        &record.fact
+    let Fact::Accepted {
+        partner,
+        name,
+        door,
+        size_bytes,
+        sha256,
+        received_at,
+        route,
+        state,
+        reason,
+        hold,
+        supersedes,
+        claimable_from,
+        ..
+    } = &record.fact
     else {
         return None;
     };
-    Some(Entry {
+    let mut entry = Entry {
         id: record.id?,
         turn: seq,
         partner: partner.clone(),
@@ -148,14 +230,31 @@ fn accepted(seq: u64, record: &Record) -> Option<Entry> {
         crashes: 0,
         changed_seq: seq,
         not_duplicate: false,
-    })
+        hold: None,
+        begun: false,
+        supersedes: *supersedes,
+        superseded: None,
+        claimable_from: *claimable_from,
+        receipt_hidden: false,
+    };
+    entry.set_hold(*hold);
+    Some(entry)
 }
 
 /// Whether the fact may follow on the state.
 fn check(old: Option<&Entry>, record: &Record) -> Result<()> {
     let Some(id) = record.id else {
         return match record.fact {
-            Fact::Noted { .. } | Fact::OriginsGone { .. } => Ok(()),
+            Fact::Noted { .. }
+            | Fact::OriginsGone { .. }
+            | Fact::FolderMade { .. }
+            | Fact::FolderCarried { .. }
+            | Fact::FolderRemoved { .. }
+            | Fact::Hidden { .. }
+            | Fact::Moved { .. }
+            | Fact::TimeSet { .. }
+            | Fact::NamesForgotten { .. }
+            | Fact::Damaged { .. } => Ok(()),
             _ => Err(invalid("a record about a file", "it names none".into())),
         };
     };
@@ -172,9 +271,15 @@ const START: [State; 3] = [State::Ready, State::Unfinished, State::Held];
 const ENDS: [State; 6] = [State::Done, State::Retrying, State::Quarantined, State::Dead, State::Ready, State::Held];
 
 fn check_fact(entry: &Entry, fact: &Fact) -> Result<()> {
-    use State::{Active, Cancelled, Dead, Done, Duplicate, Held, Quarantined, Ready, Retrying, Unfinished};
+    use State::{
+        Active, Cancelled, Dead, Done, Duplicate, Held, Quarantined, Ready, Retrying, Superseded, Unfinished, Withdrawn,
+    };
+    let wrong = |action| Err(QueueError::WrongState { id: entry.id, state: entry.state, action });
     let (allowed, action): (&[State], _) = match fact {
-        Fact::Named { .. } => (&[Unfinished], "rename"),
+        Fact::Named { .. } if !entry.may_be_renamed() => return wrong("rename"),
+        Fact::Named { .. } => (&[Unfinished, Ready, Held], "rename"),
+        Fact::Withdrawn { .. } if entry.begun => return wrong("withdraw"),
+        Fact::Withdrawn { .. } => (&[Unfinished, Ready, Held], "withdraw"),
         Fact::Started { .. } => (&[Ready, Retrying], "start"),
         Fact::Child { .. } | Fact::Ended { .. } | Fact::Crashed { .. } => (&[Active], "end an attempt"),
         Fact::Duplicate { .. } => (&[Ready, Retrying], "mark as a duplicate"),
@@ -182,13 +287,11 @@ fn check_fact(entry: &Entry, fact: &Fact) -> Result<()> {
         Fact::Released { .. } => (&[Held], "release"),
         Fact::Requeued { .. } => (&[Done, Quarantined, Dead, Cancelled, Duplicate, Held, Retrying], "requeue"),
         Fact::Cancelled { .. } => (&[Unfinished, Ready, Retrying, Held, Quarantined, Dead, Duplicate], "cancel"),
-        Fact::Purged => (&[Done, Cancelled, Duplicate], "purge"),
-        Fact::Accepted { .. } | Fact::Carried { .. } | Fact::OriginsGone { .. } | Fact::Noted { .. } => {
-            (&State::ALL, "note")
-        }
+        Fact::Purged => (&[Done, Cancelled, Duplicate, Superseded, Withdrawn], "purge"),
+        _ => (&State::ALL, "note"),
     };
     if !allowed.contains(&entry.state) {
-        return Err(QueueError::WrongState { id: entry.id, state: entry.state, action });
+        return wrong(action);
     }
     match fact {
         Fact::Named { route, state, .. } => settled_in(entry.id, "rename", *state, &START, route.as_deref()),
@@ -220,7 +323,7 @@ impl Action {
     pub(crate) fn fact(&self, index: usize, reason: Option<String>) -> Fact {
         let route = |routes: &[Option<String>]| routes.get(index).cloned().flatten();
         match self {
-            Self::Hold => Fact::Held { reason },
+            Self::Hold(hold) => Fact::Held { reason, hold: Some(*hold) },
             Self::Release(routes) => Fact::Released { route: route(routes), reason },
             Self::Requeue(routes) => Fact::Requeued { route: route(routes), reason },
             Self::Cancel => Fact::Cancelled { reason },

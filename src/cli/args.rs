@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! The grammar of the command line.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub(super) struct Cli {
     /// Options that every verb takes.
     #[command(flatten)]
     pub(super) global: Global,
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     pub(super) verb: Verb,
 }
@@ -53,25 +53,25 @@ pub(super) enum Verb {
     Status,
     /// Accounts of partners
     Partner {
-        /// What to do.
+        /// The action.
         #[command(subcommand)]
         verb: PartnerVerb,
     },
     /// Sessions of partners: who is there, from where, doing what
     Sessions {
-        /// What to do; shows them if not given.
+        /// The action; lists the sessions if not given.
         #[command(subcommand)]
         verb: Option<SessionsVerb>,
     },
     /// Files: what is there, and what to do with it
     Queue {
-        /// What to do.
+        /// The action.
         #[command(subcommand)]
         verb: QueueVerb,
     },
     /// The maintenance gate
     Gate {
-        /// What to do.
+        /// The action.
         #[command(subcommand)]
         verb: GateVerb,
     },
@@ -79,7 +79,7 @@ pub(super) enum Verb {
     Audit(AuditArgs),
     /// Print a completion script for a shell
     Completions {
-        /// Which shell
+        /// The shell
         shell: Shell,
     },
 }
@@ -95,7 +95,7 @@ pub(super) struct DemoArgs {
 /// Options of `init`.
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
-    /// Where to write; the present directory if not given
+    /// The directory to write to; the present one if not given
     #[arg(value_name = "DIR", default_value = ".")]
     pub(super) dir: PathBuf,
     /// Overwrite files that are there
@@ -108,19 +108,19 @@ pub(super) struct InitArgs {
 pub(super) enum KeyVerb {
     /// Let the partner log in with the public key in a file, in OpenSSH's form
     Add {
-        /// Which partner
+        /// The partner
         name: String,
         /// The file, or - for standard input
         file: PathBuf,
     },
     /// The partner's keys
     List {
-        /// Which partner
+        /// The partner
         name: String,
     },
     /// No longer let the partner log in with a key
     Remove {
-        /// Which partner
+        /// The partner
         name: String,
         /// The key's fingerprint, SHA256:…
         fingerprint: String,
@@ -142,17 +142,17 @@ pub(super) enum PartnerVerb {
     List,
     /// Refuse the partner's logins from now on
     Disable {
-        /// Which partner
+        /// The partner
         name: String,
     },
     /// Allow the partner's logins again
     Enable {
-        /// Which partner
+        /// The partner
         name: String,
     },
     /// Set a new password; prints a generated one once if none is given
     Passwd {
-        /// Which partner
+        /// The partner
         name: String,
         /// Read the password from standard input
         #[arg(long)]
@@ -160,13 +160,13 @@ pub(super) enum PartnerVerb {
     },
     /// Public keys that the partner logs in with over SFTP
     Key {
-        /// What to do
+        /// The action
         #[command(subcommand)]
         verb: KeyVerb,
     },
     /// Close the account; files and their history stay
     Remove {
-        /// Which partner
+        /// The partner
         name: String,
     },
 }
@@ -191,12 +191,12 @@ pub(super) struct KickArgs {
     /// All sessions
     #[arg(long)]
     pub(super) all: bool,
-    /// Why; stands in the audit trail, and is not told to the partner
+    /// The reason; kept in the audit trail and not shown to the partner
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: String,
 }
 
-/// Which files.
+/// The selection of files.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Which {
     /// In this state; may be given several times or with commas
@@ -213,7 +213,7 @@ pub(super) struct Which {
 /// Options of `queue list`.
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// Which files.
+    /// The selection of files.
     #[command(flatten)]
     pub(super) which: Which,
     /// Received at or after: RFC 3339, "YYYY-MM-DD [HH:MM]" in the schedule's zone, or how long ago ("2h")
@@ -230,10 +230,10 @@ pub(super) struct ActArgs {
     /// Ids or unique beginnings of them; `-` reads ids from standard input
     #[arg(value_name = "ID", required_unless_present_any = ["state", "partner", "route"], conflicts_with_all = ["state", "partner", "route"])]
     pub(super) ids: Vec<String>,
-    /// Which files, instead of ids.
+    /// The selection of files, instead of ids.
     #[command(flatten)]
     pub(super) which: Which,
-    /// Why; shown with the file and in the audit trail
+    /// The reason; shown with the file and in the audit trail
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
 }
@@ -241,7 +241,7 @@ pub(super) struct ActArgs {
 /// Verbs of `queue`.
 #[derive(Debug, Subcommand)]
 pub(super) enum QueueVerb {
-    /// What is there, oldest first
+    /// List files, oldest first
     List(ListArgs),
     /// One file: facts, state, full history, each attempt's output
     Show {
@@ -264,12 +264,12 @@ pub(super) enum QueueVerb {
     Export {
         /// An id or the beginning of one
         id: String,
-        /// Where to; standard output if not given or `-`
+        /// The file to write to; standard output if not given or `-`
         file: Option<PathBuf>,
     },
     /// Check every hash and record
     Verify,
-    /// Make the index anew from the journal
+    /// Rebuild the index from the journal
     Rebuild,
 }
 
@@ -278,18 +278,18 @@ pub(super) enum QueueVerb {
 pub(super) enum GateVerb {
     /// Open or closed now, and why
     Status,
-    /// What comes, in local time and UTC
+    /// List coming windows, in local time and UTC
     List {
-        /// How far ahead
+        /// The end of the period
         #[arg(long, value_name = "TIME", default_value = "90d")]
         to: String,
     },
-    /// What would be closed when
+    /// Show what would be closed when
     Simulate {
-        /// From when
+        /// The start of the period
         #[arg(long, value_name = "TIME")]
         from: String,
-        /// Until when
+        /// The end of the period
         #[arg(long, value_name = "TIME")]
         to: String,
     },
@@ -297,14 +297,14 @@ pub(super) enum GateVerb {
     Close {
         /// For how long, such as 3h
         #[arg(long = "for", value_name = "DURATION", conflicts_with = "until")]
-        lasting: Option<String>,
-        /// Until when; without an end it stays closed until it is opened
+        duration: Option<String>,
+        /// The end of the closure; without one it stays closed until it is opened
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
-        /// Why
+        /// The reason
         #[arg(long, value_name = "TEXT")]
         reason: String,
-        /// What web users are told
+        /// The message for web users
         #[arg(long, value_name = "TEXT")]
         message: Option<String>,
         /// Only this route (or `web`); may be given several times
@@ -316,7 +316,7 @@ pub(super) enum GateVerb {
     },
     /// Open it before the present closure ends; the next window closes it again
     Open {
-        /// Why
+        /// The reason
         #[arg(long, value_name = "TEXT")]
         reason: String,
         /// Only this route (or `web`); may be given several times
@@ -328,10 +328,10 @@ pub(super) enum GateVerb {
         /// By how much, such as 30m
         #[arg(long, value_name = "DURATION", conflicts_with = "until", required_unless_present = "until")]
         by: Option<String>,
-        /// Until when
+        /// The new end
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
-        /// Why
+        /// The reason
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
@@ -339,7 +339,7 @@ pub(super) enum GateVerb {
     Clear {
         /// The override's id as `gate status` shows it; all if not given
         id: Option<String>,
-        /// Why
+        /// The reason
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },

@@ -13,6 +13,11 @@ use crate::{
 pub(super) fn run(context: &Context) -> Result<(), Problem> {
     let place = Place { config: context.global.config.clone(), data: context.global.data.clone() };
     let checked = config::check(&place);
+    if !context.json() {
+        for warning in &checked.warnings {
+            say(&format!("{}: {}", context.paint.tone(Tone::Warm, "warning"), visible(&warning.to_string())))?;
+        }
+    }
     for fault in &checked.faults {
         if context.json() {
             context.object(fault)?;

@@ -1,4 +1,4 @@
-//! What every verb needs: where the server is, and how to say things.
+//! The context of every verb: the place of the server, and the output to the terminal.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -15,11 +15,11 @@ use super::{args::Global, paint::Paint};
 use crate::{
     clock::{Clock, SystemClock},
     config::{self, Config},
-    operate::{Answer, Client, Conversation, Hello, Piece, Problem, Reply, Request, moment, people},
+    operate::{Answer, Client, Conversation, Hello, Piece, Problem, Reply, Request, system_users, time_input},
     server,
 };
 
-/// What every verb needs.
+/// The context of every verb.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) global: Global,
@@ -96,7 +96,7 @@ impl Context {
         }
         let offline = server::open_offline(&config, Arc::clone(&self.clock)).await?;
         let (answer, pieces) = Answer::channel();
-        let actor = Actor::Operator(people::own_name());
+        let actor = Actor::Operator(system_users::own_name());
         tokio::spawn(async move { offline.operator.answer(request, actor, answer).await });
         Ok(Conversation::Local(pieces))
     }
@@ -150,18 +150,18 @@ impl Answered {
 
     /// A time in the zone, short.
     pub(super) fn at(&self, at: DateTime<Utc>) -> String {
-        moment::short(at, self.zone, self.now)
+        time_input::short(at, self.zone, self.now)
     }
 
     /// A time in the zone, with date and seconds.
     pub(super) fn long(&self, at: DateTime<Utc>) -> String {
-        moment::long(at, self.zone)
+        time_input::long(at, self.zone)
     }
 }
 
 fn owner(data: &std::path::Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(data).ok().map(|meta| people::name_of(meta.uid()))
+    std::fs::metadata(data).ok().map(|meta| system_users::name_of(meta.uid()))
 }
 
 /// A progress bar on standard error, if that is a terminal.

@@ -7,7 +7,7 @@ use super::{
     table::{Side, Table},
 };
 use crate::{
-    operate::{ClosureView, End, GateView, OverrideView, Problem, Reply, Request, moment},
+    operate::{ClosureView, End, GateView, OverrideView, Problem, Reply, Request, time_input},
     units,
 };
 
@@ -17,8 +17,8 @@ pub(super) async fn run(context: &Context, verb: GateVerb) -> Result<(), Problem
         GateVerb::Status => Request::GateStatus,
         GateVerb::List { to } => Request::GateList { to },
         GateVerb::Simulate { from, to } => Request::GateSimulate { from, to },
-        GateVerb::Close { lasting, until, reason, message, route, wait } => {
-            Request::GateClose { routes: route, end: end(lasting, until)?, reason, message, wait }
+        GateVerb::Close { duration, until, reason, message, route, wait } => {
+            Request::GateClose { routes: route, end: end(duration, until)?, reason, message, wait }
         }
         GateVerb::Open { reason, route } => Request::GateOpen { routes: route, reason },
         GateVerb::Extend { by, until, reason } => Request::GateExtend { end: end(by, until)?, reason },
@@ -63,8 +63,8 @@ pub(super) async fn run(context: &Context, verb: GateVerb) -> Result<(), Problem
     }
 }
 
-fn end(lasting: Option<String>, until: Option<String>) -> Result<End, Problem> {
-    match (lasting, until) {
+fn end(duration: Option<String>, until: Option<String>) -> Result<End, Problem> {
+    match (duration, until) {
         (_, Some(until)) => Ok(End::At(until)),
         (Some(text), None) => {
             let span =
@@ -94,7 +94,7 @@ fn table(closures: &[ClosureView]) -> Table {
             (closure.name.clone(), Tone::Strong),
             (closure.from_local.clone(), Tone::Plain),
             (closure.until_local.clone().unwrap_or_else(|| "until it is opened".to_owned()), Tone::Plain),
-            (closure.until.map_or("-".to_owned(), |at| moment::span(at - closure.from)), Tone::Plain),
+            (closure.until.map_or("-".to_owned(), |at| time_input::span(at - closure.from)), Tone::Plain),
             (format!("{} – {until}", closure.from.format("%Y-%m-%d %H:%M:%SZ")), Tone::Faint),
             (routes, Tone::Plain),
             (closure.reason.clone(), Tone::Faint),
@@ -136,7 +136,7 @@ fn headline(context: &Context, answered: &Answered, gate: &GateView) -> String {
     let paint = context.paint;
     match (gate.state == "closed", gate.resumes_at, gate.closes_at) {
         (true, Some(at), _) => {
-            let left = moment::span(at - answered.now);
+            let left = time_input::span(at - answered.now);
             format!("{}, resumes at {} (in {left})", paint.tone(Tone::Warm, "closed"), answered.at(at))
         }
         (true, None, _) => format!("{} until it is opened", paint.tone(Tone::Warm, "closed")),

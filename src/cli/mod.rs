@@ -26,7 +26,7 @@ use self::{
 };
 use crate::operate::{Cause, Problem};
 
-/// How long the end of the program waits for work that blocks.
+/// The time that the end of the program waits for blocking work.
 const STOP: Duration = Duration::from_secs(2);
 
 /// Does what the command line says, and gives the exit code.

@@ -4,13 +4,13 @@ use std::{fmt::Write as _, io::IsTerminal};
 
 use anstyle::{AnsiColor, Style};
 
-/// Whether and how standard output is coloured.
+/// The colouring of standard output, if any.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Paint {
     colour: bool,
 }
 
-/// What a piece of text means; the look follows from it.
+/// The meaning of a piece of text; its colour follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
     /// As it is.

@@ -1,4 +1,4 @@
-//! `forebay serve`: runs the server until it is told to stop.
+//! `forebay serve`: runs the server until a signal stops it.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ use crate::{
     telemetry,
 };
 
-/// Where the doors are with no configuration.
+/// The addresses of the doors with no configuration.
 const FTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2121);
 const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
@@ -29,6 +29,9 @@ pub(super) async fn run(context: &Context) -> Result<(), Problem> {
         config.web.listen = Some(WEB);
     }
     telemetry::start(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let on_signal = |kind| signal(kind).map_err(|error| Problem::failed(format!("cannot wait for signals: {error}")));
     // Signals are caught before the start, so that one that comes early stops in order too.
     let (mut term, mut interrupt, mut hangup) =
@@ -50,8 +53,8 @@ pub(super) async fn run(context: &Context) -> Result<(), Problem> {
     info!("stopping: uploads and processing get their time; a second signal stops at once");
     tokio::select! {
         () = running.shutdown() => Ok(()),
-        _ = term.recv() => Err(Problem::failed("stopped at once; what ran is put in order at the next start")),
-        _ = interrupt.recv() => Err(Problem::failed("stopped at once; what ran is put in order at the next start")),
+        _ = term.recv() => Err(Problem::failed("stopped at once; running uploads and attempts are recovered at the next start")),
+        _ = interrupt.recv() => Err(Problem::failed("stopped at once; running uploads and attempts are recovered at the next start")),
     }
 }
 
@@ -64,7 +67,7 @@ async fn reload(context: &Context, running: &Running) {
 
 fn systemd(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        warn!(%error, "cannot tell systemd");
+        warn!(%error, "cannot notify systemd");
     }
 }
 

@@ -1,4 +1,4 @@
-//! `forebay sessions`: who is there, and who has to go.
+//! `forebay sessions`: lists sessions, and ends them.
 
 use chrono::TimeDelta;
 
@@ -9,7 +9,7 @@ use super::{
     table::{Side, Table},
 };
 use crate::{
-    operate::{Problem, Reply, Request, SessionView, moment},
+    operate::{Problem, Reply, Request, SessionView, time_input},
     units,
 };
 
@@ -63,7 +63,7 @@ fn table(sessions: &[SessionView], answered: &Answered) -> Table {
             (session.door.clone(), Tone::Plain),
             (session.peer.clone(), Tone::Plain),
             (session.since.map_or("-".to_owned(), |at| answered.at(at)), Tone::Faint),
-            (moment::span(idle), Tone::Plain),
+            (time_input::span(idle), Tone::Plain),
             (units::format_bytes(session.bytes), Tone::Plain),
             (if busy { units::format_bytes(session.bytes_per_second) } else { "-".to_owned() }, Tone::Plain),
             (if busy { session.doing.clone() } else { "waits".to_owned() }, Tone::Plain),
@@ -99,7 +99,7 @@ async fn kick(context: &Context, args: KickArgs) -> Result<(), Problem> {
         }
     }
     match worst {
-        // It has been told, one by one.
+        // Each was reported by itself.
         Some(problem) => Err(Problem { text: String::new(), ..problem }),
         None if done == 0 && !context.json() => say("no session matches; nothing was done"),
         None => Ok(()),

@@ -3,11 +3,11 @@
 use super::{
     context::{Answered, Context, say},
     gate,
-    paint::{Tone, visible},
+    paint::{Paint, Tone, visible},
     queue,
 };
 use crate::{
-    operate::{Problem, Reply, Request, StatusView, moment},
+    operate::{Problem, Reply, Request, StatusView, time_input},
     units,
 };
 
@@ -26,10 +26,28 @@ pub(super) async fn run(context: &Context) -> Result<(), Problem> {
 }
 
 fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(), Problem> {
-    let paint = context.paint;
+    show_server(context.paint, answered, status)?;
+    say(&visible(&format!("data: {}", status.data)))?;
+    if answered.live {
+        say(&format!("sessions: {}", status.sessions.len()))?;
+    }
+    show_sessions(answered, status)?;
+    show_folders(status)?;
+    gate::show(context, answered, &status.gate)?;
+    show_queue(answered, status)?;
+    say(&format!(
+        "disk: {} free of {}, {} in reserve",
+        units::format_bytes(status.disk.free_bytes),
+        units::format_bytes(status.disk.total_bytes),
+        units::format_bytes(status.disk.reserve_bytes)
+    ))?;
+    show_needs(context.paint, status)
+}
+
+fn show_server(paint: Paint, answered: &Answered, status: &StatusView) -> Result<(), Problem> {
     match &status.server {
         Some(server) => {
-            let up = moment::span(answered.now - server.started_at);
+            let up = time_input::span(answered.now - server.started_at);
             let running = paint.tone(Tone::Good, "running");
             say(&format!("server: {running}, version {}, process {}, up {up}", server.version, server.pid))?;
             for door in &server.doors {
@@ -42,10 +60,10 @@ fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(
         }
         None => say(&format!("server: {}; start it with `forebay serve`", paint.tone(Tone::Bad, "not running")))?,
     }
-    say(&visible(&format!("data: {}", status.data)))?;
-    if answered.live {
-        say(&format!("sessions: {}", status.sessions.len()))?;
-    }
+    Ok(())
+}
+
+fn show_sessions(answered: &Answered, status: &StatusView) -> Result<(), Problem> {
     for session in status.sessions.iter().take(20) {
         let since = session.since.map_or(String::new(), |at| format!(", since {}", answered.at(at)));
         let doing = match session.doing.as_str() {
@@ -55,6 +73,10 @@ fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(
         let who = format!("      {} by {} from {}{since}{doing}", session.partner, session.door, session.peer);
         say(&visible(&who))?;
     }
+    Ok(())
+}
+
+fn show_folders(status: &StatusView) -> Result<(), Problem> {
     for folder in &status.folders {
         let (directory, taken, waiting) = (&folder.directory, folder.taken, folder.waiting);
         let failing = match folder.failing_count {
@@ -63,7 +85,10 @@ fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(
         };
         say(&visible(&format!("folder: {directory}: {taken} taken since the start, {waiting} waiting{failing}")))?;
     }
-    gate::show(context, answered, &status.gate)?;
+    Ok(())
+}
+
+fn show_queue(answered: &Answered, status: &StatusView) -> Result<(), Problem> {
     say(&format!("queue: {}", queue::summary(&status.queue)))?;
     for running in &status.active {
         let line = format!(
@@ -75,12 +100,10 @@ fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(
     for line in queue::blocked(&status.queue, answered).iter().chain(&queue::paused(&status.queue, answered)) {
         say(&format!("      {}", visible(line)))?;
     }
-    say(&format!(
-        "disk: {} free of {}, {} in reserve",
-        units::format_bytes(status.disk.free_bytes),
-        units::format_bytes(status.disk.total_bytes),
-        units::format_bytes(status.disk.reserve_bytes)
-    ))?;
+    Ok(())
+}
+
+fn show_needs(paint: Paint, status: &StatusView) -> Result<(), Problem> {
     if status.needs.is_empty() {
         return say(&paint.tone(Tone::Good, "nothing needs an operator"));
     }

@@ -4,7 +4,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::paint::{Paint, Tone, visible};
 
-/// Which side a column's text stands on.
+/// The alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     /// For text.
@@ -32,7 +32,7 @@ impl Table {
         self.rows.push(cells.into_iter().map(|(text, tone)| (visible(&text), tone)).collect());
     }
 
-    /// Whether it has no row.
+    /// Returns true if it has no row.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()

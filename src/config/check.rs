@@ -14,13 +14,15 @@ use crate::{
     routes::ProcessorKind,
 };
 
-/// What was checked, and what was found.
+/// The result of a check of the configuration.
 #[derive(Debug, Default)]
 pub struct Checked {
     /// The files that were read.
     pub files: Vec<PathBuf>,
     /// Every fault.
     pub faults: Vec<Fault>,
+    /// Keys that mean nothing any more, each with what took its place. They are no faults.
+    pub warnings: Vec<Fault>,
 }
 
 /// Looks for every fault of configuration and schedule.
@@ -38,6 +40,7 @@ pub fn check(place: &Place) -> Checked {
     let file = place.config();
     let mut config = Config::read(&mut document, file.as_deref());
     config.complete();
+    checked.warnings.clone_from(&config.warnings);
     // What is no TOML says nothing of commands and files.
     if document.is_toml() {
         check_commands(&config, &mut document);
@@ -137,7 +140,7 @@ fn check_names(config: &Config, mut schedule: Document) -> Vec<Fault> {
     }
     let known: HashSet<&str> = config.routes.iter().map(|route| route.name.as_str()).chain([WEB]).collect();
     let windows = schedule.value::<Vec<toml::Table>>("window").unwrap_or_default();
-    // What is wrong with the windows themselves has been told.
+    // Faults of the windows themselves were reported before.
     schedule.faults.clear();
     for (index, window) in windows.iter().enumerate() {
         let routes = window.get("routes").and_then(toml::Value::as_array).into_iter().flatten();

@@ -11,7 +11,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::fault::Fault;
+use super::{fault::Fault, retired::RETIRED};
 
 /// A TOML file and what was found wrong with it so far.
 #[derive(Debug)]
@@ -21,16 +21,25 @@ pub(super) struct Document {
     table: Table,
     toml: bool,
     known: BTreeSet<String>,
-    /// What was found wrong.
+    /// The faults that were found.
     pub(super) faults: Vec<Fault>,
+    /// Keys that went, which are no faults.
+    pub(super) warnings: Vec<Fault>,
 }
 
 impl Document {
     /// Reads the text; what is no TOML becomes faults, and the rest is still read.
     #[must_use]
     pub(super) fn parse(file: PathBuf, text: String) -> Self {
-        let mut document =
-            Self { file, text, table: Table::new(), toml: true, known: BTreeSet::new(), faults: Vec::new() };
+        let mut document = Self {
+            file,
+            text,
+            table: Table::new(),
+            toml: true,
+            known: BTreeSet::new(),
+            faults: Vec::new(),
+            warnings: Vec::new(),
+        };
         match document.text.parse::<Table>() {
             Ok(table) => document.table = table,
             Err(_) => {
@@ -44,7 +53,32 @@ impl Document {
             }
         }
         document.faults.sort_by_key(|fault| fault.line.unwrap_or(0));
+        document.take_out_retired();
         document
+    }
+
+    /// Takes keys that went out of the table, and notes a warning for each.
+    fn take_out_retired(&mut self) {
+        for retired in &RETIRED {
+            let mut found = Vec::new();
+            match self.table.get_mut(retired.section) {
+                Some(Value::Table(section)) => {
+                    found.extend(section.remove(retired.key).map(|_| format!("{}.{}", retired.section, retired.key)));
+                }
+                Some(Value::Array(sections)) => {
+                    for (at, section) in sections.iter_mut().enumerate() {
+                        if section.as_table_mut().is_some_and(|section| section.remove(retired.key).is_some()) {
+                            found.push(format!("{}[{at}].{}", retired.section, retired.key));
+                        }
+                    }
+                }
+                _ => {}
+            }
+            for key in found {
+                let (file, line, what) = (self.file.clone(), self.locate(&key), retired.instead.to_owned());
+                self.warnings.push(Fault { file, line, key, what });
+            }
+        }
     }
 
     /// Notes a fault of a key.
@@ -54,7 +88,7 @@ impl Document {
         self.faults.push(Fault { file: self.file.clone(), line, key, what: what.into() });
     }
 
-    /// Whether the text could be read as TOML at all; an empty one can.
+    /// Returns true if the text is TOML; an empty one is.
     #[must_use]
     pub(super) fn is_toml(&self) -> bool {
         self.toml
@@ -140,7 +174,7 @@ impl Document {
             self.fault(path, format!("\"{key}\" is missing"));
         }
         if given.len() < required.len() {
-            // Its other keys are still looked at, with a stand-in for what is missing.
+            // Its other keys are still checked, with a placeholder for the missing one.
             kept.extend(required.iter().filter(|key| !given.contains_key(**key)).map(|key| stand_in(key)));
         }
         for (key, value) in &table {
@@ -238,7 +272,7 @@ fn steps(path: &str) -> Vec<Step<'_>> {
     steps
 }
 
-/// Serde's words in ours.
+/// Rewords a message of serde for operators.
 fn sentence(what: &str) -> String {
     let what = what.trim();
     if let Some(rest) = what.strip_prefix("unknown field ") {

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where.
+//! The faults of a configuration, with their keys.
 
 use std::{fmt, path::PathBuf};
 
@@ -13,7 +13,7 @@ pub struct Fault {
     pub line: Option<usize>,
     /// The key's path, such as `route[0].paths[1]`; empty for the file as a whole.
     pub key: String,
-    /// What is wrong.
+    /// The fault, as a sentence.
     pub what: String,
 }
 

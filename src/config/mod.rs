@@ -6,6 +6,7 @@ mod check;
 mod document;
 mod fault;
 mod place;
+mod retired;
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ use self::{
 };
 use crate::{doors, gate, ingest, partners, process, routes, telemetry, units};
 
-/// All that the server is told.
+/// The whole configuration of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The file it came from.
@@ -59,13 +60,15 @@ pub struct Config {
     pub queue: Queue,
     /// `[log]`.
     pub log: telemetry::Options,
+    /// Keys that mean nothing any more, each with what took its place.
+    pub warnings: Vec<Fault>,
 }
 
 /// `[storage]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Storage {
-    /// What uploads leave free, so that the journal can go on.
+    /// The disk space that uploads leave free, so that the journal can go on.
     #[serde(with = "units::size")]
     pub reserve: u64,
 }
@@ -86,7 +89,7 @@ pub struct Queue {
     /// Memory that the index may use for what it has read.
     #[serde(with = "units::size")]
     pub cache: u64,
-    /// How long the journal keeps what happened to files that are gone, in days.
+    /// The days for which the journal keeps the history of files that are gone.
     pub keep_days: u32,
 }
 
@@ -139,8 +142,9 @@ impl Config {
             storage: document.section("storage"),
             queue: document.section("queue"),
             log: document.section("log"),
+            warnings: document.warnings.clone(),
         };
-        // Before they are validated: which folder lies in which can be told of absolute paths alone.
+        // Before they are validated: only absolute paths show which folder lies in which.
         for one in &mut config.drops {
             let paths = [Some(&mut one.directory), one.move_to.as_mut()];
             paths.into_iter().flatten().for_each(|path| *path = at(path));
@@ -178,8 +182,8 @@ impl Config {
         }
     }
 
-    /// Adds every fault of the values. The places tell where in the file each route, partner and folder stood: one that did
-    /// not read at all is missing here.
+    /// Adds every fault of the values. The places tell where in the file each route, partner and folder stood: one that
+    /// did not read at all is missing here.
     fn validate(&self, document: &mut Document, places: &[(&str, &[usize])]) {
         let below = |section: &'static str| move |(key, what): (String, String)| (format!("{section}.{key}"), what);
         let mut faults: Vec<(String, String)> = Vec::new();
@@ -207,7 +211,7 @@ impl Config {
         }
     }
 
-    /// What a policy asks for and no door can do.
+    /// The settings of policies that no configured door can honour.
     fn cannot_honour(&self) -> Vec<(String, String)> {
         let single = self.partners.iter().enumerate();
         let single = single.filter_map(|(at, one)| Some((format!("partner[{at}].complete"), one.complete?)));

@@ -1,4 +1,4 @@
-//! Where the configuration and the data are.
+//! The places of the configuration and the data.
 
 use std::{
     env, fs,
@@ -15,7 +15,7 @@ pub const SYSTEM: &str = "/etc/forebay/forebay.toml";
 /// directory.
 pub const DATA: &str = "forebay-data";
 
-/// What the command line says of it.
+/// The places that were named on the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
     /// The configuration.

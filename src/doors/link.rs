@@ -1,8 +1,8 @@
-//! One control connection, as the house sees it from outside its session.
+//! A control connection and the registry of them, for those outside its session: shutdown, closing, partner.
 
 use std::{
     io,
-    net::{Shutdown, SocketAddr},
+    net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, OnceLock, Weak},
     time::Duration,
@@ -19,18 +19,19 @@ use tracing::info;
 use crate::partners::{ConnectionTicket, PartnerName, Partners};
 
 const DRAIN_STEP: Duration = Duration::from_millis(20);
-/// How long connections get to notice that they were closed.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+/// The time that sessions get to say goodbye after their transfers were cancelled.
+const GOODBYE_TIME: Duration = Duration::from_secs(3);
 const STOPPING: &str = "The server is stopping";
 
-/// Whether a session may go on.
+/// The shutdown that is requested of a session, with the reason its client is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::doors) enum Stay {
-    Welcome,
-    /// It ends when what it does is done, and says why.
-    Finish(&'static str),
-    /// It ends now; a transfer is cut.
-    Leave(&'static str),
+pub(in crate::doors) enum Shutdown {
+    /// None: the session goes on.
+    No,
+    /// The session ends when its present command is done.
+    Graceful(&'static str),
+    /// The session ends now; a transfer is cancelled.
+    Now(&'static str),
 }
 
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(in crate::doors) struct Link {
     /// The control connection, on a descriptor of our own.
     pub(in crate::doors) control: OwnedFd,
     pub(in crate::doors) peer: SocketAddr,
-    stay: watch::Sender<Stay>,
+    shutdown: watch::Sender<Shutdown>,
     partner: OnceLock<PartnerName>,
     _place: ConnectionTicket,
 }
@@ -48,7 +49,7 @@ impl Link {
         Ok(Self {
             control: stream.as_fd().try_clone_to_owned()?,
             peer,
-            stay: watch::Sender::new(Stay::Welcome),
+            shutdown: watch::Sender::new(Shutdown::No),
             partner: OnceLock::new(),
             _place: place,
         })
@@ -63,25 +64,26 @@ impl Link {
         self.partner.get()
     }
 
-    /// Tells the session whether it may go on. What was said before and is harder holds.
-    pub(in crate::doors) fn tell(&self, stay: Stay) {
-        self.stay.send_if_modified(|now| {
-            let harder = matches!((&*now, stay), (Stay::Welcome, _) | (Stay::Finish(_), Stay::Leave(_)));
-            if harder {
-                *now = stay;
+    /// Requests a shutdown of the session. One that was requested before and is more urgent stays in force.
+    pub(in crate::doors) fn tell(&self, shutdown: Shutdown) {
+        self.shutdown.send_if_modified(|current| {
+            let more_urgent =
+                matches!((&*current, shutdown), (Shutdown::No, _) | (Shutdown::Graceful(_), Shutdown::Now(_)));
+            if more_urgent {
+                *current = shutdown;
             }
-            harder
+            more_urgent
         });
     }
 
-    pub(in crate::doors) fn told(&self) -> watch::Receiver<Stay> {
-        self.stay.subscribe()
+    pub(in crate::doors) fn told(&self) -> watch::Receiver<Shutdown> {
+        self.shutdown.subscribe()
     }
 
     /// Closes the connection in both directions, when its session does not do it.
     pub(in crate::doors) fn close(&self, why: &str) {
         if let Ok(socket) = self.control.try_clone().map(socket2::Socket::from)
-            && socket.shutdown(Shutdown::Both).is_ok()
+            && socket.shutdown(std::net::Shutdown::Both).is_ok()
         {
             info!(peer = %self.peer, partner = self.partner().map(PartnerName::as_str), why, "closing a connection");
         }
@@ -95,16 +97,17 @@ pub(in crate::doors) struct Links(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     links: Vec<Weak<Link>>,
-    /// What was said to all: it holds for those too whose proxy took its time to name them.
-    said: Option<Stay>,
+    /// Requested of all connections, and so also of those that are added later, when a proxy was slow to name its
+    /// client.
+    shutdown: Option<Shutdown>,
 }
 
 impl Links {
     pub(in crate::doors) fn add(&self, link: &Arc<Link>) {
         let mut known = self.0.lock();
         known.links.push(Arc::downgrade(link));
-        if let Some(stay) = known.said {
-            link.tell(stay);
+        if let Some(shutdown) = known.shutdown {
+            link.tell(shutdown);
         }
     }
 
@@ -118,28 +121,28 @@ impl Links {
     pub(in crate::doors) fn dismiss_disabled(&self, partners: &Partners) {
         for link in self.present() {
             if link.partner().is_some_and(|partner| !partners.is_enabled(partner)) {
-                link.tell(Stay::Leave("Your account is disabled"));
+                link.tell(Shutdown::Now("Your account is disabled"));
             }
         }
     }
 
-    /// Ends all: what is under way gets `grace`, and what came of the rest is kept.
+    /// Shuts all connections down: gracefully within `grace`, then at once. Partial uploads are kept.
     pub(in crate::doors) async fn drain(&self, grace: Duration) {
-        self.tell_all(Stay::Finish(STOPPING));
+        self.tell_all(Shutdown::Graceful(STOPPING));
         if self.gone_within(grace).await {
             return;
         }
-        // Transfers that still run are cut, and what came of them is kept; what is being committed is finished.
-        self.tell_all(Stay::Leave(STOPPING));
-        if self.gone_within(LAST_WORDS).await {
+        // Transfers that still run are cancelled and their partial uploads kept; a commit that has begun is finished.
+        self.tell_all(Shutdown::Now(STOPPING));
+        if self.gone_within(GOODBYE_TIME).await {
             return;
         }
         self.present().iter().for_each(|link| link.close("the server is stopping"));
     }
 
-    fn tell_all(&self, stay: Stay) {
-        self.0.lock().said = Some(stay);
-        self.present().iter().for_each(|link| link.tell(stay));
+    fn tell_all(&self, shutdown: Shutdown) {
+        self.0.lock().shutdown = Some(shutdown);
+        self.present().iter().for_each(|link| link.tell(shutdown));
     }
 
     async fn gone_within(&self, time: Duration) -> bool {

@@ -6,9 +6,9 @@ pub mod ftp;
 pub mod sftp;
 pub mod web;
 
-mod lasting;
 mod link;
 mod listening;
 mod maintenance;
 mod paths;
 mod proxy;
+mod time_limit;

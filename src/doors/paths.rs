@@ -1,4 +1,4 @@
-//! Which path a client means.
+//! Paths as clients mean them: resolved against the working directory.
 
 /// The path below the login directory for a command that only looks: `..` goes up, and not beyond the top.
 pub(in crate::doors) fn looked_at(directory: &str, given: &str) -> String {

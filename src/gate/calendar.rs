@@ -44,7 +44,7 @@ fn event(text: &mut String, one: &Occurrence, now: DateTime<Utc>) {
     put(text, "END:VEVENT");
 }
 
-/// The same occurrence keeps its name over changes of its words and its end.
+/// The UID of an occurrence, which stays the same when its text or its end changes.
 fn uid(one: &Occurrence) -> String {
     let mut hash = Sha256::new();
     hash.update(one.name.as_bytes());

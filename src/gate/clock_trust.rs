@@ -1,4 +1,4 @@
-//! Whether the wall clock can be believed, and whether it has jumped.
+//! Trust in the wall clock, and detection of its jumps.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::clock::Clock;
 
-/// How far behind the journal's newest record the clock may be at start.
+/// The most that the clock may be behind the journal's newest record at start.
 const BEHIND: TimeDelta = TimeDelta::seconds(60);
-/// By how much wall and monotonic time may drift apart between two looks.
+/// The most that wall and monotonic time may drift apart between two checks.
 const JUMP: TimeDelta = TimeDelta::seconds(2);
 
 /// The newest record, if the clock is too far behind it to be trusted.
@@ -16,7 +16,7 @@ pub(super) fn distrust(now: DateTime<Utc>, newest: Option<DateTime<Utc>>) -> Opt
     newest.filter(|newest| *newest - now > BEHIND)
 }
 
-/// Both clocks when they were last looked at.
+/// The readings of both clocks at the last check.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pulse {
     wall: DateTime<Utc>,

@@ -1,4 +1,4 @@
-//! What is wrong in a schedule, and where.
+//! The faults of a schedule, with their places in the file.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub struct Fault {
     pub column: Option<usize>,
     /// The key path, such as `window[0].end`; empty when the file as a whole is meant.
     pub key: String,
-    /// What is wrong.
+    /// The fault, as a sentence.
     pub message: String,
 }
 

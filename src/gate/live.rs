@@ -1,7 +1,7 @@
 //! The live gate.
 //!
 //! # Guarantees
-//! - Every decision looks at the clock, the schedule and the overrides as they are at that moment.
+//! - Every decision uses the clock, the schedule and the overrides as they are at that moment.
 //! - [`Gate::pass`] decides under the lock that closing takes: when [`Gate::close`] has returned, no hand-over that it
 //!   forbids can begin any more.
 //! - An override is on stable storage when the call that makes it returns `Ok`.
@@ -32,27 +32,28 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// Why the gate could not do what it was asked.
+/// A failure of an action on the gate.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
     /// The file system refused.
     #[error("cannot {what} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The action that failed, such as `write`.
         what: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
-    /// What was remembered cannot be read. It may have held the override that keeps the gate closed.
+    /// A file of stored overrides or schedules cannot be read. It may have held the override that keeps the gate
+    /// closed.
     #[error(
         "the gate's memory {path} is damaged: {reason}; repair it, or remove it and close the gate anew if need be"
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The damage that was found.
         reason: String,
     },
     /// A newer Forebay has written it.
@@ -72,15 +73,15 @@ pub enum GateError {
     /// The end is not after now, or not after the end that is to be extended.
     #[error("{until} is not after {than}")]
     TooEarly {
-        /// What was asked for.
+        /// The requested end.
         until: DateTime<Utc>,
-        /// What it must be after.
+        /// The instant that the end must be after.
         than: DateTime<Utc>,
     },
-    /// What is closed has no end that could be moved.
+    /// The present closure has no end that could be moved.
     #[error("the gate is closed until an operator acts; there is no end to extend")]
     NoEnd,
-    /// A reason is asked for, and words that are told to people must be words.
+    /// A reason is missing, or a text for people is empty or has control characters.
     #[error("{0}")]
     Words(&'static str),
 }
@@ -96,7 +97,7 @@ pub struct Gate {
     _watcher: Mutex<Option<RecommendedWatcher>>,
 }
 
-/// What changes are made to, one at a time.
+/// The state that changes are made to, one at a time.
 pub(super) struct Ledger {
     pub(super) memory: Memory,
     pub(super) store: Store,
@@ -149,7 +150,7 @@ impl Gate {
             _watcher: Mutex::new(None),
         });
         *gate._watcher.lock() = file_watch::begin(&gate);
-        // What was written between the first look and the watch is seen now.
+        // Changes between the first reading and the start of the watch are found now.
         gate.tick();
         Ok(gate)
     }
@@ -192,13 +193,13 @@ impl Gate {
         })
     }
 
-    /// What happens to attempts that run when the gate closes.
+    /// The fate of running attempts when the gate closes.
     pub fn at_close(&self) -> AtClose {
         self.options.at_close
     }
 
-    /// Whether attempts of this route that run are to be stopped now: it is closed, not only drained, and `at_close`
-    /// does not let them finish.
+    /// Returns the closure for which running attempts of this route must be stopped now: the route is closed, not only
+    /// drained, and `at_close` does not let them finish.
     pub fn must_stop(&self, route: &str) -> Option<Closure> {
         if self.options.at_close == AtClose::Finish {
             return None;
@@ -234,7 +235,7 @@ impl Gate {
         super::notices::local(self.zone(), at, self.clock.now())
     }
 
-    /// What operators have decided and is not over.
+    /// The operators' overrides that are not over.
     pub fn overrides(&self) -> Vec<Override> {
         let now = self.clock.now();
         self.snapshot().overrides.iter().filter(|one| one.lasts(now)).cloned().collect()
@@ -264,7 +265,7 @@ impl Gate {
     /// still for two seconds.
     ///
     /// # Errors
-    /// What is wrong with the file; the last good schedule then stays in force.
+    /// The faults of the file; the last good schedule then stays in force.
     pub fn reload(&self) -> Result<(), Vec<Fault>> {
         let ledger = &mut *self.ledger.lock();
         if ledger.look(&*self.clock, true) {
@@ -273,7 +274,7 @@ impl Gate {
         ledger.source.faults().map_or(Ok(()), |faults| Err(faults.to_vec()))
     }
 
-    /// Puts changes in force and tells those who wait. The memory is written by the caller.
+    /// Puts changes in force and notifies the subscribers. The caller stores them.
     pub(super) fn publish(&self, ledger: &mut Ledger) -> u64 {
         ledger.memory.epoch += 1;
         let epoch = ledger.memory.epoch;
@@ -296,7 +297,7 @@ impl Ledger {
         Snapshot::new(self.memory.epoch, Arc::new(schedule), broken, self.untrusted, overrides)
     }
 
-    /// Whether anything changed.
+    /// Checks the schedule's file, and returns true if what is in force changed.
     fn look(&mut self, clock: &dyn Clock, anyway: bool) -> bool {
         self.source.look(&self.store, &mut self.memory, clock, anyway)
     }

@@ -1,4 +1,4 @@
-//! What partners read: the notice before and during a closure, and a line behind a positive reply.
+//! Texts for partners: the notice before and during a closure, and the line after a positive reply.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use super::{
     status::Occurrence,
 };
 
-/// How many windows a notice lists.
+/// The most windows that a notice lists.
 const LISTED: usize = 10;
 
 /// `22:00 CDT`, with the date when that is not the day of `now`.

@@ -1,4 +1,4 @@
-//! What operators can do to the gate.
+//! The operators' actions on the gate: close, extend, reopen, clear, and confirm the clock.
 
 use std::time::Duration;
 
@@ -169,7 +169,7 @@ impl Gate {
         Ok(gone)
     }
 
-    /// An operator has looked at the clock: it is right although the journal has seen later times.
+    /// Confirms that the clock is right although the journal has records with later times.
     ///
     /// # Errors
     /// When that could not be stored; then nothing has changed.

@@ -15,14 +15,14 @@ pub struct Options {
     /// Claiming stops this long before a window's start, so that what runs can end. The web faces stay open.
     #[serde(with = "units::duration")]
     pub drain: Duration,
-    /// What happens to attempts that run when the gate closes.
+    /// The fate of running attempts when the gate closes.
     pub at_close: AtClose,
-    /// How long before a window partners find a notice.
+    /// The time before a window at which partners get a notice.
     #[serde(with = "units::duration")]
     pub notice_before: Duration,
 }
 
-/// What happens to attempts that run when the gate closes.
+/// The fate of running attempts when the gate closes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AtClose {

@@ -14,35 +14,36 @@ use serde::{Deserialize, Serialize};
 
 use super::state::Scope;
 
-/// What an operator decided.
+/// A decision of an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
     /// Counts up; never used twice.
     pub id: u64,
-    /// What is done.
+    /// The action.
     pub action: Action,
     /// Names of routes, `web` for the web faces; empty: everything.
     pub scope: Vec<String>,
-    /// When it was given.
+    /// The time at which it was made.
     pub at: DateTime<Utc>,
-    /// When what an `open` reopened had begun. A clock set back to before it finds the gate as the schedule says.
+    /// The start of the closure that an `open` has reopened. Before it, as after a clock was set back, the schedule
+    /// decides.
     pub from: DateTime<Utc>,
-    /// When it ends by itself.
+    /// The time at which it ends by itself.
     pub until: Option<DateTime<Utc>>,
-    /// What the closure is called.
+    /// The name of the closure.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// What the refused are told.
+    /// The message for those who are refused.
     pub message: String,
-    /// Who.
+    /// The operator.
     pub actor: String,
     /// An `open` that was given while the schedule was broken; it ends when the schedule is good.
     #[serde(default)]
     pub broken: bool,
 }
 
-/// What an override does.
+/// The action of an override.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -55,13 +56,13 @@ pub enum Action {
 }
 
 impl Override {
-    /// Whether it speaks of a scope.
+    /// Returns true if it applies to a scope.
     #[must_use]
     pub fn concerns(&self, scope: &Scope) -> bool {
         self.scope.is_empty() || self.scope.iter().any(|name| name == scope.name())
     }
 
-    /// Whether it is not over.
+    /// Returns true if it is not over.
     #[must_use]
     pub fn lasts(&self, at: DateTime<Utc>) -> bool {
         self.until.is_none_or(|until| at < until)
@@ -77,7 +78,7 @@ impl Override {
     }
 }
 
-/// How many that are over are kept.
+/// The number of ended overrides that are kept.
 const OVER: usize = 256;
 
 /// Puts a new override in its place among the others, which are in the order of their ids.
@@ -93,7 +94,7 @@ pub(super) fn place(overrides: &mut Vec<Override>, new: Override) {
     overrides.push(new);
 }
 
-/// What overrides say of a scope at an instant.
+/// The decision of the overrides for a scope at an instant.
 pub(super) enum Ruling<'a> {
     /// Closed by this one.
     Closed(&'a Override),

@@ -1,4 +1,4 @@
-//! When a window comes again: an RFC 5545 recurrence rule on the wall clock.
+//! The repetition of a window: an RFC 5545 recurrence rule on the wall clock.
 //!
 //! The rule is expanded in floating time (labelled UTC, which has neither gaps nor folds) and only then read in the
 //! window's zone. The start says from when on the rule holds; a start that does not fit the rule is no occurrence.
@@ -39,7 +39,7 @@ const KEYS: [&str; 14] = [
 pub struct Recurrence {
     rule: RRule<Unvalidated>,
     start: NaiveDateTime,
-    /// What the start can be moved by without changing what the rule yields later.
+    /// The period by which the start can be moved without changing the occurrences after it.
     step: Option<TimeDelta>,
 }
 
@@ -108,7 +108,7 @@ fn parts(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(parts)
 }
 
-/// What the rule may not be although RFC 5545 would let it.
+/// Refuses rules that RFC 5545 allows but that have too many starts.
 fn check_bounds<'a>(value: &impl Fn(&str) -> Option<&'a str>) -> Result<(), String> {
     let freq = value("FREQ").ok_or("FREQ is missing")?;
     let listed = |key| value(key).map_or(1, |list| list.split(',').count());

@@ -22,9 +22,9 @@ use crate::units::parse_duration;
 pub const FILE_BYTES: u64 = 1 << 20;
 /// The most windows that may repeat.
 pub const REPEATING: usize = 1_000;
-/// How many faults are listed before the rest is left out.
+/// The most faults that are listed.
 const FAULTS: usize = 100;
-/// What is said when a window or an override brings no message of its own.
+/// The message of a window or an override that has none of its own.
 pub(super) const MESSAGE: &str =
     "The service is closed for maintenance. Files are accepted and kept, and are processed when it ends.";
 
@@ -35,7 +35,7 @@ pub struct Schedule {
     pub zone: Tz,
     /// The windows.
     pub windows: Vec<Arc<Window>>,
-    /// How long before a start claiming stops. Not in the file: it comes from [`super::Options`].
+    /// The time before a start at which claiming stops. Not in the file: it comes from [`super::Options`].
     pub drain: Duration,
 }
 

@@ -27,7 +27,7 @@ struct Spot {
     closing: Closing,
 }
 
-/// Why the scope is closed at an instant, and how long at least.
+/// The reason why the scope is closed at an instant, and the earliest end of that.
 enum Hold<'a> {
     Window { spot: &'a Spot, end: DateTime<Utc> },
     Override(&'a Override),
@@ -44,7 +44,7 @@ impl Hold<'_> {
 
 impl ScopeLine {
     pub(super) fn new(timeline: &Timeline, scope: &Scope, drain: Duration) -> Self {
-        // Whoever looks at a page is not claimed for: the web faces stay open until the start itself.
+        // Draining concerns claims only: the web faces stay open until the start itself.
         let drain = if *scope == Scope::Web { Duration::ZERO } else { drain };
         let mut spots: Vec<Spot> = Vec::new();
         for closing in timeline.closings.iter().filter(|closing| closing.window.closes(scope.name())) {
@@ -76,7 +76,7 @@ impl ScopeLine {
         (State::Closed(closure), same_until)
     }
 
-    /// What is closed now and when it began and ends, windows and overrides alike; for `open`, which ends with it.
+    /// The closure of this instant with its start and end, from windows and overrides alike. An `open` ends with it.
     pub(super) fn present(
         &self,
         overrides: &[Override],
@@ -141,7 +141,7 @@ impl ScopeLine {
         behind.map(|number| &self.spots[number]).filter(move |spot| spot.closing.end > at)
     }
 
-    /// When a closure that holds at `at` ends, over all that overlaps or touches.
+    /// The end of a closure that is in force at `at`, over all that overlaps or touches.
     fn end(&self, overrides: &[Override], at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut at = at;
         for _ in 0..STEPS {
@@ -157,7 +157,7 @@ impl ScopeLine {
         Some(at)
     }
 
-    /// When the closure that this start belongs to began.
+    /// The start of the closure that this start belongs to.
     fn began(&self, from: DateTime<Utc>) -> DateTime<Utc> {
         let mut from = from;
         for number in (0..self.spots.partition_point(|spot| spot.from < from)).rev() {

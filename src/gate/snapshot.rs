@@ -19,7 +19,7 @@ const SCOPES: usize = 1_024;
 pub(super) struct Snapshot {
     pub(super) epoch: u64,
     pub(super) schedule: Arc<Schedule>,
-    /// Since when there is no schedule to go by.
+    /// The instant since which there is no good schedule.
     pub(super) broken: Option<DateTime<Utc>>,
     /// The journal's newest record, while the clock is behind it and nobody confirmed that.
     pub(super) untrusted: Option<DateTime<Utc>>,
@@ -55,7 +55,7 @@ impl Snapshot {
         Self { epoch, schedule, broken, untrusted, overrides, forecast, states }
     }
 
-    /// The state of a scope. Fast when it was asked before and nothing has turned since.
+    /// The state of a scope. Cached until the next instant at which it changes.
     pub(super) fn state(&self, scope: &Scope, at: DateTime<Utc>) -> State {
         if let Some(known) = self.states.read().get(scope)
             && known.from <= at
@@ -90,7 +90,7 @@ impl Snapshot {
         self.overrides.iter().any(|one| one.action == Action::Open && one.broken && one.concerns(scope))
     }
 
-    /// What `open` would reopen: since when, and until when.
+    /// The start and the end of the closure that `open` would reopen.
     pub(super) fn present(&self, scope: &Scope, at: DateTime<Utc>) -> Option<(DateTime<Utc>, Option<DateTime<Utc>>)> {
         if self.broken.is_some() && !self.opened_though_broken(scope) {
             return Some((at, None));
@@ -119,7 +119,7 @@ impl Snapshot {
         (Arc::clone(line), *to)
     }
 
-    /// The scopes that something speaks of by name, the web faces, and `*` for all other routes.
+    /// The scopes that windows or overrides name, the web faces, and `*` for all other routes.
     pub(super) fn scopes(&self) -> Vec<Scope> {
         let mut names = self.schedule.names();
         names.extend(self.overrides.iter().flat_map(|one| one.scope.iter().cloned()));

@@ -1,4 +1,4 @@
-//! Where the schedule comes from: its file, the last good one, and what is in force while the file changes.
+//! The source of the schedule: its file, the last good one, and what is in force while the file changes.
 //!
 //! An editor that truncates and then writes shows a file with fewer windows for a moment. So what a new reading closes
 //! is closed at once, beside all that was closed before, and what it opens waits until the file has stood still.
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// How long a file must have stood still before what it opens is open.
+/// The time that a file must have stood still before its openings take effect.
 pub(super) const STILL: Duration = Duration::from_secs(2);
 
 pub(super) struct Source {
@@ -42,14 +42,14 @@ pub(super) struct Source {
     changed: Duration,
 }
 
-/// What is wrong with the file.
+/// The faults of the file.
 #[derive(Clone, Debug)]
 pub(super) struct Broken {
     pub(super) since: DateTime<Utc>,
     pub(super) faults: Vec<Fault>,
 }
 
-/// What tells two states of a file apart without reading it.
+/// A fingerprint of a file's state that needs no reading of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Print {
     Missing,
@@ -63,7 +63,8 @@ enum Reading {
 }
 
 impl Source {
-    /// The first look. `written` is the file system's time now, to tell whether the file has stood still.
+    /// Reads the file for the first time. `written` is the file system's time now, to tell whether the file has stood
+    /// still.
     pub(super) fn open(
         file: Option<PathBuf>,
         store: &Store,
@@ -72,7 +73,7 @@ impl Source {
         written: Option<SystemTime>,
     ) -> Result<Self, GateError> {
         let kept = store.last_good()?.and_then(|text| {
-            let good = parse_schedule(&text).inspect_err(|_| error!("the last good schedule is good no more"));
+            let good = parse_schedule(&text).inspect_err(|_| error!("the last good schedule cannot be read any more"));
             Some((good.ok()?, text))
         });
         let mut source = Self {
@@ -117,7 +118,7 @@ impl Source {
         self.take(read(&file), &file, store, memory, clock)
     }
 
-    /// The file looks as before: what waits may be adopted, unless a second reading differs after all.
+    /// The file has not changed: a waiting schedule may be adopted, unless a second reading differs after all.
     fn wait(&mut self, file: &Path, store: &Store, memory: &mut Memory, clock: &dyn Clock) -> bool {
         if self.pending.is_none() || clock.elapsed().saturating_sub(self.changed) < STILL {
             return false;
@@ -186,7 +187,7 @@ impl Source {
         info!(windows = schedule.windows.len(), zone = %schedule.zone, "the schedule is in force");
         // Kept before it is in force: what a restart finds is never older than what was acted on.
         if let Err(error) = store.keep_good(&text) {
-            error!(%error, "cannot keep the schedule as the last good one");
+            error!(%error, "cannot store the schedule as the last good one");
         }
         memory.good_since = Some(clock.now());
         memory.overrides.retain(|one| !one.broken);
@@ -199,7 +200,7 @@ impl Source {
 
     fn remember(&self, store: &Store, memory: &Memory) {
         if let Err(error) = store.write(memory) {
-            error!(%error, "cannot remember the gate's state");
+            error!(%error, "cannot store the state of the gate");
         }
     }
 
@@ -213,7 +214,7 @@ impl Source {
         schedule.joined(&self.held)
     }
 
-    /// Since when everything is closed for want of any good schedule.
+    /// The instant from which everything is closed because there is no good schedule.
     pub(super) fn closed_since(&self) -> Option<DateTime<Utc>> {
         if self.good.is_some() {
             return None;
@@ -262,7 +263,7 @@ fn read(file: &Path) -> Reading {
 }
 
 fn read_bounded(file: &Path) -> io::Result<String> {
-    // A pipe would keep whoever opens it waiting.
+    // Opening a pipe would block.
     if !fs::metadata(file)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }

@@ -11,7 +11,7 @@ use super::{
     window::WEB,
 };
 
-/// What can be closed for itself.
+/// A part of the server that can be closed on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// The processing of a route.
@@ -37,7 +37,7 @@ impl Scope {
 pub enum State {
     /// Open.
     Open {
-        /// When it closes next as far as is known (400 days ahead); for routes the drain is taken off.
+        /// The next closing, as far as is known (400 days ahead); for routes the drain is taken off.
         closes_at: Option<DateTime<Utc>>,
     },
     /// Closed.
@@ -45,32 +45,32 @@ pub enum State {
 }
 
 impl State {
-    /// Whether it is open.
+    /// Returns true if the gate is open.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self, Self::Open { .. })
     }
 }
 
-/// Why and how long the gate is closed. Windows and overrides that overlap or touch are one closure.
+/// The reason, start and end of a closed gate. Windows and overrides that overlap or touch are one closure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("closed: {name}")]
 pub struct Closure {
     /// When it opens; None: not before an operator acts.
     pub until: Option<DateTime<Utc>>,
-    /// Since when it is closed, where that is known.
+    /// The start of the closure, where that is known.
     pub since: Option<DateTime<Utc>>,
-    /// What the closure is called.
+    /// The name of the closure.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// What the refused are told.
+    /// The message for those who are refused.
     pub message: String,
-    /// What closes it.
+    /// The cause of the closure.
     pub cause: Cause,
 }
 
-/// What closes the gate.
+/// The cause of a closure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {

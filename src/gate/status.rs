@@ -1,4 +1,4 @@
-//! What the gate says of itself: its state in all scopes, what comes, and what would be closed when.
+//! The status of the gate: its state in all scopes, coming windows, and simulated closings.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::units::format_duration;
 
-/// The longest time that is looked through at once.
+/// The longest period that can be listed at once.
 const LONGEST: TimeDelta = TimeDelta::days(3_660);
 /// The most that is listed at once.
 const LISTED: usize = 10_000;
@@ -25,15 +25,15 @@ const LISTED: usize = 10_000;
 pub struct Occurrence {
     /// The window's name.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// What the refused are told.
+    /// The message for those who are refused.
     pub message: String,
-    /// What it closes; empty: everything.
+    /// The scopes that it closes; empty: everything.
     pub routes: Vec<String>,
-    /// From when.
+    /// The start.
     pub start: DateTime<Utc>,
-    /// Until when.
+    /// The end.
     pub end: DateTime<Utc>,
     /// The start on the wall, with date and zone.
     pub start_local: String,
@@ -48,15 +48,15 @@ pub struct Occurrence {
 pub struct Span {
     /// A route's name, `web`, or `*` for every route that nothing names.
     pub scope: String,
-    /// From when.
+    /// The start.
     pub from: DateTime<Utc>,
-    /// Until when; None: until an operator acts.
+    /// The end; None: until an operator acts.
     pub to: Option<DateTime<Utc>>,
-    /// What it is called.
+    /// The name of the closure.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// What closes it.
+    /// The cause of the closure.
     pub cause: Cause,
 }
 
@@ -71,19 +71,19 @@ pub struct Status {
     pub zone: String,
     /// Each scope that something names, `web`, and `*` for every other route.
     pub scopes: Vec<ScopeStatus>,
-    /// When the schedule or the end of an override changes the state of any scope next.
+    /// The next time at which the schedule or the end of an override changes the state of any scope.
     pub next_change: Option<DateTime<Utc>>,
     /// The schedule.
     pub schedule: ScheduleStatus,
     /// Overrides that are not over.
     pub overrides: Vec<Override>,
-    /// Whether the clock is trusted.
+    /// True if the clock is trusted.
     pub clock_trusted: bool,
     /// The journal's newest record that the clock is behind.
     pub clock_behind: Option<DateTime<Utc>>,
-    /// How long before a start claiming stops.
+    /// The time before a start at which claiming stops.
     pub drain: String,
-    /// What happens to attempts that run at a closing.
+    /// The fate of running attempts when the gate closes.
     pub at_close: AtClose,
 }
 
@@ -102,15 +102,15 @@ pub struct ScopeStatus {
 pub struct ScheduleStatus {
     /// The file; None when none is configured.
     pub file: Option<String>,
-    /// How many windows are in force.
+    /// The number of windows in force.
     pub windows: usize,
-    /// Since when the last good schedule is in force.
+    /// The time at which the last good schedule came into force.
     pub in_force_since: Option<DateTime<Utc>>,
     /// A change of the file waits until it has stood still; what it closes is closed already.
     pub pending: bool,
-    /// Since when the file is broken.
+    /// The time since which the file is broken.
     pub broken_since: Option<DateTime<Utc>>,
-    /// What is wrong with it.
+    /// The faults of the schedule's file.
     pub faults: Vec<Fault>,
 }
 
@@ -140,7 +140,7 @@ impl Gate {
             .collect()
     }
 
-    /// What would be closed when, by schedule and overrides as they are now; the trust in the clock is left aside.
+    /// The closings of a period, by schedule and overrides as they are now; trust in the clock is left aside.
     pub fn simulate(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Span> {
         let snapshot = self.snapshot();
         let to = to.min(from + LONGEST);
@@ -224,7 +224,7 @@ impl Gate {
         super::calendar(&self.upcoming(now, now + HORIZON), now)
     }
 
-    /// The text for partners whose files go by these routes (empty: by any), or None when there is nothing to tell.
+    /// The text for partners whose files go by these routes (empty: by any), or None when there is nothing to announce.
     pub fn notice(&self, routes: &[String]) -> Option<String> {
         let now = self.clock.now();
         let ahead = TimeDelta::from_std(self.options.notice_before).unwrap_or(HORIZON);
@@ -244,7 +244,7 @@ impl Gate {
         super::notice(self.zone(), now, closed.as_ref(), &upcoming)
     }
 
-    /// What a reply says behind an accepted file of a route: `processing deferred until 22:00 CDT`; None when open.
+    /// The remark for the reply to an accepted file of a route: `processing deferred until 22:00 CDT`; None when open.
     pub fn deferral(&self, route: &str) -> Option<String> {
         let state = self.state(&Scope::Route(if route.is_empty() { OTHERS } else { route }.to_owned()));
         super::deferral(self.zone(), self.clock.now(), &state)

@@ -1,4 +1,4 @@
-//! What the gate remembers: overrides, and the last good schedule.
+//! The files of the gate: overrides and the last good schedule.
 //!
 //! # Guarantees
 //! When a write returns, what was written is on stable storage: a file of its own is written and synced, renamed over
@@ -30,9 +30,9 @@ pub(super) struct Memory {
     /// The last epoch; the next start continues above it.
     pub(super) epoch: u64,
     pub(super) next_id: u64,
-    /// Whether a schedule file was ever there.
+    /// True if a schedule file has ever been there.
     pub(super) seen: bool,
-    /// Since when the last good schedule is in force.
+    /// The time at which the last good schedule came into force.
     pub(super) good_since: Option<DateTime<Utc>>,
     /// The journal record that an operator knows to be ahead of the clock.
     pub(super) confirmed: Option<DateTime<Utc>>,

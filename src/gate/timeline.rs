@@ -10,7 +10,8 @@ use super::{
     window::{Length, Window},
 };
 
-/// How far ahead the gate looks: a window further off than this is not announced, and closes all the same when it comes.
+/// The period ahead for which closings are computed. A window further off is not announced, and closes all the same
+/// when it comes.
 pub(super) const HORIZON: TimeDelta = TimeDelta::days(400);
 /// The most occurrences that all repeating windows together may have in such a time.
 pub(super) const OCCURRENCES: usize = 200_000;
@@ -42,7 +43,7 @@ impl Timeline {
         Self { closings }
     }
 
-    /// How often a repeating window closes in the year after its start, counted up to `most`.
+    /// The number of closings of a repeating window in the year after its start, counted up to `most`.
     pub(super) fn density(window: &Arc<Window>, most: usize) -> usize {
         let from = wall::earliest(window.zone, window.start);
         occurrences(window, from, from + HORIZON).take(most).count()

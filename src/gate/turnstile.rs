@@ -1,4 +1,5 @@
-//! Where hand-overs begin one by one, and where closing waits until the last that may has begun.
+//! The lock between hand-overs and closing: hand-overs begin one by one, and closing waits for those that were admitted
+//! before it.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ impl Permit {
         self.epoch
     }
 
-    /// When the gate closes next, as far as was known.
+    /// The next closing of the gate, as far as was known.
     #[must_use]
     pub fn closes_at(&self) -> Option<DateTime<Utc>> {
         self.closes_at

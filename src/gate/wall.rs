@@ -53,7 +53,7 @@ pub(super) fn latest(zone: Tz, wall: NaiveDateTime) -> DateTime<Utc> {
     }
 }
 
-/// What the clock on the wall shows at an instant.
+/// The wall-clock reading in a zone at an instant.
 pub(super) fn reading(zone: Tz, at: DateTime<Utc>) -> NaiveDateTime {
     at.with_timezone(&zone).naive_local()
 }

@@ -26,5 +26,5 @@ pub(super) fn begin(gate: &Arc<Gate>) -> Option<RecommendedWatcher> {
         watcher.watch(directory, RecursiveMode::NonRecursive)?;
         Ok(watcher)
     });
-    watching.inspect_err(|error| warn!(%error, "cannot watch the schedule's directory: looking every second")).ok()
+    watching.inspect_err(|error| warn!(%error, "cannot watch the directory of the schedule: polling every second")).ok()
 }

@@ -11,11 +11,11 @@ pub const WEB: &str = "web";
 /// A planned closure, once or repeating.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// What it is called.
+    /// The name of the window.
     pub name: String,
-    /// Why, for operators and partners.
+    /// The reason, for operators and partners.
     pub reason: String,
-    /// What the refused are told.
+    /// The message for those who are refused.
     pub message: String,
     /// The routes that it closes, `web` for the web faces; empty: everything.
     pub routes: Vec<String>,
@@ -23,13 +23,13 @@ pub struct Window {
     pub zone: Tz,
     /// The first start, on the wall.
     pub start: NaiveDateTime,
-    /// How long it is.
+    /// The length of the window.
     pub length: Length,
-    /// When it comes again.
+    /// The rule by which it repeats.
     pub repeat: Option<Recurrence>,
 }
 
-/// How long a window is.
+/// The length of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
     /// From `end`: the wall clock at the end is this much ahead of the one at the start.
@@ -49,7 +49,7 @@ impl Window {
         (from, to)
     }
 
-    /// Whether it closes a scope of this name.
+    /// Returns true if it closes a scope of this name.
     pub(super) fn closes(&self, name: &str) -> bool {
         self.routes.is_empty() || self.routes.iter().any(|route| route == name)
     }

@@ -1,4 +1,4 @@
-//! What a door learns of a file that was taken.
+//! A file that was taken, as its door learns of it.
 
 use forebay_queue::{Entry, State};
 use forebay_storage::{FileId, Sha256};
@@ -16,19 +16,13 @@ pub struct Accepted {
     pub state: State,
     /// The entry as the queue took it.
     pub entry: Entry,
-    /// Whether it waits for [`super::Ingest::confirm`].
+    /// It waits for [`super::Ingest::confirm`], or the time that its entry says.
     pub unconfirmed: bool,
 }
 
-/// Why a file is held until its sender gives a sign of life; if none comes, an operator decides.
-pub(super) const UNCONFIRMED: &str = "its sender was not seen to read the reply";
-
-/// Why a file is held whose sender was cut off from the reply: it may be half a file, and it will come again.
-pub(super) const UNREAD: &str = "its sender was gone before it could read the reply";
-
 impl Accepted {
     pub(super) fn new(entry: Entry) -> Self {
-        let unconfirmed = entry.state == State::Held && entry.reason.as_deref() == Some(UNCONFIRMED);
+        let unconfirmed = entry.claimable_from.is_some();
         Self {
             id: entry.id,
             size_bytes: entry.size_bytes,
@@ -40,7 +34,7 @@ impl Accepted {
     }
 }
 
-/// Where a file stands that was just taken, as its sender is told.
+/// The standing of a file that was just taken, as its sender is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// It will be processed by this route.
@@ -58,12 +52,12 @@ pub enum Kept {
 }
 
 impl Accepted {
-    /// Where it stands. One that waits for its sender's next command will be processed as soon as that came.
+    /// Its standing. One that waits for its confirmation counts as queued.
     #[must_use]
     pub fn kept(&self) -> Kept {
         match self.state {
             State::Unfinished => Kept::Unfinished,
-            State::Held if !self.unconfirmed => Kept::Held {
+            State::Held => Kept::Held {
                 reason: self.entry.reason.clone().unwrap_or_else(|| "an operator will look at it".to_owned()),
             },
             _ => Kept::Queued { route: self.entry.route.clone().unwrap_or_default() },
@@ -71,11 +65,11 @@ impl Accepted {
     }
 }
 
-/// What a rename did.
+/// The effect of a rename.
 #[derive(Clone, Debug)]
 pub enum Renamed {
-    /// Unfinished files got another name, durably; those whose name is final now are accepted.
+    /// Files that no processor had begun are processed under another name from now on, durably.
     Files(Vec<Accepted>),
-    /// Only what the partner sees has another name: the files behind it had been accepted before.
-    ViewOnly,
+    /// Only listings show another name: processors had begun the files behind it.
+    ListingOnly,
 }

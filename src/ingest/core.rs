@@ -1,43 +1,45 @@
 //! The object that all doors share.
 
-use std::{
-    fmt,
-    future::Future,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use forebay_queue::{QueueStore, State};
-use forebay_storage::Storage;
+use chrono::{DateTime, TimeDelta, Utc};
+use forebay_queue::{Catalogue, Hold, QueueStore, State};
+use forebay_storage::{Space, Storage};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
+    answers::Answers,
     clock::Clock,
     partners::{Complete, PartnerName, Partners, Policy},
     routes::Routes,
 };
 
-use super::{Name, Options, Refusal, quota::Quota, unfinished::Unfinished, view::View};
+use super::{
+    Name, Options, Refusal,
+    catalogue::{HiddenNotices, NameChanges},
+    quota::Quota,
+};
 
-/// What ingest stands on.
-pub struct Foundation {
+/// The parts that ingest works with.
+pub struct Dependencies {
     /// Where bytes go.
     pub storage: Arc<dyn Storage>,
     /// Where entries go.
     pub queue: Arc<dyn QueueStore>,
+    /// The names that partners see.
+    pub catalogue: Arc<dyn Catalogue>,
+    /// What partners are told of their files.
+    pub answers: Arc<Answers>,
     /// Which route serves a name.
     pub routes: Arc<Routes>,
     /// Policies.
     pub partners: Arc<Partners>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// The directory with one login directory for each partner. It exists.
-    pub home: PathBuf,
 }
 
-/// Who is at the door.
+/// The partner at a door, and how it came there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionInfo {
     /// The partner.
@@ -50,7 +52,7 @@ pub struct SessionInfo {
     pub id: Uuid,
 }
 
-/// Where files come from.
+/// The origin of files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A client at this address.
@@ -78,24 +80,36 @@ impl fmt::Display for Peer {
 pub struct Ingest {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) queue: Arc<dyn QueueStore>,
+    pub(super) catalogue: Arc<dyn Catalogue>,
+    pub(super) answers: Arc<Answers>,
     pub(super) routes: Arc<Routes>,
     pub(super) partners: Arc<Partners>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) options: Options,
-    pub(super) view: View,
     pub(super) quota: Arc<Quota>,
-    pub(super) unfinished: Unfinished,
+    pub(super) name_changes: NameChanges,
+    pub(super) hidden_notices: HiddenNotices,
+    /// The time that folders show that nobody made.
+    pub(super) started_at: DateTime<Utc>,
     under_way: Arc<watch::Sender<usize>>,
 }
 
-/// Where a file stands when it gets its name.
+/// The state of a file when it gets its name.
 pub(super) struct Standing {
     pub(super) state: State,
     pub(super) route: Option<String>,
     pub(super) reason: Option<String>,
+    pub(super) hold: Option<Hold>,
 }
 
-/// How a file got its name.
+impl Standing {
+    /// Holds it for this reason.
+    pub(super) fn hold(&mut self, hold: Hold, reason: String) {
+        (self.state, self.hold, self.reason) = (State::Held, Some(hold), Some(reason));
+    }
+}
+
+/// The way in which a file got its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
     ByUpload,
@@ -105,27 +119,22 @@ pub(super) enum Named {
 impl Ingest {
     /// Stands ready. Call [`Ingest::recover`] before a door opens.
     #[must_use]
-    pub fn new(on: Foundation, options: Options) -> Arc<Self> {
+    pub fn new(on: Dependencies, options: Options) -> Arc<Self> {
         Arc::new(Self {
-            view: View::new(on.home, on.storage.clone()),
             quota: Arc::new(Quota::new(on.storage.clone(), on.queue.clone())),
             storage: on.storage,
             queue: on.queue,
+            catalogue: on.catalogue,
+            answers: on.answers,
+            started_at: on.clock.now(),
             routes: on.routes,
             partners: on.partners,
             clock: on.clock,
             options,
-            unfinished: Unfinished::default(),
+            name_changes: NameChanges::default(),
+            hidden_notices: HiddenNotices::default(),
             under_way: Arc::new(watch::Sender::new(0)),
         })
-    }
-
-    /// The partner's login directory. It and `out/` are created (mode 0700) when they are missing.
-    ///
-    /// # Errors
-    /// When it cannot be created.
-    pub fn home(&self, partner: &PartnerName) -> Result<PathBuf, Refusal> {
-        Ok(self.view.home(partner.as_str())?)
     }
 
     /// Waits until no commit, rename or removal is under way. What was done then holds on to nothing of this any more.
@@ -155,16 +164,44 @@ impl Ingest {
         }
     }
 
+    /// The room that the disk has left, for all partners together.
+    ///
+    /// # Errors
+    /// When storage cannot tell.
+    pub fn space(&self) -> Result<Space, Refusal> {
+        Ok(self.storage.space()?)
+    }
+
     /// The state that follows from a name.
     pub(super) fn standing(&self, policy: &Policy, partner: &str, name: &Name, named: Named) -> Standing {
         let waits_for_rename = policy.complete == Complete::Rename && named == Named::ByUpload;
+        let mut standing = Standing { state: State::Unfinished, route: None, reason: None, hold: None };
         if waits_for_rename || policy.is_temporary(name.as_str()) {
-            return Standing { state: State::Unfinished, route: None, reason: None };
+            return standing;
         }
         match self.routes.serve(partner, name.as_str()) {
-            Some(route) => Standing { state: State::Ready, route: Some(route.name().to_owned()), reason: None },
-            None => Standing { state: State::Held, route: None, reason: Some("no route serves this file".to_owned()) },
+            Some(route) => (standing.state, standing.route) = (State::Ready, Some(route.name().to_owned())),
+            None => standing.hold(Hold::NoRoute, "no route serves this file".to_owned()),
         }
+        standing
+    }
+
+    /// Checks that a file can get this name: the folder above it is there, and it is no folder itself.
+    pub(super) async fn has_folder_for(&self, partner: &str, name: &Name) -> Result<(), Refusal> {
+        if let Some((folder, _)) = name.as_str().rsplit_once('/') {
+            let above = self.catalogue.stat(partner, folder).await?;
+            above.filter(forebay_queue::Node::is_folder).ok_or(Refusal::NotFound)?;
+        }
+        match self.catalogue.stat(partner, name.as_str()).await? {
+            Some(node) if node.is_folder() => Err(Refusal::BadName("a directory has that name".to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The time that lies so far ahead.
+    pub(super) fn in_the_future(&self, wait: Duration) -> DateTime<Utc> {
+        let now = self.clock.now();
+        TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait)).unwrap_or(now)
     }
 }
 

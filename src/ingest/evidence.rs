@@ -1,4 +1,4 @@
-//! What a door knows about whether an upload is whole.
+//! The evidence of a door that an upload is whole.
 
 /// A door's proof, looked at after the file's fsync and right before the journal's record.
 ///
@@ -8,14 +8,15 @@ pub trait Evidence: Send {
     fn look(&mut self) -> Verdict;
 }
 
-/// What the evidence says.
+/// The verdict of the evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// All of it came.
     Whole,
     /// It may be whole; the partner's policy wants a person to look.
     Hold(String),
-    /// All of it came, and it waits for a sign that the sender has read the reply: [`super::Ingest::confirm`].
+    /// All of it came. It is not claimable before a sign that the sender has read the reply
+    /// ([`super::Ingest::confirm`]) or `confirm_after` has passed: [`super::Ingest::withdraw`] may take it back until then.
     Unconfirmed,
     /// It is cut.
     Cut(String),

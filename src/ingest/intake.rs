@@ -3,10 +3,11 @@
 //! The end of an upload is taken once: [`Intake::finish`], [`Intake::cut`] and [`Intake::discard`] consume it, so a
 //! commit and a cancellation cannot both happen. What `finish` began goes on when its future is dropped.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use forebay_queue::{Entry, NewEntry, QueueError, State};
+use chrono::{DateTime, Utc};
+use forebay_queue::{Entry, Hold, NewEntry, QueueError, State};
 use forebay_storage::{FileId, FileMeta, NewFile, Origin, Retract, Sealed, Upload};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
@@ -15,7 +16,6 @@ use crate::partners::Policy;
 
 use super::{
     Accepted, Evidence, Ingest, Name, Refusal, SessionInfo, Verdict,
-    accepted::UNCONFIRMED,
     core::{Named, Standing},
     quota::Reservation,
 };
@@ -26,21 +26,25 @@ pub struct Intake {
     open: Option<Open>,
 }
 
-/// What is known of the file.
+/// The facts of the file.
 struct Incoming {
     ingest: Arc<Ingest>,
     session: SessionInfo,
     name: Name,
     id: FileId,
     policy: Arc<Policy>,
-    /// What it is a copy of, if it is one.
+    /// The file on this machine that it is a copy of, if it is one.
     origin: Option<Origin>,
+    /// The accepted file that it goes on from.
+    continues: Option<FileId>,
 }
 
 /// Where the bytes come from.
 pub(super) enum Source {
     /// A sender; not 0: it goes on with the partial of that name at this byte.
     Upload(u64),
+    /// A sender that goes on where this accepted file ends.
+    Continuation(FileId),
     /// A file on this machine.
     Copy(Origin),
 }
@@ -73,9 +77,10 @@ impl Ingest {
         declared_size: Option<u64>,
         source: Source,
     ) -> Result<Intake, Refusal> {
-        let (at, origin) = match source {
-            Source::Upload(at) => (at, None),
-            Source::Copy(origin) => (0, Some(origin)),
+        let (at, continues, origin) = match source {
+            Source::Upload(at) => (at, None, None),
+            Source::Continuation(earlier) => (0, Some(earlier), None),
+            Source::Copy(origin) => (0, None, Some(origin)),
         };
         let name = Name::parse(path)?;
         name.not_in_out()?;
@@ -87,7 +92,11 @@ impl Ingest {
         if policy.max_file_bytes.zip(declared_size).is_some_and(|(most, size)| size > most) {
             return Err(Refusal::TooLarge);
         }
-        self.view.has_room_for(partner, &name)?;
+        // Folders above a copy are made with its acceptance.
+        if origin.is_none() {
+            self.has_folder_for(partner, &name).await?;
+        }
+        self.files(session).has_room_for_a_name().await?;
         let mut reservation = self.quota.open(partner, policy.quota_bytes).await?;
         reservation.cover(declared_size.unwrap_or(0).saturating_sub(at)).await?;
         let now = self.clock.now();
@@ -105,7 +114,7 @@ impl Ingest {
             at => self.storage.resume(file, at).await?,
         };
         let open = Some(Open { upload, reservation, resumed: at });
-        let file = Incoming { ingest: self.clone(), session: session.clone(), name, id, policy, origin };
+        let file = Incoming { ingest: self.clone(), session: session.clone(), name, id, policy, origin, continues };
         Ok(Intake { file: Arc::new(file), open })
     }
 }
@@ -190,7 +199,7 @@ impl Intake {
     }
 }
 
-/// What became of a file that had all its bytes.
+/// The fate of a file that had all its bytes.
 enum Decided {
     /// It is in the queue.
     Queued(Box<Entry>),
@@ -201,8 +210,8 @@ enum Decided {
 }
 
 impl Incoming {
-    /// Commits, decides and queues. All of it up to the journal and the view is one piece of work on one thread, for
-    /// every change of threads costs a small file as much as writing it.
+    /// Commits, decides and queues. All of it up to the journal is one piece of work on one thread, for every change of
+    /// threads costs a small file as much as writing it.
     async fn settle(self: Arc<Self>, open: Open, evidence: Box<dyn Evidence>) -> Result<Accepted, Refusal> {
         let Open { upload, reservation, .. } = open;
         let sealed = upload.seal().await?;
@@ -243,32 +252,21 @@ impl Incoming {
         let named = if self.origin.is_some() { Named::ByRename } else { Named::ByUpload };
         let mut standing = ingest.standing(&self.policy, partner, &self.name, named);
         let meta = sealed.commit(ingest.clock.now())?;
+        let mut wait = Duration::ZERO;
         match evidence.look() {
-            Verdict::Whole => {}
-            Verdict::Hold(reason) => {
-                standing.state = State::Held;
-                standing.reason = Some(reason);
-            }
-            // An unfinished one is confirmed by its rename, and what is held anyway stays so.
-            Verdict::Unconfirmed if standing.state == State::Ready => {
-                standing.state = State::Held;
-                standing.reason = Some(UNCONFIRMED.to_owned());
-            }
-            Verdict::Unconfirmed => {}
+            Verdict::Whole => wait = ingest.options.rename_wait,
+            Verdict::Hold(reason) => standing.hold(Hold::Evidence, reason),
+            Verdict::Unconfirmed => wait = ingest.options.confirm_after,
             Verdict::Cut(why) => return Ok(Decided::Cut(meta, why)),
         }
-        let queued = runtime.block_on(ingest.queue.enqueue(self.entry(&meta, standing), ingest.clock.now()));
-        let entry = match queued {
+        // An unfinished one is confirmed by its rename, what is held stays so, and nobody renames a copy here.
+        let waits = standing.state == State::Ready && self.origin.is_none() && !wait.is_zero();
+        let claimable_from = waits.then(|| ingest.in_the_future(wait));
+        let new = self.entry(&meta, standing, claimable_from);
+        let entry = match runtime.block_on(ingest.queue.accept(new, ingest.clock.now())) {
             Ok(entry) => entry,
             Err(error) => return Ok(Decided::NotQueued(meta, error)),
         };
-        if entry.state == State::Unfinished {
-            ingest.unfinished.put(partner, self.name.clone(), self.id);
-        }
-        // The journal has it, so the reply is positive whatever becomes of the view: that can be rebuilt.
-        if let Err(error) = ingest.view.show(self.id, partner, &self.name) {
-            warn!(file.id = %self.id, name = ?self.name, %partner, %error, "cannot show an accepted file in the view");
-        }
         info!(file.id = %self.id, name = ?self.name, %partner, size_bytes = entry.size_bytes, state = %entry.state,
             door = self.session.door, "accepted");
         Ok(Decided::Queued(Box::new(entry)))
@@ -286,7 +284,7 @@ impl Incoming {
         Err(Refusal::Cut(why))
     }
 
-    fn entry(&self, meta: &FileMeta, standing: Standing) -> NewEntry {
+    fn entry(&self, meta: &FileMeta, standing: Standing, claimable_from: Option<DateTime<Utc>>) -> NewEntry {
         NewEntry {
             id: meta.id,
             partner: meta.partner.clone(),
@@ -298,7 +296,10 @@ impl Incoming {
             route: standing.route,
             state: standing.state,
             reason: standing.reason,
+            hold: standing.hold,
             origin: self.origin.clone(),
+            supersedes: self.continues,
+            claimable_from,
         }
     }
 

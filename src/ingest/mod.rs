@@ -1,7 +1,7 @@
 //! The one way in. Every door takes a file through [`Ingest`], so that what is promised is promised once.
 //!
 //! `begin → write → finish` of an [`Intake`]: the bytes are committed to storage, the door's [`Evidence`] is looked
-//! at, the queue takes the entry, the partner's view shows it, and only then the door may reply.
+//! at, the queue takes the entry, with which the catalogue shows the name, and only then the door may reply.
 //!
 //! # Guarantees
 //! [`Accepted`] means: bytes, metadata and queue entry are on stable storage. A [`Refusal`] means: it is not in the
@@ -12,12 +12,13 @@
 //!
 //! # After a crash
 //! [`Ingest::recover`] looks at what the spool holds and the journal does not know: it was never acknowledged. Sound
-//! files are adopted as `held`, others set aside. The view is put right from the queue.
+//! files are adopted as `held`, others set aside. The catalogue follows from the journal.
 
 mod accepted;
+mod catalogue;
+mod confirmation;
 mod core;
 mod evidence;
-mod folders;
 mod intake;
 mod naming;
 mod options;
@@ -25,18 +26,16 @@ mod origins;
 mod quota;
 mod recovery;
 mod refusal;
-mod rename;
 mod resume;
 mod retention;
-mod times;
-mod unfinished;
-mod view;
+mod takeover;
 
 pub use accepted::{Accepted, Kept, Renamed};
-pub use core::{Foundation, Ingest, Peer, SessionInfo};
+pub use catalogue::{Files, Kind, Listed, Listing, OpenFile, Stat};
+pub use core::{Dependencies, Ingest, Peer, SessionInfo};
 pub use evidence::{Evidence, Proven, Verdict};
 pub use forebay_queue::KnownOrigin;
-pub use forebay_storage::{FileId, Origin};
+pub use forebay_storage::{FileId, Origin, Sha256, Space};
 pub use intake::Intake;
 pub use naming::{MAX_COMPONENT_BYTES, MAX_DEPTH, MAX_PATH_BYTES, Name, OUT};
 pub use options::Options;

@@ -10,17 +10,25 @@ use crate::units;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// How long `done`, `cancelled` and `duplicate` files, and what the partner sees of them, are kept.
+    /// The time for which files that are over, and what the partner sees of them, are kept.
     #[serde(with = "units::duration")]
     pub retention: Duration,
-    /// How often the view's names are made durable, and so how far back a start after a crash looks at them.
+    /// A file that came over plain FTP is claimable after this long without another sign that its sender read the
+    /// reply, as long as the connection is up. A rename or a continuation within it meets a file that has not begun.
     #[serde(with = "units::duration")]
-    pub view_checkpoint: Duration,
+    pub confirm_after: Duration,
+    /// A file that came over SFTP or FTPS is claimable after this long, so that a rename within it is in time.
+    #[serde(with = "units::duration")]
+    pub rename_wait: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { retention: Duration::from_secs(30 * 86_400), view_checkpoint: Duration::from_secs(600) }
+        Self {
+            retention: Duration::from_secs(30 * 86_400),
+            confirm_after: Duration::from_secs(2),
+            rename_wait: Duration::ZERO,
+        }
     }
 }
 
@@ -32,8 +40,10 @@ impl Options {
         if self.retention < Duration::from_secs(60) {
             faults.push(("retention".to_owned(), "must be at least 1m".to_owned()));
         }
-        if self.view_checkpoint < Duration::from_secs(1) {
-            faults.push(("view_checkpoint".to_owned(), "must be at least 1s".to_owned()));
+        for (key, wait) in [("confirm_after", self.confirm_after), ("rename_wait", self.rename_wait)] {
+            if wait > Duration::from_secs(60) {
+                faults.push((key.to_owned(), "must be at most 1m".to_owned()));
+            }
         }
         faults
     }

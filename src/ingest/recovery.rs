@@ -2,15 +2,13 @@
 
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
-use forebay_queue::{Action, Actor, Entry, Filter, NewEntry, QueueError, Recovered, State};
+use forebay_queue::{Action, Actor, Entry, Hold, NewEntry, QueueError, Recovered, State};
 use forebay_storage::{FileId, FileMeta, SpoolItem};
 use tracing::{info, warn};
 
-use super::{Ingest, Name, Refusal};
+use super::{Ingest, Refusal};
 
-const PAGE: usize = 1000;
-
-/// What [`Ingest::recover`] found and did.
+/// The finds of [`Ingest::recover`], and its deeds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
     /// Sound spool files that the journal did not know; they are `held` now.
@@ -21,10 +19,6 @@ pub struct RecoveryReport {
     pub missing: Vec<FileId>,
     /// Files whose purge a crash had interrupted; their bytes are removed now.
     pub purged: usize,
-    /// Names in views that were put right.
-    pub shown: usize,
-    /// Names in views that could not be.
-    pub not_shown: usize,
 }
 
 impl RecoveryReport {
@@ -36,7 +30,7 @@ impl RecoveryReport {
 }
 
 impl Ingest {
-    /// Puts spool, queue and views in order. To be called once, before a door opens. Every find is in the journal's
+    /// Puts spool and queue in order. To be called once, before a door opens. Every find is in the journal's
     /// audit trail when this returns.
     ///
     /// # Errors
@@ -52,8 +46,6 @@ impl Ingest {
         }
         let missing: Vec<FileId> = queued.difference(&spooled).copied().collect();
         self.settle_missing(missing, &mut report).await?;
-        self.remember_unfinished().await?;
-        self.rebuild_views(&mut report).await?;
         if recovered.lost_records > 0 {
             warn!(
                 lost = recovered.lost_records,
@@ -105,10 +97,13 @@ impl Ingest {
             route,
             state: State::Held,
             reason: Some(reason.to_owned()),
+            hold: Some(Hold::Adopted),
             // The folder's file is not known by this: it is to be taken, or is gone.
             origin: None,
+            supersedes: None,
+            claimable_from: None,
         };
-        let entry = self.queue.enqueue(new, self.clock.now()).await?;
+        let entry = self.queue.accept(new, self.clock.now()).await?;
         if !there {
             return Ok(entry);
         }
@@ -120,13 +115,15 @@ impl Ingest {
     async fn settle_missing(&self, missing: Vec<FileId>, report: &mut RecoveryReport) -> Result<(), Refusal> {
         for id in missing {
             let entry = self.queue.get(id).await?;
-            if matches!(entry.state, State::Done | State::Cancelled | State::Duplicate) {
+            if entry.state.is_over() {
                 continue;
             }
             warn!(file.id = %id, name = %entry.name, partner = %entry.partner, state = %entry.state,
                 "the bytes of a queued file are missing");
             let reason = Some("its bytes are missing from the spool".to_owned());
-            for held in self.queue.act(&[id], Action::Hold, reason, Actor::Server, self.clock.now()).await {
+            for held in
+                self.queue.act(&[id], Action::Hold(Hold::BytesMissing), reason, Actor::Server, self.clock.now()).await
+            {
                 match held {
                     Ok(_) | Err(QueueError::WrongState { .. }) => {}
                     Err(error) => return Err(error.into()),
@@ -136,56 +133,9 @@ impl Ingest {
         }
         Ok(())
     }
-
-    async fn remember_unfinished(&self) -> Result<(), Refusal> {
-        let filter = Filter { states: vec![State::Unfinished], ..Filter::default() };
-        let mut after = None;
-        loop {
-            let page = self.queue.list(&filter, after, PAGE).await?;
-            for entry in page.entries {
-                if let Ok(name) = Name::parse(&entry.name) {
-                    self.unfinished.put(&entry.partner, name, entry.id);
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn rebuild_views(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
-        self.view.begin()?;
-        let durable = self.view.checkpoint();
-        let mut after = durable;
-        loop {
-            let changed = self.queue.changes(after, PAGE).await?;
-            let Some(last) = changed.last() else { break };
-            after = last.changed_seq;
-            let mut accepted: Vec<Entry> = changed.into_iter().filter(|entry| entry.turn > durable).collect();
-            accepted.sort_by_key(|entry| entry.turn);
-            self.drop_old_names(&accepted).await;
-            let (shown, failed) = self.view.rebuild(&accepted).await;
-            report.shown += shown;
-            report.not_shown += failed;
-        }
-        Ok(())
-    }
-
-    /// A rename whose view was lost leaves the temporary name behind.
-    async fn drop_old_names(&self, entries: &[Entry]) {
-        for entry in entries {
-            let Ok(meta) = self.storage.meta(entry.id).await else { continue };
-            let Ok(old) = Name::parse(&meta.name) else { continue };
-            if meta.name != entry.name && self.unfinished.get(&entry.partner, &old).is_none() {
-                // Not there is the usual case.
-                let _ = self.view.hide(&entry.partner, &old);
-            }
-        }
-    }
 }
 
-/// Whether it is a copy whose original is still there as it was: then that is taken, and this is one too many.
+/// Returns whether it is a copy whose original is still there as it was: then that is taken, and this is one too many.
 fn is_still_there(meta: &FileMeta) -> bool {
     let Some(origin) = &meta.origin else { return false };
     fs::symlink_metadata(Path::new(&origin.folder).join(&meta.name)).is_ok_and(|there| origin.is(&there))

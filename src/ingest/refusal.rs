@@ -1,6 +1,6 @@
 //! Why something was not taken. Each door maps these to its own codes in its `reply.rs`.
 
-use forebay_queue::QueueError;
+use forebay_queue::{NameFault, QueueError};
 use forebay_storage::StorageError;
 
 /// Why an upload or another request of a partner was refused.
@@ -15,6 +15,12 @@ pub enum Refusal {
     /// The file is larger than the partner may send.
     #[error("file is too large")]
     TooLarge,
+    /// The partner has as many names as it may have.
+    #[error("too many names: {0} are allowed; delete some")]
+    TooManyNames(u64),
+    /// The partner changes names faster than it may.
+    #[error("too many changes of names, try again later")]
+    TooFast,
     /// The disk is full, or only its reserve is left.
     #[error("not enough disk space, try again later")]
     Full,
@@ -69,7 +75,20 @@ impl From<QueueError> for Refusal {
             QueueError::Poisoned(why) | QueueError::Unknown(why) => Self::Stopped(why),
             QueueError::NotFound(_) => Self::NotFound,
             QueueError::WrongState { .. } => Self::Denied(error.to_string()),
+            QueueError::Name(fault) => fault.into(),
             other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl From<NameFault> for Refusal {
+    fn from(fault: NameFault) -> Self {
+        match fault {
+            NameFault::NotFound | NameFault::NotFolder => Self::NotFound,
+            NameFault::Exists => Self::Exists,
+            NameFault::IsFolder => Self::Denied("is a directory".to_owned()),
+            NameFault::NotEmpty => Self::Denied("directory is not empty".to_owned()),
+            NameFault::IntoItself => Self::BadName("a directory cannot be moved into itself".to_owned()),
         }
     }
 }

@@ -2,17 +2,15 @@
 //!
 //! An accepted file never changes. Going on with one makes a new file that begins with the same bytes.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use chrono::{DateTime, Utc};
-use forebay_queue::{Action, Actor};
-use tokio::io::AsyncReadExt;
-use tracing::{info, warn};
+use forebay_queue::Node;
+use forebay_storage::FileId;
+use tracing::info;
 
-use super::{Accepted, Ingest, Intake, Name, Refusal, SessionInfo, intake::Source};
+use super::{Ingest, Intake, Name, Refusal, SessionInfo, intake::Source};
 
-const BUFFER_BYTES: usize = 256 << 10;
+const PIECE_BYTES: u64 = 256 << 10;
 
 /// Where an upload begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +21,12 @@ pub enum Start {
     End,
 }
 
-/// What is there under a name.
+/// The bytes that are there under a name.
 enum There {
     /// Bytes of an upload that was cut.
     Partial(u64),
-    /// An accepted file, as the view shows it.
-    Shown(u64),
+    /// An accepted file.
+    Accepted(FileId, u64),
     Nothing,
 }
 
@@ -53,7 +51,7 @@ impl Ingest {
         name.not_in_out()?;
         let there = self.there(session, &name).await?;
         let have = match there {
-            There::Partial(bytes) | There::Shown(bytes) => bytes,
+            There::Partial(bytes) | There::Accepted(_, bytes) => bytes,
             There::Nothing => 0,
         };
         let at = match start {
@@ -64,7 +62,7 @@ impl Ingest {
         info!(%name, partner = %session.partner, at, have, "an upload goes on");
         match there {
             There::Partial(_) => self.begin_from(session, path, declared_size, Source::Upload(at)).await,
-            There::Shown(_) => self.begin_with_copy(session, path, &name, declared_size, at).await,
+            There::Accepted(id, _) => self.begin_with_copy(session, path, declared_size, id, at, at == have).await,
             There::Nothing => self.begin(session, path, declared_size).await,
         }
     }
@@ -78,33 +76,8 @@ impl Ingest {
         let name = Name::parse(path)?;
         Ok(match self.there(session, &name).await? {
             There::Partial(bytes) => Some(bytes),
-            There::Shown(_) | There::Nothing => None,
+            There::Accepted(..) | There::Nothing => None,
         })
-    }
-
-    /// The sender of a file that waits for it was seen to go on after the reply.
-    pub async fn confirm(&self, accepted: &Accepted) {
-        let entry = &accepted.entry;
-        let route = self.routes.serve(&entry.partner, &entry.name).map(|route| route.name().to_owned());
-        let (action, actor) = (Action::Release(vec![route]), Actor::Partner(entry.partner.clone()));
-        let reason = Some("its sender went on after the reply".to_owned());
-        for done in self.queue.act(&[accepted.id], action, reason, actor, self.clock.now()).await {
-            if let Err(error) = done {
-                // An operator was faster, or it stays held, which is where an operator looks.
-                warn!(file.id = %accepted.id, %error, "cannot release a confirmed file");
-            }
-        }
-    }
-
-    /// The sender of an accepted file was gone before it could read the reply. It is held unless it is processed already.
-    pub async fn doubt(&self, accepted: &Accepted) {
-        let (actor, reason) = (Actor::Server, Some(super::accepted::UNREAD.to_owned()));
-        warn!(file.id = %accepted.id, name = %accepted.entry.name, partner = %accepted.entry.partner, "{}", super::accepted::UNREAD);
-        for done in self.queue.act(&[accepted.id], Action::Hold, reason, actor, self.clock.now()).await {
-            if let Err(error) = done {
-                warn!(file.id = %accepted.id, %error, "cannot hold a file whose sender may have been cut off");
-            }
-        }
     }
 
     /// How many of the partner's files are in which state, in words.
@@ -120,46 +93,55 @@ impl Ingest {
     async fn there(&self, session: &SessionInfo, name: &Name) -> Result<There, Refusal> {
         let partner = session.partner.as_str();
         let partial = self.storage.partial(partner, name.as_str()).await?;
-        let shown = fs::symlink_metadata(self.view.within(partner, name)?).ok().filter(fs::Metadata::is_file);
+        let shown = match self.catalogue.stat(partner, name.as_str()).await? {
+            Some(Node::File { id, size_bytes, .. }) => Some((id, size_bytes)),
+            _ => None,
+        };
         Ok(match (partial, shown) {
-            (Some(partial), Some(shown)) if !is_newer(&shown, partial.written_at) => There::Partial(partial.size_bytes),
+            (Some(partial), Some((id, size_bytes))) => {
+                let is_newer = self.queue.get(id).await?.received_at > partial.written_at;
+                if is_newer { There::Accepted(id, size_bytes) } else { There::Partial(partial.size_bytes) }
+            }
             (Some(partial), None) => There::Partial(partial.size_bytes),
-            (_, Some(shown)) => There::Shown(shown.len()),
+            (None, Some((id, size_bytes))) => There::Accepted(id, size_bytes),
             (None, None) => There::Nothing,
         })
     }
 
+    /// Begins with the first `bytes` of an accepted file. One that goes on where that file ends continues it: if no
+    /// processor has begun the earlier one by the time of the acceptance, it is processed in its place.
     async fn begin_with_copy(
         self: &Arc<Self>,
         session: &SessionInfo,
         path: &str,
-        name: &Name,
         declared_size: Option<u64>,
+        id: FileId,
         bytes: u64,
+        is_at_end: bool,
     ) -> Result<Intake, Refusal> {
-        let mut shown = tokio::fs::File::open(self.view.within(session.partner.as_str(), name)?).await?.take(bytes);
-        let mut intake = self.begin(session, path, declared_size).await?;
-        loop {
-            let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
-            while buffer.len() < BUFFER_BYTES && shown.read_buf(&mut buffer).await? > 0 {}
-            if buffer.is_empty() {
-                break;
-            }
-            let chunk: Bytes = buffer.freeze();
-            if let Err(refusal) = intake.write(chunk).await {
+        let source = if is_at_end { Source::Continuation(id) } else { Source::Upload(0) };
+        // It is not to begin just now, if it has not yet.
+        self.queue.put_off(id, self.in_the_future(self.options.confirm_after));
+        let mut intake = self.begin_from(session, path, declared_size, source).await?;
+        match self.copy_into(&mut intake, id, bytes).await {
+            Ok(()) => Ok(intake),
+            Err(refusal) => {
                 intake.discard().await;
-                return Err(refusal);
+                Err(refusal)
             }
         }
-        let have = intake.size_bytes();
-        if have != bytes {
-            intake.discard().await;
-            return Err(Refusal::CannotResume { at: bytes, have });
-        }
-        Ok(intake)
     }
-}
 
-fn is_newer(shown: &fs::Metadata, than: DateTime<Utc>) -> bool {
-    shown.modified().is_ok_and(|at| DateTime::<Utc>::from(at) > than)
+    async fn copy_into(&self, intake: &mut Intake, id: FileId, bytes: u64) -> Result<(), Refusal> {
+        let mut at = 0;
+        while at < bytes {
+            let piece = self.storage.read(id, at..bytes.min(at + PIECE_BYTES)).await?;
+            if piece.is_empty() {
+                return Err(Refusal::CannotResume { at: bytes, have: at });
+            }
+            at += piece.len() as u64;
+            intake.write(piece).await?;
+        }
+        Ok(())
+    }
 }

@@ -39,7 +39,7 @@ impl Operator {
     ) -> Result<()> {
         let name = parse(name)?;
         let (given, generated) = chosen(password);
-        let partners = self.parts.partners.clone();
+        let partners = self.dependencies.partners.clone();
         let (task_name, task_password) = (name.clone(), given.clone());
         let account = blocking(move || partners.add(&task_name, &task_password, "")).await?;
         self.note(&actor, "partner.add", &format!("partner {name} added")).await?;
@@ -50,7 +50,7 @@ impl Operator {
 
     /// All accounts.
     pub(super) async fn partner_list(&self, answer: &Answer) -> Result<()> {
-        let listing = self.parts.partners.list()?;
+        let listing = self.dependencies.partners.list()?;
         for account in &listing.accounts {
             self.tell(account, answer).await?;
         }
@@ -64,13 +64,13 @@ impl Operator {
 
     /// Refuses an account's logins.
     pub(super) async fn partner_disable(&self, name: &str, actor: Actor, answer: &Answer) -> Result<()> {
-        let account = self.parts.partners.disable(&parse(name)?)?;
+        let account = self.dependencies.partners.disable(&parse(name)?)?;
         self.changed(&account, "partner.disable", "disabled", &actor, answer).await
     }
 
     /// Allows an account's logins.
     pub(super) async fn partner_enable(&self, name: &str, actor: Actor, answer: &Answer) -> Result<()> {
-        let account = self.parts.partners.enable(&parse(name)?)?;
+        let account = self.dependencies.partners.enable(&parse(name)?)?;
         self.changed(&account, "partner.enable", "enabled", &actor, answer).await
     }
 
@@ -84,7 +84,7 @@ impl Operator {
     ) -> Result<()> {
         let name = parse(name)?;
         let (given, generated) = chosen(password);
-        let partners = self.parts.partners.clone();
+        let partners = self.dependencies.partners.clone();
         let (task_name, task_password) = (name.clone(), given.clone());
         let account = blocking(move || partners.passwd(&task_name, &task_password)).await?;
         self.changed(&account, "partner.passwd", "has a new password", &actor, answer).await?;
@@ -94,7 +94,7 @@ impl Operator {
     /// Closes an account.
     pub(super) async fn partner_remove(&self, name: &str, actor: Actor, answer: &Answer) -> Result<()> {
         let name = parse(name)?;
-        self.parts.partners.remove(&name)?;
+        self.dependencies.partners.remove(&name)?;
         self.note(&actor, "partner.remove", &format!("partner {name} removed")).await?;
         answer.give(Reply::Said(format!("partner {name} removed; its files and their history stay"))).await
     }
@@ -108,8 +108,8 @@ impl Operator {
 
     async fn tell(&self, account: &Account, answer: &Answer) -> Result<()> {
         let name = account.name.as_str();
-        let sessions = self.parts.live.as_ref().map(|_| {
-            let sessions = self.parts.partners.sessions();
+        let sessions = self.dependencies.live.as_ref().map(|_| {
+            let sessions = self.dependencies.partners.sessions();
             sessions.iter().filter(|session| session.partner == account.name).count() as u64
         });
         let view = AccountView {
@@ -117,12 +117,12 @@ impl Operator {
             enabled: account.enabled,
             created_at: Some(account.created_at),
             sessions,
-            unprocessed_bytes: self.parts.queue.unprocessed_bytes(name).await?,
+            unprocessed_bytes: self.dependencies.queue.unprocessed_bytes(name).await?,
         };
         answer.give(Reply::Account(view)).await
     }
 
-    /// Only what was generated is told: who gave a password knows it.
+    /// A password is returned only if it was generated.
     async fn tell_password(
         &self,
         name: &PartnerName,

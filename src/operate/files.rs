@@ -2,25 +2,24 @@
 
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
-use forebay_queue::{Action, Actor, Cursor, Entry, Filter};
+use forebay_queue::{Action, Actor, Cursor, Entry, Filter, Hold};
 use forebay_storage::FileId;
-use tokio::io::AsyncReadExt as _;
+use sha2::Digest as _;
 
 use super::{
     answer::Answer,
+    audit_text,
     operator::Operator,
     problem::{Problem, Result},
     reply::{ActedView, DetailView, FileView, Reply},
     request::{Act, Which},
-    sentence,
 };
 use crate::gate::{Scope, State as GateState};
 
 /// Entries that are read or acted on at a time.
 const PAGE: usize = 500;
 /// Bytes of a file that are sent at a time.
-const CHUNK: usize = 256 << 10;
+const CHUNK: u64 = 256 << 10;
 
 impl Operator {
     /// Files, oldest first; with a limit the newest so many.
@@ -36,7 +35,7 @@ impl Operator {
         let mut last = VecDeque::new();
         let mut after = None;
         loop {
-            let page = self.parts.queue.list(&filter, after, PAGE).await?;
+            let page = self.dependencies.queue.list(&filter, after, PAGE).await?;
             for entry in page.entries {
                 match limit {
                     None => answer.give(Reply::File(self.view(&entry))).await?,
@@ -62,9 +61,9 @@ impl Operator {
     /// One file with its history.
     pub(super) async fn queue_show(&self, id: &str, answer: &Answer) -> Result<()> {
         let id = self.resolve(id).await?;
-        let entry = self.parts.queue.get(id).await?;
-        let history = self.parts.queue.history(id).await?;
-        let history = history.iter().map(|(seq, record)| sentence::view(*seq, record)).collect();
+        let entry = self.dependencies.queue.get(id).await?;
+        let history = self.dependencies.queue.history(id).await?;
+        let history = history.iter().map(|(seq, record)| audit_text::view(*seq, record)).collect();
         let detail = DetailView { file: self.view(&entry), crashes: entry.crashes, history };
         answer.give(Reply::Detail(Box::new(detail))).await
     }
@@ -110,7 +109,7 @@ impl Operator {
         let mut ids = Vec::new();
         let mut after: Option<Cursor> = None;
         loop {
-            let page = self.parts.queue.list(filter, after, PAGE).await?;
+            let page = self.dependencies.queue.list(filter, after, PAGE).await?;
             let fitting = page.entries.iter().filter(|entry| !filter.states.is_empty() || fits(act, entry));
             ids.extend(fitting.map(|entry| (entry.id.to_string(), entry.id)));
             after = page.next;
@@ -133,12 +132,12 @@ impl Operator {
         }
         let ids: Vec<FileId> = asked.iter().map(|(_, id)| *id).collect();
         let action = match act {
-            Act::Hold => Action::Hold,
+            Act::Hold => Action::Hold(Hold::Operator),
             Act::Cancel => Action::Cancel,
             Act::Release => Action::Release(self.routes_of(&ids).await),
             Act::Requeue => Action::Requeue(self.routes_of(&ids).await),
         };
-        let done = self.parts.queue.act(&ids, action, reason.clone(), actor.clone(), self.now()).await;
+        let done = self.dependencies.queue.act(&ids, action, reason.clone(), actor.clone(), self.now()).await;
         for ((text, _), outcome) in asked.iter().zip(done) {
             let (file, error) = match outcome {
                 Ok(entry) => (Some(self.view(&entry)), None),
@@ -153,8 +152,10 @@ impl Operator {
     async fn routes_of(&self, ids: &[FileId]) -> Vec<Option<String>> {
         let mut routes = Vec::with_capacity(ids.len());
         for id in ids {
-            let route = match self.parts.queue.get(*id).await {
-                Ok(entry) => self.parts.routes.serve(&entry.partner, &entry.name).map(|route| route.name().to_owned()),
+            let route = match self.dependencies.queue.get(*id).await {
+                Ok(entry) => {
+                    self.dependencies.routes.serve(&entry.partner, &entry.name).map(|route| route.name().to_owned())
+                }
                 // The action itself will say that it is not there.
                 Err(_) => None,
             };
@@ -166,16 +167,21 @@ impl Operator {
     /// The bytes of a file, after its facts.
     pub(super) async fn queue_export(&self, id: &str, answer: &Answer) -> Result<()> {
         let id = self.resolve(id).await?;
-        let entry = self.parts.queue.get(id).await?;
-        let mut reader = self.parts.storage.read(id).await?;
+        let entry = self.dependencies.queue.get(id).await?;
         answer.give(Reply::File(self.view(&entry))).await?;
+        let (mut at, mut digest) = (0, sha2::Sha256::new());
         loop {
-            let mut chunk = BytesMut::with_capacity(CHUNK);
-            let read = reader.read_buf(&mut chunk).await;
-            match read.map_err(|error| Problem::failed(format!("cannot read file {id}: {error}")))? {
-                0 => return Ok(()),
-                _ => answer.bytes(chunk.freeze()).await?,
+            let piece = self.dependencies.storage.read(id, at..at + CHUNK).await?;
+            if piece.is_empty() {
+                break;
             }
+            at += piece.len() as u64;
+            digest.update(&piece);
+            answer.bytes(piece).await?;
+        }
+        match at == entry.size_bytes && digest.finalize()[..] == entry.sha256.0 {
+            true => Ok(()),
+            false => Err(Problem::failed(format!("file {id} is not what was accepted: size or digest differ"))),
         }
     }
 
@@ -183,13 +189,13 @@ impl Operator {
         if let Ok(id) = text.parse::<FileId>() {
             return Ok(id);
         }
-        Ok(self.parts.queue.resolve(text).await?)
+        Ok(self.dependencies.queue.resolve(text).await?)
     }
 
     /// The file as lists show it, with what the gate says of it now.
     pub(super) fn view(&self, entry: &Entry) -> FileView {
         let closure = match &entry.route {
-            Some(route) if entry.state.waits() => match self.parts.gate.state(&Scope::Route(route.clone())) {
+            Some(route) if entry.state.waits() => match self.dependencies.gate.state(&Scope::Route(route.clone())) {
                 GateState::Closed(closure) => Some(closure),
                 GateState::Open { .. } => None,
             },
@@ -220,7 +226,8 @@ pub(super) fn filter(which: Which) -> Filter {
     Filter { states: which.states, partner: which.partner, route: which.route, ..Filter::default() }
 }
 
-/// Whether a bulk action without a named state means this entry: it passes over what it cannot or need not change.
+/// Returns true if a bulk action without a named state applies to this entry. It passes over entries that it cannot or
+/// need not change.
 fn fits(act: Act, entry: &Entry) -> bool {
     use forebay_queue::State;
     match act {

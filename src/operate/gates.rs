@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::{
     answer::Answer,
-    moment,
     operator::{Operator, name_of},
     problem::{Problem, Result},
     reply::{ClosureView, GateView, OverrideView, Reply, RunningView, ScopeView},
     request::End,
+    time_input,
 };
 use crate::gate::{Action, Closure, Gate, GateError, Override, Scope, Span, State, Until, WEB};
 
@@ -26,7 +26,7 @@ impl From<GateError> for Problem {
     }
 }
 
-/// How often `gate close --wait` looks at what still runs.
+/// The interval at which `gate close --wait` checks for running attempts.
 const LOOK: Duration = Duration::from_millis(200);
 
 impl Operator {
@@ -38,7 +38,7 @@ impl Operator {
     /// Windows that come.
     pub(super) async fn gate_list(&self, to: &str, answer: &Answer) -> Result<()> {
         let (from, to) = (self.now(), self.future(to)?);
-        for one in self.parts.gate.upcoming(from, to) {
+        for one in self.dependencies.gate.upcoming(from, to) {
             let view = ClosureView {
                 name: one.name,
                 from: one.start,
@@ -54,19 +54,19 @@ impl Operator {
         Ok(())
     }
 
-    /// What would be closed when, by schedule and overrides as they are.
+    /// Lists the closings of a period, by schedule and overrides as they are.
     pub(super) async fn gate_simulate(&self, from: &str, to: &str, answer: &Answer) -> Result<()> {
         let (from, to) = (self.future(from)?, self.future(to)?);
         if to <= from {
             return Err(Problem::usage("--to must be later than --from"));
         }
-        for (span, routes) in together(self.parts.gate.simulate(from, to)) {
+        for (span, routes) in together(self.dependencies.gate.simulate(from, to)) {
             let view = ClosureView {
                 name: span.name,
                 from: span.from,
                 until: span.to,
-                from_local: moment::long(span.from, self.zone()),
-                until_local: span.to.map(|at| moment::long(at, self.zone())),
+                from_local: time_input::long(span.from, self.zone()),
+                until_local: span.to.map(|at| time_input::long(at, self.zone())),
                 routes,
                 reason: span.reason,
                 message: None,
@@ -202,10 +202,11 @@ impl Operator {
 
     /// The gate as operators see it.
     pub(super) fn gate_view(&self) -> GateView {
-        let gate = &self.parts.gate;
+        let gate = &self.dependencies.gate;
         let status = gate.status();
         let everything = gate.state(&Scope::Route("*".to_owned()));
-        let mut scopes: Vec<_> = self.parts.routes.iter().map(|route| Scope::Route(route.name().to_owned())).collect();
+        let mut scopes: Vec<_> =
+            self.dependencies.routes.iter().map(|route| Scope::Route(route.name().to_owned())).collect();
         scopes.push(Scope::Web);
         let scopes: Vec<_> = scopes.iter().map(|scope| scope_view(scope, &gate.state(scope))).collect();
         let mut faults = Vec::new();
@@ -219,7 +220,7 @@ impl Operator {
                 gate.local(newest)
             ));
         }
-        // With all routes named in the schedule, nothing may be left over for `*` to speak of.
+        // With all routes named in the schedule, no route may be left for `*`.
         let routes_only = || scopes.iter().filter(|scope| scope.scope != WEB);
         let all_closed = routes_only().count() > 0 && routes_only().all(|scope| scope.closed);
         let closed = !everything.is_open() || all_closed;
@@ -249,8 +250,8 @@ impl Operator {
             name: closure.name.clone(),
             from,
             until: closure.until,
-            from_local: moment::long(from, self.zone()),
-            until_local: closure.until.map(|at| moment::long(at, self.zone())),
+            from_local: time_input::long(from, self.zone()),
+            until_local: closure.until.map(|at| time_input::long(at, self.zone())),
             routes: Vec::new(),
             reason: closure.reason.clone(),
             message: Some(closure.message.clone()).filter(|message| !message.is_empty()),
@@ -259,8 +260,9 @@ impl Operator {
 
     fn check_routes(&self, routes: &[String]) -> Result<()> {
         for name in routes {
-            if name != WEB && self.parts.routes.get(name).is_none() {
-                let known: Vec<_> = self.parts.routes.iter().map(crate::routes::Route::name).chain([WEB]).collect();
+            if name != WEB && self.dependencies.routes.get(name).is_none() {
+                let known: Vec<_> =
+                    self.dependencies.routes.iter().map(crate::routes::Route::name).chain([WEB]).collect();
                 return Err(Problem::not_found(format!("no route \"{name}\"; there are {}", known.join(", "))));
             }
         }
@@ -272,14 +274,14 @@ impl Operator {
         &self,
         work: impl FnOnce(&Gate) -> Result<T, GateError> + Send + 'static,
     ) -> Result<T> {
-        let gate = self.parts.gate.clone();
+        let gate = self.dependencies.gate.clone();
         let done = tokio::task::spawn_blocking(move || work(&gate)).await;
         match done.map_err(|error| Problem::failed(format!("the work was cut: {error}")))? {
             // Told in the zone in which operators think.
             Err(GateError::TooEarly { until, than }) => Err(Problem::usage(format!(
                 "{} is not after {}",
-                moment::long(until, self.zone()),
-                moment::long(than, self.zone())
+                time_input::long(until, self.zone()),
+                time_input::long(than, self.zone())
             ))),
             done => Ok(done?),
         }

@@ -1,30 +1,30 @@
-//! What operators can do, once: used by the command line, the admin socket and, one day, a console alike.
+//! The operators' actions, implemented once for the command line, the admin socket and, later, a console.
 //!
 //! A [`Request`] goes to the [`Operator`], the one place that does things; its answer comes back as [`Reply`]s through
-//! an [`Answer`]. Whether that was in this process or over the [`AdminSocket`], the reader of a [`Conversation`] does
-//! not see.
+//! an [`Answer`]. The reader of a [`Conversation`] does not depend on whether that was in this process or over the
+//! [`AdminSocket`].
 
 mod accounts;
 mod answer;
+mod audit_text;
 mod files;
 mod gates;
 mod keys;
-pub mod moment;
 mod operator;
-pub mod people;
 mod problem;
 mod reply;
 mod request;
-mod sentence;
 mod sessions;
 mod socket;
 mod status;
+pub mod system_users;
+pub mod time_input;
 mod trail;
 mod verify;
 mod watch;
 
 pub use answer::Answer;
-pub use operator::{Live, Operator, Parts};
+pub use operator::{Dependencies, Live, Operator};
 pub use problem::{Cause, Problem, Result};
 pub use reply::{
     AccountView, ActedView, ClosureView, DetailView, DiskView, DoorView, FailingView, FileView, FolderView, GateView,

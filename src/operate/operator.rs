@@ -4,26 +4,30 @@ use std::{path::PathBuf, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use forebay_queue::{Actor, QueueStore};
+use forebay_queue::{Actor, Catalogue, EmbeddedMaintenance, QueueStore};
 use forebay_storage::Storage;
 
 use super::{
     answer::Answer,
-    moment::{self, Direction},
     problem::{Cause, Problem, Result},
     reply::{DoorView, Hello, Reply},
     request::Request,
+    time_input::{self, Direction},
 };
 use crate::{clock::Clock, doors::drop, gate::Gate, partners::Partners, process::Dispatcher, routes::Routes};
 
-/// What an operator acts on.
-pub struct Parts {
+/// The services that an operator acts on.
+pub struct Dependencies {
     /// The data directory.
     pub data: PathBuf,
     /// Where bytes are.
     pub storage: Arc<dyn Storage>,
-    /// What is to be done.
+    /// The queue.
     pub queue: Arc<dyn QueueStore>,
+    /// The names that partners see.
+    pub catalogue: Arc<dyn Catalogue>,
+    /// Upkeep of the queue.
+    pub maintenance: Arc<dyn EmbeddedMaintenance>,
     /// The gate.
     pub gate: Arc<Gate>,
     /// Accounts.
@@ -32,13 +36,13 @@ pub struct Parts {
     pub routes: Arc<Routes>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// What only a running server has.
+    /// The services that only a running server has.
     pub live: Option<Live>,
 }
 
-/// What only a running server has.
+/// The services that only a running server has.
 pub struct Live {
-    /// What processes files.
+    /// The dispatcher.
     pub dispatcher: Arc<Dispatcher>,
     /// Where it listens.
     pub doors: Vec<DoorView>,
@@ -46,31 +50,32 @@ pub struct Live {
     pub folders: drop::Reports,
     /// When the certificate of FTPS ends.
     pub certificate_ends_at: Option<DateTime<Utc>>,
-    /// Since when it is ready.
+    /// The time at which it became ready.
     pub started_at: DateTime<Utc>,
 }
 
 /// Does what operators ask for, in a running server or, with no [`Live`] part, on the data of one that does not run.
 pub struct Operator {
-    pub(super) parts: Parts,
+    pub(super) dependencies: Dependencies,
 }
 
 impl std::fmt::Debug for Operator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Operator").field("data", &self.parts.data).finish_non_exhaustive()
+        f.debug_struct("Operator").field("data", &self.dependencies.data).finish_non_exhaustive()
     }
 }
 
 impl Operator {
-    /// An operator of these parts.
+    /// An operator of these dependencies.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        Self { parts }
+    pub fn new(dependencies: Dependencies) -> Self {
+        Self { dependencies }
     }
 
     /// Answers a request of `actor`, to the end: the last piece is `Done` or `Failed`.
     pub async fn answer(&self, request: Request, actor: Actor, answer: Answer) {
-        let hello = Hello { zone: self.zone().name().to_owned(), now: self.now(), live: self.parts.live.is_some() };
+        let hello =
+            Hello { zone: self.zone().name().to_owned(), now: self.now(), live: self.dependencies.live.is_some() };
         if answer.give(Reply::Hello(hello)).await.is_err() {
             return;
         }
@@ -84,7 +89,7 @@ impl Operator {
     }
 
     async fn dispatch(&self, request: Request, actor: Actor, answer: &Answer) -> Result<()> {
-        if self.parts.live.is_none() && !request.works_offline() {
+        if self.dependencies.live.is_none() && !request.works_offline() {
             return Err(Problem::needs_server("this needs the running server; start it with `forebay serve`"));
         }
         match request {
@@ -129,24 +134,24 @@ impl Operator {
     }
 
     pub(super) fn now(&self) -> DateTime<Utc> {
-        self.parts.clock.now()
+        self.dependencies.clock.now()
     }
 
     pub(super) fn zone(&self) -> Tz {
-        self.parts.gate.zone()
+        self.dependencies.gate.zone()
     }
 
     pub(super) fn past(&self, text: &str) -> Result<DateTime<Utc>> {
-        moment::parse(text, self.zone(), self.now(), Direction::Ago).map_err(Problem::usage)
+        time_input::parse(text, self.zone(), self.now(), Direction::Ago).map_err(Problem::usage)
     }
 
     pub(super) fn future(&self, text: &str) -> Result<DateTime<Utc>> {
-        moment::parse(text, self.zone(), self.now(), Direction::Ahead).map_err(Problem::usage)
+        time_input::parse(text, self.zone(), self.now(), Direction::Ahead).map_err(Problem::usage)
     }
 
     /// Writes an operator's deed into the audit trail.
     pub(super) async fn note(&self, actor: &Actor, topic: &str, text: &str) -> Result<()> {
-        self.parts.queue.note(actor.clone(), topic, text, self.now()).await.map_err(|error| {
+        self.dependencies.queue.note(actor.clone(), topic, text, self.now()).await.map_err(|error| {
             Problem::failed(format!("it is done, but could not be written into the audit trail: {error}"))
         })
     }

@@ -11,13 +11,13 @@ pub type Result<T, E = Problem> = std::result::Result<T, E>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
 pub struct Problem {
-    /// What sort of problem.
+    /// The kind of problem.
     pub cause: Cause,
     /// The sentence.
     pub text: String,
 }
 
-/// What sort of problem it is; the CLI's exit code follows from it.
+/// The kind of a problem; the CLI's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -25,7 +25,7 @@ pub enum Cause {
     Failed,
     /// The request makes no sense.
     Usage,
-    /// What it names is not there.
+    /// The named object does not exist.
     NotFound,
     /// It needs the running server.
     NeedsServer,
@@ -44,7 +44,7 @@ impl Problem {
         Self { cause: Cause::Usage, text: text.into() }
     }
 
-    /// What it names is not there.
+    /// A problem because the named object does not exist.
     pub fn not_found(text: impl Into<String>) -> Self {
         Self { cause: Cause::NotFound, text: text.into() }
     }
@@ -60,7 +60,7 @@ impl Problem {
         Self { cause: Cause::Gone, text: "the one who asked is gone".to_owned() }
     }
 
-    /// The exit code that tells it.
+    /// The exit code of the command line.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.cause {

@@ -1,11 +1,11 @@
-//! What operators can ask for.
+//! The requests of operators.
 
 use forebay_queue::State;
 use serde::{Deserialize, Serialize};
 
 /// One request: the only line that a client of the admin socket sends.
 ///
-/// Times are text, for the server knows the zone they are written in; see [`super::moment`].
+/// Times are text, for the server knows the zone they are written in; see [`super::time_input`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
@@ -69,7 +69,7 @@ pub enum Request {
         ids: Vec<String>,
         /// Whose, when no ids are given; everyone's if not given.
         partner: Option<String>,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// Files, oldest first.
@@ -88,13 +88,13 @@ pub enum Request {
     },
     /// Acts on files.
     QueueAct {
-        /// What to do.
+        /// The action.
         act: Act,
         /// Ids or beginnings of them.
         ids: Vec<String>,
         /// Which, when no ids are given.
         which: Option<Which>,
-        /// Why.
+        /// The reason.
         reason: Option<String>,
     },
     /// The queue in figures.
@@ -108,20 +108,20 @@ pub enum Request {
     },
     /// Checks every hash and record.
     QueueVerify,
-    /// Makes the index anew.
+    /// Rebuilds the index from the journal.
     QueueRebuild,
     /// The gate now.
     GateStatus,
     /// Windows to come.
     GateList {
-        /// How far ahead.
+        /// The end of the period.
         to: String,
     },
     /// Closures of a span of time.
     GateSimulate {
-        /// From when.
+        /// The start.
         from: String,
-        /// Until when.
+        /// The end.
         to: String,
     },
     /// Closes the gate.
@@ -130,32 +130,32 @@ pub enum Request {
         routes: Vec<String>,
         /// When it ends by itself.
         end: End,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// What web users are told.
+        /// The message for web users.
         message: Option<String>,
-        /// Whether to wait for what still runs.
+        /// True if the answer waits for running attempts.
         wait: bool,
     },
     /// Opens the gate for the rest of the present closure.
     GateOpen {
         /// Routes; empty for everything.
         routes: Vec<String>,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// Puts the end of the present closure off.
     GateExtend {
         /// The new end.
         end: End,
-        /// Why.
+        /// The reason.
         reason: Option<String>,
     },
     /// Takes overrides back.
     GateClear {
         /// Which; all if not given.
         id: Option<String>,
-        /// Why.
+        /// The reason.
         reason: Option<String>,
     },
     /// Trusts a clock that is behind the journal.
@@ -164,13 +164,13 @@ pub enum Request {
     Audit {
         /// At or after.
         since: Option<String>,
-        /// Whether to go on with what happens from now on.
+        /// True if the answer goes on with new records.
         follow: bool,
     },
 }
 
 impl Request {
-    /// Whether it can be answered from the data alone, with no server running.
+    /// Returns true if it can be answered from the data alone, with no server running.
     #[must_use]
     pub fn works_offline(&self) -> bool {
         match self {
@@ -202,7 +202,7 @@ pub struct Which {
 }
 
 impl Which {
-    /// Whether it lets everything pass.
+    /// Returns true if every file matches.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.states.is_empty() && self.partner.is_none() && self.route.is_none()
@@ -221,7 +221,7 @@ pub enum End {
     At(String),
 }
 
-/// What can be done to files.
+/// An action on files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Act {

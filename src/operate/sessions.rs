@@ -1,4 +1,4 @@
-//! Sessions of partners: who is there, and who has to go.
+//! Sessions of partners: listing and ending them.
 
 use forebay_queue::Actor;
 
@@ -50,7 +50,7 @@ impl Operator {
         if ids.is_empty() {
             let name = partner.map(|name| name.parse::<PartnerName>()).transpose();
             let name = name.map_err(|error| Problem::usage(error.to_string()))?;
-            let mut there = self.parts.partners.sessions();
+            let mut there = self.dependencies.partners.sessions();
             there.retain(|session| name.as_ref().is_none_or(|name| session.partner == *name));
             for session in there {
                 // Who has gone by himself meanwhile needs no telling.
@@ -71,7 +71,7 @@ impl Operator {
     }
 
     async fn kick(&self, session: SessionStatus, reason: &str, actor: &Actor, answer: &Answer) -> Result<()> {
-        let Some(ended) = self.parts.partners.kick(session.id) else { return Ok(()) };
+        let Some(ended) = self.dependencies.partners.kick(session.id) else { return Ok(()) };
         let doing = if ended.doing.is_empty() { String::new() } else { format!(" in {}", ended.doing) };
         let text = format!("session {} of {} from {} ended{doing}: {reason}", ended.id, ended.partner, ended.peer);
         self.note(actor, "session.kick", &text).await?;
@@ -81,7 +81,7 @@ impl Operator {
 
     fn session_of(&self, asked: &str) -> Result<SessionStatus> {
         let wanted = asked.to_ascii_lowercase();
-        let mut found = self.parts.partners.sessions();
+        let mut found = self.dependencies.partners.sessions();
         found.retain(|session| !wanted.is_empty() && session.id.to_string().starts_with(&wanted));
         match found.len() {
             0 => Err(Problem::not_found(format!("there is no session {asked}; `forebay sessions` shows all"))),
@@ -92,8 +92,8 @@ impl Operator {
 
     /// Sessions as operators see them; none when no server runs.
     pub(super) fn sessions(&self) -> Vec<SessionView> {
-        match &self.parts.live {
-            Some(_) => self.parts.partners.sessions().into_iter().map(SessionView::from).collect(),
+        match &self.dependencies.live {
+            Some(_) => self.dependencies.partners.sessions().into_iter().map(SessionView::from).collect(),
             None => Vec::new(),
         }
     }

@@ -34,7 +34,7 @@ impl Operator {
     pub(super) async fn status(&self, answer: &Answer) -> Result<()> {
         let queue = self.stats_view().await?;
         let gate = self.gate_view();
-        let space = self.parts.storage.space()?;
+        let space = self.dependencies.storage.space()?;
         let disk = DiskView {
             free_bytes: space.free_bytes,
             total_bytes: space.total_bytes,
@@ -47,7 +47,7 @@ impl Operator {
         let status = StatusView {
             running: server.is_some(),
             server,
-            data: self.parts.data.display().to_string(),
+            data: self.dependencies.data.display().to_string(),
             sessions: self.sessions(),
             folders,
             gate,
@@ -59,7 +59,7 @@ impl Operator {
         answer.give(Reply::Status(Box::new(status))).await
     }
 
-    /// How things stand in a line.
+    /// A summary of the server's state.
     pub(super) async fn pulse(&self) -> Result<PulseView> {
         let stats = self.stats_view().await?;
         let gate = self.gate_view();
@@ -78,7 +78,7 @@ impl Operator {
     }
 
     async fn stats_view(&self) -> Result<StatsView> {
-        let stats = self.parts.queue.stats(self.now()).await?;
+        let stats = self.dependencies.queue.stats(self.now()).await?;
         Ok(StatsView {
             states: totals(&stats),
             deferred: self.deferred(&stats),
@@ -92,13 +92,13 @@ impl Operator {
     }
 
     fn is_unserved(&self, lane: &LaneInfo) -> bool {
-        self.parts.routes.get(&lane.lane.route).is_none()
+        self.dependencies.routes.get(&lane.lane.route).is_none()
     }
 
     /// Files that wait in lanes whose route is closed.
     fn deferred(&self, stats: &Stats) -> u64 {
         let closed = |route: &str| {
-            let state = self.parts.gate.state(&Scope::Route(route.to_owned()));
+            let state = self.dependencies.gate.state(&Scope::Route(route.to_owned()));
             matches!(state, GateState::Closed(_))
         };
         let waiting = stats.lanes.iter().filter(|lane| closed(&lane.lane.route));
@@ -107,7 +107,7 @@ impl Operator {
     }
 
     pub(super) fn running(&self) -> Vec<RunningView> {
-        let Some(live) = &self.parts.live else { return Vec::new() };
+        let Some(live) = &self.dependencies.live else { return Vec::new() };
         let each = |running: crate::process::Running| RunningView {
             id: running.id,
             partner: running.partner,
@@ -120,7 +120,7 @@ impl Operator {
     }
 
     fn paused(&self) -> Vec<PausedView> {
-        let Some(live) = &self.parts.live else { return Vec::new() };
+        let Some(live) = &self.dependencies.live else { return Vec::new() };
         let each = |paused: crate::process::Paused| PausedView {
             route: paused.route,
             reason: paused.reason,
@@ -131,7 +131,7 @@ impl Operator {
     }
 
     fn folders(&self) -> Vec<FolderView> {
-        let Some(live) = &self.parts.live else { return Vec::new() };
+        let Some(live) = &self.dependencies.live else { return Vec::new() };
         let each = |folder: drop::FolderStatus| FolderView {
             directory: folder.directory.display().to_string(),
             partner: folder.partner.to_string(),
@@ -145,7 +145,7 @@ impl Operator {
     }
 
     fn server_view(&self) -> Option<ServerView> {
-        let live = self.parts.live.as_ref()?;
+        let live = self.dependencies.live.as_ref()?;
         Some(ServerView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -157,10 +157,10 @@ impl Operator {
 
     fn needs(&self, queue: &StatsView, gate: &GateView, disk: &DiskView, server: Option<&ServerView>) -> Vec<String> {
         let mut needs = Vec::new();
-        if let Some(why) = self.parts.storage.poisoned() {
+        if let Some(why) = self.dependencies.storage.poisoned() {
             needs.push(format!("the spool takes nothing more until a restart: {why}"));
         }
-        if let Some(why) = self.parts.queue.poisoned() {
+        if let Some(why) = self.dependencies.queue.poisoned() {
             needs.push(format!("the queue takes nothing more until a restart: {why}"));
         }
         if disk.free_bytes <= disk.reserve_bytes {
@@ -212,7 +212,7 @@ fn failing(file: drop::Failing) -> FailingView {
     FailingView { name: file.name, reason: file.reason, since: file.since }
 }
 
-/// What a folder needs an operator for.
+/// The problems of a folder that need an operator.
 fn needs_of(folder: &FolderView) -> Vec<String> {
     let of = format!("folder {} of {}", folder.directory, folder.partner);
     let mut needs: Vec<String> = folder.problem.iter().map(|problem| format!("{of}: {problem}")).collect();

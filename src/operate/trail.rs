@@ -5,10 +5,10 @@ use forebay_queue::Fact;
 
 use super::{
     answer::Answer,
+    audit_text,
     operator::Operator,
     problem::{Problem, Result},
     reply::Reply,
-    sentence,
 };
 
 /// Records that are read at a time.
@@ -19,7 +19,7 @@ impl Operator {
     pub(super) async fn audit(&self, since: Option<String>, follow: bool, answer: &Answer) -> Result<()> {
         let since = since.map(|text| self.past(&text)).transpose()?;
         // Looked at before the records: what comes in between wakes us.
-        let mut changed = self.parts.queue.changed();
+        let mut changed = self.dependencies.queue.changed();
         let mut after = 0;
         loop {
             changed.borrow_and_update();
@@ -36,14 +36,14 @@ impl Operator {
 
     async fn tell_after(&self, mut after: u64, since: Option<DateTime<Utc>>, answer: &Answer) -> Result<u64> {
         loop {
-            let records = self.parts.queue.audit(after, PAGE).await?;
+            let records = self.dependencies.queue.audit(after, PAGE).await?;
             let Some((last, _)) = records.last() else { return Ok(after) };
             after = *last;
             for (seq, record) in &records {
                 // What is carried over so that old segments can go is nothing that happened.
                 let carried = matches!(record.fact, Fact::Carried { .. });
                 if !carried && since.is_none_or(|since| record.at >= since) {
-                    answer.give(Reply::Record(sentence::view(*seq, record))).await?;
+                    answer.give(Reply::Record(audit_text::view(*seq, record))).await?;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Every hash and record checked; the index made anew.
+//! Checks every hash and record, and rebuilds the index.
 
 use std::collections::HashSet;
 
@@ -16,8 +16,8 @@ impl Operator {
     /// Reads journal, index and every spooled byte.
     pub(super) async fn queue_verify(&self, answer: &Answer) -> Result<()> {
         let progress = answer.progress("journal");
-        let mut found = view(self.parts.queue.verify(&*progress).await?);
-        let spooled = self.parts.storage.ids().await?;
+        let mut found = view(self.dependencies.maintenance.verify(&*progress).await?);
+        let spooled = self.dependencies.storage.ids().await?;
         let total = spooled.len() as u64;
         for (done, id) in spooled.iter().enumerate() {
             let progress = ProgressView { what: "files".to_owned(), done: done as u64, total };
@@ -29,17 +29,17 @@ impl Operator {
     }
 
     async fn verify_file(&self, id: FileId, found: &mut VerifiedView) -> Result<()> {
-        match self.parts.storage.inspect(id).await {
+        match self.dependencies.storage.inspect(id).await {
             Ok(SpoolItem::Sound(meta)) => {
                 found.files += 1;
                 found.size_bytes += meta.size_bytes;
-                match self.parts.queue.get(id).await {
+                match self.dependencies.queue.get(id).await {
                     Ok(entry) if entry.sha256 == meta.sha256 && entry.size_bytes == meta.size_bytes => {}
                     Ok(_) => {
                         found.faults.push(format!("file {id}: the queue has another size or digest than the spool"))
                     }
                     // An upload that is being accepted right now is in the spool first: that is no fault.
-                    Err(_) if self.parts.live.is_some() => {}
+                    Err(_) if self.dependencies.live.is_some() => {}
                     Err(error) => found.faults.push(format!("file {id} is in the spool: {error}")),
                 }
             }
@@ -52,23 +52,23 @@ impl Operator {
     }
 
     async fn verify_missing(&self, spooled: HashSet<FileId>, found: &mut VerifiedView) -> Result<()> {
-        for id in self.parts.queue.ids().await? {
-            if spooled.contains(&id) || self.parts.storage.meta(id).await.is_ok() {
+        for id in self.dependencies.queue.ids().await? {
+            if spooled.contains(&id) || self.dependencies.storage.meta(id).await.is_ok() {
                 continue;
             }
             // Gone from the queue too: purged since the listing.
-            let Ok(entry) = self.parts.queue.get(id).await else { continue };
-            if entry.state != State::Cancelled {
+            let Ok(entry) = self.dependencies.queue.get(id).await else { continue };
+            if !entry.state.is_over() || entry.state == State::Done {
                 found.faults.push(format!("file {id} ({}) has no bytes in the spool", entry.state));
             }
         }
         Ok(())
     }
 
-    /// Makes the index anew from the journal.
+    /// Rebuilds the index from the journal.
     pub(super) async fn queue_rebuild(&self, actor: Actor, answer: &Answer) -> Result<()> {
         let progress = answer.progress("index");
-        let found = view(self.parts.queue.rebuild(&*progress).await?);
+        let found = view(self.dependencies.maintenance.rebuild(&*progress).await?);
         self.note(&actor, "queue.rebuild", &format!("the index was made anew: {} entries", found.entries)).await?;
         answer.give(Reply::Verified(found)).await
     }

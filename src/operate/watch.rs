@@ -17,8 +17,8 @@ const PAGE: usize = 500;
 impl Operator {
     /// Changes as they happen, and how things stand each second.
     pub(super) async fn queue_watch(&self, answer: &Answer) -> Result<()> {
-        let queue = &self.parts.queue;
-        // Interest is registered before the queue is looked at, so that nothing falls in between.
+        let queue = &self.dependencies.queue;
+        // Interest is registered before the queue is read, so that no change is lost in between.
         let mut changed = queue.changed();
         let mut after = queue.stats(self.now()).await?.last_seq;
         let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -40,7 +40,7 @@ impl Operator {
 
     async fn tell_changes(&self, mut after: u64, answer: &Answer) -> Result<u64> {
         loop {
-            let entries = self.parts.queue.changes(after, PAGE).await?;
+            let entries = self.dependencies.queue.changes(after, PAGE).await?;
             let Some(last) = entries.last() else { return Ok(after) };
             after = last.changed_seq;
             for entry in &entries {

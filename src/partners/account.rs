@@ -15,13 +15,13 @@ const WITHOUT_KEYS: u32 = 1;
 pub struct Account {
     /// The name as it was registered.
     pub name: PartnerName,
-    /// Whether it may log in.
+    /// True if it may log in.
     pub enabled: bool,
     /// When it was added.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub changed_at: DateTime<Utc>,
-    /// What operators noted.
+    /// A note of the operators.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
     /// Public keys that it may log in with.
@@ -46,7 +46,7 @@ struct Stored {
     keys: Vec<String>,
 }
 
-/// The version alone, so that a newer form is told as such and not as an unknown key.
+/// The version alone, so that a newer form is reported as such and not as an unknown key.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,

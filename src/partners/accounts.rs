@@ -29,7 +29,7 @@ use super::{Account, PartnerName};
 /// No account is near this size.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
-/// How long a file that a crash left aside is kept.
+/// The time for which a temporary file left by a crash is kept.
 const KEEP_ASIDE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why accounts cannot be read or changed.
@@ -55,17 +55,17 @@ pub enum PartnersError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault of the account file.
         what: String,
     },
     /// The directory or a file of it cannot be read or written.
     #[error("cannot {what} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         what: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// How it failed.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -79,7 +79,7 @@ pub struct Listing {
     pub faults: Vec<PartnersError>,
 }
 
-/// What tells one state of a file from another.
+/// A fingerprint that tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Stamp {
     inode: u64,

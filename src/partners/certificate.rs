@@ -12,7 +12,8 @@ use x509_parser::{
 
 const FINGERPRINT: &str = "sha256:";
 
-/// What a client has shown in a TLS handshake: an authority that is configured vouches for it, and the client has its key.
+/// The certificate that a client has presented in a TLS handshake: a configured authority has issued it, and the client
+/// has its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
     subject: String,
@@ -59,7 +60,7 @@ pub enum Bound {
 pub struct BadBound(String);
 
 impl Bound {
-    /// Whether it is this one.
+    /// Returns true if `certificate` is the bound one.
     #[must_use]
     pub fn is(&self, certificate: &ClientCertificate) -> bool {
         match self {
@@ -124,7 +125,8 @@ fn unhex(digits: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// The name in the form of RFC 2253. Whatever could be taken for a boundary is escaped, so that no two names look alike.
+/// The name in the form of RFC 2253. Whatever could be taken for a boundary is escaped, so that no two names look
+/// alike.
 fn written(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let each = parts.iter().rev().map(|part| {

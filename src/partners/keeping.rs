@@ -1,4 +1,5 @@
-//! What operators do with accounts. Each change holds at once: what was remembered of the account's passwords is forgotten.
+//! The operators' actions on accounts. Each change holds at once: remembered verifications of the account's passwords
+//! are forgotten.
 
 use tracing::{error, info};
 
@@ -45,20 +46,21 @@ impl Partners {
         self.accounts.list()
     }
 
-    /// The account of `name` as it is now; none too when it cannot be read, which the log tells.
+    /// The account of `name` as it is now; none too when it cannot be read, which is logged.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Account> {
         let name = name.parse::<PartnerName>().ok()?;
         match self.accounts.get(&name) {
             Ok(account) => account.map(|account| Account::clone(&account)),
             Err(fault) => {
-                error!(partner = %name, error = %chain(&fault), "cannot look at an account");
+                error!(partner = %name, error = %chain(&fault), "cannot read an account");
                 None
             }
         }
     }
 
-    /// Whether `name` may be in, now: for sessions that outlive a change of the account. Costs one `stat`.
+    /// Returns true if `name` may be logged in now, for sessions that outlive a change of the account. Costs one
+    /// `stat`.
     #[must_use]
     pub fn is_enabled(&self, name: &PartnerName) -> bool {
         self.enabled(Some(name)).is_ok_and(|account| account.is_some())

@@ -19,14 +19,14 @@ const HOLD_ANYWAY: [&str; 6] =
 pub struct AuthorizedKey {
     line: String,
     key: PublicKey,
-    from: Vec<(Place, Wanted)>,
+    from: Vec<(Place, Effect)>,
 }
 
-/// Whether an address must or must not be there.
+/// The effect of a pattern that matches: the key may be used, or may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    Yes,
-    No,
+enum Effect {
+    Allow,
+    Deny,
 }
 
 /// One pattern of `from=`.
@@ -46,7 +46,7 @@ impl AuthorizedKey {
     /// Reads a line: `[options] type key [comment]`.
     ///
     /// # Errors
-    /// What is wrong with it, for the person who wrote it.
+    /// The fault of the line, for the person who wrote it.
     pub fn parse(line: &str) -> Result<Self, BadKey> {
         let line = line.trim();
         if line.len() > MAX_LINE_BYTES {
@@ -102,7 +102,7 @@ impl AuthorizedKey {
         }
     }
 
-    /// What stands behind the key.
+    /// The comment after the key.
     #[must_use]
     pub fn comment(&self) -> String {
         self.key.comment().to_string()
@@ -111,8 +111,8 @@ impl AuthorizedKey {
     /// Where it may be used from, if that is limited.
     #[must_use]
     pub fn places(&self) -> Option<String> {
-        let shown = |(place, wanted): &(Place, Wanted)| {
-            let not = if *wanted == Wanted::No { "!" } else { "" };
+        let shown = |(place, effect): &(Place, Effect)| {
+            let not = if *effect == Effect::Deny { "!" } else { "" };
             match place {
                 Place::Network(network) => format!("{not}{network}"),
                 Place::Pattern(pattern) => format!("{not}{pattern}"),
@@ -121,20 +121,20 @@ impl AuthorizedKey {
         (!self.from.is_empty()).then(|| self.from.iter().map(shown).collect::<Vec<_>>().join(","))
     }
 
-    /// Whether it is this key.
+    /// Returns true if `key` is this key.
     #[must_use]
     pub fn is(&self, key: &PublicKey) -> bool {
         self.key.key_data() == key.key_data()
     }
 
-    /// Whether it may be used from this address: one pattern fits, and none that begins with `!`.
+    /// Returns true if the key may be used from this address: one pattern matches, and none that begins with `!`.
     #[must_use]
     pub fn allows(&self, peer: IpAddr) -> bool {
         if self.from.is_empty() {
             return true;
         }
-        let fits = |wanted| self.from.iter().any(|(place, one)| *one == wanted && place.holds(peer));
-        fits(Wanted::Yes) && !fits(Wanted::No)
+        let fits = |effect| self.from.iter().any(|(place, one)| *one == effect && place.holds(peer));
+        fits(Effect::Allow) && !fits(Effect::Deny)
     }
 }
 
@@ -196,24 +196,24 @@ fn split_options(line: &str) -> Result<(Vec<String>, &str), BadKey> {
     Err(bad("no public key in OpenSSH's form (\"ssh-ed25519 AAAA… comment\")"))
 }
 
-fn parse_from(option: &str) -> Result<Vec<(Place, Wanted)>, BadKey> {
+fn parse_from(option: &str) -> Result<Vec<(Place, Effect)>, BadKey> {
     let value = option.split_once('=').map(|(_, value)| value.trim()).unwrap_or_default();
     let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
     let value = value.filter(|value| !value.is_empty()).ok_or_else(|| bad("write from=\"…\" with addresses"))?;
     value.split(',').map(str::trim).map(parse_place).collect()
 }
 
-fn parse_place(text: &str) -> Result<(Place, Wanted), BadKey> {
-    let (text, wanted) = match text.strip_prefix('!') {
-        Some(rest) => (rest, Wanted::No),
-        None => (text, Wanted::Yes),
+fn parse_place(text: &str) -> Result<(Place, Effect), BadKey> {
+    let (text, effect) = match text.strip_prefix('!') {
+        Some(rest) => (rest, Effect::Deny),
+        None => (text, Effect::Allow),
     };
     if let Ok(network) = text.parse::<Network>() {
-        return Ok((Place::Network(network), wanted));
+        return Ok((Place::Network(network), effect));
     }
     let wild = text.contains(['*', '?']);
     if wild && text.chars().all(|c| c.is_ascii_hexdigit() || ".:*?".contains(c)) {
-        return Ok((Place::Pattern(text.to_owned()), wanted));
+        return Ok((Place::Pattern(text.to_owned()), effect));
     }
     Err(bad(format!("from=\"{text}\" is no address, network or pattern of addresses; host names are not looked up")))
 }

@@ -1,4 +1,4 @@
-//! What `[limits]` holds: how many may come, how long they may take, how often they may fail.
+//! The section `[limits]`: numbers of connections and sessions, time limits, and failed logins.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ pub struct Limits {
     pub max_connections_per_address: u32,
     /// Most sessions of one partner, unless its policy says otherwise.
     pub max_sessions_per_partner: u32,
-    /// How long a connection may take to log in.
+    /// The time that a connection may take to log in.
     #[serde(with = "units::duration")]
     pub login_grace: Duration,
-    /// How long a session may do nothing.
+    /// The time that a session may be idle.
     #[serde(with = "units::duration")]
     pub idle: Duration,
-    /// How long a transfer may stand still.
+    /// The time that a transfer may stall.
     #[serde(with = "units::duration")]
     pub stalled: Duration,
     /// Failed logins after which a connection is closed.
@@ -35,10 +35,10 @@ pub struct Limits {
     /// The longest wait.
     #[serde(with = "units::duration")]
     pub longest_wait: Duration,
-    /// How long it takes for half of the failures to be forgotten.
+    /// The time in which half of the failures are forgotten.
     #[serde(with = "units::duration")]
     pub forget_failures: Duration,
-    /// How long a password that was right is known without another argon2id run; 0: not at all.
+    /// The time for which a verified password needs no other argon2id run; 0: always verified.
     #[serde(with = "units::duration")]
     pub verified_for: Duration,
     /// Passwords verified at once; each takes 19 MiB for some 20 ms.

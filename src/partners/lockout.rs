@@ -1,8 +1,8 @@
 //! Failed logins make the next ones wait: for the name, and for the address.
 //!
-//! A name waits whether it exists or not, so that waiting tells nothing. An address that a name has logged in from does
-//! not wait for that name's sake, so that strangers cannot lock a partner out; its own failures still count. All of it
-//! is in memory, bounded, and decays.
+//! A name waits whether it exists or not, so that waiting reveals nothing. An address that a name has logged in from
+//! does not wait for that name's sake, so that strangers cannot lock a partner out; its own failures still count. All
+//! of it is in memory, bounded, and decays.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,7 +21,7 @@ const MOST: usize = 8192;
 /// Most addresses of a name that are remembered as its own.
 const MOST_OWN: usize = 8;
 
-/// Who is behind an address: in IPv6 the /64, which one machine can fill with addresses.
+/// The origin of logins: an IPv4 address, or an IPv6 /64, since one machine can use all addresses of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Origin(IpAddr);
 
@@ -90,7 +90,7 @@ impl Lockout {
         *self.rules.write() = Rules::of(limits);
     }
 
-    /// How long `name` from `origin` must wait, if at all.
+    /// The time that `name` from `origin` must wait, if any.
     pub(super) fn wait(&self, name: &str, origin: Origin, now: Duration) -> Option<Duration> {
         let known = self.known.lock();
         let mut until = known.origins.get(&origin).map_or(Duration::ZERO, |failures| failures.wait_until);
@@ -125,7 +125,7 @@ impl Lockout {
         own.push_back(origin);
     }
 
-    /// An operator has set things right: `name` starts anew, and so do the addresses that it called its own.
+    /// Forgets the failures of `name`, and those of the addresses from which it has logged in.
     pub(super) fn forgive(&self, name: &str) {
         let mut known = self.known.lock();
         known.names.remove(name);

@@ -1,4 +1,4 @@
-//! Who comes in: passwords, keys and certificates against accounts, policies and the lockout.
+//! Logins: passwords, keys and certificates, checked against accounts, policies and the lockout.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -35,21 +35,21 @@ pub enum Denied {
     /// As many sessions of this partner as there may be.
     #[error("too many sessions")]
     TooManySessions,
-    /// The account cannot be looked at just now. The log says why.
+    /// The account cannot be read now. The cause is logged.
     #[error("logins are not possible at the moment")]
     Unavailable,
 }
 
-/// Who has logged in.
+/// A partner that has logged in.
 #[derive(Clone, Debug)]
 pub struct Partner {
     /// The name as it was registered, however the client wrote it.
     pub name: PartnerName,
-    /// What holds for it.
+    /// The partner's policy.
     pub policy: Arc<Policy>,
 }
 
-/// What a client has proved before it sent its password.
+/// The credentials that a client has proved before it sent its password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// Nothing.
@@ -59,11 +59,11 @@ pub enum Proof {
 }
 
 impl Partners {
-    /// Lets in who has the right name and password, where the policy wants no more. An unknown name, a disabled account
+    /// Logs a partner in by name and password, if the policy requires no more. An unknown name, a disabled account
     /// and a wrong password take the same time and get the same answer. Passwords are verified a few at a time; the
     /// rest wait in turn.
     ///
-    /// Cancel safe: a run that has begun goes on without anyone waiting, keeps its turn, and counts.
+    /// Cancel safe: a run that has begun goes on without its caller, keeps its permit, and counts.
     ///
     /// # Errors
     /// [`Denied::Wrong`], [`Denied::Wait`], [`Denied::KeyWanted`], [`Denied::Address`] or [`Denied::Unavailable`].
@@ -121,14 +121,14 @@ impl Partners {
         if let Some(account) = self.remembered(parsed.as_ref(), password)? {
             return self.enter(proof, &account, &key, origin, peer);
         }
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Denied::Unavailable)?;
-        // Others had their turn before: they may have failed too often, or been right already.
+        let permit = Arc::clone(&self.verify_permits).acquire_owned().await.map_err(|_| Denied::Unavailable)?;
+        // Other logins were verified meanwhile: they may have failed too often, or succeeded already.
         self.must_not_wait(&key, origin)?;
         if let Some(account) = self.remembered(parsed.as_ref(), password)? {
             return self.enter(proof, &account, &key, origin, peer);
         }
         let account = self.enabled(parsed.as_ref())?;
-        if self.judge(turn, account.clone(), password, &key, origin).await?
+        if self.judge(permit, account.clone(), password, &key, origin).await?
             && let Some(account) = account
         {
             return self.enter(proof, &account, &key, origin, peer);
@@ -136,9 +136,10 @@ impl Partners {
         Err(Denied::Wrong)
     }
 
-    /// Whether what was shown fits the name, and what it proves: a certificate that is bound to a partner proves as much
-    /// as a key of the partner, and either will do where one is required. A certificate that stands for someone stands
-    /// for nobody else, also not together with another's password. One that stands for nobody is like none.
+    /// Returns true if the credentials fit the name, and what they prove. A certificate that is bound to a partner
+    /// proves as much as a key of the partner, and either is enough where one is required. A certificate that is bound
+    /// to one partner is refused for every other, also together with that one's password. An unbound one counts as
+    /// none.
     fn shown(&self, certificate: Option<&ClientCertificate>, proof: Proof, name: &PartnerName) -> (bool, Proof) {
         let policies = self.policies.read();
         let policy = policies.of(name.as_str());
@@ -149,8 +150,8 @@ impl Partners {
         }
     }
 
-    /// Lets in who has shown a certificate that is bound to the partner, where the policy wants no password. It cannot
-    /// be guessed, so waits for failed passwords do not hold. None: a password is to be asked for, whoever it is.
+    /// Logs a partner in by a bound certificate, if the policy requires no password. It cannot be guessed, so the
+    /// lockout does not apply. None: a password is required.
     #[must_use]
     pub fn verify_certificate(&self, certificate: &ClientCertificate, name: &str, peer: IpAddr) -> Option<Partner> {
         let account = self.enabled(Some(&name.parse::<PartnerName>().ok()?)).ok()??;
@@ -160,11 +161,11 @@ impl Partners {
         enough.then(|| Partner { name: account.name.clone(), policy })
     }
 
-    /// One argon2id run, whether there is an account or not. What it says is kept before the turn is given back, so
-    /// that whoever is next knows it, and also when the caller has gone.
+    /// One argon2id run, whether there is an account or not. Its result is kept before the permit is given back, so
+    /// that the next login knows it, also when the caller has gone.
     async fn judge(
         &self,
-        turn: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         account: Option<Arc<Account>>,
         password: &str,
         key: &str,
@@ -186,7 +187,7 @@ impl Partners {
                     false
                 }
             };
-            drop(turn);
+            drop(permit);
             right
         });
         run.await.map_err(|_| Denied::Unavailable)
@@ -210,7 +211,7 @@ impl Partners {
         match self.accounts.get(name) {
             Ok(account) => Ok(account.filter(|account| account.enabled)),
             Err(fault) => {
-                error!(partner = %name, error = %chain(&fault), "cannot look at an account");
+                error!(partner = %name, error = %chain(&fault), "cannot read an account");
                 Err(Denied::Unavailable)
             }
         }
@@ -236,15 +237,15 @@ impl Partners {
         Ok(Partner { name: account.name.clone(), policy })
     }
 
-    /// Whether `key` is one of the partner's, to be used from this address. Clients ask this of every key they have: it
-    /// costs nothing and counts for nothing. What it tells can be found out with the public key alone.
+    /// Returns true if `key` is one of the partner's, and may be used from this address. Clients ask this of every key
+    /// they have: it costs nothing and counts for nothing. The answer can be found out with the public key alone.
     #[must_use]
     pub fn knows_key(&self, name: &str, key: &PublicKey, peer: IpAddr) -> bool {
         let account = name.parse::<PartnerName>().ok().and_then(|name| self.enabled(Some(&name)).ok().flatten());
         account.is_some_and(|account| account.keys.iter().any(|one| one.is(key) && one.allows(peer)))
     }
 
-    /// Lets in who has proved that it has `key`. Keys cannot be guessed, so waits for failed passwords do not hold.
+    /// Logs a partner in that has proved possession of `key`. Keys cannot be guessed, so the lockout does not apply.
     /// Where the policy wants a password too, that is still to come.
     ///
     /// # Errors
@@ -268,7 +269,7 @@ impl Partners {
     }
 }
 
-/// Rounded up, so that who waits as told is not refused again.
+/// Rounded up, so that a client that waits so long is not refused again.
 fn whole_seconds(wait: Duration) -> Duration {
     Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }

@@ -1,4 +1,4 @@
-//! Who may come in, and how much: accounts, credentials, policies, limits and lockout, shared by all doors.
+//! Partners: accounts, credentials, policies, limits and lockout, shared by all doors.
 //!
 //! [`Partners`] is what doors ask. A connection is admitted before anything is read from it, a login is verified, a
 //! session is opened; the tickets that are handed out give their place back when they are dropped.
@@ -9,8 +9,8 @@
 
 mod account;
 mod accounts;
+mod bandwidth;
 mod certificate;
-mod front;
 mod keeping;
 mod key;
 mod limits;
@@ -19,9 +19,9 @@ mod login;
 mod memory;
 mod name;
 mod network;
-mod pace;
 mod password;
 mod policy;
+mod registry;
 mod sessions;
 mod temporary;
 #[cfg(test)]
@@ -31,15 +31,15 @@ mod verified;
 pub use account::Account;
 pub use accounts::{Listing, PartnersError};
 pub use certificate::{BadBound, Bound, ClientCertificate};
-pub use front::Partners;
 pub use key::{AuthorizedKey, BadKey};
 pub use limits::Limits;
-/// What `[limits]` holds.
+/// The section `[limits]`.
 pub use limits::Limits as Options;
 pub use login::{Denied, Partner, Proof};
 pub use name::{BadName, PartnerName};
 pub use network::{BadNetwork, Network};
 pub use password::generate_password;
 pub use policy::{Authentication, CloseNotify, Complete, Delete, Override, Policies, Policy};
+pub use registry::Partners;
 pub use sessions::{ConnectionTicket, SessionStatus, SessionTicket};
 pub use temporary::TemporaryNames;

@@ -9,7 +9,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A partner's name: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}` without `..`. Compared ignoring case, shown as it was registered.
+/// A partner's name: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}` without `..`. Compared ignoring case, shown as it was
+/// registered.
 #[derive(Clone)]
 pub struct PartnerName(Arc<str>);
 

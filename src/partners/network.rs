@@ -22,7 +22,7 @@ pub enum BadNetwork {
 }
 
 impl Network {
-    /// Whether `address` lies in it. An IPv4 address that arrives mapped into IPv6 counts as IPv4.
+    /// Returns true if `address` is in the network. An IPv4 address that arrives mapped into IPv6 counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())

@@ -90,7 +90,7 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Whether `password` is the one of `hash`. One argon2id run, whatever the answer.
+    /// Returns true if `password` matches `hash`. One argon2id run, whatever the answer.
     pub(super) fn matches(&self, password: &str, hash: &Hash) -> bool {
         let Ok(hash) = PasswordHash::new(&hash.0) else { return false };
         // A password beyond the limit runs like any other and is never right.
@@ -114,13 +114,13 @@ fn is_of(password: &[u8], hash: &PasswordHash<'_>) -> password_hash::Result<bool
     let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
     let argon2 = Argon2::new(Algorithm::Argon2id, version, Params::try_from(hash)?);
     let mut bytes = [0; Salt::MAX_LENGTH];
-    // In a time that does not tell where they differ.
+    // In constant time.
     Ok(run(&argon2, password, salt.decode_b64(&mut bytes)?, expected.len())? == expected)
 }
 
 fn run(argon2: &Argon2<'_>, password: &[u8], salt: &[u8], output_bytes: usize) -> password_hash::Result<Output> {
     let mut memory = Memory::of(argon2.params().block_count()).map_err(|error| {
-        tracing::error!(%error, "there is no memory to look at a password with");
+        tracing::error!(%error, "no memory to verify a password");
         password_hash::Error::Crypto
     })?;
     Output::init_with(output_bytes, |output| {

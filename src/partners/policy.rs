@@ -1,6 +1,6 @@
-//! What holds for a partner: one default, and what single partners have otherwise.
+//! Policies: the default of all partners, and the overrides of single ones.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,18 +11,19 @@ use crate::units;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Complete {
-    /// At the end of the data, with the control connection still established.
+    /// Like `eof`, but claimable only once the reply was acknowledged and the client's next command, QUIT or clean FIN, or
+    /// `confirm_after` with the connection up, has followed.
     #[default]
-    Eof,
-    /// Like `eof`, but claimable only after the client's next command, QUIT or clean FIN, or 2 s with the connection up.
     Confirmed,
+    /// At the end of the data, with the control connection still established: claimable at once.
+    Eof,
     /// Only with an `ALLO` size before it that matches.
     Allo,
     /// Only by renaming a temporary name to its final name.
     Rename,
 }
 
-/// What an FTPS upload without TLS `close_notify` on the data connection is.
+/// The treatment of an FTPS upload that ends without TLS `close_notify` on the data connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CloseNotify {
@@ -35,7 +36,7 @@ pub enum CloseNotify {
     Refuse,
 }
 
-/// How a partner proves who it is.
+/// The credentials by which a partner logs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Authentication {
     /// By its password, or by one of its keys.
@@ -45,12 +46,13 @@ pub enum Authentication {
     /// By one of its keys. A certificate that is bound to the partner counts as one; a door that gets neither is shut.
     #[serde(rename = "key")]
     Key,
-    /// By one of its keys and its password. A certificate that is bound to the partner counts as one; a door that gets neither is shut.
+    /// By one of its keys and its password. A certificate that is bound to the partner counts as one; a door that gets
+    /// neither is shut.
     #[serde(rename = "key+password")]
     KeyAndPassword,
 }
 
-/// What deleting an accepted file does.
+/// The effect of deleting an accepted file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delete {
@@ -64,17 +66,17 @@ pub enum Delete {
 /// Slower than this nothing would be seen to move.
 const LEAST_RATE: u64 = 1 << 10;
 
-/// What holds for a partner. As `[policy]` in the configuration it is the default of all.
+/// The policy of a partner. The section `[policy]` in the configuration is the default of all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// When an upload over plain FTP counts as complete.
     pub complete: Complete,
-    /// What a missing `close_notify` means.
+    /// The treatment of a missing `close_notify`.
     pub close_notify: CloseNotify,
-    /// What deleting an accepted file does.
+    /// The effect of deleting an accepted file.
     pub delete: Delete,
-    /// How logins are proved.
+    /// The credentials that logins need.
     pub authentication: Authentication,
     /// Most bytes of unprocessed files and partials; none: no limit but the disk.
     #[serde(rename = "quota", with = "units::size::option", skip_serializing_if = "Option::is_none")]
@@ -90,19 +92,26 @@ pub struct Policy {
     pub bytes_per_second: Option<u64>,
     /// Networks that logins may come from; empty: any.
     pub allow_from: Vec<Network>,
-    /// Whether a password is of use only together with a TLS certificate that is bound to the partner.
+    /// True if a password is accepted only together with a TLS certificate that is bound to the partner.
     pub require_certificate: bool,
-    /// Whether such a certificate is enough, and no password is asked for.
+    /// True if such a certificate is enough, and no password is asked for.
     pub certificate_suffices: bool,
     /// Certificates that are bound to the partner; the default of all has none.
     #[serde(skip)]
     pub certificates: Vec<Bound>,
+    /// Most names, folders included, that the partner sees at once.
+    pub max_names: u64,
+    /// The directory in which other programs put files for the partner; the default of all has none.
+    #[serde(skip)]
+    pub outbox: Option<PathBuf>,
+    /// Lets the partner delete what it finds in its outbox.
+    pub outbox_delete: bool,
     /// Names of files that are not finished yet.
     pub temporary_names: TemporaryNames,
-    /// How long an interrupted upload is kept for resume.
+    /// The time for which an interrupted upload is kept for resume.
     #[serde(with = "units::duration")]
     pub partial_keep: Duration,
-    /// How long a finished upload may keep its temporary name before it is held.
+    /// The time for which a finished upload may keep its temporary name before it is held.
     #[serde(with = "units::duration")]
     pub unfinished_hold_after: Duration,
 }
@@ -123,6 +132,9 @@ impl Default for Policy {
             require_certificate: false,
             certificate_suffices: false,
             certificates: Vec::new(),
+            max_names: 250_000,
+            outbox: None,
+            outbox_delete: false,
             temporary_names: TemporaryNames::default(),
             partial_keep: DAY,
             unfinished_hold_after: DAY,
@@ -131,19 +143,19 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Whether a login may come from `address`.
+    /// Returns true if a login may come from `address`.
     #[must_use]
     pub fn allows(&self, address: IpAddr) -> bool {
         self.allow_from.is_empty() || self.allow_from.iter().any(|network| network.contains(address))
     }
 
-    /// Whether `certificate` stands for the partner.
+    /// Returns true if `certificate` is bound to the partner.
     #[must_use]
     pub fn binds(&self, certificate: &ClientCertificate) -> bool {
         self.certificates.iter().any(|bound| bound.is(certificate))
     }
 
-    /// Whether `path` names a file that is not finished yet.
+    /// Returns true if `path` is a temporary name.
     #[must_use]
     pub fn is_temporary(&self, path: &str) -> bool {
         self.temporary_names.matches(path)
@@ -164,6 +176,12 @@ impl Policy {
             && file > quota
         {
             say("max_file_size", "is more than the quota, so that it can never be reached");
+        }
+        if self.max_names == 0 {
+            say("max_names", "must be at least 1");
+        }
+        if self.outbox.as_ref().is_some_and(|outbox| !outbox.is_absolute()) {
+            say("outbox", "must be an absolute path");
         }
         if self.max_sessions == Some(0) {
             say("max_sessions", "must be at least 1; disable the account to let no one in");
@@ -212,6 +230,12 @@ pub struct Override {
     #[serde(default)]
     pub certificates: Vec<Bound>,
     #[serde(default)]
+    pub max_names: Option<u64>,
+    #[serde(default)]
+    pub outbox: Option<PathBuf>,
+    #[serde(default)]
+    pub outbox_delete: Option<bool>,
+    #[serde(default)]
     pub temporary_names: Option<TemporaryNames>,
     #[serde(default, with = "units::duration::option")]
     pub partial_keep: Option<Duration>,
@@ -234,6 +258,9 @@ impl Override {
             require_certificate: self.require_certificate.unwrap_or(base.require_certificate),
             certificate_suffices: self.certificate_suffices.unwrap_or(base.certificate_suffices),
             certificates: self.certificates.clone(),
+            max_names: self.max_names.unwrap_or(base.max_names),
+            outbox: self.outbox.clone(),
+            outbox_delete: self.outbox_delete.unwrap_or(base.outbox_delete),
             temporary_names: self.temporary_names.clone().unwrap_or_else(|| base.temporary_names.clone()),
             partial_keep: self.partial_keep.unwrap_or(base.partial_keep),
             unfinished_hold_after: self.unfinished_hold_after.unwrap_or(base.unfinished_hold_after),
@@ -249,7 +276,8 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// Resolves `[policy]` and each `[[partner]]`. Of two for one partner the first holds; [`Policies::validate`] tells.
+    /// Resolves `[policy]` and each `[[partner]]`. Of two for one partner the first holds; [`Policies::validate`]
+    /// reports it.
     #[must_use]
     pub fn new(base: Policy, overrides: &[Override]) -> Self {
         let mut single = HashMap::new();
@@ -275,7 +303,7 @@ impl Policies {
             for (key, _) in asked.into_iter().filter(|(_, asked)| *asked == Some(true) && one.certificates.is_empty()) {
                 faults.push((format!("{before}.{key}"), "needs certificates that are bound to the partner".to_owned()));
             }
-            // What the default has wrong is told once, at the default.
+            // Faults of the default are reported once, at the default.
             let inherited = base.validate(&before);
             faults.extend(one.over(base).validate(&before).into_iter().filter(|fault| !inherited.contains(fault)));
         }
@@ -289,7 +317,7 @@ impl Policies {
         Arc::clone(single.unwrap_or(&self.base))
     }
 
-    /// Whether `certificate` stands for someone.
+    /// Returns true if `certificate` is bound to any partner.
     #[must_use]
     pub fn is_bound(&self, certificate: &ClientCertificate) -> bool {
         self.single.values().any(|policy| policy.binds(certificate))

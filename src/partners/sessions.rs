@@ -16,17 +16,17 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Denied, PartnerName, lockout::Origin, pace::Pace};
+use super::{Denied, PartnerName, bandwidth::BandwidthLimit, lockout::Origin};
 use crate::clock::Clock;
 
-/// What is there now, counted and listed.
+/// The registry of open connections and sessions.
 #[derive(Debug)]
-pub(super) struct Present {
+pub(super) struct SessionRegistry {
     clock: Arc<dyn Clock>,
     connections: Mutex<Connections>,
     sessions: Mutex<Sessions>,
-    /// Kept when nobody is there: who logs in for every file must not find it fresh each time.
-    paces: Mutex<HashMap<PartnerName, Arc<Pace>>>,
+    /// Kept without sessions too: a partner that logs in for every file must not get a full bucket each time.
+    bandwidth_limits: Mutex<HashMap<PartnerName, Arc<BandwidthLimit>>>,
 }
 
 #[derive(Debug, Default)]
@@ -52,10 +52,10 @@ struct Session {
     active_ms: AtomicU64,
     doing: Mutex<Doing>,
     kicked: CancellationToken,
-    pace: Arc<Pace>,
+    bandwidth: Arc<BandwidthLimit>,
 }
 
-/// What a session does, since when, and how many bytes it had moved before.
+/// The present command of a session, its start, and the bytes that were moved before it.
 #[derive(Debug, Default)]
 struct Doing {
     what: String,
@@ -63,7 +63,7 @@ struct Doing {
     bytes_before: u64,
 }
 
-/// One session, for those who look.
+/// The status of one session.
 #[derive(Clone, Debug, Serialize)]
 pub struct SessionStatus {
     /// Which one.
@@ -76,19 +76,24 @@ pub struct SessionStatus {
     pub peer: SocketAddr,
     /// When it logged in.
     pub since: DateTime<Utc>,
-    /// What it does; empty when it waits for a command.
+    /// The present command; empty when the session waits for one.
     pub doing: String,
     /// Bytes it has sent and fetched.
     pub bytes: u64,
     /// Bytes a second of what it does now.
     pub bytes_per_second: u64,
-    /// How long it has done nothing, in seconds.
+    /// The idle time, in seconds.
     pub idle_seconds: u64,
 }
 
-impl Present {
+impl SessionRegistry {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, connections: Mutex::default(), sessions: Mutex::default(), paces: Mutex::default() })
+        Arc::new(Self {
+            clock,
+            connections: Mutex::default(),
+            sessions: Mutex::default(),
+            bandwidth_limits: Mutex::default(),
+        })
     }
 
     pub(super) fn connect(
@@ -108,7 +113,7 @@ impl Present {
         }
         *of_one += 1;
         connections.all += 1;
-        Ok(ConnectionTicket { present: Arc::clone(self), origin })
+        Ok(ConnectionTicket { registry: Arc::clone(self), origin })
     }
 
     pub(super) fn connections(&self) -> u32 {
@@ -133,7 +138,7 @@ impl Present {
             active_ms: AtomicU64::new(millis(self.clock.elapsed())),
             doing: Mutex::default(),
             kicked: CancellationToken::new(),
-            pace: self.pace(partner, bytes_per_second),
+            bandwidth: self.bandwidth(partner, bytes_per_second),
         });
         let mut sessions = self.sessions.lock();
         let of_one = sessions.by_partner.entry(partner.clone()).or_default();
@@ -142,7 +147,7 @@ impl Present {
         }
         *of_one += 1;
         sessions.by_id.insert(session.id, Arc::clone(&session));
-        Ok(SessionTicket { present: Arc::clone(self), session })
+        Ok(SessionTicket { registry: Arc::clone(self), session })
     }
 
     /// Every session, the oldest first.
@@ -153,16 +158,18 @@ impl Present {
         all
     }
 
-    fn pace(&self, partner: &PartnerName, bytes_per_second: Option<u64>) -> Arc<Pace> {
-        let mut paces = self.paces.lock();
-        let pace = paces.entry(partner.clone()).or_insert_with(|| Arc::new(Pace::new(Arc::clone(&self.clock))));
-        pace.set(bytes_per_second);
-        Arc::clone(pace)
+    fn bandwidth(&self, partner: &PartnerName, bytes_per_second: Option<u64>) -> Arc<BandwidthLimit> {
+        let mut bandwidth_limits = self.bandwidth_limits.lock();
+        let limit = bandwidth_limits
+            .entry(partner.clone())
+            .or_insert_with(|| Arc::new(BandwidthLimit::new(Arc::clone(&self.clock))));
+        limit.set(bytes_per_second);
+        Arc::clone(limit)
     }
 
-    /// Sets the pace of everyone as `of` tells it.
-    pub(super) fn set_paces(&self, of: impl Fn(&PartnerName) -> Option<u64>) {
-        self.paces.lock().iter().for_each(|(partner, pace)| pace.set(of(partner)));
+    /// Sets the limit of every known partner to the result of `of`.
+    pub(super) fn set_bandwidth_limits(&self, of: impl Fn(&PartnerName) -> Option<u64>) {
+        self.bandwidth_limits.lock().iter().for_each(|(partner, limit)| limit.set(of(partner)));
     }
 
     /// Wants the session to end; as it was, if it was there.
@@ -204,22 +211,22 @@ fn millis(time: Duration) -> u64 {
 /// The place of one connection.
 #[derive(Debug)]
 pub struct ConnectionTicket {
-    present: Arc<Present>,
+    registry: Arc<SessionRegistry>,
     origin: Origin,
 }
 
 impl Drop for ConnectionTicket {
     fn drop(&mut self) {
-        let mut connections = self.present.connections.lock();
+        let mut connections = self.registry.connections.lock();
         connections.all -= 1;
         give_back(&mut connections.by_origin, &self.origin);
     }
 }
 
-/// The place of one session, and where it tells what it does.
+/// The place of one session in the registry, with its activity.
 #[derive(Debug)]
 pub struct SessionTicket {
-    present: Arc<Present>,
+    registry: Arc<SessionRegistry>,
     session: Arc<Session>,
 }
 
@@ -250,13 +257,13 @@ impl SessionTicket {
 
     /// The client has done something.
     pub fn touch(&self) {
-        self.session.active_ms.store(millis(self.present.clock.elapsed()), Ordering::Relaxed);
+        self.session.active_ms.store(millis(self.registry.clock.elapsed()), Ordering::Relaxed);
     }
 
-    /// What the session does now, such as `STOR a.hl7`; empty when it waits. Counts as a touch.
+    /// Sets the present command, such as `STOR a.hl7`; empty when the session waits. Counts as activity.
     pub fn doing(&self, what: impl Into<String>) {
         let bytes_before = self.session.bytes.load(Ordering::Relaxed);
-        *self.session.doing.lock() = Doing { what: what.into(), since: self.present.clock.elapsed(), bytes_before };
+        *self.session.doing.lock() = Doing { what: what.into(), since: self.registry.clock.elapsed(), bytes_before };
         self.touch();
     }
 
@@ -272,16 +279,16 @@ impl SessionTicket {
         self.touch();
     }
 
-    /// How long nothing has been done.
+    /// The time since the last activity.
     #[must_use]
     pub fn idle(&self) -> Duration {
-        self.session.idle(self.present.clock.elapsed())
+        self.session.idle(self.registry.clock.elapsed())
     }
 
     /// Waits until bytes that were moved are within the partner's bandwidth; at once when it has no limit. Cancel safe:
     /// the bytes count all the same.
-    pub async fn pace(&self, bytes: u64) {
-        self.session.pace.pay(bytes).await;
+    pub async fn throttle(&self, bytes: u64) {
+        self.session.bandwidth.throttle(bytes).await;
     }
 
     /// Waits until an operator wants the session to end: its door says goodbye, cuts what is being moved and keeps what
@@ -290,7 +297,7 @@ impl SessionTicket {
         self.session.kicked.cancelled().await;
     }
 
-    /// Whether an operator wants the session to end.
+    /// Returns true if an operator wants the session to end.
     #[must_use]
     pub fn is_kicked(&self) -> bool {
         self.session.kicked.is_cancelled()
@@ -299,7 +306,7 @@ impl SessionTicket {
 
 impl Drop for SessionTicket {
     fn drop(&mut self) {
-        let mut sessions = self.present.sessions.lock();
+        let mut sessions = self.registry.sessions.lock();
         sessions.by_id.remove(&self.session.id);
         give_back(&mut sessions.by_partner, &self.session.partner);
     }
@@ -319,60 +326,60 @@ mod tests {
     use super::*;
     use crate::clock::SetClock;
 
-    fn present() -> (Arc<Present>, SetClock) {
+    fn registry() -> (Arc<SessionRegistry>, SetClock) {
         let clock = SetClock::new(DateTime::UNIX_EPOCH);
-        (Present::new(Arc::new(clock.clone())), clock)
+        (SessionRegistry::new(Arc::new(clock.clone())), clock)
     }
 
     #[test]
     fn a_connection_gives_its_place_back() {
-        let (present, _) = present();
+        let (registry, _) = registry();
         let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let first = present.connect(one, 3, 2).unwrap();
-        let _second = present.connect(one, 3, 2).unwrap();
-        assert_eq!(present.connect(one, 3, 2).unwrap_err(), Denied::TooManyFromAddress);
-        let _third = present.connect(other, 3, 2).unwrap();
-        assert_eq!(present.connect(other, 3, 2).unwrap_err(), Denied::TooManyConnections);
-        assert_eq!(present.connections(), 3);
+        let first = registry.connect(one, 3, 2).unwrap();
+        let _second = registry.connect(one, 3, 2).unwrap();
+        assert_eq!(registry.connect(one, 3, 2).unwrap_err(), Denied::TooManyFromAddress);
+        let _third = registry.connect(other, 3, 2).unwrap();
+        assert_eq!(registry.connect(other, 3, 2).unwrap_err(), Denied::TooManyConnections);
+        assert_eq!(registry.connections(), 3);
         drop(first);
-        drop(present.connect(one, 3, 2).unwrap());
-        assert_eq!(present.connections(), 2);
-        assert_eq!(present.connections.lock().by_origin.len(), 2, "no count of nothing is kept");
+        drop(registry.connect(one, 3, 2).unwrap());
+        assert_eq!(registry.connections(), 2);
+        assert_eq!(registry.connections.lock().by_origin.len(), 2, "no count of nothing is kept");
     }
 
     #[test]
     fn a_session_is_counted_and_listed_while_its_ticket_is_held() {
-        let (present, clock) = present();
+        let (registry, clock) = registry();
         let (name, peer) = ("Demo".parse().unwrap(), "192.0.2.1:5000".parse().unwrap());
-        let ticket = present.begin(&name, "ftp", peer, 1, None).unwrap();
+        let ticket = registry.begin(&name, "ftp", peer, 1, None).unwrap();
         let again = "demo".parse().unwrap();
-        assert_eq!(present.begin(&again, "sftp", peer, 1, None).unwrap_err(), Denied::TooManySessions);
+        assert_eq!(registry.begin(&again, "sftp", peer, 1, None).unwrap_err(), Denied::TooManySessions);
         ticket.add_bytes(7);
         ticket.doing("STOR a.hl7");
         clock.advance(Duration::from_secs(9));
-        let listed = present.sessions();
+        let listed = registry.sessions();
         assert_eq!(listed.len(), 1);
         assert_eq!((listed[0].id, listed[0].bytes, listed[0].idle_seconds), (ticket.id(), 7, 9));
         assert_eq!((listed[0].partner.as_str(), listed[0].doing.as_str()), ("Demo", "STOR a.hl7"));
         ticket.touch();
         assert_eq!(ticket.idle(), Duration::ZERO);
         drop(ticket);
-        assert!(present.sessions().is_empty());
-        assert!(present.begin(&again, "ftp", peer, 1, None).is_ok());
+        assert!(registry.sessions().is_empty());
+        assert!(registry.begin(&again, "ftp", peer, 1, None).is_ok());
     }
 
     #[tokio::test]
     async fn a_session_that_is_kicked_knows_it_and_no_other_does() {
-        let (present, _) = present();
+        let (registry, _) = registry();
         let (name, peer) = ("Demo".parse().unwrap(), "192.0.2.1:5000".parse().unwrap());
-        let one = present.begin(&name, "ftp", peer, 2, None).unwrap();
-        let other = present.begin(&name, "ftp", peer, 2, None).unwrap();
-        assert_eq!(present.kick(one.id()).map(|session| session.id), Some(one.id()));
+        let one = registry.begin(&name, "ftp", peer, 2, None).unwrap();
+        let other = registry.begin(&name, "ftp", peer, 2, None).unwrap();
+        assert_eq!(registry.kick(one.id()).map(|session| session.id), Some(one.id()));
         one.kicked().await;
         one.kicked().await;
         assert!(one.is_kicked() && !other.is_kicked());
         let id = one.id();
         drop(one);
-        assert!(present.kick(id).is_none());
+        assert!(registry.kick(id).is_none());
     }
 }

@@ -24,7 +24,7 @@ impl TemporaryNames {
         Ok(Self { globs: globs.build()?, patterns })
     }
 
-    /// Whether any component of `path` is a temporary name. `.` and `..` are none.
+    /// Returns true if any component of `path` is a temporary name. `.` and `..` are none.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         path.split('/').filter(|part| !matches!(*part, "" | "." | "..")).any(|part| self.globs.is_match(part))

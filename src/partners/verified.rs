@@ -1,7 +1,7 @@
 //! Passwords that were right a short while ago, so that a partner with many sessions does not pay for argon2id in each.
 //!
-//! What is kept is an HMAC under a key of this process, over the name, the stored hash and the password: it cannot be
-//! turned back, and a changed password has another stored hash, so that it is not found.
+//! Each verification is kept as an HMAC under a key of this process, over the name, the stored hash and the password:
+//! it cannot be turned back, and a changed password has another stored hash, so that it is not found.
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -31,7 +31,7 @@ impl Verified {
         self.right.lock().clear();
     }
 
-    /// Whether `password` was found right for this very state of the account.
+    /// Returns true if `password` was verified for this very state of the account.
     pub(super) fn holds(&self, account: &Account, password: &str, now: Duration) -> bool {
         let tag = self.tag(account, password);
         self.right.lock().get(&tag).is_some_and(|(_, until)| *until > now)

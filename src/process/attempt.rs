@@ -136,7 +136,7 @@ pub(super) fn start_ticks(pid: i32) -> Option<u64> {
     stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// In words, for people.
+/// The exit status as text, for operators.
 pub(super) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit {code}"),

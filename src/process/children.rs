@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use forebay_queue::{Child, Entry, QueueError, QueueStore, State};
+use forebay_queue::{Child, EmbeddedMaintenance, Entry, QueueError, State};
 use rustix::{
     fd::OwnedFd,
     io::Errno,
@@ -28,32 +28,32 @@ use super::attempt::start_ticks;
 use crate::clock::Clock;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long a process may be between two programs.
-const BECOMING: Duration = Duration::from_secs(2);
-/// How long is waited for processes that even KILL does not end, such as those in a hung file system.
+/// The longest time that a process may be in the middle of an exec.
+const EXEC_WAIT: Duration = Duration::from_secs(2);
+/// The longest wait for processes that even KILL does not end, such as those in a hung file system.
 const KILL_WAIT: Duration = Duration::from_secs(30);
 
-/// Why recovery could not make sure that nothing of before runs on.
+/// The reason why recovery could not stop everything that a former server had started.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildrenError {
-    /// They do not end. Claiming now could run a file twice at the same time.
+    /// Processes do not end. Claiming now could run a file twice at the same time.
     #[error("processes of a former server do not end, not even by KILL: {0:?}")]
     Stuck(Vec<i32>),
-    /// The queue would not take them back.
+    /// The queue could not settle an entry.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The machine refused something.
+    /// The system refused an action.
     #[error("{doing}: {source}")]
     Io {
-        /// What was being done.
+        /// The action that failed.
         doing: String,
-        /// What the machine said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 }
 
-/// What was found and done.
+/// The result of a recovery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChildrenReport {
     /// Processes that had to be stopped.
@@ -82,7 +82,7 @@ pub fn instance_of(data: &Path) -> Result<Uuid, ChildrenError> {
     }
 }
 
-/// Durable before any program carries it.
+/// Makes the mark, durable before any program carries it.
 fn make_instance(data: &Path, path: &Path, instance: Uuid) -> io::Result<()> {
     let temporary = data.join("instance.tmp");
     let mut file = fs::File::create(&temporary)?;
@@ -98,7 +98,7 @@ fn make_instance(data: &Path, path: &Path, instance: Uuid) -> io::Result<()> {
 /// # Errors
 /// When something cannot be stopped or given back; then nothing may be claimed.
 pub async fn recover_children(
-    queue: &Arc<dyn QueueStore>,
+    queue: &Arc<dyn EmbeddedMaintenance>,
     interrupted: &[Entry],
     instance: Uuid,
     data: &Path,
@@ -115,12 +115,12 @@ pub async fn recover_children(
         }
     }
     if report != ChildrenReport::default() {
-        info!(report.stopped, report.ready, report.held, "attempts that a crash had cut are given back");
+        info!(report.stopped, report.ready, report.held, "entries of interrupted attempts are ready again or held");
     }
     Ok(report)
 }
 
-/// Nothing of before runs any more, so what attempts left is of no use to anyone.
+/// Removes the directories of former attempts. None of these runs any more.
 async fn empty_scratch(data: &Path) -> Result<(), ChildrenError> {
     let scratch = data.join("scratch");
     let doing = format!("cannot empty {}", scratch.display());
@@ -134,14 +134,14 @@ async fn empty_scratch(data: &Path) -> Result<(), ChildrenError> {
 
 async fn stop_all(instance: Uuid, children: Vec<Child>, kill_after: Duration) -> Result<usize, ChildrenError> {
     let children = Arc::new(children);
-    all_have_become().await?;
+    wait_for_execs().await?;
     let found = look(instance, &children, Some(Signal::TERM)).await?;
     if found.is_empty() {
         return Ok(0);
     }
-    warn!(processes = ?found, "a former server left these running: they are stopped");
+    warn!(processes = ?found, "stopping processes that a former server left running");
     if let Some(left) = until_gone(instance, &children, None, kill_after).await? {
-        warn!(processes = ?left, "they do not end by TERM and are killed");
+        warn!(processes = ?left, "processes of a former server do not end by TERM and are killed");
         if let Some(left) = until_gone(instance, &children, Some(Signal::KILL), KILL_WAIT).await? {
             return Err(ChildrenError::Stuck(left));
         }
@@ -149,13 +149,13 @@ async fn stop_all(instance: Uuid, children: Vec<Child>, kill_after: Duration) ->
     Ok(found.len())
 }
 
-/// Waits for those who are just becoming another program. A child of the former server lets go of the data's lock in the
-/// middle of that, a moment before its environment says whose it is.
-async fn all_have_become() -> Result<(), ChildrenError> {
-    for _ in 0..BECOMING.as_millis() / LOOK_EVERY.as_millis() {
-        let becoming = task::spawn_blocking(|| Ok(processes()?.into_iter().any(is_becoming))).await;
-        let becoming = becoming.unwrap_or_else(|error| Err(io::Error::other(error)));
-        if !becoming.map_err(looking)? {
+/// Waits for processes that are in the middle of an exec. A child of the former server lets go of the data's lock in
+/// the middle of that, a moment before its environment says whose it is.
+async fn wait_for_execs() -> Result<(), ChildrenError> {
+    for _ in 0..EXEC_WAIT.as_millis() / LOOK_EVERY.as_millis() {
+        let in_exec = task::spawn_blocking(|| Ok(processes()?.into_iter().any(is_in_exec))).await;
+        let in_exec = in_exec.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if !in_exec.map_err(looking)? {
             break;
         }
         time::sleep(LOOK_EVERY).await;
@@ -193,7 +193,7 @@ fn looking(source: io::Error) -> ChildrenError {
     ChildrenError::Io { doing: "cannot look through /proc".to_owned(), source }
 }
 
-/// All but this one.
+/// All processes but this one.
 fn processes() -> io::Result<Vec<i32>> {
     let own = std::process::id();
     let mut pids = Vec::new();
@@ -204,9 +204,9 @@ fn processes() -> io::Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// Whether the process is between two programs: it has one, and neither arguments nor environment yet. Threads of the
-/// kernel have none, and what another user runs is not told.
-fn is_becoming(pid: i32) -> bool {
+/// Returns true if the process is in the middle of an exec: it has an executable, and neither arguments nor environment
+/// yet. Kernel threads have no executable, and for processes of other users this cannot be read.
+fn is_in_exec(pid: i32) -> bool {
     let is_empty = |what| fs::read(format!("/proc/{pid}/{what}")).is_ok_and(|bytes| bytes.is_empty());
     is_empty("environ") && is_empty("cmdline") && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
@@ -232,7 +232,7 @@ fn look_blocking(instance: Uuid, children: &[Child], signal: Option<Signal>) -> 
 }
 
 fn is_marked(pid: i32, mark: &str) -> bool {
-    // Not readable are zombies and processes of other users; ours are neither.
+    // Not readable are zombies and processes of other users; those of this data directory are neither.
     fs::read(format!("/proc/{pid}/environ"))
         .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()))
 }
@@ -254,7 +254,8 @@ fn deliver(fd: &OwnedFd, pid: i32, signal: Signal) {
     }
 }
 
-/// Whether the journalled process still leads its group: a later one with its number has another start time.
+/// Returns true if the journalled process still leads its group. A later process with its number has another start
+/// time.
 fn is_there(child: Child) -> bool {
     let Some(group) = Pid::from_raw(child.pgid) else { return false };
     start_ticks(child.pgid) == Some(child.start_ticks)
@@ -276,9 +277,9 @@ mod tests {
         let all = processes().unwrap();
         let there = |pid: i32| std::path::Path::new(&format!("/proc/{pid}")).exists();
         // A few at most are caught in the act, and not twice.
-        assert!(!all.into_iter().filter(|pid| is_becoming(*pid)).any(|pid| {
+        assert!(!all.into_iter().filter(|pid| is_in_exec(*pid)).any(|pid| {
             std::thread::sleep(Duration::from_millis(200));
-            there(pid) && is_becoming(pid)
+            there(pid) && is_in_exec(pid)
         }));
     }
 

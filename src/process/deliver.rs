@@ -1,4 +1,4 @@
-//! Puts files into a directory: `<directory>/<partner>/<path>`.
+//! The processor that puts files into a directory: `<directory>/<partner>/<path>`.
 //!
 //! # Guarantees
 //! - A name in the directory has all its bytes: they are written under `.<name>.<id>.tmp`, synced, and renamed.
@@ -7,21 +7,21 @@
 //! - Done means durable: file and directory are synced before the outcome.
 //!
 //! # After a crash
-//! The id is the idempotency key. A delivered file carries it (`user.forebay.id`; a hard link is known by its inode,
-//! and where extended attributes are missing the content decides), so what a crashed attempt had delivered is seen
+//! The id is the idempotency key. A delivered file carries it (`user.forebay.id`;
+//! where extended attributes are missing the content decides), so what a crashed attempt had delivered is seen
 //! and not delivered again, unless someone has taken it away by then.
 
 use std::{
     fs::{self, File, Permissions},
     io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use async_trait::async_trait;
 use forebay_queue::Entry;
-use forebay_storage::{Placement, Storage};
+use forebay_storage::{Durability, Storage};
 use rustix::{
     fs::{CWD, RenameFlags, XattrFlags, lgetxattr, renameat_with, setxattr},
     io::Errno,
@@ -31,8 +31,7 @@ use tokio::task;
 use super::{
     Outcome, Processor, Report, Work,
     directory::{Syncs, make_durably},
-    exec::cannot_place,
-    intact::look_at,
+    exec::verify,
 };
 const ID_ATTRIBUTE: &str = "user.forebay.id";
 const NAME_MAX_BYTES: usize = 255;
@@ -44,17 +43,15 @@ pub struct Deliver {
 
 struct Inner {
     directory: PathBuf,
-    placement: Placement,
     storage: Arc<dyn Storage>,
     syncs: Syncs,
 }
 
 impl Deliver {
-    /// Delivers into `directory`, which is made when it is missing; with hard links instead of copies if `link`.
+    /// Delivers into `directory`, which is made when it is missing.
     #[must_use]
-    pub fn new(directory: PathBuf, link: bool, storage: Arc<dyn Storage>) -> Self {
-        let placement = if link { Placement::Link } else { Placement::Copy };
-        Self { inner: Arc::new(Inner { directory, placement, storage, syncs: Syncs::default() }) }
+    pub fn new(directory: PathBuf, storage: Arc<dyn Storage>) -> Self {
+        Self { inner: Arc::new(Inner { directory, storage, syncs: Syncs::default() }) }
     }
 }
 
@@ -92,15 +89,14 @@ impl Inner {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(down(&temporary.0, &error)),
             _ => {}
         }
-        self.storage.place_blocking(entry.id, &temporary.0, self.placement).map_err(|error| cannot_place(&error))?;
-        look_at(&temporary.0, self.placement, entry)?;
+        verify(self.storage.materialize_blocking(entry.id, &temporary.0, Durability::Unsynced), entry)?;
         finish_file(&temporary.0, entry).map_err(|error| down(&temporary.0, &error))?;
         for candidate in names(name, entry) {
             let path = dir.join(candidate);
             match self.rename(work, &temporary.0, &path)? {
                 Renamed::Now => return self.syncs.sync(dir).map_err(|error| down(dir, &error)),
                 Renamed::NameTaken => {
-                    if is_ours(&path, &temporary.0, entry).map_err(|error| down(&path, &error))? {
+                    if is_ours(&path, entry).map_err(|error| down(&path, &error))? {
                         return self.confirm(&path, dir);
                     }
                 }
@@ -109,14 +105,14 @@ impl Inner {
         Err(Outcome::Hold { reason: format!("every name for it is taken in {}", dir.display()) })
     }
 
-    /// The crashed attempt that delivered it may not have come to its syncs.
+    /// Syncs a file that a crashed attempt has delivered, perhaps without its syncs.
     fn confirm(&self, path: &Path, dir: &Path) -> Result<(), Outcome> {
         File::open(path).and_then(|file| file.sync_all()).map_err(|error| down(path, &error))?;
         self.syncs.sync(dir).map_err(|error| down(dir, &error))
     }
 
-    /// The rename is what the systems behind can see, so the gate is asked once more, unless it lets what has begun
-    /// come to its end.
+    /// Renames the file to its final name. That makes it visible to the systems behind, so the gate is asked once more,
+    /// unless it lets running attempts finish.
     fn rename(&self, work: &Work, from: &Path, to: &Path) -> Result<Renamed, Outcome> {
         if work.stop.is_asked() {
             return Err(Outcome::Stopped { reason: work.stop.why().to_owned() });
@@ -193,13 +189,10 @@ fn cut(text: &str, most_bytes: usize) -> &str {
 /// Marks, opens to the group, and syncs a placed file.
 fn finish_file(path: &Path, entry: &Entry) -> io::Result<()> {
     let file = File::open(path)?;
-    // A hard link is the accepted file itself, and that never changes.
-    if file.metadata()?.nlink() == 1 {
-        file.set_permissions(Permissions::from_mode(0o640))?;
-        match setxattr(path, ID_ATTRIBUTE, entry.id.to_string().as_bytes(), XattrFlags::empty()) {
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error.into()),
-        }
+    file.set_permissions(Permissions::from_mode(0o640))?;
+    match setxattr(path, ID_ATTRIBUTE, entry.id.to_string().as_bytes(), XattrFlags::empty()) {
+        Ok(()) | Err(Errno::OPNOTSUPP) => {}
+        Err(error) => return Err(error.into()),
     }
     file.sync_all()
 }
@@ -218,14 +211,11 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<Renamed> {
     }
 }
 
-/// Whether what has the name is this very file, delivered by an attempt whose outcome was lost.
-fn is_ours(path: &Path, placed: &Path, entry: &Entry) -> io::Result<bool> {
-    let (there, here) = (fs::symlink_metadata(path)?, fs::symlink_metadata(placed)?);
+/// Returns true if the target is this very file, delivered by an attempt whose outcome was lost.
+fn is_ours(path: &Path, entry: &Entry) -> io::Result<bool> {
+    let there = fs::symlink_metadata(path)?;
     if !there.is_file() || there.len() != entry.size_bytes {
         return Ok(false);
-    }
-    if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
-        return Ok(true);
     }
     let mut mark = [0; 64];
     match lgetxattr(path, ID_ATTRIBUTE, &mut mark[..]) {

@@ -24,7 +24,7 @@ pub(super) fn make_durably(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
         made => made?,
     }
-    // Also when another thread has just made it: who goes on must not count on that one's sync.
+    // Also when another thread has just made it, since its sync may not be done yet.
     sync(parent)
 }
 

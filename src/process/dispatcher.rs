@@ -1,7 +1,7 @@
 //! Decides what is claimed next.
 //!
 //! It wakes when the queue or the gate changes, when a processor becomes free, when something falls due and when a
-//! closure ends, with a look every second behind all of them. For each route that has room, whose backend is up and
+//! closure ends, with a poll every second behind all of them. For each route that has room, whose backend is up and
 //! whose gate is open it asks the queue for files, and gives each to a worker of its own.
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use forebay_queue::{Claim, ClaimAsk, QueueError, QueueStore, RouteAsk};
+use forebay_queue::{Claim, ClaimRequest, QueueError, QueueStore, RouteRequest};
 use forebay_storage::Storage;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time};
@@ -30,24 +30,24 @@ use crate::{
     routes::{ProcessorKind, Route, Routes},
 };
 
-/// Behind all wakes: no missed one, nor a clock that jumped, is noticed later than this.
+/// The poll behind all notifications: a missed one, or a clock that jumped, is noticed no later than this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How soon attempts that run are stopped after the gate has closed by the clock.
+/// The longest time between the closing of the gate by the clock and the stop of running attempts.
 const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A stopping server waits no longer than this for attempts that should have been killed by then, such as those in a
 /// file system that hangs.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
-/// What a dispatcher is made of.
-pub struct Parts {
-    /// What is to be done.
+/// The services and settings that a dispatcher works with.
+pub struct Dependencies {
+    /// The entries to be processed.
     pub queue: Arc<dyn QueueStore>,
-    /// Where the bytes are.
+    /// The bytes of the files.
     pub storage: Arc<dyn Storage>,
-    /// Whether it may be done now.
+    /// Decides whether files may be processed now.
     pub gate: Arc<Gate>,
-    /// By whom.
+    /// The routes with their processors.
     pub routes: Arc<Routes>,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -55,145 +55,152 @@ pub struct Parts {
     pub data: PathBuf,
     /// Marks the programs that are started: see [`instance_of`](super::instance_of).
     pub instance: Uuid,
-    /// As configured.
+    /// The section `[process]`.
     pub options: Options,
 }
 
 /// Claims files and has them processed.
 pub struct Dispatcher {
     shared: Arc<Shared>,
-    lines: BTreeMap<String, Arc<Line>>,
+    runners: BTreeMap<String, Arc<RouteRunner>>,
     table: Arc<Table>,
 }
 
-/// What workers need too.
+/// The part of a dispatcher that its workers use too.
 pub(super) struct Shared {
     pub(super) queue: Arc<dyn QueueStore>,
     pub(super) gate: Arc<Gate>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) options: Options,
-    /// A processor has become free.
+    /// Notified when a processor has become free.
     pub(super) freed: Notify,
-    /// An attempt is over, with its outcome.
+    /// Notified when an attempt has ended and its outcome is durable.
     pub(super) ended: Notify,
-    /// The server stops and waits no longer for outcomes that cannot be kept.
+    /// Cancelled when the server stops and no longer waits for outcomes that cannot be journalled.
     pub(super) abandon: CancellationToken,
-    blocks: Arc<AtomicUsize>,
+    claim_blocks: Arc<AtomicUsize>,
 }
 
-/// An outcome that is not durable. While there is one, nothing is claimed.
-pub(super) struct Block(Arc<AtomicUsize>);
+/// Keeps the dispatcher from claiming while an outcome is not durable.
+pub(super) struct ClaimBlock(Arc<AtomicUsize>);
 
-impl Drop for Block {
+impl Drop for ClaimBlock {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Shared {
-    pub(super) fn block(&self) -> Block {
-        self.blocks.fetch_add(1, Ordering::SeqCst);
-        Block(Arc::clone(&self.blocks))
+    pub(super) fn block_claims(&self) -> ClaimBlock {
+        self.claim_blocks.fetch_add(1, Ordering::SeqCst);
+        ClaimBlock(Arc::clone(&self.claim_blocks))
     }
 }
 
-/// A route with its processor and what it does now.
-pub(super) struct Line {
+/// A route with its processor, its pause and its running attempts.
+pub(super) struct RouteRunner {
     pub(super) route: Route,
     pub(super) processor: Arc<dyn Processor>,
     pub(super) pause: Mutex<Pause>,
-    busy: AtomicUsize,
+    attempts: AtomicUsize,
 }
 
-impl Line {
-    fn free(&self) -> usize {
-        self.route.options.concurrency.saturating_sub(self.busy.load(Ordering::SeqCst))
+impl RouteRunner {
+    fn free_slots(&self) -> usize {
+        self.route.options.concurrency.saturating_sub(self.attempts.load(Ordering::SeqCst))
     }
 }
 
-/// One of the attempts that a route may have at once, free again however its worker ends.
-pub(super) struct Seat(Arc<Line>);
+/// The right to run one of the attempts that a route may run at once, given back however its worker ends.
+pub(super) struct ConcurrencyPermit(Arc<RouteRunner>);
 
-impl Seat {
-    fn take(line: &Arc<Line>) -> Self {
-        line.busy.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(line))
+impl ConcurrencyPermit {
+    fn acquire(runner: &Arc<RouteRunner>) -> Self {
+        runner.attempts.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(runner))
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConcurrencyPermit {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+        self.0.attempts.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// What one look at the routes found.
+/// The routes that files can be claimed for at one instant.
 #[derive(Default)]
-struct Look {
-    /// What to ask for, by duplicate window.
-    asks: BTreeMap<u64, Vec<RouteAsk>>,
+struct Claimable {
+    /// The requests to the queue, by duplicate window.
+    asks: BTreeMap<u64, Vec<RouteRequest>>,
     permits: BTreeMap<String, Permit>,
     /// The gate's epoch before it was asked.
     epoch: u64,
     /// When a closed route opens.
     opens_at: Option<DateTime<Utc>>,
-    /// How long until a paused route may be probed.
+    /// The time until a paused route may be probed.
     probe_in: Option<Duration>,
 }
 
-/// What came of a look.
+/// The result of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Took {
-    /// Files; there may be more.
+enum Claimed {
+    /// Files were claimed; there may be more.
     Some,
-    /// Nothing that may be claimed is there.
+    /// The queue has nothing that may be claimed.
     Nothing,
-    /// The gate may have turned since the look: look again.
+    /// The gate may have changed since the routes were chosen: choose again.
     Stale,
 }
 
 impl Dispatcher {
     /// A dispatcher with the processors that the routes name.
     #[must_use]
-    pub fn new(parts: Parts) -> Arc<Self> {
-        let processors = parts.routes.iter().map(|route| (route.name().to_owned(), processor(&parts, route))).collect();
-        Self::with_processors(parts, processors)
+    pub fn new(dependencies: Dependencies) -> Arc<Self> {
+        let processors = dependencies
+            .routes
+            .iter()
+            .map(|route| (route.name().to_owned(), processor(&dependencies, route)))
+            .collect();
+        Self::with_processors(dependencies, processors)
     }
 
     /// A dispatcher with other processors, by the route's name; a route without one is not served.
     #[must_use]
-    pub fn with_processors(parts: Parts, mut processors: BTreeMap<String, Arc<dyn Processor>>) -> Arc<Self> {
-        let mut lines = BTreeMap::new();
-        for route in parts.routes.iter() {
+    pub fn with_processors(
+        dependencies: Dependencies,
+        mut processors: BTreeMap<String, Arc<dyn Processor>>,
+    ) -> Arc<Self> {
+        let mut runners = BTreeMap::new();
+        for route in dependencies.routes.iter() {
             let Some(processor) = processors.remove(route.name()) else { continue };
-            let pause = Mutex::new(Pause::new(&parts.options));
-            let line = Line { route: route.clone(), processor, pause, busy: AtomicUsize::new(0) };
-            lines.insert(route.name().to_owned(), Arc::new(line));
+            let pause = Mutex::new(Pause::new(&dependencies.options));
+            let runner = RouteRunner { route: route.clone(), processor, pause, attempts: AtomicUsize::new(0) };
+            runners.insert(route.name().to_owned(), Arc::new(runner));
         }
         let shared = Shared {
-            queue: parts.queue,
-            gate: parts.gate,
-            clock: parts.clock,
-            options: parts.options,
+            queue: dependencies.queue,
+            gate: dependencies.gate,
+            clock: dependencies.clock,
+            options: dependencies.options,
             freed: Notify::new(),
             ended: Notify::new(),
             abandon: CancellationToken::new(),
-            blocks: Arc::default(),
+            claim_blocks: Arc::default(),
         };
-        Arc::new(Self { shared: Arc::new(shared), lines, table: Arc::default() })
+        Arc::new(Self { shared: Arc::new(shared), runners, table: Arc::default() })
     }
 
-    /// Works until `shutdown`, then lets what runs end: after a grace it is stopped, and not counted.
+    /// Claims until `shutdown`, then waits for running attempts: after a grace they are stopped and not counted.
     pub async fn run(&self, shutdown: CancellationToken) {
-        tokio::join!(self.claim_until(&shutdown), self.stop_what_the_gate_closes(&shutdown));
+        tokio::join!(self.claim_files_until(&shutdown), self.stop_what_the_gate_closes(&shutdown));
         self.drain().await;
     }
 
-    /// Routes that are paused since their backend is down.
+    /// Routes that are paused because their backend is down.
     #[must_use]
     pub fn paused(&self) -> Vec<Paused> {
         let (now, elapsed) = (self.shared.clock.now(), self.shared.clock.elapsed());
-        self.lines.iter().filter_map(|(name, line)| line.pause.lock().show(name, now, elapsed)).collect()
+        self.runners.iter().filter_map(|(name, runner)| runner.pause.lock().show(name, now, elapsed)).collect()
     }
 
     /// Attempts that run now, oldest first.
@@ -214,17 +221,17 @@ impl Dispatcher {
         }
     }
 
-    async fn claim_until(&self, shutdown: &CancellationToken) {
+    async fn claim_files_until(&self, shutdown: &CancellationToken) {
         let (mut queue_changed, mut gate_changed) = (self.shared.queue.changed(), self.shared.gate.changed());
         let mut complained = false;
         while !shutdown.is_cancelled() {
-            // Interest is registered before the look, so that no change falls between the look and the wait.
+            // Interest is registered before the claim, so that no change is lost between the claim and the wait.
             queue_changed.mark_unchanged();
             gate_changed.mark_unchanged();
-            let look = self.look();
-            let wait = match self.claim(&look).await {
-                Ok(Took::Nothing) => self.until_next(&look).await,
-                Ok(Took::Some | Took::Stale) => {
+            let claimable = self.claimable();
+            let wait = match self.claim(&claimable).await {
+                Ok(Claimed::Nothing) => self.until_next(&claimable).await,
+                Ok(Claimed::Some | Claimed::Stale) => {
                     complained = false;
                     continue;
                 }
@@ -238,9 +245,9 @@ impl Dispatcher {
                 }
             };
             tokio::select! {
-                // With no room, a closed gate or a paused route it does not matter what comes in: whoever uploads into
-                // a closed gate is not slowed by our looking.
-                _ = queue_changed.changed(), if !look.asks.is_empty() => {}
+                // With no free slot, a closed gate or a paused route new entries do not matter: uploads into a closed
+                // gate are not slowed by claims.
+                _ = queue_changed.changed(), if !claimable.asks.is_empty() => {}
                 _ = gate_changed.changed() => {}
                 () = self.shared.freed.notified() => {}
                 () = time::sleep(wait) => {}
@@ -249,42 +256,42 @@ impl Dispatcher {
         }
     }
 
-    /// Which routes may be claimed for, and how many files each.
-    fn look(&self) -> Look {
-        let mut look = Look { epoch: self.shared.gate.epoch(), ..Look::default() };
-        if self.shared.blocks.load(Ordering::SeqCst) > 0 {
-            return look;
+    /// Chooses the routes that files may be claimed for now, with the number of free slots of each.
+    fn claimable(&self) -> Claimable {
+        let mut claimable = Claimable { epoch: self.shared.gate.epoch(), ..Claimable::default() };
+        if self.shared.claim_blocks.load(Ordering::SeqCst) > 0 {
+            return claimable;
         }
         let elapsed = self.shared.clock.elapsed();
-        for (name, line) in &self.lines {
-            let pause = line.pause.lock();
-            let slots = pause.slots(line.free(), elapsed);
+        for (name, runner) in &self.runners {
+            let pause = runner.pause.lock();
+            let slots = pause.slots(runner.free_slots(), elapsed);
             let probe_in = pause.probe_at().map(|at| at.saturating_sub(elapsed));
             drop(pause);
             if slots == 0 {
-                look.probe_in = [look.probe_in, probe_in].into_iter().flatten().min();
+                claimable.probe_in = [claimable.probe_in, probe_in].into_iter().flatten().min();
                 continue;
             }
             match self.shared.gate.admit(name) {
                 Ok(permit) => {
-                    let window_ms = millis(line.route.options.duplicate_window);
-                    let options = &line.route.options;
+                    let window_ms = millis(runner.route.options.duplicate_window);
+                    let options = &runner.route.options;
                     let per_partner = options.per_partner.unwrap_or(0);
-                    let ask = RouteAsk { name: name.clone(), slots, order: options.order, per_partner };
-                    look.asks.entry(window_ms).or_default().push(ask);
-                    look.permits.insert(name.clone(), permit);
+                    let ask = RouteRequest { name: name.clone(), slots, order: options.order, per_partner };
+                    claimable.asks.entry(window_ms).or_default().push(ask);
+                    claimable.permits.insert(name.clone(), permit);
                 }
-                Err(closure) => look.opens_at = [look.opens_at, closure.until].into_iter().flatten().min(),
+                Err(closure) => claimable.opens_at = [claimable.opens_at, closure.until].into_iter().flatten().min(),
             }
         }
-        look
+        claimable
     }
 
-    /// Claims, and starts the workers.
-    async fn claim(&self, look: &Look) -> Result<Took, QueueError> {
-        let mut took = Took::Nothing;
-        for (window_ms, routes) in &look.asks {
-            let ask = ClaimAsk {
+    /// Claims files and starts a worker for each.
+    async fn claim(&self, claimable: &Claimable) -> Result<Claimed, QueueError> {
+        let mut claimed = Claimed::Nothing;
+        for (window_ms, routes) in &claimable.asks {
+            let ask = ClaimRequest {
                 limit: routes.iter().map(|route| route.slots).sum(),
                 routes: routes.clone(),
                 lease_ms: millis(self.shared.options.lease),
@@ -292,34 +299,34 @@ impl Dispatcher {
                 per_partner: self.shared.options.per_partner,
             };
             let now = self.shared.clock.now();
-            // Another claim, or a machine that stood still, may have let time pass since the look.
-            let closing = look.permits.values().filter_map(Permit::closes_at).min();
-            if closing.is_some_and(|closing| closing <= now) || self.shared.gate.epoch() != look.epoch {
-                return Ok(Took::Stale);
+            // Another claim, or a machine that stood still, may have let time pass since the routes were chosen.
+            let closing = claimable.permits.values().filter_map(Permit::closes_at).min();
+            if closing.is_some_and(|closing| closing <= now) || self.shared.gate.epoch() != claimable.epoch {
+                return Ok(Claimed::Stale);
             }
             let claims = self.shared.queue.claim(ask, now).await?;
             for claim in claims {
-                took = Took::Some;
-                self.start(claim, look);
+                claimed = Claimed::Some;
+                self.start(claim, claimable);
             }
         }
-        Ok(took)
+        Ok(claimed)
     }
 
-    fn start(&self, claim: Claim, look: &Look) {
+    fn start(&self, claim: Claim, claimable: &Claimable) {
         let route = claim.entry.route.clone().unwrap_or_default();
-        let (Some(line), Some(permit)) = (self.lines.get(&route), look.permits.get(&route)) else {
+        let (Some(runner), Some(permit)) = (self.runners.get(&route), claimable.permits.get(&route)) else {
             // The lease runs out by itself; nothing was handed over.
             error!(file.id = %claim.entry.id, route, "claimed for a route that was not asked for");
             return;
         };
-        let seat = Seat::take(line);
-        let probe = line.pause.lock().claimed();
+        let concurrency = ConcurrencyPermit::acquire(runner);
+        let probe = runner.pause.lock().claimed();
         let ticket = self.table.enter(&claim, &route, self.shared.clock.now());
         let worker = Worker {
             shared: Arc::clone(&self.shared),
-            line: Arc::clone(line),
-            seat,
+            runner: Arc::clone(runner),
+            concurrency,
             ticket,
             claim,
             permit: permit.clone(),
@@ -328,16 +335,16 @@ impl Dispatcher {
         tokio::spawn(worker.run());
     }
 
-    /// How long nothing can be claimed unless something changes.
-    async fn until_next(&self, look: &Look) -> Duration {
+    /// The time until something can be claimed, if nothing else changes.
+    async fn until_next(&self, claimable: &Claimable) -> Duration {
         let now = self.shared.clock.now();
-        let due_at = match look.asks.is_empty() {
+        let due_at = match claimable.asks.is_empty() {
             true => None,
             false => self.shared.queue.next_due(now).await.ok().flatten(),
         };
-        let instants = [due_at, look.opens_at].into_iter().flatten();
-        let waits = instants.map(|at| (at - now).to_std().unwrap_or(Duration::ZERO)).chain(look.probe_in);
-        // What is due already and was not claimed waits for something else: no haste.
+        let instants = [due_at, claimable.opens_at].into_iter().flatten();
+        let waits = instants.map(|at| (at - now).to_std().unwrap_or(Duration::ZERO)).chain(claimable.probe_in);
+        // An entry that is due but was not claimed waits for something else, which is notified: poll as usual.
         waits.filter(|wait| !wait.is_zero()).fold(LOOK_EVERY, Duration::min)
     }
 
@@ -364,7 +371,7 @@ impl Dispatcher {
         }
     }
 
-    /// Nothing is claimed any more. What runs may end in its own time for a while, and is stopped then.
+    /// Waits for running attempts, stops those that outlast the grace, and waits for these too, up to a bound.
     async fn drain(&self) {
         let grace = time::sleep(self.shared.options.shutdown_grace);
         tokio::pin!(grace);
@@ -382,26 +389,26 @@ impl Dispatcher {
         let bound = self.shared.options.kill_after + STUCK_AFTER;
         if time::timeout(bound, self.wait_idle(&[])).await.is_err() {
             let files: Vec<_> = self.running().into_iter().map(|running| running.id.to_string()).collect();
-            warn!(?files, "these attempts do not end: the next start puts them in order");
+            warn!(?files, "these attempts do not end and are recovered at the next start");
         }
     }
 }
 
-fn processor(parts: &Parts, route: &Route) -> Arc<dyn Processor> {
+fn processor(dependencies: &Dependencies, route: &Route) -> Arc<dyn Processor> {
     let options = &route.options;
     match options.processor {
         ProcessorKind::Deliver => {
-            let directory = options.directory.clone().unwrap_or_else(|| parts.data.join("delivered"));
-            Arc::new(Deliver::new(directory, options.link, Arc::clone(&parts.storage)))
+            let directory = options.directory.clone().unwrap_or_else(|| dependencies.data.join("delivered"));
+            Arc::new(Deliver::new(directory, Arc::clone(&dependencies.storage)))
         }
         ProcessorKind::Exec => Arc::new(Exec::new(
             options,
-            Arc::clone(&parts.storage),
-            Arc::clone(&parts.queue),
-            Arc::clone(&parts.clock),
-            parts.data.join("scratch"),
-            parts.instance,
-            parts.options.kill_after,
+            Arc::clone(&dependencies.storage),
+            Arc::clone(&dependencies.queue),
+            Arc::clone(&dependencies.clock),
+            dependencies.data.join("scratch"),
+            dependencies.instance,
+            dependencies.options.kill_after,
         )),
     }
 }

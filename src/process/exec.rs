@@ -1,4 +1,4 @@
-//! Gives files to a program.
+//! The processor that gives files to a program.
 //!
 //! The program gets the file on standard input and at `FOREBAY_PATH`, in a directory of its own that is its working
 //! directory too and goes when it ends. No shell is involved. Its environment is PATH, HOME, LANG, what the route
@@ -24,8 +24,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use forebay_queue::{QueueError, QueueStore};
-use forebay_storage::{Placement, Storage, StorageError};
+use forebay_queue::{Entry, QueueError, QueueStore};
+use forebay_storage::{Durability, Storage, StorageError, Verified};
 use rustix::process::Signal;
 use tokio::{task, time};
 use tracing::warn;
@@ -34,7 +34,6 @@ use uuid::Uuid;
 use super::{
     Outcome, Processor, Report, Work,
     attempt::{Attempt, describe},
-    intact::look_at,
     scratch::Scratch,
 };
 use crate::{clock::Clock, routes, units};
@@ -58,11 +57,10 @@ struct Inner {
     environment: BTreeMap<OsString, OsString>,
     storage: Arc<dyn Storage>,
     scratch: PathBuf,
-    placement: Placement,
 }
 
 impl Exec {
-    /// The processor for this route. `scratch` is the directory that attempts get theirs in.
+    /// A processor for this route. The directories of its attempts are made in `scratch`.
     #[must_use]
     pub fn new(
         route: &routes::Options,
@@ -81,13 +79,11 @@ impl Exec {
         environment.extend(route.environment.iter().map(|(name, value)| (name.into(), value.into())));
         environment.insert("FOREBAY_ROUTE".into(), route.name.clone().into());
         environment.insert("FOREBAY_INSTANCE".into(), instance.to_string().into());
-        // A mode does not keep root from writing, and through a link that would change what was accepted.
-        let placement = if rustix::process::geteuid().is_root() { Placement::Copy } else { Placement::Link };
-        let inner = Inner { command: route.command.clone(), environment, storage, scratch, placement };
+        let inner = Inner { command: route.command.clone(), environment, storage, scratch };
         Self { inner: Arc::new(inner), queue, clock, timeout: route.timeout, kill_after }
     }
 
-    /// Sees a started program through.
+    /// Waits for a started program, stops it when asked, and returns its outcome.
     async fn attend(&self, work: &Work, mut attempt: Attempt) -> Report {
         let mut because = None;
         let mut killed = false;
@@ -169,8 +165,9 @@ impl Inner {
         let entry = &work.entry;
         let scratch = Scratch::make(&self.scratch, entry.id, work.attempt, &entry.name)
             .map_err(|error| down("cannot make the attempt's directory", &error))?;
-        self.storage.place_blocking(entry.id, scratch.file(), self.placement).map_err(|error| cannot_place(&error))?;
-        look_at(scratch.file(), self.placement, entry)?;
+        // A copy: what is kept must not change whatever the program does with its file.
+        let placed = self.storage.materialize_blocking(entry.id, scratch.file(), Durability::Unsynced);
+        verify(placed, entry)?;
         let stdin = fs::File::open(scratch.file()).map_err(|error| down("cannot open the attempt's file", &error))?;
         let mut command = self.command(work, &scratch)?;
         command.stdin(stdin);
@@ -209,7 +206,16 @@ impl Inner {
     }
 }
 
-/// What it means that the spooled bytes cannot be put where they are needed.
+/// Refuses a copy that is not what was accepted.
+pub(super) fn verify(placed: Result<Verified, StorageError>, entry: &Entry) -> Result<(), Outcome> {
+    let verified = placed.map_err(|error| cannot_place(&error))?;
+    match verified.sha256 == entry.sha256 && verified.size_bytes == entry.size_bytes {
+        true => Ok(()),
+        false => Err(Outcome::Hold { reason: format!("file {} is not what was accepted", entry.id) }),
+    }
+}
+
+/// The outcome of an attempt whose spooled bytes cannot be put where the program needs them.
 pub(super) fn cannot_place(error: &StorageError) -> Outcome {
     let reason = error.to_string();
     match error {

@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::units;
 
-/// How files are processed, for all routes.
+/// The settings of processing, for all routes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// How long a claim holds without a sign of life.
+    /// The time that a claim stays valid without a renewal.
     #[serde(with = "units::duration")]
     pub lease: Duration,
     /// Active files of one partner over all routes; 0 for no bound.
     pub per_partner: usize,
-    /// What a processor gets between TERM and KILL.
+    /// The time between TERM and KILL.
     #[serde(with = "units::duration")]
     pub kill_after: Duration,
-    /// How long running processors may go on when the server stops, before they are stopped too.
+    /// The time that running processors may go on when the server stops, before they are stopped too.
     #[serde(with = "units::duration")]
     pub shutdown_grace: Duration,
     /// A route is paused after this many failures in a row.
@@ -29,7 +29,7 @@ pub struct Options {
     /// The longest wait between probes.
     #[serde(with = "units::duration")]
     pub probe_max: Duration,
-    /// Whether partners get receipts and notices in `out/`.
+    /// True if partners get receipts and notices in `out/`.
     pub receipts: bool,
 }
 

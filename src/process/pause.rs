@@ -12,15 +12,15 @@ use super::{Options, Outcome};
 pub struct Paused {
     /// The route.
     pub route: String,
-    /// Since when.
+    /// The start of the pause.
     pub since: DateTime<Utc>,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// When it is tried again, or was meant to be.
+    /// The time of the next probe; past when it is overdue.
     pub next_probe_at: DateTime<Utc>,
 }
 
-/// Whether a route is paused, and when it may be probed. Waits are in monotonic time.
+/// The pause of a route, with the time of its next probe. Waits are in monotonic time.
 #[derive(Debug)]
 pub(super) struct Pause {
     pause_after: u32,
@@ -39,7 +39,7 @@ struct Held {
     probing: bool,
 }
 
-/// What an outcome changed.
+/// The change of a pause after an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Nothing,
@@ -58,7 +58,8 @@ impl Pause {
         }
     }
 
-    /// How many files of the route may be claimed when `free` slots are: one probe at a time while it is paused.
+    /// The number of files that may be claimed when `free` slots are free: one probe at a time while the route is
+    /// paused.
     pub(super) fn slots(&self, free: usize, elapsed: Duration) -> usize {
         match &self.paused {
             None => free,
@@ -67,7 +68,7 @@ impl Pause {
         }
     }
 
-    /// A file was claimed; whether it is a probe.
+    /// Notes that a file was claimed, and returns true if it is a probe.
     pub(super) fn claimed(&mut self) -> bool {
         let Some(held) = &mut self.paused else { return false };
         held.probing = true;
@@ -83,7 +84,7 @@ impl Pause {
         self.paused.as_ref().filter(|held| !held.probing).map(|held| held.probe_at)
     }
 
-    /// An attempt ended; `probe` as [`Pause::claimed`] said.
+    /// Notes the end of an attempt; `probe` is the result of [`Pause::claimed`].
     pub(super) fn ended(&mut self, outcome: &Outcome, probe: bool, now: DateTime<Utc>, elapsed: Duration) -> Change {
         match outcome {
             Outcome::Done | Outcome::Quarantine { .. } => self.worked(),

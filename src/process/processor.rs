@@ -1,4 +1,4 @@
-//! What does something with a file, and what it says afterwards.
+//! Processors, the work they are given, and their outcomes.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -11,33 +11,33 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gate::{Closure, Gate, Permit};
 
-/// Does something with one file at a time; many calls run at once.
+/// A way to process files. A call works on one file; many calls run at once.
 #[async_trait]
 pub trait Processor: Send + Sync + 'static {
     /// Works on a claimed file. It prepares what it needs, then begins through [`Work::hand_over`], and when
-    /// [`Work::stop`] is asked for it ends what it began and says [`Outcome::Stopped`].
+    /// [`Work::stop`] is requested it ends what it began and returns [`Outcome::Stopped`].
     async fn process(&self, work: &Arc<Work>) -> Report;
 }
 
-/// A claimed file on its way to a processor.
+/// A claimed file, as it is given to a processor.
 pub struct Work {
     /// The entry as it was claimed.
     pub entry: Entry,
-    /// Proves the lease.
+    /// The token of the lease.
     pub token: LeaseToken,
     /// The attempt's number, from 1.
     pub attempt: u32,
-    /// Tells when the work is to stop.
+    /// The request to stop.
     pub stop: Arc<Stop>,
     /// The gate.
     pub gate: Arc<Gate>,
-    /// The gate's word at the claim.
+    /// The gate's permit from the claim.
     pub permit: Permit,
 }
 
 impl Work {
-    /// Begins: asks the gate again and keeps it from closing until `begin` has returned. So `begin` starts the work
-    /// and does not wait for it; it may block for as long as starting takes.
+    /// Begins the processing: asks the gate again and keeps it from closing until `begin` has returned. So `begin`
+    /// starts the work and does not wait for it; it may block for as long as starting takes.
     ///
     /// # Errors
     /// When the gate has closed since the claim; `begin` was not called.
@@ -48,14 +48,15 @@ impl Work {
         Ok(begun)
     }
 
-    /// Whether the gate wants what has begun to stop. While it only drains, or lets attempts finish, it does not.
+    /// Returns true if the gate requires attempts that have begun to stop. Not while it only drains, or lets attempts
+    /// finish.
     #[must_use]
     pub fn must_stop(&self) -> bool {
         self.gate.must_stop(self.permit.route()).is_some()
     }
 }
 
-/// Asks a processor to stop, once, with a reason.
+/// A request to a processor to stop, made once, with a reason.
 #[derive(Debug, Default)]
 pub struct Stop {
     token: CancellationToken,
@@ -63,34 +64,34 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Asks; the first reason stays.
+    /// Requests the stop; the first reason stays.
     pub fn ask(&self, why: &str) {
         let _ = self.why.set(why.to_owned());
         self.token.cancel();
     }
 
-    /// Whether it was asked for.
+    /// Returns true if a stop was requested.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         self.token.is_cancelled()
     }
 
-    /// Waits until it is asked for. Cancel safe.
+    /// Waits until a stop is requested. Cancel safe.
     pub async fn asked(&self) {
         self.token.cancelled().await;
     }
 
-    /// Why.
+    /// The reason.
     #[must_use]
     pub fn why(&self) -> &str {
         self.why.get().map_or("stopped", String::as_str)
     }
 }
 
-/// What a processor says at the end.
+/// The result of a processor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// How it went.
+    /// The outcome.
     pub outcome: Outcome,
     /// The end of its output.
     pub output: String,
@@ -102,41 +103,41 @@ impl From<Outcome> for Report {
     }
 }
 
-/// How an attempt went.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Processed.
     Done,
     /// The processor asks for another attempt.
     Retry {
-        /// Why.
+        /// The reason.
         reason: String,
-        /// Not before this time has passed.
+        /// The earliest time of the next attempt, from now.
         after: Option<Duration>,
     },
     /// It failed; another attempt follows.
     Failed {
-        /// How.
+        /// The failure, as a sentence.
         reason: String,
     },
     /// The content is bad: no further attempt would change that.
     Quarantine {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// Nothing is wrong with the file, but the system behind does not work. The attempt does not count.
     BackendDown {
-        /// What does not work.
+        /// The fault of the backend.
         reason: String,
     },
-    /// Something is wrong with the spooled file or its name: an operator has to look. The attempt does not count.
+    /// The spooled file or its name has a fault that needs an operator. The attempt does not count.
     Hold {
-        /// What.
+        /// The fault that needs an operator.
         reason: String,
     },
     /// The gate closed or the server stops. The attempt does not count.
     Stopped {
-        /// Which.
+        /// The cause of the stop.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What runs now.
+//! The attempts that are running.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,7 +15,7 @@ use super::Stop;
 pub struct Running {
     /// The file.
     pub id: FileId,
-    /// Whose it is.
+    /// The partner.
     pub partner: String,
     /// Its path.
     pub name: String,
@@ -25,18 +25,18 @@ pub struct Running {
     pub attempt: u32,
     /// When it was claimed.
     pub since: DateTime<Utc>,
-    /// Whether it was asked to stop.
+    /// True if it was asked to stop.
     pub stopping: bool,
 }
 
 /// All attempts that run.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    works: Mutex<HashMap<LeaseToken, (Running, Arc<Stop>)>>,
+    attempts: Mutex<HashMap<LeaseToken, (Running, Arc<Stop>)>>,
 }
 
 impl Table {
-    /// Notes a claim; it is there until the ticket is dropped.
+    /// Registers a claim until the ticket is dropped.
     pub(super) fn enter(self: &Arc<Self>, claim: &Claim, route: &str, since: DateTime<Utc>) -> Ticket {
         let stop = Arc::new(Stop::default());
         let running = Running {
@@ -48,33 +48,33 @@ impl Table {
             since,
             stopping: false,
         };
-        self.works.lock().insert(claim.token, (running, Arc::clone(&stop)));
+        self.attempts.lock().insert(claim.token, (running, Arc::clone(&stop)));
         Ticket { table: Arc::clone(self), token: claim.token, stop }
     }
 
     pub(super) fn list(&self) -> Vec<Running> {
-        let works = self.works.lock();
+        let attempts = self.attempts.lock();
         let mut all: Vec<_> =
-            works.values().map(|(running, stop)| Running { stopping: stop.is_asked(), ..running.clone() }).collect();
+            attempts.values().map(|(running, stop)| Running { stopping: stop.is_asked(), ..running.clone() }).collect();
         all.sort_by_key(|running| (running.since, running.id));
         all
     }
 
     pub(super) fn len(&self) -> usize {
-        self.works.lock().len()
+        self.attempts.lock().len()
     }
 
-    /// Asks the works of these routes to stop, and gives how many had not been asked before.
+    /// Asks the attempts of these routes to stop, and returns the number of those that had not been asked before.
     pub(super) fn stop_where(&self, route: impl Fn(&str) -> bool, why: &str) -> usize {
-        let works = self.works.lock();
-        let to_stop = works.values().filter(|(running, stop)| !stop.is_asked() && route(&running.route));
+        let attempts = self.attempts.lock();
+        let to_stop = attempts.values().filter(|(running, stop)| !stop.is_asked() && route(&running.route));
         to_stop.map(|(_, stop)| stop.ask(why)).count()
     }
 
     /// The routes that have something running.
     pub(super) fn routes(&self) -> Vec<String> {
-        let works = self.works.lock();
-        let mut routes: Vec<_> = works.values().map(|(running, _)| running.route.clone()).collect();
+        let attempts = self.attempts.lock();
+        let mut routes: Vec<_> = attempts.values().map(|(running, _)| running.route.clone()).collect();
         routes.sort_unstable();
         routes.dedup();
         routes
@@ -90,6 +90,6 @@ pub(super) struct Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.table.works.lock().remove(&self.token);
+        self.table.attempts.lock().remove(&self.token);
     }
 }

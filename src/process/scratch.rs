@@ -62,7 +62,7 @@ fn make_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(dir)
 }
 
-/// The file keeps its last name, since programs look at endings.
+/// The last component of the name, which the file keeps since programs depend on extensions.
 fn last_component(name: &str) -> &str {
     match name.rsplit('/').next() {
         None | Some("" | "." | "..") => "file",

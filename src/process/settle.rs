@@ -1,4 +1,4 @@
-//! From what a processor says to what the queue is told.
+//! Maps the outcome of a processor to a settlement of the queue.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use forebay_queue::{Entry, Settlement, State};
 use super::{Outcome, Report};
 use crate::routes::Retry;
 
-/// How the attempt ends. `paused` says that the route was paused, so that a failure does not count against the file.
+/// The settlement of an attempt. `paused` says that the route was paused, so that a failure does not count against the
+/// file.
 pub(super) fn settlement(
     report: Report,
     entry: &Entry,
@@ -19,7 +20,7 @@ pub(super) fn settlement(
 ) -> Settlement {
     let Report { outcome, output } = report;
     let again = |reason: String, after: Option<Duration>| {
-        // While the backend is to blame no file is given up for its age.
+        // While the backend is down no file becomes dead by its age.
         let failing_since = entry.failing_since.filter(|_| !paused);
         match retry.backoff().next(attempt, failing_since, now, after, &mut rand::rng()) {
             Some(due_at) => (State::Retrying, !paused, Some(due_at), Some(reason)),

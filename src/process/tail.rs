@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// How much of a processor's output is kept.
+/// The most of a processor's output that is kept.
 pub(super) const KEPT_BYTES: usize = 4096;
 
 /// The last [`KEPT_BYTES`] of what it is given.

@@ -1,4 +1,4 @@
-//! Sees one claim through: the processor, the lease, the outcome.
+//! Processes one claim: runs the processor, renews the lease, journals the outcome.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,20 +8,21 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Outcome, Report, Work,
-    dispatcher::{Line, Seat, Shared},
+    dispatcher::{ConcurrencyPermit, RouteRunner, Shared},
     pause::{Change, later},
     running::Ticket,
     settle::settlement,
 };
 use crate::gate::Permit;
 
-/// How long an outcome that could not be journalled waits before the next try.
-const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+/// The time between two tries to journal an outcome.
+const SETTLE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// One claim with all that is needed to process it.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
-    pub(super) line: Arc<Line>,
-    pub(super) seat: Seat,
+    pub(super) runner: Arc<RouteRunner>,
+    pub(super) concurrency: ConcurrencyPermit,
     pub(super) ticket: Ticket,
     pub(super) claim: Claim,
     pub(super) permit: Permit,
@@ -30,7 +31,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) async fn run(self) {
-        let Self { shared, line, seat, ticket, claim, permit, probe } = self;
+        let Self { shared, runner, concurrency, ticket, claim, permit, probe } = self;
         let work = Arc::new(Work {
             entry: claim.entry,
             token: claim.token,
@@ -39,17 +40,17 @@ impl Worker {
             gate: Arc::clone(&shared.gate),
             permit,
         });
-        let report = process(&shared, &line, &work).await;
+        let report = process(&shared, &runner, &work).await;
         let (now, elapsed) = (shared.clock.now(), shared.clock.elapsed());
         let (paused, change) = {
-            let mut pause = line.pause.lock();
+            let mut pause = runner.pause.lock();
             (pause.is_paused(), pause.ended(&report.outcome, probe, now, elapsed))
         };
-        tell_change(&line, change, &report);
-        let retry = &line.route.options.retry;
+        log_pause_change(&runner, change, &report);
+        let retry = &runner.route.options.retry;
         let end = settlement(report, &work.entry, work.attempt, retry, paused, now);
-        // The processor is through: the next claim need not wait for this outcome's sync.
-        drop(seat);
+        // The processor has ended: the next claim need not wait for the sync of this outcome.
+        drop(concurrency);
         shared.freed.notify_one();
         settle(&shared, &work, end).await;
         drop(ticket);
@@ -58,8 +59,8 @@ impl Worker {
 }
 
 /// Runs the processor, with the lease renewed as long as it works.
-async fn process(shared: &Shared, line: &Line, work: &Arc<Work>) -> Report {
-    let mut processing = line.processor.process(work);
+async fn process(shared: &Shared, runner: &RouteRunner, work: &Arc<Work>) -> Report {
+    let mut processing = runner.processor.process(work);
     let every = shared.options.lease / 3;
     loop {
         tokio::select! {
@@ -80,44 +81,44 @@ async fn renew(shared: &Shared, work: &Work) {
     }
 }
 
-fn tell_change(line: &Line, change: Change, report: &Report) {
+fn log_pause_change(runner: &RouteRunner, change: Change, report: &Report) {
     match (change, &report.outcome) {
         (Change::Nothing, _) => {}
-        (Change::Resumed, _) => info!(route = line.route.name(), "the route goes on"),
+        (Change::Resumed, _) => info!(route = runner.route.name(), "the route is resumed"),
         (
             Change::Paused,
             Outcome::BackendDown { reason } | Outcome::Failed { reason } | Outcome::Retry { reason, .. },
-        ) => warn!(route = line.route.name(), reason, "the route is paused and will be probed"),
+        ) => warn!(route = runner.route.name(), reason, "the route is paused and will be probed"),
         (Change::Paused, _) => {}
     }
 }
 
-/// Makes the outcome durable. Until it is, nothing more is claimed.
+/// Makes the outcome durable, and blocks claims until it is.
 async fn settle(shared: &Shared, work: &Work, end: Settlement) {
     let id = work.entry.id;
     let mut blocked = None;
     loop {
         match shared.queue.settle(work.token, id, end.clone(), shared.clock.now()).await {
             Ok(entry) => {
-                tell(&entry);
+                log_end(&entry);
                 return;
             }
             Err(error @ (QueueError::LeaseLost(_) | QueueError::NotFound(_) | QueueError::WrongState { .. })) => {
-                warn!(file.id = %id, state = %end.state, %error, "the outcome came too late and does not count");
+                warn!(file.id = %id, state = %end.state, %error, "the outcome came after the lease was lost and does not count");
                 return;
             }
             Err(error @ (QueueError::Poisoned(_) | QueueError::Unknown(_))) => {
-                error!(file.id = %id, state = %end.state, %error, "the outcome cannot be kept: nothing more is claimed");
-                std::mem::forget(shared.block());
+                error!(file.id = %id, state = %end.state, %error, "cannot journal the outcome: nothing more is claimed");
+                std::mem::forget(shared.block_claims());
                 return;
             }
             Err(error) => {
                 if blocked.is_none() {
-                    error!(file.id = %id, state = %end.state, %error, "the outcome cannot be kept yet: nothing more is claimed until it is");
-                    blocked = Some(shared.block());
+                    error!(file.id = %id, state = %end.state, %error, "cannot journal the outcome yet: nothing more is claimed until it is journalled");
+                    blocked = Some(shared.block_claims());
                 }
                 tokio::select! {
-                    () = time::sleep(SETTLE_AGAIN) => {}
+                    () = time::sleep(SETTLE_RETRY_AFTER) => {}
                     () = shared.abandon.cancelled() => return,
                 }
             }
@@ -125,7 +126,7 @@ async fn settle(shared: &Shared, work: &Work, end: Settlement) {
     }
 }
 
-fn tell(entry: &Entry) {
+fn log_end(entry: &Entry) {
     let reason = entry.reason.as_deref().unwrap_or_default();
     debug!(file.id = %entry.id, partner = entry.partner, name = entry.name, state = %entry.state, reason, "attempt ended");
 }

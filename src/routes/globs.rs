@@ -13,7 +13,7 @@ pub(super) fn compile_one(glob: &str) -> Result<globset::Glob, String> {
         .map_err(|error| format!("\"{glob}\" is no glob: {}", error.kind()))
 }
 
-/// Globs of file paths: those without `/` look at the last component alone.
+/// Globs of file paths: those without `/` match the last component alone.
 #[derive(Clone, Debug)]
 pub struct PathGlobs {
     whole: GlobSet,
@@ -39,7 +39,7 @@ impl PathGlobs {
         Ok(Self { whole: build(whole)?, last: build(last)? })
     }
 
-    /// Whether one of them matches this path.
+    /// Returns true if one of them matches this path.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         let path = path.trim_start_matches('/');

@@ -1,4 +1,4 @@
-//! What can be set of a route, and every fault of it.
+//! The settings of a route, with every fault of them.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::units;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// What the route is called, in the schedule too: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, but not `web`.
+    /// The name of the route, in the schedule too: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, but not `web`.
     pub name: String,
     /// Globs of partner names.
     #[serde(default = "everything")]
@@ -20,7 +20,7 @@ pub struct Options {
     /// Globs of paths.
     #[serde(default = "everything")]
     pub paths: Vec<String>,
-    /// What is done with the files.
+    /// The processor of the files.
     #[serde(default)]
     pub processor: ProcessorKind,
     /// `exec`: the program and its arguments; no shell reads them. Its name without `/` is looked up in PATH.
@@ -29,9 +29,6 @@ pub struct Options {
     /// `deliver`: where the files go; `<data>/delivered` if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
-    /// `deliver`: hard links to the spooled bytes instead of copies.
-    #[serde(default)]
-    pub link: bool,
     /// `strict`: one file of a partner at a time, and one that waits to be retried holds up those behind it.
     #[serde(default)]
     pub order: Order,
@@ -55,7 +52,7 @@ pub struct Options {
     pub duplicate_window: Duration,
 }
 
-/// What is done with the files of a route.
+/// The processor of a route's files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProcessorKind {
@@ -108,7 +105,6 @@ impl Default for Options {
             processor: ProcessorKind::Deliver,
             command: Vec::new(),
             directory: None,
-            link: false,
             order: Order::default(),
             concurrency: default_concurrency(),
             per_partner: None,
@@ -136,13 +132,13 @@ fn default_duplicate_window() -> Duration {
     Duration::from_secs(24 * 3600)
 }
 
-/// What is wrong with a route's configuration.
+/// A fault in the configuration of a route.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {what}")]
 pub struct RouteFault {
     /// The key's path, such as `route[0].paths[1]`.
     pub key: String,
-    /// What is wrong with it.
+    /// The fault, as a sentence.
     pub what: String,
 }
 
@@ -218,9 +214,6 @@ impl Options {
                 if self.directory.is_some() {
                     say("directory", "belongs to processor = \"deliver\"");
                 }
-                if self.link {
-                    say("link", "belongs to processor = \"deliver\"");
-                }
             }
             ProcessorKind::Deliver => {
                 if !self.command.is_empty() {
@@ -247,7 +240,7 @@ impl Options {
 }
 
 impl Retry {
-    /// For the queue's words.
+    /// The back-off as the queue takes it.
     #[must_use]
     pub fn backoff(&self) -> Backoff {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

@@ -22,7 +22,7 @@ pub enum LockError {
     /// Another process has it.
     #[error("{holder} has {data} open; stop it first, or name another directory with --data")]
     Held {
-        /// Who, as it wrote itself into the lock.
+        /// The holder, as it wrote itself into the lock.
         holder: Holder,
         /// The directory.
         data: PathBuf,
@@ -30,14 +30,14 @@ pub enum LockError {
     /// The machine said no.
     #[error("{doing}: {source}")]
     Io {
-        /// What was being done.
+        /// The action that failed.
         doing: String,
-        /// What the machine said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// Who holds a lock.
+/// The process that holds a lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holder {
     /// The process, if it is known.
@@ -55,11 +55,11 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// How long the lock of a server that is gone may still be kept.
+/// The time for which the lock of a server that is gone may still be held.
 const AFTER_A_KILL: Duration = Duration::from_secs(2);
 
 impl DataLock {
-    /// Takes the lock of `data` for `verb`, waiting up to `patience` for one who only looks something up.
+    /// Takes the lock of `data` for `verb`, waiting up to `patience` for a short-lived command.
     ///
     /// # Errors
     /// When another process keeps it.

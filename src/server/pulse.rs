@@ -1,4 +1,4 @@
-//! What is done each second and each minute.
+//! The periodic work of a server: each second the gate and the disk, each minute the sweep.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,10 +10,10 @@ use tracing::{error, info, warn};
 
 use crate::{clock::Clock, gate::Gate, ingest::Ingest};
 
-/// How often old things are looked for.
+/// The interval between two sweeps.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// The server's pulse.
+/// The periodic work of a server.
 pub(super) struct Pulse {
     gate: Arc<Gate>,
     ingest: Arc<Ingest>,
@@ -21,7 +21,7 @@ pub(super) struct Pulse {
     queue: Arc<dyn QueueStore>,
     clock: Arc<dyn Clock>,
     short: bool,
-    told: Vec<String>,
+    reported: Vec<String>,
 }
 
 impl Pulse {
@@ -32,22 +32,22 @@ impl Pulse {
         queue: Arc<dyn QueueStore>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { gate, ingest, storage, queue, clock, short: false, told: Vec::new() }
+        Self { gate, ingest, storage, queue, clock, short: false, reported: Vec::new() }
     }
 
-    /// Beats until `shutdown`.
+    /// Runs until `shutdown`.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept_at = self.clock.elapsed();
         while shutdown.run_until_cancelled(second.tick()).await.is_some() {
             let gate = Arc::clone(&self.gate);
-            // It may read the schedule's file.
+            // It may block: it may read the schedule's file.
             if let Err(error) = tokio::task::spawn_blocking(move || gate.tick()).await {
                 error!(%error, "the gate's tick did not end well");
             }
-            self.look_at_disk();
-            self.look_at_stops();
+            self.check_disk();
+            self.check_poisoned();
             if self.clock.elapsed().saturating_sub(swept_at) >= SWEEP {
                 swept_at = self.clock.elapsed();
                 let swept = self.ingest.sweep().await;
@@ -58,7 +58,7 @@ impl Pulse {
         }
     }
 
-    fn look_at_disk(&mut self) {
+    fn check_disk(&mut self) {
         let Ok(space) = self.storage.space() else { return };
         if space.is_short() == self.short {
             return;
@@ -71,11 +71,11 @@ impl Pulse {
         }
     }
 
-    fn look_at_stops(&mut self) {
+    fn check_poisoned(&mut self) {
         for why in self.storage.poisoned().into_iter().chain(self.queue.poisoned()) {
-            if !self.told.contains(&why) {
+            if !self.reported.contains(&why) {
                 error!(%why, "nothing more is accepted until a restart");
-                self.told.push(why);
+                self.reported.push(why);
             }
         }
     }

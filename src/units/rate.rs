@@ -1,5 +1,5 @@
-//! Bytes a second as people write them: "10 MB/s". A rate is always written with its `/s`, so that it is not taken for a
-//! size. With serde: `#[serde(with = "units::rate::option")]`.
+//! Bytes a second as people write them: "10 MB/s". A rate is always written with its `/s`, so that it is not taken for
+//! a size. With serde: `#[serde(with = "units::rate::option")]`.
 
 use super::{UnitError, exact_size, parse_size};
 

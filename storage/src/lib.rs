@@ -16,4 +16,4 @@ mod store;
 pub use error::{Result, StorageError};
 pub use id::FileId;
 pub use meta::{FileMeta, NewFile, Origin, Sha256};
-pub use store::{PartialInfo, Placement, Retract, Sealed, Space, SpoolItem, Storage, Upload};
+pub use store::{Durability, PartialInfo, Placement, Retract, Sealed, Space, SpoolItem, Storage, Upload, Verified};

@@ -103,6 +103,18 @@ pub struct FileMeta {
     pub origin: Option<Origin>,
 }
 
+impl FileMeta {
+    /// The metadata that a file on this machine carries, if it is an accepted file's or a hard link to one.
+    pub fn of(path: &Path) -> io::Result<Option<Self>> {
+        let mut buffer = vec![0; 64 << 10];
+        match rustix::fs::lgetxattr(path, "user.forebay", &mut buffer[..]) {
+            Ok(length) => Ok(serde_json::from_slice(&buffer[..length]).ok()),
+            Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 /// A SHA-256 digest (FIPS 180-4), shown and stored as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sha256(pub [u8; 32]);

@@ -1,6 +1,6 @@
 //! The contract of a place that keeps bytes.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -36,7 +36,10 @@ pub trait Storage: Send + Sync + 'static {
     async fn retract(&self, id: FileId, keep: Retract) -> Result<()>;
 
     /// The bytes of an accepted file. The reader fails with `InvalidData` at its end when size or digest differ.
-    async fn read(&self, id: FileId) -> Result<Box<dyn AsyncRead + Send + Unpin>>;
+    async fn reader(&self, id: FileId) -> Result<Box<dyn AsyncRead + Send + Unpin>>;
+
+    /// A range of the bytes of an accepted file, short at its end. Not verified: only the whole has a digest.
+    async fn read(&self, id: FileId, range: Range<u64>) -> Result<Bytes>;
 
     /// What the file says of itself.
     async fn meta(&self, id: FileId) -> Result<FileMeta>;
@@ -44,6 +47,10 @@ pub trait Storage: Send + Sync + 'static {
     /// Puts the accepted bytes at `dest`, which must not exist. Not synced: the caller decides what that name promises.
     /// A copy is verified on the way ([`StorageError::Damaged`], and nothing at `dest`); a link is not.
     async fn place(&self, id: FileId, dest: &Path, how: Placement) -> Result<()>;
+
+    /// Puts a copy (a reflink where the file system can) of the accepted bytes at `destination`, which must not exist.
+    /// Verified on the way: on an error nothing is left there. Blocks.
+    fn materialize_blocking(&self, id: FileId, destination: &Path, durability: Durability) -> Result<Verified>;
 
     /// As [`Storage::place`], for those who are on a thread that may block already.
     fn place_blocking(&self, id: FileId, dest: &Path, how: Placement) -> Result<()>;
@@ -134,6 +141,24 @@ pub enum Retract {
     ToPartial,
     /// Drop them.
     Drop,
+}
+
+/// Whether a copy is on stable storage when it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Its bytes are synced; its name is the caller's to sync.
+    Synced,
+    /// Nothing is synced.
+    Unsynced,
+}
+
+/// Bytes that were found to be what was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// Digest of all bytes.
+    pub sha256: crate::Sha256,
 }
 
 /// How accepted bytes get to another name.

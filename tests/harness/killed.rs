@@ -12,7 +12,7 @@ use std::{
 };
 
 use forebay::partners::AuthorizedKey;
-use forebay_queue::State;
+use forebay_queue::{ClaimRequest, Order, RouteRequest, State};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
@@ -67,9 +67,18 @@ pub fn kill(clients: usize, house: &House, at: SocketAddr, door: Door) -> u64 {
     seed
 }
 
-/// Nothing of what killed clients sent is queued as a file that may be processed; how many are held for an operator.
+/// Nothing of what killed clients sent is given to a processor; gives how many are held for an operator or a name.
+/// What was accepted and taken back, since nobody read the reply, is a partial like any other.
 pub fn held_and_not_committed(house: &House, seed: u64) -> usize {
+    let routes = vec![RouteRequest { name: "all".into(), slots: 1_000, order: Order::None, per_partner: 0 }];
+    let request = ClaimRequest { routes, limit: 1_000, lease_ms: 60_000, ..ClaimRequest::default() };
+    wait_until("what was accepted is decided", || {
+        let claims = house.block_on(house.queue.claim(request.clone(), chrono::Utc::now())).unwrap();
+        assert!(claims.is_empty(), "seed {seed}: a processor gets what killed clients sent: {claims:#?}");
+        house.entries().iter().all(|entry| entry.state != State::Ready)
+    });
     let entries = house.entries();
+    let entries: Vec<_> = entries.into_iter().filter(|entry| entry.state != State::Withdrawn).collect();
     let waits = |state| matches!(state, State::Held | State::Unfinished);
     let committed: Vec<_> = entries.iter().filter(|entry| !waits(entry.state)).collect();
     assert!(committed.is_empty(), "seed {seed}: killed clients committed {committed:#?}");

@@ -27,15 +27,16 @@ use std::{
 };
 
 use forebay::{
+    answers::Answers,
     clock::{Clock, SystemClock},
     doors::{ftp, sftp},
     gate::{self, Gate},
-    ingest::{self, Foundation, Ingest, RecoveryReport},
+    ingest::{self, Ingest, RecoveryReport},
     partners::{self, Partners, Policies, Policy},
     routes::{self, Routes},
 };
 use forebay_queue::{
-    Entry, Filter, QueueStore, State,
+    Catalogue, Entry, Filter, QueueStore, State,
     embedded::{self, EmbeddedQueue},
 };
 use forebay_storage::{Storage, disk::OsDisk, local};
@@ -56,6 +57,10 @@ pub struct Plan {
     pub sftp: sftp::Options,
     pub gate: gate::Options,
     pub reserve_bytes: u64,
+    /// Whether partners get receipts and notices.
+    pub receipts: bool,
+    /// Whether the partner has an outbox that it may delete from.
+    pub outbox: bool,
     pub routes: Vec<routes::Options>,
     pub overrides: Vec<partners::Override>,
     pub clock: Arc<dyn Clock>,
@@ -86,6 +91,8 @@ impl Default for Plan {
             sftp,
             gate: gate::Options::default(),
             reserve_bytes: 0,
+            receipts: false,
+            outbox: false,
             routes: vec![toml::from_str(route).expect("a route")],
             overrides: Vec::new(),
             clock: Arc::new(SystemClock::new()),
@@ -103,6 +110,7 @@ pub struct House {
     pub ingest: Arc<Ingest>,
     pub partners: Arc<Partners>,
     pub queue: Arc<dyn QueueStore>,
+    pub catalogue: Arc<dyn Catalogue>,
     pub storage: Arc<dyn Storage>,
     pub gate: Arc<Gate>,
     pub address: SocketAddr,
@@ -129,32 +137,40 @@ impl House {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         let entered = runtime.enter();
         let at = |name: &str| data.path().join(name);
-        std::fs::create_dir_all(at("home")).unwrap();
         let clock = plan.clock;
         let options = local::Options { reserve_bytes: plan.reserve_bytes, intake_bytes: 1 << 20 };
         let storage: Arc<dyn Storage> =
             Arc::new(local::LocalStorage::open(Arc::new(OsDisk), data.path(), options).unwrap());
         let small = embedded::Options { segment_bytes: 1 << 20, ..embedded::Options::default() };
         let (queue, recovered) = EmbeddedQueue::open(Arc::new(OsDisk), &at("journal"), &at("queue"), small).unwrap();
-        let queue: Arc<dyn QueueStore> = Arc::new(queue);
+        let queue = Arc::new(queue);
+        let (catalogue, queue): (Arc<dyn Catalogue>, Arc<dyn QueueStore>) = (queue.clone(), queue);
         let gate = Gate::open(&at("gate"), plan.gate, clock.clone(), None).unwrap();
-        let partners =
-            Partners::open(&at("partners"), plan.limits, Policies::new(plan.policy, &plan.overrides), clock.clone())
-                .unwrap();
+        let mut overrides = plan.overrides;
+        if plan.outbox {
+            std::fs::create_dir_all(at("outbox")).unwrap();
+            let outbox = format!("name = {PARTNER:?}\noutbox = {:?}\noutbox_delete = true", at("outbox"));
+            overrides.push(toml::from_str(&outbox).unwrap());
+        }
+        let policies = Policies::new(plan.policy, &overrides);
+        let partners = Partners::open(&at("partners"), plan.limits, policies, clock.clone()).unwrap();
         let name = PARTNER.parse().unwrap();
         if partners.get(PARTNER).is_none() {
             partners.add(&name, PASSWORD, "").unwrap();
         }
-        let foundation = Foundation {
+        let routes = Arc::new(Routes::from_options(plan.routes).unwrap());
+        let dependencies = ingest::Dependencies {
             storage: storage.clone(),
             queue: queue.clone(),
-            routes: Arc::new(Routes::from_options(plan.routes).unwrap()),
+            catalogue: catalogue.clone(),
+            answers: Arc::new(Answers::new(gate.clone(), routes.clone(), clock.clone(), plan.receipts)),
+            routes,
             partners: partners.clone(),
             clock: clock.clone(),
-            home: at("home"),
         };
-        let ingest = Ingest::new(foundation, ingest::Options::default());
+        let ingest = Ingest::new(dependencies, ingest::Options::default());
         let recovered = runtime.block_on(ingest.recover(&recovered)).unwrap();
+        runtime.block_on(ingest.take_over(&at("home"))).unwrap();
         let (ingested, known, gated) = (ingest.clone(), partners.clone(), gate.clone());
         let ftp = ftp::Door::bind(plan.ftp, ingested, known, gated, clock.clone(), &at("tls")).unwrap();
         let (ingested, known, gated) = (ingest.clone(), partners.clone(), gate.clone());
@@ -167,6 +183,7 @@ impl House {
             ingest,
             partners,
             queue,
+            catalogue,
             storage,
             gate,
             address,
@@ -192,8 +209,9 @@ impl House {
         self.data.path().join(name)
     }
 
-    pub fn view(&self) -> PathBuf {
-        self.path("home").join(PARTNER)
+    /// A directory in which other programs put files for the partner, if the plan has it.
+    pub fn outbox(&self) -> PathBuf {
+        self.path("outbox")
     }
 
     /// Where its doors are.
@@ -230,12 +248,7 @@ impl House {
 
     /// The accepted bytes.
     pub fn bytes(&self, entry: &Entry) -> Vec<u8> {
-        self.block_on(async {
-            let mut bytes = Vec::new();
-            let mut reader = self.storage.read(entry.id).await.unwrap();
-            tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut bytes).await.unwrap();
-            bytes
-        })
+        self.block_on(async { self.storage.read(entry.id, 0..entry.size_bytes + 1).await.unwrap().to_vec() })
     }
 
     pub fn wait_until(&self, what: &str, met: impl Fn() -> bool) {

@@ -5,18 +5,23 @@ use forebay_storage::FileId;
 
 use super::{
     index::{Fault, Index},
-    keys, record_codec,
+    keys,
+    names::Leaf,
+    record_codec,
     staged::after,
     state::{QueueState, Take, may_be_purged, missing},
+    waiting::Waiting,
 };
 use crate::{
-    Action, Actor, Child, Entry, Fact, LeaseToken, QueueError, Record, Result, State, transition::CRASHES_UNTIL_HELD,
+    Action, Actor, Child, Entry, Fact, LeaseToken, MovedFile, NameChange, NewName, QueueError, Record, Result, Shown,
+    State, transition::CRASHES_UNTIL_HELD,
 };
 
 /// Records that are to be appended together.
 pub(super) struct Batch<'a> {
     pub(super) state: &'a mut QueueState,
     pub(super) index: &'a Index,
+    pub(super) waiting: &'a Waiting,
     /// What the journal is to take.
     pub(super) records: Vec<Vec<u8>>,
     /// The sequence of the next record.
@@ -27,11 +32,6 @@ impl Batch<'_> {
     /// Adds a record if it may follow, and gives what becomes of its entry.
     pub(super) fn write(&mut self, record: &Record) -> Result<Option<Entry>, Fault> {
         let bytes = record_codec::encode(record)?;
-        self.write_encoded(record, bytes)
-    }
-
-    /// As [`Batch::write`], for a record that was encoded before.
-    pub(super) fn write_encoded(&mut self, record: &Record, bytes: Vec<u8>) -> Result<Option<Entry>, Fault> {
         let entry = self.state.apply(self.index, self.next, record, Take::Checked)?;
         self.records.push(bytes);
         self.next += 1;
@@ -69,16 +69,9 @@ impl Batch<'_> {
         }
     }
 
-    pub(super) fn settle(
-        &mut self,
-        id: FileId,
-        token: LeaseToken,
-        record: &Record,
-        bytes: Vec<u8>,
-    ) -> Result<Entry, Fault> {
+    pub(super) fn settle(&mut self, id: FileId, token: LeaseToken, record: &Record) -> Result<Entry, Fault> {
         self.check_lease(id, token)?;
-        let entry = self.write_encoded(record, bytes)?;
-        entry.ok_or_else(|| Fault::Index("an entry vanished".into()))
+        self.write_entry(record)
     }
 
     pub(super) fn note_child(
@@ -161,11 +154,96 @@ impl Batch<'_> {
         Ok(purged)
     }
 
+    /// Accepts a file. The entry that it is to supersede is left alone when a processor has begun that meanwhile.
+    pub(super) fn accept(&mut self, record: &mut Record) -> Result<Entry, Fault> {
+        if let Fact::Accepted { supersedes: supersedes @ Some(_), partner, .. } = &mut record.fact {
+            let earlier = supersedes.map(|id| self.state.stored(self.index, id)).transpose()?.flatten();
+            let fits = earlier.is_some_and(|it| it.entry.partner == *partner && it.entry.may_be_renamed());
+            if !fits {
+                *supersedes = None;
+            }
+        }
+        self.write_entry(record)
+    }
+
+    /// Changes names. Files below something that is moved and that a processor has begun meanwhile are left as they are.
+    pub(super) fn change_names(
+        &mut self,
+        partner: &str,
+        change: &NameChange,
+        actor: &Actor,
+        at: DateTime<Utc>,
+    ) -> Result<(), Fault> {
+        let (partner, mut id, mut unfinished) = (partner.to_owned(), None, Vec::new());
+        let fact = match change.clone() {
+            NameChange::MakeFolder { path } => Fact::FolderMade { partner, path },
+            NameChange::RemoveFolder { path } => Fact::FolderRemoved { partner, path },
+            NameChange::Hide { path } => Fact::Hidden { partner, path },
+            NameChange::SetTime { path, at } => Fact::TimeSet { partner, path, shows: at },
+            NameChange::Move { from, to, files } => {
+                let (own, files) = self.still_waiting(files)?;
+                unfinished = own;
+                Fact::Moved { partner, from, to, files }
+            }
+            NameChange::Show { path, id: file, at } => {
+                id = Some(file);
+                Fact::ShownAt { partner, path, shows: at }
+            }
+        };
+        self.write(&Record { at, actor: actor.clone(), id, fact })?;
+        // After the move: each is accepted under the name that it is shown under by now, at a turn of its own.
+        for file in unfinished {
+            let MovedFile { id, name, route, state, reason, hold } = file;
+            let fact = Fact::Named { name, route, state, reason, hold };
+            self.write_entry(&Record { at, actor: actor.clone(), id: Some(id), fact })?;
+        }
+        Ok(())
+    }
+
+    /// The files that no processor has begun yet: those under temporary names, and the others.
+    fn still_waiting(&self, files: Vec<(FileId, NewName)>) -> Result<(Vec<MovedFile>, Vec<MovedFile>), Fault> {
+        let (mut unfinished, mut others) = (Vec::new(), Vec::new());
+        for (id, to) in files {
+            let Some(stored) = self.state.stored(self.index, id)? else { continue };
+            let NewName { name, route, state, reason, hold } = to;
+            let file = MovedFile { id, name, route, state, reason, hold };
+            match stored.entry.may_be_renamed() {
+                true if stored.entry.state == State::Unfinished => unfinished.push(file),
+                true => others.push(file),
+                false => {}
+            }
+        }
+        Ok((unfinished, others))
+    }
+
+    /// Writes these folders again as they stand: partner, path and when they were made.
+    pub(super) fn carry_folders(
+        &mut self,
+        folders: &[(String, String, DateTime<Utc>)],
+        at: DateTime<Utc>,
+    ) -> Result<(), Fault> {
+        for (partner, path, made_at) in folders {
+            // Removed or moved meanwhile: what says so is in the journal.
+            if !matches!(self.state.staged.over(self.index).find(partner, path)?, Some((_, Leaf::Folder { .. }))) {
+                continue;
+            }
+            let fact = Fact::FolderCarried { partner: partner.clone(), path: path.clone(), made_at: *made_at };
+            self.write(&Record { at, actor: Actor::Server, id: None, fact })?;
+        }
+        Ok(())
+    }
+
+    /// Where the catalogue shows a file.
+    pub(super) fn shown(&self, id: FileId) -> Result<Shown, Fault> {
+        let shown = self.state.staged.over(self.index).shown(id)?;
+        Ok(shown.map_or(Shown::Nowhere, |(path, shows)| Shown::At { path, shows }))
+    }
+
     /// Writes these entries again as they stand, so that what the journal says of them before can go.
     pub(super) fn carry(&mut self, ids: &[FileId], at: DateTime<Utc>) -> Result<(), Fault> {
         for id in ids {
             if let Some(stored) = self.state.stored(self.index, *id)? {
-                let fact = Fact::Carried { entry: Box::new(stored.entry) };
+                let fact = Fact::Carried { entry: Box::new(stored.entry), shown: self.shown(*id)? };
                 self.write(&Record { at, actor: Actor::Server, id: Some(*id), fact })?;
             }
         }

@@ -6,16 +6,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 use forebay_storage::FileId;
 use uuid::Uuid;
 
-use super::{batch::Batch, index::Fault, keys};
-use crate::{Actor, Claim, ClaimAsk, Entry, Fact, LeaseToken, Order, Record, RouteAsk, State};
+use super::{batch::Batch, index::Fault, keys, lanes::LaneState, staged::after};
+use crate::{Actor, Claim, ClaimRequest, Entry, Fact, LeaseToken, Order, Record, RouteRequest, State};
 
 /// A claim that meets nothing but duplicates gives up after so many, so that others get their turn.
 const MOST_DUPLICATES: usize = 1_024;
 
+/// Files that wait for their confirmation are passed over up to so many in a lane without order.
+const MOST_PASSED: usize = 1_024;
+
 impl Batch<'_> {
     /// Claims what the ask allows: one file of each partner in turn, and again until nothing more may be given.
-    pub(super) fn claim(&mut self, ask: &ClaimAsk, now: DateTime<Utc>) -> Result<Vec<Claim>, Fault> {
+    pub(super) fn claim(&mut self, ask: &ClaimRequest, now: DateTime<Utc>) -> Result<Vec<Claim>, Fault> {
         self.take_back_overdue(ask, now)?;
+        self.waiting.prune(now);
         let mut round =
             Round { ask, now, given: HashMap::new(), spent: HashSet::new(), duplicates: 0, claims: Vec::new() };
         let partners = self.state.lanes.rotation();
@@ -40,7 +44,7 @@ impl Batch<'_> {
             if round.ask.per_partner > 0 && active >= round.ask.per_partner {
                 return Ok(());
             }
-            let mut best: Option<(u64, FileId, &RouteAsk)> = None;
+            let mut best: Option<(u64, FileId, &RouteRequest)> = None;
             for route in &round.ask.routes {
                 let place = (partner.to_owned(), route.name.clone());
                 if round.given.get(&route.name).copied().unwrap_or(0) >= route.slots || round.spent.contains(&place) {
@@ -73,7 +77,7 @@ impl Batch<'_> {
     }
 
     /// The file of the lane that may be given now.
-    fn head(&self, partner: &str, route: &RouteAsk, now: DateTime<Utc>) -> Result<Option<(u64, FileId)>, Fault> {
+    fn head(&self, partner: &str, route: &RouteRequest, now: DateTime<Utc>) -> Result<Option<(u64, FileId)>, Fault> {
         let Some(lane) = self.state.lanes.lane(partner, &route.name) else { return Ok(None) };
         if lane.files() == 0 || (route.order == Order::Strict && !lane.active.is_empty()) {
             return Ok(None);
@@ -81,7 +85,7 @@ impl Batch<'_> {
         if route.per_partner > 0 && lane.active.len() >= route.per_partner {
             return Ok(None);
         }
-        let ready = if lane.ready == 0 { None } else { self.state.first_ready(self.index, lane)? };
+        let ready = self.claimable(lane, route.order, now)?;
         let retrying = match route.order {
             Order::Strict => lane.retrying.first_key_value().map(|(turn, (due, id))| (*turn, *due, *id)),
             Order::None => lane.due.first().and_then(|(due, turn)| Some((*turn, *due, lane.retrying.get(turn)?.1))),
@@ -102,7 +106,28 @@ impl Batch<'_> {
         })
     }
 
-    /// Whether the clock was set back since this file began to wait: then its time means nothing, and may be a year away.
+    /// The first ready file of a lane, if it may be given. In a strict lane one that waits for its confirmation holds up
+    /// those behind it; otherwise the next that does not wait may be given.
+    fn claimable(&self, lane: &LaneState, order: Order, now: DateTime<Utc>) -> Result<Option<(u64, FileId)>, Fault> {
+        if lane.ready == 0 {
+            return Ok(None);
+        }
+        let (mut from, to) = (keys::ready(lane.number, 0).to_vec(), keys::ready(lane.number, u64::MAX));
+        for _ in 0..MOST_PASSED {
+            let Some((key, value)) = self.state.staged.first(self.index, &from, &to)? else { return Ok(None) };
+            let (Some(turn), Some(id)) = (keys::last_number(&key), keys::id(&value)) else { return Ok(None) };
+            if self.waiting.is_claimable(&self.listed(id, State::waits)?, now) {
+                return Ok(Some((turn, id)));
+            }
+            if order == Order::Strict {
+                return Ok(None);
+            }
+            from = after(&key);
+        }
+        Ok(None)
+    }
+
+    /// Returns whether the clock was set back since this file began to wait: then its time means nothing, and may be a year away.
     fn clock_went_back(&self, id: FileId, now: DateTime<Utc>) -> Result<bool, Fault> {
         Ok(self.listed(id, State::waits)?.since > now)
     }
@@ -125,7 +150,7 @@ impl Batch<'_> {
         Ok((same && age_ms < round.ask.duplicate_window_ms).then_some(id))
     }
 
-    fn start(&mut self, entry: &Entry, route: &RouteAsk, round: &mut Round<'_>) -> Result<(), Fault> {
+    fn start(&mut self, entry: &Entry, route: &RouteRequest, round: &mut Round<'_>) -> Result<(), Fault> {
         let token = LeaseToken(Uuid::new_v4());
         let attempt = entry.attempts.saturating_add(1);
         let until = later(round.now, round.ask.lease_ms);
@@ -137,7 +162,7 @@ impl Batch<'_> {
 
     /// A holder that let its lease run out is gone, and its file is ready again. A clock that jumped ahead makes all
     /// leases look so: they get half a lease more to be renewed in.
-    fn take_back_overdue(&mut self, ask: &ClaimAsk, now: DateTime<Utc>) -> Result<(), Fault> {
+    fn take_back_overdue(&mut self, ask: &ClaimRequest, now: DateTime<Utc>) -> Result<(), Fault> {
         let mut gone = Vec::new();
         for (id, held) in &mut self.state.lanes.leases {
             if held.void || held.until > now {
@@ -166,7 +191,7 @@ impl Batch<'_> {
 
 /// What a claim has given so far.
 struct Round<'a> {
-    ask: &'a ClaimAsk,
+    ask: &'a ClaimRequest,
     now: DateTime<Utc>,
     given: HashMap<String, usize>,
     /// Lanes that have nothing more to give.

@@ -13,6 +13,7 @@ use std::{
     },
 };
 
+use chrono::{DateTime, Utc};
 use forebay_storage::{
     StorageError,
     log::{Log, LogReader},
@@ -21,22 +22,25 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    ask::{Ask, Job, Reply, again},
     batch::Batch,
+    command::{Change, Command, again},
     index::{Fault, Index},
     lanes::Counts,
+    layered::Changes,
     recover::{self, Old, Replay},
     state::QueueState,
+    waiting::Waiting,
 };
-use crate::{LeaseToken, QueueError, Result, Verified};
+use crate::{LeaseToken, QueueError, Result, Stats, Verified};
 
-/// No group is larger.
-const MOST_JOBS: usize = 1_024;
+/// No group has more commands, or brings along more bytes.
+const MOST_COMMANDS: usize = 1_024;
+const MOST_BYTES: usize = 4 << 20;
 /// With so many keys to change the index is brought up to the journal: sled takes one large batch for the price of a few
 /// small ones, and a file that is through by then has changed few keys in the end.
 const MOST_STAGED: usize = 1_024;
 
-/// What the committer and those who only read have in common.
+/// The parts that the committer and those who only read have in common.
 pub(super) struct Shared {
     pub(super) index: RwLock<Index>,
     /// Rises when the index is made anew.
@@ -48,6 +52,9 @@ pub(super) struct Shared {
     /// As of the last commit.
     pub(super) counts: RwLock<HashMap<String, Counts>>,
     pub(super) changed: watch::Sender<u64>,
+    /// Names that are journalled and not in the index yet.
+    pub(super) names: RwLock<Changes>,
+    pub(super) waiting: Waiting,
 }
 
 impl Shared {
@@ -82,53 +89,50 @@ pub(super) struct Committer {
 
 impl Committer {
     /// Works until every sender is gone. What is staged then is left to the next start, which catches up.
-    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(job) = jobs.blocking_recv() {
-            let mut changes = vec![job];
-            while changes.len() < MOST_JOBS {
-                match jobs.try_recv() {
-                    Ok(job) => changes.push(job),
-                    Err(_) => break,
-                }
-            }
-            self.serve(changes);
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(command) = commands.blocking_recv() {
+            self.serve(command, &mut commands);
         }
     }
 
-    fn serve(&mut self, jobs: Vec<Job>) {
-        let (mut changes, mut others) = (Vec::with_capacity(jobs.len()), Vec::new());
-        for job in jobs {
-            match job.ask {
-                Ask::CatchUp | Ask::Stats | Ask::NextDue { .. } | Ask::Rebuild { .. } | Ask::Retire { .. } => {
-                    others.push(job);
+    /// Serves a command with those that wait behind it: changes as one group, and then the others.
+    fn serve(&mut self, first: Command, commands: &mut mpsc::Receiver<Command>) {
+        let (mut changes, mut others, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Change(change) => {
+                    bytes += change.bytes();
+                    changes.push(change);
                 }
-                _ => changes.push(job),
+                Command::Between(work) => others.push(work),
             }
+            let is_full = changes.len() + others.len() >= MOST_COMMANDS || bytes >= MOST_BYTES;
+            next = if is_full { None } else { commands.try_recv().ok() };
         }
         if !changes.is_empty() {
             self.commit(changes);
         }
-        // Asked after the commit, so that they see what is durable and nothing else.
-        for job in others {
-            let reply = self.other(&job.ask);
-            // Whoever asked may be gone.
-            let _ = job.answer.send(reply);
+        for work in others {
+            work(self);
         }
     }
 
-    fn other(&mut self, ask: &Ask) -> Result<Reply> {
-        match ask {
-            Ask::CatchUp => self.catch_up().map(|()| Reply::Nothing),
-            Ask::Stats => Ok(Reply::Stats(Box::new(self.look(|state, index| state.stats(index))?))),
-            Ask::NextDue { now } => Ok(Reply::Due(self.state.next_due(*now))),
-            Ask::Retire { before } => {
-                self.sound()?;
-                self.log.retire(*before).map_err(|error| self.journal_error(error))?;
-                Ok(Reply::Nothing)
-            }
-            Ask::Rebuild { damaged, progress } => self.rebuild(*damaged, progress.as_ref()).map(Reply::Verified),
-            _ => Ok(Reply::Nothing),
-        }
+    /// The queue in figures.
+    pub(super) fn stats(&mut self) -> Result<Stats> {
+        self.look(|state, index| state.stats(index))
+    }
+
+    /// The earliest time after `now` at which a claim may find more.
+    pub(super) fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let due = self.state.next_due(now).into_iter().chain(self.shared.waiting.next(now));
+        due.min()
+    }
+
+    /// Gives up segments of the journal that lie wholly before this sequence.
+    pub(super) fn retire(&mut self, before: u64) -> Result<()> {
+        self.sound()?;
+        self.log.retire(before).map_err(|error| self.journal_error(error))
     }
 
     /// Reads the index, and once more after it was made anew if it turns out to be damaged.
@@ -144,35 +148,43 @@ impl Committer {
         }
     }
 
-    fn commit(&mut self, jobs: Vec<Job>) {
-        let (replies, records) = match self.stage_all(&jobs) {
-            Ok(staged) => staged,
-            Err(error) => return refuse_all(jobs, |_| again(&error)),
+    fn commit(&mut self, mut changes: Vec<Box<dyn Change>>) {
+        let records = match self.stage_all(&mut changes) {
+            Ok(records) => records,
+            Err(error) => return answer(changes, Some(&error)),
         };
         if records.is_empty() {
-            return answer(jobs, replies);
+            return answer(changes, None);
         }
         let first = self.log.next_seq();
         match self.log.append(&records) {
             Ok(range) if range.start == first => {}
             Ok(_) => {
                 self.shared.poison("the journal gave other sequences than it had said");
-                return refuse_all(jobs, |_| self.shared.unknown_error());
+                return answer(changes, Some(&self.shared.unknown_error()));
             }
             Err(error) => {
                 let error = self.journal_error(error);
                 self.discard();
-                return answer(jobs, replies.into_iter().map(|reply| reply.and_then(|_| Err(again(&error)))).collect());
+                return answer(changes, Some(&error));
             }
         }
-        // The journal has it, so the answers are true whatever becomes of the index.
-        self.note_counts();
+        // The journal has it, so the answers are true whatever becomes of the index. Readers see it first.
+        self.publish();
         self.shared.behind.store(true, Ordering::Release);
         self.shared.changed.send_replace(self.log.next_seq() - 1);
-        answer(jobs, replies);
+        answer(changes, None);
         if self.state.staged.len() >= MOST_STAGED {
             // A failure has been told by poisoning.
             let _ = self.catch_up();
+        }
+    }
+
+    /// Shows readers what they look up without waiting for the index: counts and names.
+    fn publish(&mut self) {
+        self.note_counts();
+        if self.state.staged.has_names() {
+            self.state.staged.publish(&mut self.shared.names.write());
         }
     }
 
@@ -188,7 +200,7 @@ impl Committer {
     }
 
     /// Brings the index up to the journal. An index that fails is made anew.
-    fn catch_up(&mut self) -> Result<()> {
+    pub(super) fn catch_up(&mut self) -> Result<()> {
         if !self.shared.behind.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -199,19 +211,21 @@ impl Committer {
             self.shared.index.write().close();
             return self.remake(&what).map(drop);
         }
+        // Not before: a reader finds each name in one of the two.
+        self.shared.names.write().clear();
         self.shared.behind.store(false, Ordering::Release);
         Ok(())
     }
 
-    /// Checks every job against all before it. An index that turns out to be damaged is made anew, and all is checked
+    /// Checks every change against all before it. An index that turns out to be damaged is made anew, and all is checked
     /// once more.
-    fn stage_all(&mut self, jobs: &[Job]) -> Result<Staging> {
+    fn stage_all(&mut self, changes: &mut [Box<dyn Change>]) -> Result<Vec<Vec<u8>>> {
         self.sound()?;
-        match self.try_stage_all(jobs) {
-            Ok(staging) => Ok(staging),
+        match self.try_stage_all(changes) {
+            Ok(records) => Ok(records),
             Err(what) => {
                 self.remake(&what)?;
-                self.try_stage_all(jobs).map_err(|what| {
+                self.try_stage_all(changes).map_err(|what| {
                     self.shared.poison(&format!("the index was made anew and is damaged again: {what}"));
                     self.shared.poison_error()
                 })
@@ -219,19 +233,15 @@ impl Committer {
         }
     }
 
-    fn try_stage_all(&mut self, jobs: &[Job]) -> Result<Staging, String> {
+    fn try_stage_all(&mut self, changes: &mut [Box<dyn Change>]) -> Result<Vec<Vec<u8>>, String> {
         let index = self.shared.index.read();
-        let next = self.log.next_seq();
-        let mut batch = Batch { state: &mut self.state, index: &index, records: Vec::with_capacity(jobs.len()), next };
-        let mut replies = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            match stage(&mut batch, &job.ask) {
-                Ok(reply) => replies.push(Ok(reply)),
-                Err(Fault::Queue(error)) => replies.push(Err(error)),
-                Err(Fault::Index(what)) => return Err(what),
-            }
+        let (next, waiting) = (self.log.next_seq(), &self.shared.waiting);
+        let records = Vec::with_capacity(changes.len());
+        let mut batch = Batch { state: &mut self.state, index: &index, waiting, records, next };
+        for change in changes {
+            change.stage(&mut batch)?;
         }
-        Ok((replies, batch.records))
+        Ok(batch.records)
     }
 
     fn sound(&self) -> Result<()> {
@@ -286,6 +296,7 @@ impl Committer {
         state.lanes.served = std::mem::take(&mut self.state.lanes.served);
         *self.shared.counts.write() = state.all_counts().collect();
         self.state = state;
+        self.shared.names.write().clear();
         self.shared.behind.store(false, Ordering::Release);
     }
 
@@ -295,22 +306,17 @@ impl Committer {
         self.replace_index(Old::Keep, &mut |_, _| {})
     }
 
-    fn rebuild(
-        &mut self,
-        damaged: Option<u64>,
-        progress: Option<&mpsc::UnboundedSender<(u64, u64)>>,
-    ) -> Result<Verified> {
-        let now = self.shared.generation.load(Ordering::Acquire);
-        if damaged.is_some_and(|damaged| damaged < now) {
-            return Ok(Verified::default());
+    /// Makes the index anew, and the old one's directory is removed.
+    pub(super) fn rebuild(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified> {
+        self.replace_index(Old::Remove, progress)
+    }
+
+    /// Makes an index anew that was found damaged, unless that has been done since the generation it was found in.
+    pub(super) fn heal(&mut self, damaged: u64) -> Result<()> {
+        if damaged < self.shared.generation.load(Ordering::Acquire) {
+            return Ok(());
         }
-        let old = if damaged.is_some() { Old::Keep } else { Old::Remove };
-        self.replace_index(old, &mut |done, total| {
-            if let Some(progress) = progress {
-                // Whoever watched may be gone.
-                let _ = progress.send((done, total));
-            }
-        })
+        self.replace_index(Old::Keep, &mut |_, _| {}).map(drop)
     }
 
     fn replace_index(&mut self, old: Old, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified> {
@@ -340,39 +346,6 @@ impl Committer {
     }
 }
 
-type Staging = (Vec<Result<Reply>>, Vec<Vec<u8>>);
-
-fn stage(batch: &mut Batch<'_>, ask: &Ask) -> Result<Reply, Fault> {
-    Ok(match ask {
-        Ask::Write { record, bytes } => match batch.write_encoded(record, bytes.clone())? {
-            Some(entry) => Reply::Entry(Box::new(entry)),
-            None => Reply::Nothing,
-        },
-        Ask::Claim { ask, now } => Reply::Claims(batch.claim(ask, *now)?),
-        Ask::Child { id, token, child, now } => {
-            batch.note_child(*id, *token, *child, *now)?;
-            Reply::Nothing
-        }
-        Ask::Settle { id, token, record, bytes } => {
-            Reply::Entry(Box::new(batch.settle(*id, *token, record, bytes.clone())?))
-        }
-        Ask::Renew { id, token, until } => {
-            batch.renew(*id, *token, *until)?;
-            Reply::Nothing
-        }
-        Ask::SettleCrashed { id, now } => Reply::Entry(Box::new(batch.settle_crashed(*id, *now)?)),
-        Ask::Act { ids, action, reason, actor, now } => {
-            Reply::Entries(batch.act(ids, action, reason.as_deref(), actor, *now)?)
-        }
-        Ask::Purge { before, limit, now } => Reply::Ids(batch.purge(*before, *limit, *now)?),
-        Ask::Carry { ids, now } => {
-            batch.carry(ids, *now)?;
-            Reply::Nothing
-        }
-        Ask::CatchUp | Ask::Stats | Ask::NextDue { .. } | Ask::Rebuild { .. } | Ask::Retire { .. } => Reply::Nothing,
-    })
-}
-
 fn applied(index: &Index, batch: sled::Batch) -> Result<(), String> {
     index.apply(batch).map_err(|fault| match fault {
         Fault::Index(what) => what,
@@ -380,16 +353,8 @@ fn applied(index: &Index, batch: sled::Batch) -> Result<(), String> {
     })
 }
 
-fn answer(jobs: Vec<Job>, replies: Vec<Result<Reply>>) {
-    for (job, reply) in jobs.into_iter().zip(replies) {
-        // Whoever asked may be gone; what was done stays done.
-        let _ = job.answer.send(reply);
-    }
-}
-
-fn refuse_all(jobs: Vec<Job>, error: impl Fn(&Job) -> QueueError) {
-    for job in jobs {
-        let error = error(&job);
-        let _ = job.answer.send(Err(error));
+fn answer(changes: Vec<Box<dyn Change>>, failed: Option<&QueueError>) {
+    for change in changes {
+        change.answer(failed.map(again));
     }
 }

@@ -5,7 +5,7 @@ use forebay_storage::{FileId, Sha256};
 use uuid::Uuid;
 
 use super::index::Fault;
-use crate::{Child, Entry, Lease, LeaseToken, State};
+use crate::{Child, Entry, Hold, Lease, LeaseToken, State, Superseded};
 
 /// An entry and where the journal speaks of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub(super) struct Stored {
     pub(super) basis: u64,
     /// Every record about it, ascending.
     pub(super) seqs: Vec<u64>,
+    /// The file that had its name before it was accepted, and the time that file showed.
+    pub(super) replaced: Option<(FileId, DateTime<Utc>)>,
 }
 
 /// The number of a state in keys and values. Never change one without a new `FORMAT` of the index.
@@ -30,8 +32,25 @@ pub(super) fn code(state: State) -> u8 {
         State::Dead => 7,
         State::Cancelled => 8,
         State::Duplicate => 9,
+        State::Superseded => 10,
+        State::Withdrawn => 11,
     }
 }
+
+/// The causes of holds by their numbers. Never change one without a new `FORMAT` of the index.
+const HOLDS: [Hold; 11] = [
+    Hold::NoRoute,
+    Hold::Unconfirmed,
+    Hold::ReplyNotRead,
+    Hold::Evidence,
+    Hold::NotRenamed,
+    Hold::Adopted,
+    Hold::BytesMissing,
+    Hold::JournalDamage,
+    Hold::Crashes,
+    Hold::Processor,
+    Hold::Operator,
+];
 
 pub(super) fn state(code: u8) -> Option<State> {
     State::ALL.into_iter().find(|state| self::code(*state) == code)
@@ -42,7 +61,8 @@ impl Stored {
         let e = &self.entry;
         let mut out = Vec::with_capacity(160 + e.name.len());
         out.push(code(e.state));
-        out.push(u8::from(e.not_duplicate));
+        out.push(u8::from(e.not_duplicate) | u8::from(e.begun) << 1 | u8::from(e.receipt_hidden) << 2);
+        put_hold(&mut out, e.hold);
         put_number(&mut out, e.turn);
         put_number(&mut out, e.changed_seq);
         put_text(&mut out, &e.partner);
@@ -59,6 +79,13 @@ impl Stored {
         put_option(&mut out, e.due_at, put_time);
         put_option(&mut out, e.failing_since, put_time);
         put_option(&mut out, e.lease.as_ref(), put_lease);
+        put_option(&mut out, e.supersedes, put_id);
+        put_option(&mut out, e.superseded.as_deref(), put_superseded);
+        put_option(&mut out, e.claimable_from, put_time);
+        put_option(&mut out, self.replaced, |out, (id, at)| {
+            put_id(out, id);
+            put_time(out, at);
+        });
         put_number(&mut out, self.basis);
         put_number(&mut out, self.seqs.len() as u64);
         let mut before = 0;
@@ -74,7 +101,7 @@ impl Stored {
     }
 }
 
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
+pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -82,12 +109,12 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     put_number(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
-fn put_time(out: &mut Vec<u8>, time: DateTime<Utc>) {
+pub(super) fn put_time(out: &mut Vec<u8>, time: DateTime<Utc>) {
     out.extend_from_slice(&time.timestamp().to_be_bytes());
     out.extend_from_slice(&time.timestamp_subsec_nanos().to_be_bytes());
 }
@@ -97,6 +124,23 @@ fn put_option<T>(out: &mut Vec<u8>, value: Option<T>, put: impl FnOnce(&mut Vec<
     if let Some(value) = value {
         put(out, value);
     }
+}
+
+fn put_id(out: &mut Vec<u8>, id: FileId) {
+    out.extend_from_slice(id.as_bytes());
+}
+
+/// One byte: 0 for none.
+fn put_hold(out: &mut Vec<u8>, hold: Option<Hold>) {
+    let number = hold.and_then(|hold| HOLDS.iter().position(|other| *other == hold));
+    out.push(number.map_or(0, |number| number as u8 + 1));
+}
+
+fn put_superseded(out: &mut Vec<u8>, before: &Superseded) {
+    put_id(out, before.by);
+    out.push(code(before.state));
+    put_option(out, before.reason.as_deref(), put_text);
+    put_hold(out, before.hold);
 }
 
 fn put_lease(out: &mut Vec<u8>, lease: &Lease) {
@@ -109,17 +153,24 @@ fn put_lease(out: &mut Vec<u8>, lease: &Lease) {
     });
 }
 
-/// What is still to be read.
+/// Bytes that are still to be read.
 pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl Input<'_> {
     fn stored(&mut self, id: FileId) -> Option<Stored> {
         let state = state(self.byte()?)?;
-        let not_duplicate = self.byte()? != 0;
-        let entry = Entry {
+        let flags = self.byte()?;
+        let hold = self.hold()?;
+        let mut entry = Entry {
             id,
             state,
-            not_duplicate,
+            hold,
+            not_duplicate: flags & 1 != 0,
+            begun: flags & 2 != 0,
+            receipt_hidden: flags & 4 != 0,
+            supersedes: None,
+            superseded: None,
+            claimable_from: None,
             turn: self.number()?,
             changed_seq: self.number()?,
             partner: self.text()?,
@@ -137,6 +188,10 @@ impl Input<'_> {
             failing_since: self.option(Self::time)?,
             lease: self.option(Self::lease)?,
         };
+        entry.supersedes = self.option(Self::file)?;
+        entry.superseded = self.option(Self::superseded)?.map(Box::new);
+        entry.claimable_from = self.option(Self::time)?;
+        let replaced = self.option(|input| Some((input.file()?, input.time()?)))?;
         let basis = self.number()?;
         let count = self.number()?;
         let mut seqs = Vec::new();
@@ -145,7 +200,7 @@ impl Input<'_> {
             before = before.checked_add(self.number()?)?;
             seqs.push(before);
         }
-        self.0.is_empty().then_some(Stored { entry, basis, seqs })
+        self.0.is_empty().then_some(Stored { entry, basis, seqs, replaced })
     }
 
     pub(super) fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -158,7 +213,27 @@ impl Input<'_> {
         self.bytes::<1>().map(|[byte]| byte)
     }
 
-    fn number(&mut self) -> Option<u64> {
+    fn file(&mut self) -> Option<FileId> {
+        self.bytes().map(FileId::from_bytes)
+    }
+
+    fn hold(&mut self) -> Option<Option<Hold>> {
+        match self.byte()? {
+            0 => Some(None),
+            number => HOLDS.get(usize::from(number) - 1).map(|hold| Some(*hold)),
+        }
+    }
+
+    fn superseded(&mut self) -> Option<Superseded> {
+        Some(Superseded {
+            by: self.file()?,
+            state: state(self.byte()?)?,
+            reason: self.option(Self::text)?,
+            hold: self.hold()?,
+        })
+    }
+
+    pub(super) fn number(&mut self) -> Option<u64> {
         let mut number = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -170,14 +245,14 @@ impl Input<'_> {
         None
     }
 
-    fn text(&mut self) -> Option<String> {
+    pub(super) fn text(&mut self) -> Option<String> {
         let length = usize::try_from(self.number()?).ok()?;
         let (bytes, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         String::from_utf8(bytes.to_vec()).ok()
     }
 
-    fn time(&mut self) -> Option<DateTime<Utc>> {
+    pub(super) fn time(&mut self) -> Option<DateTime<Utc>> {
         let seconds = i64::from_be_bytes(self.bytes()?);
         DateTime::from_timestamp(seconds, u32::from_be_bytes(self.bytes()?))
     }

@@ -70,7 +70,6 @@ fn count_states(partner: &str, counts: &Counts, into: &mut Vec<StateCount>) {
 
 /// Bytes that count as unprocessed.
 pub(super) fn unprocessed_bytes(counts: &Counts) -> u64 {
-    let over = [State::Done, State::Cancelled, State::Duplicate];
-    let open = State::ALL.into_iter().filter(|state| !over.contains(state));
+    let open = State::ALL.into_iter().filter(|state| !state.is_over());
     open.map(|state| counts[usize::from(entry_codec::code(state))].size_bytes).sum()
 }

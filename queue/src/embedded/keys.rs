@@ -8,12 +8,17 @@
 //! | `l` lane, turn | id: `ready` entries, in order of their turn |
 //! | `n` lane | how many are ready, and the lane |
 //! | `k` partner | files and bytes by state |
-//! | `c` sequence | id: entries by their latest change |
+//! | `c` sequence, id | id: entries by their latest change; a record may change several |
 //! | `x` end, turn | id: entries that may be purged one day, by when they ended |
 //! | `d` digest, name | id: the latest done file of this partner, path, size and digest |
 //! | `o` id | what the file was copied from, for as long as that may still be there |
 //! | `p` id | nothing: was purged |
 //! | `g` first, next | nothing: this damage of the journal has been dealt with |
+//! | `a` partner, 0, id | nothing: the partner's entries |
+//! | `r` partner | its login directory's folder, and how many names there are below |
+//! | `h` folder | the folder above, its name, and the record that made it |
+//! | `f` folder, name | the folder or file that the name leads to |
+//! | `w` id | the folder and name that lead to the file |
 
 use chrono::{DateTime, Utc};
 use forebay_storage::FileId;
@@ -63,8 +68,18 @@ pub(super) fn partner(partner: &str) -> IVec {
     IVec::from(bytes)
 }
 
-pub(super) fn changed(seq: u64) -> IVec {
+pub(super) fn changed(seq: u64, id: FileId) -> IVec {
+    key(b'c', [&seq.to_be_bytes(), id.as_bytes()])
+}
+
+/// The key before all entries that were changed at `seq`.
+pub(super) fn changed_from(seq: u64) -> IVec {
     key(b'c', [&seq.to_be_bytes()])
+}
+
+/// The sequence of a key that [`changed`] made.
+pub(super) fn changed_seq(key: &[u8]) -> Option<u64> {
+    key.get(1..9)?.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 /// Seconds are enough here: who asks compares the entry's own time again.
@@ -96,6 +111,44 @@ pub(super) fn purged(id: FileId) -> IVec {
 
 pub(super) fn damage(first: u64, next: u64) -> IVec {
     key(b'g', [&first.to_be_bytes(), &next.to_be_bytes()])
+}
+
+pub(super) fn of_partner(partner: &str, id: FileId) -> IVec {
+    let mut bytes = partner_prefix(partner);
+    bytes.extend_from_slice(id.as_bytes());
+    IVec::from(bytes)
+}
+
+/// The key before all entries of a partner.
+pub(super) fn partner_prefix(partner: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(18 + partner.len());
+    bytes.push(b'a');
+    bytes.extend_from_slice(partner.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+pub(super) fn root(partner: &str) -> IVec {
+    let mut bytes = Vec::with_capacity(1 + partner.len());
+    bytes.push(b'r');
+    bytes.extend_from_slice(partner.as_bytes());
+    IVec::from(bytes)
+}
+
+pub(super) fn folder(number: u64) -> IVec {
+    key(b'h', [&number.to_be_bytes()])
+}
+
+pub(super) fn name(folder: u64, name: &str) -> IVec {
+    let mut bytes = Vec::with_capacity(9 + name.len());
+    bytes.push(b'f');
+    bytes.extend_from_slice(&folder.to_be_bytes());
+    bytes.extend_from_slice(name.as_bytes());
+    IVec::from(bytes)
+}
+
+pub(super) fn place(id: FileId) -> IVec {
+    key(b'w', [id.as_bytes()])
 }
 
 /// The last eight bytes of a key, as the turn or sequence they are.

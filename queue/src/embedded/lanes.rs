@@ -16,7 +16,7 @@ pub(super) struct Count {
 }
 
 /// A partner's counts, by the state's code.
-pub(super) type Counts = [Count; 10];
+pub(super) type Counts = [Count; 12];
 
 /// A lane in outline.
 #[derive(Debug, Default)]

@@ -1,11 +1,11 @@
-//! What the index says of itself.
+//! The index's own state.
 
 use chrono::{DateTime, Utc};
 
 use super::entry_codec::Input;
 
 /// The layout of keys and values. An index of another layout is made anew.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Written in every batch, so that entries and the applied sequence agree also after a crash.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +23,8 @@ pub(super) struct Meta {
     /// The greatest id that was purged and is no longer kept as such; whether a smaller one was purged is to be read
     /// from the journal.
     pub(super) forgotten: [u8; 16],
+    /// The number of the newest folder of the catalogue.
+    pub(super) folders: u64,
 }
 
 impl Meta {
@@ -36,6 +38,7 @@ impl Meta {
         out.extend_from_slice(&self.next_lane.to_be_bytes());
         out.extend_from_slice(&self.purged.to_be_bytes());
         out.extend_from_slice(&self.forgotten);
+        out.extend_from_slice(&self.folders.to_be_bytes());
         out
     }
 
@@ -55,6 +58,7 @@ impl Meta {
             next_lane: u32::from_be_bytes(input.bytes()?),
             purged: u64::from_be_bytes(input.bytes()?),
             forgotten: input.bytes()?,
+            folders: u64::from_be_bytes(input.bytes()?),
         })
     }
 }

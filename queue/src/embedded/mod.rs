@@ -12,20 +12,23 @@
 //! its writes sled kept, the journal's records behind it are applied when the queue is opened. An index that does not
 //! open, panics, disagrees with itself or with the journal, or is ahead of it, is set aside as
 //! `<index>.corrupt-<time>` and made anew. Leases are void; entries that were active stay so until
-//! [`QueueStore::settle_crashed`]. Where damage took records from the journal that the index had applied, the entries
+//! [`crate::EmbeddedMaintenance::settle_crashed`]. Where damage took records from the journal that the index had applied, the entries
 //! they were about are written to the journal again; where it had not, every file that waited at the time is `held`,
 //! for its outcome may be what was lost.
 
-mod ask;
 mod batch;
+mod catalogue;
 mod claim;
+mod command;
 mod committer;
 mod entry_codec;
 mod figures;
 mod index;
 mod keys;
 mod lanes;
+mod layered;
 mod meta;
+mod names;
 mod options;
 mod queue;
 mod read;
@@ -36,7 +39,9 @@ mod staged;
 mod state;
 #[cfg(test)]
 mod tests;
+mod text;
 mod verify;
+mod waiting;
 
 pub use options::Options;
 pub use queue::EmbeddedQueue;

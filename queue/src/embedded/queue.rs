@@ -19,19 +19,23 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Options,
-    ask::{self, Ask, Job, Reply, end_of, start_of},
+    batch::Batch,
+    command::{Command, Staged, again},
     committer::{Committer, Shared},
     figures,
     index::{Fault, Index},
-    read, record_codec,
+    names, read,
     recover::{self, Opened},
     retire,
     state::broken,
+    text::{end_of, start_of},
     verify,
+    waiting::Waiting,
 };
 use crate::{
-    Action, Actor, Child, Claim, ClaimAsk, Cursor, Entry, Fact, Filter, KnownOrigin, LeaseToken, NewEntry, NewName,
-    Page, QueueError, QueueStore, Record, Recovered, Result, Settlement, Stats, Verified,
+    Action, Actor, Child, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Entry, Fact, Filter, KnownOrigin,
+    LeaseToken, NewEntry, NewName, Page, QueueError, QueueStore, Record, Recovered, Result, Settlement, Stats,
+    Verified,
 };
 
 /// Jobs that wait for the committer before those who ask have to wait as well.
@@ -44,6 +48,8 @@ const REASON_BYTES: usize = 4 << 10;
 const NOTE_BYTES: usize = 16 << 10;
 /// Ids that are acted on, purged or carried in one group.
 const GROUP: usize = 256;
+/// What a record counts for in the bound of a group, in bytes.
+const RECORD_BYTES: usize = 512;
 
 /// How long a queue that is locked may still be closing: sled's threads hold it a little longer than its owner.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -51,7 +57,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// The queue on one machine. Dropping it ends the committer, after what waits has been answered.
 pub struct EmbeddedQueue {
     shared: Arc<Shared>,
-    jobs: Option<mpsc::Sender<Job>>,
+    commands: Option<mpsc::Sender<Command>>,
     committer: Option<JoinHandle<()>>,
     keep: TimeDelta,
     /// When old segments were last looked for.
@@ -81,6 +87,8 @@ impl EmbeddedQueue {
             poisoned: OnceLock::new(),
             counts: RwLock::new(state.all_counts().collect()),
             changed: watch::Sender::new(state.meta.applied),
+            names: RwLock::default(),
+            waiting: Waiting::default(),
         });
         let void: HashSet<LeaseToken> = state.lanes.leases.values().map(|held| held.token).collect();
         let committer = Committer {
@@ -91,7 +99,7 @@ impl EmbeddedQueue {
             cache_bytes: options.cache_bytes,
             void,
         };
-        let (jobs, waiting) = mpsc::channel(MOST_WAITING);
+        let (commands, waiting) = mpsc::channel(MOST_WAITING);
         let poison = shared.clone();
         let work = move || {
             let run = std::panic::AssertUnwindSafe(|| committer.run(waiting));
@@ -102,7 +110,8 @@ impl EmbeddedQueue {
         let thread = std::thread::Builder::new().name("queue".into()).spawn(work);
         let thread = thread.map_err(|error| recover::io("cannot start the queue's thread", error))?;
         let keep = TimeDelta::days(i64::from(options.keep_days));
-        let queue = Self { shared, jobs: Some(jobs), committer: Some(thread), keep, retired_at: Mutex::new(None) };
+        let queue =
+            Self { shared, commands: Some(commands), committer: Some(thread), keep, retired_at: Mutex::new(None) };
         Ok((queue, recovered))
     }
 
@@ -111,31 +120,51 @@ impl EmbeddedQueue {
         &self.shared
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Reply> {
-        let (answer, reply) = oneshot::channel();
-        let Some(jobs) = &self.jobs else { return Err(self.shared.poison_error()) };
-        if jobs.send(Job { ask, answer }).await.is_err() {
+    /// Has a change journalled. The closure checks it and adds its records to the group; it may be called twice.
+    pub(super) async fn journal<T: Send + 'static>(
+        &self,
+        stage: impl FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T> {
+        let (command, answer) = Staged::command(stage, RECORD_BYTES);
+        self.send(command, answer).await
+    }
+
+    /// Has something done by the committer between two groups of changes.
+    async fn between<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Committer) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, told) = oneshot::channel();
+        let work = move |committer: &mut Committer| {
+            // Whoever asked may be gone.
+            let _ = answer.send(work(committer));
+        };
+        self.send(Command::Between(Box::new(work)), told).await
+    }
+
+    async fn send<T>(&self, command: Command, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+        let Some(commands) = &self.commands else { return Err(self.shared.poison_error()) };
+        if commands.send(command).await.is_err() {
             return Err(self.shared.poison_error());
         }
         // The committer took it and is gone: it may have got as far as the journal.
-        reply.await.map_err(|_| self.shared.unknown_error())?
+        answer.await.map_err(|_| self.shared.unknown_error())?
     }
 
-    async fn ask_entry(&self, ask: Ask) -> Result<Entry> {
-        match self.ask(ask).await? {
-            Reply::Entry(entry) => Ok(*entry),
-            _ => Err(unexpected()),
-        }
+    /// Has one record about an entry journalled.
+    async fn write(&self, record: Record) -> Result<Entry> {
+        self.journal(move |batch| batch.write_entry(&record)).await
     }
 
-    async fn ask_nothing(&self, ask: Ask) -> Result<()> {
-        self.ask(ask).await.map(|_| ())
+    /// Has one record about no entry journalled.
+    async fn write_note(&self, record: Record) -> Result<()> {
+        self.journal(move |batch| batch.write(&record).map(drop)).await
     }
 
     /// Whoever was answered finds in the index what was answered.
     async fn caught_up(&self) -> Result<()> {
         match self.shared.behind.load(Ordering::Acquire) {
-            true => self.ask_nothing(Ask::CatchUp).await,
+            true => self.between(Committer::catch_up).await,
             false => Ok(()),
         }
     }
@@ -145,7 +174,7 @@ impl EmbeddedQueue {
     async fn agreed(&self) -> Result<u64> {
         let end = self.shared.journal.next_seq();
         // Asked in any case: the committer may be between the journal and saying that the index is behind.
-        self.ask_nothing(Ask::CatchUp).await?;
+        self.between(Committer::catch_up).await?;
         Ok(end)
     }
 
@@ -165,6 +194,21 @@ impl EmbeddedQueue {
             }
         }
         let read = move |_: &Shared, index: &Index| read(index);
+        self.read(read).await
+    }
+
+    /// A short look that needs nothing but what is in the index already, on the spot unless that is just being made anew.
+    pub(super) async fn read_uncaught<T: Send + 'static>(
+        &self,
+        read: impl Fn(&Shared, &Index) -> Result<T, Fault> + Send + Sync + Clone + 'static,
+    ) -> Result<T> {
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        let first = self.shared.index.try_read().map(|index| read(&self.shared, &index));
+        match first {
+            Some(Err(Fault::Index(_))) => self.heal(generation).await?,
+            Some(other) => return Ok(other?),
+            None => {}
+        }
         self.read(read).await
     }
 
@@ -192,7 +236,7 @@ impl EmbeddedQueue {
     }
 
     async fn heal(&self, generation: u64) -> Result<()> {
-        self.ask_nothing(Ask::Rebuild { damaged: Some(generation), progress: None }).await
+        self.between(move |committer| committer.heal(generation)).await
     }
 
     /// Gives up segments of the journal that are older than is to be kept, once a day.
@@ -209,15 +253,20 @@ impl EmbeddedQueue {
         let old = self.read(move |shared, index| match retire::cutoff(&shared.journal, limit)? {
             Some(cutoff) => {
                 let cutoff = cutoff.min(end);
-                Ok(Some((cutoff, retire::resting_on(index, cutoff)?)))
+                Ok(Some((cutoff, retire::resting_on(index, cutoff)?, names::folders_before(index, cutoff)?)))
             }
             None => Ok(None),
         });
-        let Some((before, ids)) = old.await? else { return Ok(()) };
+        let Some((before, ids, folders)) = old.await? else { return Ok(()) };
         for ids in ids.chunks(GROUP) {
-            self.ask_nothing(Ask::Carry { ids: ids.to_vec(), now }).await?;
+            let ids = ids.to_vec();
+            self.journal(move |batch| batch.carry(&ids, now)).await?;
         }
-        self.ask_nothing(Ask::Retire { before }).await
+        for folders in folders.chunks(GROUP) {
+            let folders = folders.to_vec();
+            self.journal(move |batch| batch.carry_folders(&folders, now)).await?;
+        }
+        self.between(move |committer| committer.retire(before)).await
     }
 }
 
@@ -235,7 +284,7 @@ fn once_closed<T>(open: impl Fn() -> Result<T>) -> Result<T> {
 
 impl Drop for EmbeddedQueue {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.commands = None;
         if let Some(committer) = self.committer.take() {
             // Its panic has been told already.
             let _ = committer.join();
@@ -251,37 +300,63 @@ impl std::fmt::Debug for EmbeddedQueue {
 
 #[async_trait]
 impl QueueStore for EmbeddedQueue {
-    async fn enqueue(&self, new: NewEntry, now: DateTime<Utc>) -> Result<Entry> {
-        let actor = Actor::Partner(new.partner.clone());
-        let fact = Fact::Accepted {
-            partner: new.partner,
-            name: new.name,
-            door: new.door,
-            size_bytes: new.size_bytes,
-            sha256: new.sha256,
-            received_at: new.received_at,
-            route: new.route,
-            state: new.state,
-            reason: short(new.reason),
-            origin: new.origin,
-        };
-        self.ask_entry(ask::write(Record { at: now, actor, id: Some(new.id), fact })?).await
+    async fn accept(&self, new: NewEntry, now: DateTime<Utc>) -> Result<Entry> {
+        let (id, claimable_from, shared) = (new.id, new.claimable_from, Arc::clone(&self.shared));
+        let mut record = accepted(new, now);
+        self.journal(move |batch| {
+            let entry = batch.accept(&mut record)?;
+            // Before any claim can see it: this is the thread that claims.
+            if let Some(from) = claimable_from {
+                shared.waiting.begin(id, from);
+            }
+            Ok(entry)
+        })
+        .await
     }
 
     async fn rename(&self, id: FileId, to: NewName, actor: Actor, now: DateTime<Utc>) -> Result<Entry> {
-        let fact = Fact::Named { name: to.name, route: to.route, state: to.state, reason: short(to.reason) };
-        self.ask_entry(ask::write(Record { at: now, actor, id: Some(id), fact })?).await
+        let reason = short(to.reason);
+        let fact = Fact::Named { name: to.name, route: to.route, state: to.state, reason, hold: to.hold };
+        self.write(Record { at: now, actor, id: Some(id), fact }).await
     }
 
-    async fn claim(&self, ask: ClaimAsk, now: DateTime<Utc>) -> Result<Vec<Claim>> {
-        match self.ask(Ask::Claim { ask, now }).await? {
-            Reply::Claims(claims) => Ok(claims),
-            _ => Err(unexpected()),
+    fn confirm(&self, id: FileId) {
+        if self.shared.waiting.confirm(id) {
+            // The dispatcher looks again.
+            self.shared.changed.send_modify(|_| {});
         }
     }
 
+    fn put_off(&self, id: FileId, until: DateTime<Utc>) {
+        self.shared.waiting.put_off(id, until);
+    }
+
+    async fn withdraw(&self, id: FileId, reason: &str, now: DateTime<Utc>) -> Result<Entry> {
+        // Before it waits for its turn: no claim may be faster, nor get it when the journal fails.
+        self.shared.waiting.bar(id);
+        let fact = Fact::Withdrawn { reason: short(Some(reason.to_owned())) };
+        let withdrawn = self.write(Record { at: now, actor: Actor::Server, id: Some(id), fact }).await;
+        if matches!(withdrawn, Ok(_) | Err(QueueError::WrongState { .. } | QueueError::NotFound(_))) {
+            self.shared.waiting.forget(id);
+        }
+        withdrawn
+    }
+
+    async fn hide_receipt(&self, id: FileId, actor: Actor, now: DateTime<Utc>) -> Result<()> {
+        self.write(Record { at: now, actor, id: Some(id), fact: Fact::ReceiptHidden }).await.map(drop)
+    }
+
+    async fn of_partner(&self, partner: &str, after: Option<FileId>, limit: usize) -> Result<Vec<Entry>> {
+        let partner = partner.to_owned();
+        self.read(move |_, index| read::of_partner(index, &partner, after, limit)).await
+    }
+
+    async fn claim(&self, request: ClaimRequest, now: DateTime<Utc>) -> Result<Vec<Claim>> {
+        self.journal(move |batch| batch.claim(&request, now)).await
+    }
+
     async fn note_child(&self, token: LeaseToken, id: FileId, child: Child, now: DateTime<Utc>) -> Result<()> {
-        self.ask_nothing(Ask::Child { id, token, child, now }).await
+        self.journal(move |batch| batch.note_child(id, token, child, now)).await
     }
 
     async fn settle(&self, token: LeaseToken, id: FileId, end: Settlement, now: DateTime<Utc>) -> Result<Entry> {
@@ -292,17 +367,12 @@ impl QueueStore for EmbeddedQueue {
             reason: short(end.reason),
             output: end_of(end.output, OUTPUT_BYTES),
         };
-        let record = Box::new(Record { at: now, actor: Actor::Server, id: Some(id), fact });
-        let bytes = record_codec::encode(&record)?;
-        self.ask_entry(Ask::Settle { id, token, record, bytes }).await
+        let record = Record { at: now, actor: Actor::Server, id: Some(id), fact };
+        self.journal(move |batch| batch.settle(id, token, &record)).await
     }
 
     async fn renew(&self, token: LeaseToken, id: FileId, until: DateTime<Utc>, _now: DateTime<Utc>) -> Result<()> {
-        self.ask_nothing(Ask::Renew { id, token, until }).await
-    }
-
-    async fn settle_crashed(&self, id: FileId, now: DateTime<Utc>) -> Result<Entry> {
-        self.ask_entry(Ask::SettleCrashed { id, now }).await
+        self.journal(move |batch| batch.renew(id, token, until)).await
     }
 
     async fn act(
@@ -317,19 +387,18 @@ impl QueueStore for EmbeddedQueue {
         let mut answers = Vec::with_capacity(ids.len());
         for (group, ids) in ids.chunks(GROUP).enumerate() {
             let action = part_of(&action, group * GROUP, ids.len());
-            let ask = Ask::Act { ids: ids.to_vec(), action, reason: reason.clone(), actor: actor.clone(), now };
-            match self.ask(ask).await {
-                Ok(Reply::Entries(entries)) => answers.extend(entries),
-                Ok(_) => answers.extend(ids.iter().map(|_| Err(unexpected()))),
-                Err(error) => answers.extend(ids.iter().map(|_| Err(ask::again(&error)))),
+            let (own, reason, actor) = (ids.to_vec(), reason.clone(), actor.clone());
+            match self.journal(move |batch| batch.act(&own, &action, reason.as_deref(), &actor, now)).await {
+                Ok(entries) => answers.extend(entries),
+                Err(error) => answers.extend(ids.iter().map(|_| Err(again(&error)))),
             }
         }
         answers
     }
 
     async fn note(&self, actor: Actor, topic: &str, text: &str, now: DateTime<Utc>) -> Result<()> {
-        let text = start_of(text.to_owned(), NOTE_BYTES);
-        self.ask_nothing(ask::write(ask::noted(actor, topic, text, now))?).await
+        let fact = Fact::Noted { topic: topic.to_owned(), text: start_of(text.to_owned(), NOTE_BYTES) };
+        self.write_note(Record { at: now, actor, id: None, fact }).await
     }
 
     async fn get(&self, id: FileId) -> Result<Entry> {
@@ -359,10 +428,7 @@ impl QueueStore for EmbeddedQueue {
     }
 
     async fn stats(&self, _now: DateTime<Utc>) -> Result<Stats> {
-        match self.ask(Ask::Stats).await? {
-            Reply::Stats(stats) => Ok(*stats),
-            _ => Err(unexpected()),
-        }
+        self.between(Committer::stats).await
     }
 
     async fn unprocessed_bytes(&self, partner: &str) -> Result<u64> {
@@ -370,10 +436,7 @@ impl QueueStore for EmbeddedQueue {
     }
 
     async fn next_due(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
-        match self.ask(Ask::NextDue { now }).await? {
-            Reply::Due(due) => Ok(due),
-            _ => Err(unexpected()),
-        }
+        self.between(move |committer| Ok(committer.next_due(now))).await
     }
 
     async fn ids(&self) -> Result<Vec<FileId>> {
@@ -392,10 +455,9 @@ impl QueueStore for EmbeddedQueue {
         // In small groups: sled's memory grows with what one batch removes, and others wait meanwhile.
         while purged.len() < limit {
             let group = GROUP.min(limit - purged.len());
-            match self.ask(Ask::Purge { before, limit: group, now }).await {
-                Ok(Reply::Ids(ids)) if ids.is_empty() => break,
-                Ok(Reply::Ids(ids)) => purged.extend(ids),
-                Ok(_) => return Err(unexpected()),
+            match self.journal(move |batch| batch.purge(before, group, now)).await {
+                Ok(ids) if ids.is_empty() => break,
+                Ok(ids) => purged.extend(ids),
                 // What is journalled as purged has to be told, or its bytes would stay.
                 Err(_) if !purged.is_empty() => return Ok(purged),
                 Err(error) => return Err(error),
@@ -414,13 +476,24 @@ impl QueueStore for EmbeddedQueue {
     async fn forget_origins(&self, files: &[FileId], now: DateTime<Utc>) -> Result<()> {
         for files in files.chunks(GROUP) {
             let fact = Fact::OriginsGone { files: files.to_vec() };
-            self.ask_nothing(ask::write(Record { at: now, actor: Actor::Server, id: None, fact })?).await?;
+            self.write_note(Record { at: now, actor: Actor::Server, id: None, fact }).await?;
         }
         Ok(())
     }
 
     fn changed(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()
+    }
+
+    fn poisoned(&self) -> Option<String> {
+        self.shared.poisoned.get().cloned()
+    }
+}
+
+#[async_trait]
+impl EmbeddedMaintenance for EmbeddedQueue {
+    async fn settle_crashed(&self, id: FileId, now: DateTime<Utc>) -> Result<Entry> {
+        self.journal(move |batch| batch.settle_crashed(id, now)).await
     }
 
     async fn verify(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<Verified> {
@@ -437,16 +510,34 @@ impl QueueStore for EmbeddedQueue {
 
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<Verified> {
         let (told, mut tell) = mpsc::unbounded_channel();
-        let work = self.ask(Ask::Rebuild { damaged: None, progress: Some(told) });
-        match watched(work, &mut tell, progress).await? {
-            Reply::Verified(verified) => Ok(verified),
-            _ => Err(unexpected()),
-        }
+        let work = self.between(move |committer| {
+            committer.rebuild(&mut |done, total| {
+                // Whoever watched may be gone.
+                let _ = told.send((done, total));
+            })
+        });
+        watched(work, &mut tell, progress).await
     }
+}
 
-    fn poisoned(&self) -> Option<String> {
-        self.shared.poisoned.get().cloned()
-    }
+fn accepted(new: NewEntry, now: DateTime<Utc>) -> Record {
+    let actor = Actor::Partner(new.partner.clone());
+    let fact = Fact::Accepted {
+        partner: new.partner,
+        name: new.name,
+        door: new.door,
+        size_bytes: new.size_bytes,
+        sha256: new.sha256,
+        received_at: new.received_at,
+        route: new.route,
+        state: new.state,
+        reason: short(new.reason),
+        hold: new.hold,
+        origin: new.origin,
+        supersedes: new.supersedes,
+        claimable_from: new.claimable_from,
+    };
+    Record { at: now, actor, id: Some(new.id), fact }
 }
 
 /// Waits for the work and tells its progress meanwhile.
@@ -471,15 +562,11 @@ fn part_of(action: &Action, start: usize, length: usize) -> Action {
     match action {
         Action::Release(routes) => Action::Release(part(routes)),
         Action::Requeue(routes) => Action::Requeue(part(routes)),
-        Action::Hold => Action::Hold,
+        Action::Hold(hold) => Action::Hold(*hold),
         Action::Cancel => Action::Cancel,
     }
 }
 
 fn short(reason: Option<String>) -> Option<String> {
     reason.map(|reason| start_of(reason, REASON_BYTES))
-}
-
-fn unexpected() -> QueueError {
-    broken("an answer to another question")
 }

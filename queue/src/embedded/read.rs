@@ -11,6 +11,7 @@ use super::{
     meta::Meta,
     record_codec,
     recover::{entry_id, journal_error},
+    staged::after,
 };
 use crate::{Cursor, Entry, Filter, KnownOrigin, Page, QueueError, Record, Result, State};
 
@@ -121,11 +122,11 @@ pub(super) fn audit(journal: &LogReader, after: u64, limit: usize) -> Result<Vec
 
 pub(super) fn changes(index: &Index, after: u64, limit: usize) -> Result<Vec<Entry>, Fault> {
     let mut changed = Vec::new();
-    index.scan(&keys::changed(after.saturating_add(1)), &keys::behind(b'c'), |key, value| {
+    index.scan(&keys::changed_from(after.saturating_add(1)), &keys::behind(b'c'), |key, value| {
         if changed.len() >= limit {
             return Ok(ControlFlow::Break(()));
         }
-        changed.extend(keys::last_number(&key).zip(keys::id(&value)));
+        changed.extend(keys::changed_seq(&key).zip(keys::id(&value)));
         Ok(ControlFlow::Continue(()))
     })?;
     let mut entries = Vec::with_capacity(changed.len());
@@ -148,6 +149,39 @@ pub(super) fn ids(index: &Index) -> Result<Vec<FileId>, Fault> {
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(ids)
+}
+
+/// Entries of a partner in order of their ids.
+pub(super) fn of_partner(
+    index: &Index,
+    partner: &str,
+    behind: Option<FileId>,
+    limit: usize,
+) -> Result<Vec<Entry>, Fault> {
+    let from = behind.map_or_else(|| keys::partner_prefix(partner), |id| after(&keys::of_partner(partner, id)));
+    let mut to = keys::partner_prefix(partner);
+    // The byte behind the name ends it: the next one is behind all of its ids.
+    if let Some(last) = to.last_mut() {
+        *last = 1;
+    }
+    let mut ids = Vec::new();
+    index.scan(&from, &to, |key, _| {
+        if ids.len() >= limit {
+            return Ok(ControlFlow::Break(()));
+        }
+        let id = key.len().checked_sub(16).and_then(|start| keys::id(&key[start..]));
+        ids.push(id.ok_or_else(|| Fault::Index("a partner's entry has no id".into()))?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let mut entries = Vec::with_capacity(ids.len());
+    for id in ids {
+        match stored(index, id) {
+            Ok(stored) => entries.push(stored.entry),
+            Err(Fault::Queue(QueueError::NotFound(_))) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(entries)
 }
 
 pub(super) fn origins(index: &Index) -> Result<Vec<KnownOrigin>, Fault> {

@@ -3,7 +3,9 @@
 use crate::{QueueError, Record, Result};
 
 /// The version that this program writes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The oldest that it reads.
+const OLDEST: u8 = 1;
 
 /// The bytes of a record.
 pub(super) fn encode(record: &Record) -> Result<Vec<u8>> {
@@ -17,7 +19,7 @@ pub(super) fn encode(record: &Record) -> Result<Vec<u8>> {
 /// The record that these bytes are.
 pub(super) fn decode(seq: u64, bytes: &[u8]) -> Result<Record> {
     match bytes.split_first() {
-        Some((&VERSION, json)) => serde_json::from_slice(json)
+        Some((&(OLDEST..=VERSION), json)) => serde_json::from_slice(json)
             .map_err(|error| QueueError::Unreadable(format!("journal record {seq} cannot be read: {error}"))),
         Some((&version, _)) if version > VERSION => Err(QueueError::Unreadable(format!(
             "journal record {seq} has format {version}, and this version reads {VERSION}: it was written by a newer \

@@ -15,9 +15,10 @@ use super::{
     entry_codec::Stored,
     index::{self, Fault, Index},
     keys, record_codec,
-    state::{DAMAGE_TOPIC, QueueState, Take, damage_text},
+    state::{QueueState, Take, damage_text},
+    waiting::Waiting,
 };
-use crate::{Actor, Entry, Fact, QueueError, Record, Recovered, Result, State};
+use crate::{Actor, Entry, Fact, Hold, QueueError, Record, Recovered, Result, State};
 
 /// Records that are read, and applied as one batch, at a time.
 const CHUNK: usize = 2_048;
@@ -129,6 +130,7 @@ fn belongs(index: &Index, state: &QueueState, journal: &LogReader, recovery: &Re
     let Some((seq, bytes)) = records.first().filter(|(seq, _)| *seq == applied) else { return Ok(()) };
     let record = record_codec::decode(*seq, bytes)?;
     let Some(id) = record.id else { return Ok(()) };
+    // Other entries may have followed the record as well; its own says enough.
     let changed = state.stored(index, id)?.map(|stored| stored.entry.changed_seq);
     if changed == Some(applied) || (changed.is_none() && matches!(record.fact, Fact::Purged)) {
         return Ok(());
@@ -243,7 +245,8 @@ fn deal_with(
     for chunk in entries.chunks(CHUNK) {
         commit(log, index, state, |batch| {
             for entry in chunk {
-                batch.write(&after_loss(entry, gap, known, at))?;
+                let record = after_loss(batch, entry, gap, known, at)?;
+                batch.write(&record)?;
             }
             Ok(())
         })?;
@@ -251,21 +254,28 @@ fn deal_with(
     let text = damage_text(gap.0, gap.1);
     tracing::warn!(files = entries.len(), "journal: {text}");
     commit(log, index, state, |batch| {
-        batch.write(&super::ask::noted(Actor::Server, DAMAGE_TOPIC, text, at)).map(|_| ())
+        let fact = Fact::Damaged { first: gap.0, next: gap.1 };
+        batch.write(&Record { at, actor: Actor::Server, id: None, fact }).map(|_| ())
     })
 }
 
 /// What the index knows is written again; a file whose outcome may have been lost waits for an operator.
-fn after_loss(entry: &Entry, gap: (u64, u64), known: Knowledge, at: DateTime<Utc>) -> Record {
+fn after_loss(
+    batch: &Batch<'_>,
+    entry: &Entry,
+    gap: (u64, u64),
+    known: Knowledge,
+    at: DateTime<Utc>,
+) -> Result<Record, Fault> {
     let reason = Some(format!("{}: what became of this file is not known", damage_text(gap.0, gap.1)));
     let fact = match (known, entry.state) {
-        (Knowledge::Index, _) => Fact::Carried { entry: Box::new(entry.clone()) },
+        (Knowledge::Index, _) => Fact::Carried { entry: Box::new(entry.clone()), shown: batch.shown(entry.id)? },
         (_, State::Active) => {
             Fact::Ended { state: State::Held, counted: false, due_at: None, reason, output: String::new() }
         }
-        _ => Fact::Held { reason },
+        _ => Fact::Held { reason, hold: Some(Hold::JournalDamage) },
     };
-    Record { at, actor: Actor::Server, id: Some(entry.id), fact }
+    Ok(Record { at, actor: Actor::Server, id: Some(entry.id), fact })
 }
 
 impl State {
@@ -283,7 +293,8 @@ fn commit(
     write: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let next = log.next_seq();
-    let mut batch = Batch { state, index, records: Vec::new(), next };
+    let waiting = Waiting::default();
+    let mut batch = Batch { state, index, waiting: &waiting, records: Vec::new(), next };
     write(&mut batch)?;
     let records = batch.records;
     log.append(&records).map_err(journal_error)?;

@@ -1,18 +1,18 @@
-//! What is still to be changed in the index: read through it, and the index looks as if it had been applied.
-
-use std::{
-    collections::BTreeMap,
-    ops::{Bound, ControlFlow},
-};
+//! Changes of the index that are still to be applied.
 
 use sled::IVec;
 
-use super::index::{Fault, Index};
+use super::{
+    index::{Fault, Index},
+    layered::{Changes, Layered},
+};
 
 /// Changes that are not in the index yet.
 #[derive(Debug, Default)]
 pub(super) struct Staged {
-    changes: BTreeMap<IVec, Option<IVec>>,
+    changes: Changes,
+    /// Keys of the catalogue among them that readers have not been shown yet.
+    unpublished: Vec<IVec>,
 }
 
 impl Staged {
@@ -24,32 +24,39 @@ impl Staged {
         self.changes.insert(key, None);
     }
 
+    /// As [`Staged::put`] and [`Staged::remove`], for a key of the catalogue, which readers look up without waiting for
+    /// the index.
+    pub(super) fn set_name(&mut self, key: IVec, value: Option<Vec<u8>>) {
+        self.unpublished.push(key.clone());
+        self.changes.insert(key, value.map(IVec::from));
+    }
+
+    /// The index as if everything had been applied.
+    pub(super) fn over<'a>(&'a self, index: &'a Index) -> Layered<'a> {
+        Layered { changes: &self.changes, index }
+    }
+
     pub(super) fn get(&self, index: &Index, key: &[u8]) -> Result<Option<IVec>, Fault> {
-        match self.changes.get(key) {
-            Some(change) => Ok(change.clone()),
-            None => index.get(key),
-        }
+        self.over(index).get(key)
     }
 
     /// The first pair from `from` on and before `to`.
     pub(super) fn first(&self, index: &Index, from: &[u8], to: &[u8]) -> Result<Option<(IVec, IVec)>, Fault> {
-        let range = (Bound::Included(from), Bound::Excluded(to));
-        let staged = self
-            .changes
-            .range::<[u8], _>(range)
-            .find_map(|(key, change)| change.as_ref().map(|value| (key.clone(), value.clone())));
-        let mut kept = None;
-        index.scan(from, to, |key, value| {
-            if self.changes.contains_key(&key) {
-                return Ok(ControlFlow::Continue(()));
+        self.over(index).first(from, to)
+    }
+
+    /// Shows readers the catalogue's keys as they stand.
+    pub(super) fn publish(&mut self, to: &mut Changes) {
+        for key in self.unpublished.drain(..) {
+            if let Some(change) = self.changes.get(&key) {
+                to.insert(key, change.clone());
             }
-            kept = Some((key, value));
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(match (staged, kept) {
-            (Some(staged), Some(kept)) => Some(if staged.0 < kept.0 { staged } else { kept }),
-            (staged, kept) => staged.or(kept),
-        })
+        }
+    }
+
+    /// Returns whether there is something of the catalogue to publish.
+    pub(super) fn has_names(&self) -> bool {
+        !self.unpublished.is_empty()
     }
 
     /// How many keys are changed.
@@ -59,6 +66,7 @@ impl Staged {
 
     /// Everything as one batch.
     pub(super) fn take(&mut self) -> sled::Batch {
+        self.unpublished.clear();
         let mut batch = sled::Batch::default();
         for (key, change) in std::mem::take(&mut self.changes) {
             match change {

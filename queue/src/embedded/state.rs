@@ -10,6 +10,7 @@ use super::{
     keys,
     lanes::{Count, Counts, LaneState, Lanes},
     meta::Meta,
+    names::{Roots, decode_root},
     staged::Staged,
 };
 use crate::{Entry, Fact, KnownOrigin, QueueError, Record, State};
@@ -26,6 +27,7 @@ pub(super) struct QueueState {
     pub(super) meta: Meta,
     pub(super) lanes: Lanes,
     pub(super) staged: Staged,
+    pub(super) roots: Roots,
     touched_partners: BTreeSet<String>,
     touched_lanes: BTreeSet<(String, String)>,
 }
@@ -56,6 +58,10 @@ impl QueueState {
             let number = number.ok_or_else(|| Fault::Index("a lane has no number".into()))?;
             let lane = LaneState { number, ready, ..LaneState::default() };
             state.lanes.partner(partner).lanes.insert(route.to_owned(), lane);
+            Ok(std::ops::ControlFlow::Continue(()))
+        })?;
+        index.scan(b"r", &keys::behind(b'r'), |key, value| {
+            state.roots.insert(text(&key[1..])?.to_owned(), decode_root(&value)?);
             Ok(std::ops::ControlFlow::Continue(()))
         })?;
         for wanted in [State::Active, State::Retrying] {
@@ -90,6 +96,9 @@ impl QueueState {
             Some(id) => self.stored(index, id)?,
             None => None,
         };
+        if take == Take::Checked {
+            self.check_names(index, &record.fact)?;
+        }
         let before = old.as_ref().map(|old| &old.entry);
         let after = match take {
             Take::Checked => Entry::apply(before, seq, record)?,
@@ -99,6 +108,8 @@ impl QueueState {
         self.meta.newest_at = self.meta.newest_at.max(Some(record.at));
         let Some(id) = record.id else {
             self.take_note(record);
+            self.touch_others(index, seq, record, None)?;
+            self.change_names(index, seq, record)?;
             return Ok(None);
         };
         if let Some(known) = KnownOrigin::of(record) {
@@ -107,15 +118,36 @@ impl QueueState {
         if record.fact == Fact::Purged {
             self.keep_purged(index, id)?;
         }
-        let new = after.map(|entry| next_stored(old.as_ref(), entry, seq, &record.fact));
+        let replaced = old.as_ref().and_then(|old| old.replaced);
+        let replaced = self.change_name_of(index, seq, record, after.as_ref(), before, replaced)?;
+        let mut new = after.map(|entry| next_stored(old.as_ref(), entry, seq, &record.fact));
+        if let (Some(new), Fact::Accepted { .. }) = (&mut new, &record.fact) {
+            new.replaced = replaced;
+        }
         self.shift(index, old.as_ref(), new.as_ref())?;
+        self.touch_others(index, seq, record, old.as_ref().map(|old| &old.entry))?;
         Ok(new.map(|new| new.entry))
+    }
+
+    /// The other entries that the record is about follow it.
+    fn touch_others(&mut self, index: &Index, seq: u64, record: &Record, own: Option<&Entry>) -> Result<(), Fault> {
+        for id in Entry::others(record, own) {
+            let Some(old) = self.stored(index, id)? else { continue };
+            let Some(entry) = old.entry.touched(seq, record) else { continue };
+            let new = next_stored(Some(&old), entry, seq, &record.fact);
+            self.shift(index, Some(&old), Some(&new))?;
+        }
+        Ok(())
     }
 
     fn take_note(&mut self, record: &Record) {
         if let Fact::OriginsGone { files } = &record.fact {
             files.iter().for_each(|id| self.staged.remove(keys::origin(*id)));
         }
+        if let Fact::Damaged { first, next } = &record.fact {
+            self.staged.put(keys::damage(*first, *next), Vec::new());
+        }
+        // As versions before this one noted it.
         if let Fact::Noted { topic, text } = &record.fact
             && topic == DAMAGE_TOPIC
             && let Some((first, next)) = parse_damage(text)
@@ -152,10 +184,14 @@ impl QueueState {
             self.unlist(index, old, new.is_none())?;
         }
         match (old, new) {
-            (None, Some(_)) => self.meta.entries += 1,
+            (None, Some(new)) => {
+                self.meta.entries += 1;
+                self.staged.put(keys::of_partner(&new.entry.partner, new.entry.id), Vec::new());
+            }
             (Some(old), None) => {
                 self.meta.entries = self.meta.entries.saturating_sub(1);
                 self.staged.remove(keys::entry(old.entry.id));
+                self.staged.remove(keys::of_partner(&old.entry.partner, old.entry.id));
             }
             _ => {}
         }
@@ -169,7 +205,7 @@ impl QueueState {
 
     fn unlist(&mut self, index: &Index, entry: &Entry, forget: bool) -> Result<(), Fault> {
         self.staged.remove(keys::by_state(entry.state, entry.turn));
-        self.staged.remove(keys::changed(entry.changed_seq));
+        self.staged.remove(keys::changed(entry.changed_seq, entry.id));
         if entry.state == State::Ready
             && let Some(number) = self.lane_number(entry)
         {
@@ -190,7 +226,7 @@ impl QueueState {
     fn list(&mut self, entry: &Entry) {
         let id = entry.id.as_bytes();
         self.staged.put(keys::by_state(entry.state, entry.turn), id);
-        self.staged.put(keys::changed(entry.changed_seq), id);
+        self.staged.put(keys::changed(entry.changed_seq, entry.id), id);
         if entry.state.waits() || entry.state == State::Active {
             self.number_lane(entry);
         }
@@ -273,7 +309,7 @@ impl QueueState {
             return disagree("changes are missing");
         }
         let Some((key, value)) = latest else { return Ok(()) };
-        let (Some(seq), Some(id)) = (keys::last_number(&key), keys::id(&value)) else {
+        let (Some(seq), Some(id)) = (keys::changed_seq(&key), keys::id(&value)) else {
             return disagree("the latest change names nothing");
         };
         match self.stored(index, id)? {
@@ -290,11 +326,11 @@ fn next_stored(old: Option<&Stored>, entry: Entry, seq: u64, fact: &Fact) -> Sto
         (_, Fact::Carried { .. }) | (None, _) => seq,
         (Some(old), _) => old.basis,
     };
-    Stored { entry, basis, seqs }
+    Stored { entry, basis, seqs, replaced: old.and_then(|old| old.replaced) }
 }
 
 pub(super) fn may_be_purged(state: State) -> bool {
-    matches!(state, State::Done | State::Cancelled | State::Duplicate)
+    state.is_over()
 }
 
 pub(super) fn missing(id: FileId) -> Fault {

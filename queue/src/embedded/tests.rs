@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use forebay_storage::{FileId, Sha256, disk::OsDisk};
 
 use super::{EmbeddedQueue, Options};
-use crate::{Action, Actor, ClaimAsk, NewEntry, Order, QueueStore, RouteAsk, State};
+use crate::{Action, Actor, ClaimRequest, EmbeddedMaintenance, NewEntry, Order, QueueStore, RouteRequest, State};
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_777_075_200 + seconds, 0).unwrap()
@@ -35,7 +35,10 @@ fn file(name: &str) -> NewEntry {
         route: Some("rest".into()),
         state: State::Ready,
         reason: None,
+        hold: None,
         origin: None,
+        supersedes: None,
+        claimable_from: None,
     }
 }
 
@@ -48,16 +51,16 @@ fn set_aside(dir: &Path) -> usize {
 async fn an_index_that_fails_after_the_journal_changes_no_answer() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path());
-    let first = queue.enqueue(file("a"), at(0)).await.unwrap();
+    let first = queue.accept(file("a"), at(0)).await.unwrap();
     queue.shared().index.read().fail.store(true, Ordering::SeqCst);
-    let second = queue.enqueue(file("b"), at(1)).await.unwrap();
+    let second = queue.accept(file("b"), at(1)).await.unwrap();
     for entry in [&first, &second] {
         assert_eq!(queue.get(entry.id).await.unwrap(), *entry);
     }
     assert_eq!(set_aside(dir.path()), 1);
     assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
     assert_eq!(queue.poisoned(), None);
-    let third = queue.enqueue(file("c"), at(2)).await.unwrap();
+    let third = queue.accept(file("c"), at(2)).await.unwrap();
     assert_eq!(queue.changes(0, 9).await.unwrap(), [first, second, third]);
 }
 
@@ -65,7 +68,7 @@ async fn an_index_that_fails_after_the_journal_changes_no_answer() {
 async fn an_index_that_a_reader_finds_broken_is_made_anew_once() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path());
-    let entry = queue.enqueue(file("a"), at(0)).await.unwrap();
+    let entry = queue.accept(file("a"), at(0)).await.unwrap();
     for _ in 0..2 {
         queue.shared().index.write().close();
         let (one, two) = tokio::join!(queue.get(entry.id), queue.get(entry.id));
@@ -78,7 +81,7 @@ async fn an_index_that_a_reader_finds_broken_is_made_anew_once() {
 async fn a_damaged_key_is_found_by_verify_and_mended_by_rebuild() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path());
-    let entry = queue.enqueue(file("a"), at(0)).await.unwrap();
+    let entry = queue.accept(file("a"), at(0)).await.unwrap();
     let mut batch = sled::Batch::default();
     batch.remove(super::keys::by_state(State::Ready, entry.turn));
     batch.insert(super::keys::by_state(State::Done, entry.turn), entry.id.as_bytes());
@@ -95,14 +98,14 @@ async fn a_damaged_key_is_found_by_verify_and_mended_by_rebuild() {
 /// One bad key must not keep everybody's files waiting for ever.
 #[tokio::test]
 async fn a_listing_that_names_what_cannot_be_claimed_is_mended_by_the_claim() {
-    let route = RouteAsk { name: "rest".into(), slots: 1, order: Order::Strict, per_partner: 0 };
-    let ask = ClaimAsk { routes: vec![route], limit: 1, per_partner: 0, lease_ms: 60_000, duplicate_window_ms: 0 };
+    let route = RouteRequest { name: "rest".into(), slots: 1, order: Order::Strict, per_partner: 0 };
+    let ask = ClaimRequest { routes: vec![route], limit: 1, per_partner: 0, lease_ms: 60_000, duplicate_window_ms: 0 };
     for gone in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         let queue = open(dir.path());
-        let entry = queue.enqueue(file("a"), at(0)).await.unwrap();
-        let other = queue.enqueue(file("b"), at(0)).await.unwrap();
-        for done in queue.act(&[other.id], Action::Hold, None, Actor::Server, at(1)).await {
+        let entry = queue.accept(file("a"), at(0)).await.unwrap();
+        let other = queue.accept(file("b"), at(0)).await.unwrap();
+        for done in queue.act(&[other.id], Action::Hold(crate::Hold::Operator), None, Actor::Server, at(1)).await {
             done.unwrap();
         }
         assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
@@ -129,7 +132,7 @@ async fn whoever_was_answered_finds_what_was_answered() {
         let queue = queue.clone();
         tasks.push(tokio::spawn(async move {
             for n in 0..60 {
-                let entry = queue.enqueue(file(&format!("{task}-{n}")), at(n)).await.unwrap();
+                let entry = queue.accept(file(&format!("{task}-{n}")), at(n)).await.unwrap();
                 assert_eq!(queue.get(entry.id).await.unwrap(), entry);
                 assert!(queue.unprocessed_bytes("clinic").await.unwrap() >= u64::try_from(n).unwrap());
                 let since = queue.changes(entry.changed_seq - 1, 1).await.unwrap();
@@ -154,8 +157,10 @@ async fn what_is_written_while_it_is_verified_is_no_fault() {
         let (queue, over) = (queue.clone(), over.clone());
         tasks.push(tokio::spawn(async move {
             while !over.load(Ordering::SeqCst) {
-                let entry = queue.enqueue(file("a"), at(0)).await.unwrap();
-                for done in queue.act(&[entry.id], Action::Hold, None, Actor::Server, at(1)).await {
+                let entry = queue.accept(file("a"), at(0)).await.unwrap();
+                for done in
+                    queue.act(&[entry.id], Action::Hold(crate::Hold::Operator), None, Actor::Server, at(1)).await
+                {
                     assert_eq!(done.unwrap().state, State::Held);
                 }
             }

@@ -7,11 +7,14 @@ use forebay_storage::{FileId, log::LogReader};
 use super::{
     entry_codec::{self, Stored},
     index::{Fault, Index},
-    keys, read, record_codec,
-    recover::{each_entry, journal_error},
+    keys,
+    layered::{Changes, Layered},
+    names::{Leaf, place_of},
+    read, record_codec,
+    recover::{each_entry, entry_id, journal_error},
     state::{decode_lane, may_be_purged},
 };
-use crate::{Entry, QueueError, State, Verified};
+use crate::{Entry, QueueError, Record, State, Verified};
 
 const CHUNK: usize = 4_096;
 
@@ -60,6 +63,7 @@ pub(super) fn verify(
         }
     }
     superfluous(index, &mut found)?;
+    compare_names(index, &mut found)?;
     progress(total, total);
     Ok(found)
 }
@@ -83,7 +87,10 @@ fn replay(
             next = seq + 1;
             found.records += 1;
             let record = record_codec::decode(seq, &bytes)?;
-            let Some(id) = record.id else { continue };
+            let Some(id) = record.id else {
+                replay_others(&mut entries, seq, &record, None)?;
+                continue;
+            };
             let old = entries.get(&id).map(|bytes| Stored::decode(id, bytes)).transpose()?.map(|old| old.entry);
             let new = match Entry::apply(old.as_ref(), seq, &record) {
                 Ok(new) => new,
@@ -95,13 +102,50 @@ fn replay(
                 }
             };
             match new {
-                Some(entry) => entries.insert(id, Stored { entry, basis: 0, seqs: Vec::new() }.encode().into()),
+                Some(entry) => entries.insert(id, encoded(entry)),
                 None => entries.remove(&id),
             };
+            replay_others(&mut entries, seq, &record, old.as_ref())?;
         }
         progress(next, end);
     }
     Ok(entries)
+}
+
+fn encoded(entry: Entry) -> Box<[u8]> {
+    Stored { entry, basis: 0, seqs: Vec::new(), replaced: None }.encode().into()
+}
+
+fn replay_others(
+    entries: &mut HashMap<FileId, Box<[u8]>>,
+    seq: u64,
+    record: &Record,
+    own: Option<&Entry>,
+) -> Result<(), Fault> {
+    for id in Entry::others(record, own) {
+        let Some(bytes) = entries.get(&id) else { continue };
+        if let Some(entry) = Stored::decode(id, bytes)?.entry.touched(seq, record) {
+            entries.insert(id, encoded(entry));
+        }
+    }
+    Ok(())
+}
+
+/// Names and places agree, and what is shown has an entry.
+fn compare_names(index: &Index, found: &mut Verified) -> Result<(), Fault> {
+    let nothing = Changes::new();
+    let view = Layered { changes: &nothing, index };
+    index.scan(b"w", &keys::behind(b'w'), |key, value| {
+        let id = entry_id(&key)?;
+        let (folder, name) = place_of(&value)?;
+        let leads_here = matches!(view.leaf(folder, &name)?, Some(Leaf::File { id: there, .. }) if there == id);
+        let has_entry = index.get(&keys::entry(id))?.is_some();
+        // Still so at a second look, or it has merely changed meanwhile.
+        if !(leads_here && has_entry) && index.get(&key)?.is_some_and(|now| now == value) {
+            tell(found, format!("the catalogue does not agree on the name of file {id}"));
+        }
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 type LaneNumbers = HashMap<String, HashMap<String, u32>>;
@@ -128,7 +172,7 @@ fn compare(index: &Index, lanes: &LaneNumbers, entry: &Entry, said: Option<&Entr
         }
         Some(_) => {}
     }
-    let mut wanted = vec![keys::by_state(entry.state, entry.turn), keys::changed(entry.changed_seq)];
+    let mut wanted = vec![keys::by_state(entry.state, entry.turn), keys::changed(entry.changed_seq, entry.id)];
     if may_be_purged(entry.state) {
         wanted.push(keys::ended(entry.since, entry.turn));
     }
@@ -186,7 +230,7 @@ fn names(prefix: u8, key: &[u8], entry: &Entry) -> bool {
     match prefix {
         b's' => number == Some(entry.turn) && key.get(1) == Some(&entry_codec::code(entry.state)),
         b'l' => number == Some(entry.turn) && entry.state == State::Ready,
-        b'c' => number == Some(entry.changed_seq),
+        b'c' => keys::changed_seq(key) == Some(entry.changed_seq),
         _ => number == Some(entry.turn) && may_be_purged(entry.state),
     }
 }

@@ -1,6 +1,6 @@
 //! What operators, partners and retention do.
 
-use forebay_queue::{Action, Filter, NewName, QueueError, QueueStore, State};
+use forebay_queue::{Action, EmbeddedMaintenance, Filter, NewName, QueueError, QueueStore, State};
 use forebay_storage::FileId;
 
 use crate::house::{House, assert_sound, at, claim_one, file, finish, operator, put};
@@ -11,7 +11,15 @@ async fn each_id_gets_its_own_answer_in_order() {
     let queue = house.open();
     let (a, b) = (put(&queue, "clinic", "a").await, put(&queue, "clinic", "b").await);
     let unknown = FileId::new(at(0));
-    let answers = queue.act(&[a, unknown, b, a], Action::Hold, Some("look at it".into()), operator(), at(1)).await;
+    let answers = queue
+        .act(
+            &[a, unknown, b, a],
+            Action::Hold(forebay_queue::Hold::Operator),
+            Some("look at it".into()),
+            operator(),
+            at(1),
+        )
+        .await;
     assert_eq!(answers[0].as_ref().unwrap().reason.as_deref(), Some("look at it"));
     assert!(matches!(answers[1], Err(QueueError::NotFound(id)) if id == unknown));
     assert_eq!(answers[2].as_ref().unwrap().state, State::Held);
@@ -29,7 +37,7 @@ async fn a_released_file_comes_at_its_old_turn() {
     let house = House::new();
     let queue = house.open();
     let (a, b) = (put(&queue, "clinic", "a").await, put(&queue, "clinic", "b").await);
-    queue.act(&[a], Action::Hold, None, operator(), at(1)).await;
+    queue.act(&[a], Action::Hold(forebay_queue::Hold::Operator), None, operator(), at(1)).await;
     queue.act(&[a], Action::Release(vec![Some("rest".into())]), None, operator(), at(1)).await;
     let claim = claim_one(&queue, 2).await;
     assert_eq!(claim.entry.id, a);
@@ -45,7 +53,7 @@ async fn many_ids_keep_their_routes_over_groups() {
     for n in 0..600 {
         ids.push(put(&queue, "clinic", &format!("{n}")).await);
     }
-    queue.act(&ids, Action::Hold, None, operator(), at(1)).await;
+    queue.act(&ids, Action::Hold(forebay_queue::Hold::Operator), None, operator(), at(1)).await;
     let routes: Vec<_> = (0..600).map(|n| Some(format!("r{}", n % 7))).collect();
     let answers = queue.act(&ids, Action::Release(routes.clone()), None, operator(), at(2)).await;
     for (answer, route) in answers.into_iter().zip(routes) {
@@ -61,22 +69,23 @@ async fn a_rename_to_a_final_name_is_the_acceptance() {
     let mut new = file("clinic", "a.tmp");
     new.state = State::Unfinished;
     new.route = None;
-    let id = queue.enqueue(new, at(0)).await.unwrap().id;
+    let id = queue.accept(new, at(0)).await.unwrap().id;
     let other = put(&queue, "clinic", "b").await;
     let to = |name: &str, state, route: Option<&str>| NewName {
         name: name.into(),
         route: route.map(str::to_owned),
         state,
         reason: None,
+        hold: None,
     };
     let actor = || forebay_queue::Actor::Partner("clinic".into());
     let entry = queue.rename(id, to("b.part", State::Unfinished, None), actor(), at(1)).await.unwrap();
     assert_eq!(entry.state, State::Unfinished);
     let entry = queue.rename(id, to("a.hl7", State::Ready, Some("rest")), actor(), at(2)).await.unwrap();
     assert_eq!((entry.state, entry.name.as_str()), (State::Ready, "a.hl7"));
-    let again = queue.rename(id, to("c", State::Ready, Some("rest")), actor(), at(3)).await;
-    assert!(matches!(again, Err(QueueError::WrongState { state: State::Ready, .. })));
-    assert_eq!(claim_one(&queue, 4).await.entry.id, other, "its turn began with the rename");
+    let again = queue.rename(id, to("c", State::Ready, Some("rest")), actor(), at(3)).await.unwrap();
+    assert_eq!((again.name.as_str(), again.turn), ("c", entry.turn), "it keeps its turn now");
+    assert_eq!(claim_one(&queue, 4).await.entry.id, other, "its turn began with the first rename");
 }
 
 #[tokio::test]
@@ -110,7 +119,7 @@ async fn purge_takes_what_ended_and_nothing_else() {
 async fn a_purged_done_file_makes_no_duplicate() {
     let house = House::new();
     let queue = house.open();
-    let window = forebay_queue::ClaimAsk { duplicate_window_ms: u64::MAX, ..crate::house::ask(1) };
+    let window = forebay_queue::ClaimRequest { duplicate_window_ms: u64::MAX, ..crate::house::ask(1) };
     put(&queue, "clinic", "a").await;
     let claim = claim_one(&queue, 1).await;
     finish(&queue, &claim, State::Done, 2).await;
@@ -124,7 +133,7 @@ async fn old_segments_go_and_what_is_live_is_carried_forward() {
     let house = House::new();
     let queue = house.open();
     let kept = put(&queue, "clinic", "kept").await;
-    queue.act(&[kept], Action::Hold, Some("for ever".into()), operator(), at(0)).await;
+    queue.act(&[kept], Action::Hold(forebay_queue::Hold::Operator), Some("for ever".into()), operator(), at(0)).await;
     let text = "x".repeat(4_000);
     for _ in 0..200 {
         queue.note(operator(), "test", &text, at(1)).await.unwrap();

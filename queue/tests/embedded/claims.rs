@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use forebay_queue::{Action, ClaimAsk, Order, QueueError, QueueStore, Settlement, State};
+use forebay_queue::{Action, ClaimRequest, EmbeddedMaintenance, Order, QueueError, QueueStore, Settlement, State};
 use forebay_storage::FileId;
 
 use crate::house::{House, ask, ask_of, at, claim_one, end, file, finish, later, operator, put};
@@ -51,11 +51,13 @@ async fn only_routes_that_were_asked_for_are_given() {
     let queue = house.open();
     let mut other = file("clinic", "x");
     other.route = Some("other".into());
-    queue.enqueue(other, at(0)).await.unwrap();
+    queue.accept(other, at(0)).await.unwrap();
     let wanted = put(&queue, "clinic", "y").await;
     let claims = queue.claim(ask(10), at(1)).await.unwrap();
     assert_eq!(claims.iter().map(|claim| claim.entry.id).collect::<Vec<_>>(), [wanted]);
-    assert!(queue.claim(ClaimAsk { limit: 9, lease_ms: 1, ..ClaimAsk::default() }, at(1)).await.unwrap().is_empty());
+    assert!(
+        queue.claim(ClaimRequest { limit: 9, lease_ms: 1, ..ClaimRequest::default() }, at(1)).await.unwrap().is_empty()
+    );
 }
 
 #[tokio::test]
@@ -109,7 +111,7 @@ async fn bounds_of_an_ask_are_kept() {
     for n in 0..40 {
         let mut new = file(&format!("p{}", n % 4), &format!("{n}"));
         new.route = Some(if n % 2 == 0 { "even" } else { "odd" }.into());
-        queue.enqueue(new, at(0)).await.unwrap();
+        queue.accept(new, at(0)).await.unwrap();
     }
     let mut asked = ask_of(&["even", "odd"], 100, Order::None);
     asked.routes[0].slots = 3;
@@ -154,14 +156,14 @@ async fn partners_are_served_in_turn() {
 async fn the_same_file_done_shortly_before_makes_a_duplicate() {
     let house = House::new();
     let queue = house.open();
-    let day = ClaimAsk { duplicate_window_ms: 86_400_000, ..ask(10) };
+    let day = ClaimRequest { duplicate_window_ms: 86_400_000, ..ask(10) };
     let first = put(&queue, "clinic", "a").await;
     let claim = queue.claim(day.clone(), at(1)).await.unwrap().pop().unwrap();
     finish(&queue, &claim, State::Done, 2).await;
     let second = put(&queue, "clinic", "a").await;
     let mut differs = file("clinic", "a");
     differs.sha256 = crate::house::digest("other");
-    let differs = queue.enqueue(differs, at(3)).await.unwrap().id;
+    let differs = queue.accept(differs, at(3)).await.unwrap().id;
     put(&queue, "other", "a").await;
     let mut claimed: Vec<FileId> =
         queue.claim(day.clone(), at(4)).await.unwrap().iter().map(|claim| claim.entry.id).collect();
@@ -183,7 +185,7 @@ async fn the_same_file_done_shortly_before_makes_a_duplicate() {
 async fn old_or_unfinished_business_makes_no_duplicate() {
     let house = House::new();
     let queue = house.open();
-    let hour = ClaimAsk { duplicate_window_ms: 3_600_000, ..ask(10) };
+    let hour = ClaimRequest { duplicate_window_ms: 3_600_000, ..ask(10) };
     put(&queue, "clinic", "a").await;
     let claim = claim_one(&queue, 1).await;
     finish(&queue, &claim, State::Done, 0).await;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use forebay_queue::{
-    QueueError, QueueStore, State,
+    EmbeddedMaintenance, QueueError, QueueStore, State,
     embedded::{EmbeddedQueue, Options},
 };
 use forebay_storage::{
@@ -328,10 +328,10 @@ async fn a_failed_sync_stops_the_queue_until_a_restart() {
     let kept = put(&queue, "clinic", "a").await;
     fails.store(true, Ordering::SeqCst);
     let refused = file("clinic", "b");
-    assert!(matches!(queue.enqueue(refused.clone(), at(1)).await, Err(QueueError::Unknown(_))));
+    assert!(matches!(queue.accept(refused.clone(), at(1)).await, Err(QueueError::Unknown(_))));
     fails.store(false, Ordering::SeqCst);
     // The page cache lies from now on: not even a disk that works again is trusted.
-    assert!(matches!(queue.enqueue(file("clinic", "c"), at(1)).await, Err(QueueError::Poisoned(_))));
+    assert!(matches!(queue.accept(file("clinic", "c"), at(1)).await, Err(QueueError::Poisoned(_))));
     assert!(matches!(queue.claim(ask(1), at(1)).await, Err(QueueError::Poisoned(_))));
     assert!(queue.poisoned().unwrap().contains("the disk gave up"), "{:?}", queue.poisoned());
     // Reading goes on, and shows what was acknowledged and nothing else.

@@ -57,10 +57,10 @@ fn a_newer_format_is_left_alone() {
     let house = House::new();
     drop(house.open());
     let mut records = version_one();
-    records.push(b"\x02what a newer version writes".to_vec());
+    records.push(b"\x03what a newer version writes".to_vec());
     write_journal(&house, &records);
     let Err(QueueError::Unreadable(said)) = house.try_open() else { panic!("opened") };
-    assert!(said.contains("format 2") && said.contains("newer"), "{said}");
+    assert!(said.contains("format 3") && said.contains("newer"), "{said}");
     let left: Vec<_> = std::fs::read_dir(house.dir()).unwrap().map(|item| item.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "nothing was set aside: {left:?}");
 }

@@ -7,8 +7,8 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_queue::{
-    Actor, Claim, ClaimAsk, Entry, Filter, NewEntry, Order, QueueStore, Recovered, Result, RouteAsk, Settlement, State,
-    Stats,
+    Actor, Claim, ClaimRequest, EmbeddedMaintenance, Entry, Filter, NewEntry, Order, QueueStore, Recovered, Result,
+    RouteRequest, Settlement, State, Stats,
     embedded::{EmbeddedQueue, Options},
 };
 use forebay_storage::{FileId, Sha256, disk::OsDisk};
@@ -42,6 +42,12 @@ impl House {
 
     pub(crate) fn open(&self) -> EmbeddedQueue {
         self.try_open().unwrap().0
+    }
+
+    /// Opens it with small segments, and a journal that keeps what is gone for so many days.
+    pub(crate) fn open_keeping(&self, keep_days: u32) -> EmbeddedQueue {
+        let options = Options { segment_bytes: 256 << 10, keep_days, ..Options::default() };
+        EmbeddedQueue::open(Arc::new(OsDisk), &self.journal(), &self.index(), options).unwrap().0
     }
 
     /// The only segment that has records, or the last of them.
@@ -78,18 +84,21 @@ pub(crate) fn file(partner: &str, name: &str) -> NewEntry {
         route: Some("rest".into()),
         state: State::Ready,
         reason: None,
+        hold: None,
         origin: None,
+        supersedes: None,
+        claimable_from: None,
     }
 }
 
-pub(crate) fn ask(limit: usize) -> ClaimAsk {
+pub(crate) fn ask(limit: usize) -> ClaimRequest {
     ask_of(&["rest"], limit, Order::Strict)
 }
 
-pub(crate) fn ask_of(routes: &[&str], limit: usize, order: Order) -> ClaimAsk {
+pub(crate) fn ask_of(routes: &[&str], limit: usize, order: Order) -> ClaimRequest {
     let routes =
-        routes.iter().map(|name| RouteAsk { name: (*name).into(), slots: limit, order, per_partner: 0 }).collect();
-    ClaimAsk { routes, limit, lease_ms: 60_000, duplicate_window_ms: 0, per_partner: 0 }
+        routes.iter().map(|name| RouteRequest { name: (*name).into(), slots: limit, order, per_partner: 0 }).collect();
+    ClaimRequest { routes, limit, lease_ms: 60_000, duplicate_window_ms: 0, per_partner: 0 }
 }
 
 pub(crate) fn end(state: State) -> Settlement {
@@ -105,7 +114,7 @@ pub(crate) fn operator() -> Actor {
 }
 
 pub(crate) async fn put(queue: &EmbeddedQueue, partner: &str, name: &str) -> FileId {
-    queue.enqueue(file(partner, name), at(0)).await.unwrap().id
+    queue.accept(file(partner, name), at(0)).await.unwrap().id
 }
 
 pub(crate) async fn claim_one(queue: &EmbeddedQueue, now: i64) -> Claim {

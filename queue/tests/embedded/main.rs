@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may expect")]
 
 mod acting;
+mod catalogue;
 mod claims;
+mod confirmation;
 mod damage;
 mod format;
 mod house;

@@ -30,10 +30,10 @@ async fn an_origin_outlives_restarts_purges_and_the_index_until_it_is_gone() {
     let queue = house.open();
     let mut expected = Vec::new();
     for (name, inode) in [("a", 7), ("b", 8), ("c", 9)] {
-        let entry = queue.enqueue(copy(name, inode), at(0)).await.unwrap();
+        let entry = queue.accept(copy(name, inode), at(0)).await.unwrap();
         expected.push((entry.id, name.to_owned(), inode));
     }
-    queue.enqueue(file("clinic", "uploaded"), at(0)).await.unwrap();
+    queue.accept(file("clinic", "uploaded"), at(0)).await.unwrap();
     let purged = expected[0].0;
     queue.act(&[purged], Action::Cancel, None, Actor::Server, at(1)).await.remove(0).unwrap();
     assert_eq!(queue.purge(at(9), 10, at(9)).await.unwrap(), [purged]);

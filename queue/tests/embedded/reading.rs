@@ -124,7 +124,7 @@ async fn sixty_four_write_at_once() {
         let queue = queue.clone();
         tasks.push(tokio::spawn(async move {
             for n in 0..20 {
-                let entry = queue.enqueue(file(&format!("p{partner}"), &format!("{n}")), at(0)).await.unwrap();
+                let entry = queue.accept(file(&format!("p{partner}"), &format!("{n}")), at(0)).await.unwrap();
                 assert_eq!(queue.get(entry.id).await.unwrap(), entry, "what was acknowledged is seen");
             }
         }));
@@ -145,7 +145,7 @@ async fn the_same_id_twice_is_refused() {
     let house = House::new();
     let queue = house.open();
     let new = file("clinic", "a");
-    queue.enqueue(new.clone(), at(0)).await.unwrap();
-    assert!(matches!(queue.enqueue(new, at(0)).await, Err(QueueError::Exists(_))));
+    queue.accept(new.clone(), at(0)).await.unwrap();
+    assert!(matches!(queue.accept(new, at(0)).await, Err(QueueError::Exists(_))));
     assert_eq!(queue.stats(at(0)).await.unwrap().last_seq, 1, "nothing was written of it");
 }

@@ -1,6 +1,8 @@
 //! The journal is the truth: whatever happens to the index, the same state comes out.
 
-use forebay_queue::{Action, ClaimAsk, NewName, Order, QueueStore, Settlement, State, embedded::EmbeddedQueue};
+use forebay_queue::{
+    Action, ClaimRequest, EmbeddedMaintenance, NewName, Order, QueueStore, Settlement, State, embedded::EmbeddedQueue,
+};
 use forebay_storage::FileId;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
@@ -14,13 +16,13 @@ async fn step(queue: &EmbeddedQueue, rng: &mut StdRng, ids: &mut Vec<FileId>, no
             let mut new = file(&format!("p{}", rng.random_range(0..4)), &format!("f{}", rng.random_range(0..6)));
             new.state = *[State::Ready, State::Ready, State::Unfinished, State::Held].choose(rng).unwrap();
             new.route = Some(format!("r{}", rng.random_range(0..2)));
-            ids.push(queue.enqueue(new, at(now)).await.unwrap().id);
+            ids.push(queue.accept(new, at(now)).await.unwrap().id);
         }
         4..=7 => {
             let order = if rng.random_bool(0.5) { Order::Strict } else { Order::None };
             let limit = rng.random_range(1..5);
             let asked =
-                ClaimAsk { duplicate_window_ms: 50_000, lease_ms: 20_000, ..ask_of(&["r0", "r1"], limit, order) };
+                ClaimRequest { duplicate_window_ms: 50_000, lease_ms: 20_000, ..ask_of(&["r0", "r1"], limit, order) };
             for claim in queue.claim(asked, at(now)).await.unwrap() {
                 if rng.random_bool(0.2) {
                     continue;
@@ -42,13 +44,18 @@ async fn step(queue: &EmbeddedQueue, rng: &mut StdRng, ids: &mut Vec<FileId>, no
         }
         8..=10 => {
             let routes = vec![rng.random_bool(0.8).then(|| format!("r{}", rng.random_range(0..2)))];
-            let actions = [Action::Hold, Action::Release(routes.clone()), Action::Requeue(routes), Action::Cancel];
+            let actions = [
+                Action::Hold(forebay_queue::Hold::Operator),
+                Action::Release(routes.clone()),
+                Action::Requeue(routes),
+                Action::Cancel,
+            ];
             let action = actions.choose(rng).unwrap().clone();
             queue.act(&[pick(rng)], action, Some("because".into()), operator(), at(now)).await;
         }
         11 => {
             let state = *[State::Ready, State::Unfinished].choose(rng).unwrap();
-            let to = NewName { name: format!("n{now}"), route: Some("r0".into()), state, reason: None };
+            let to = NewName { name: format!("n{now}"), route: Some("r0".into()), state, reason: None, hold: None };
             let _ = queue.rename(pick(rng), to, operator(), at(now)).await;
         }
         12 => {

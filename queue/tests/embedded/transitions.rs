@@ -11,34 +11,41 @@ fn facts() -> Vec<(&'static str, Fact)> {
     let route = Some("rest".to_owned());
     let ended = |state| Fact::Ended { state, counted: true, due_at: None, reason: None, output: String::new() };
     vec![
-        ("named", Fact::Named { name: "a".into(), route: route.clone(), state: State::Ready, reason: None }),
+        (
+            "named",
+            Fact::Named { name: "a".into(), route: route.clone(), state: State::Ready, reason: None, hold: None },
+        ),
         ("started", Fact::Started { token: TOKEN, attempt: 1, until: at(60) }),
         ("child", Fact::Child { token: TOKEN, child: Child { pgid: 9, start_ticks: 8 } }),
         ("done", ended(State::Done)),
         ("crashed", Fact::Crashed { state: State::Ready }),
         ("duplicate", Fact::Duplicate { of: FileId::from_bytes([9; 16]) }),
-        ("held", Fact::Held { reason: None }),
+        ("held", Fact::Held { reason: None, hold: None }),
         ("released", Fact::Released { route: route.clone(), reason: None }),
         ("requeued", Fact::Requeued { route, reason: None }),
         ("cancelled", Fact::Cancelled { reason: None }),
         ("purged", Fact::Purged),
+        ("withdrawn", Fact::Withdrawn { reason: None }),
+        ("receipt hidden", Fact::ReceiptHidden),
     ]
 }
 
 /// What follows: a letter for the state, `.` for refused, `0` for gone.
 #[rustfmt::skip]
-const TABLE: [(State, &str); 10] = [
-    //                    named started child done crashed duplicate held released requeued cancelled purged
-    (State::Unfinished,  "R     .       .     .    .       .         H    .        .        C         ."),
-    (State::Ready,       ".     A       .     .    .       D         H    .        .        C         ."),
-    (State::Active,      ".     .       A     E    R       .         .    .        .        .         ."),
-    (State::Retrying,    ".     A       .     .    .       D         H    .        R        C         ."),
-    (State::Held,        ".     .       .     .    .       .         .    R        R        C         ."),
-    (State::Done,        ".     .       .     .    .       .         .    .        R        .         0"),
-    (State::Quarantined, ".     .       .     .    .       .         .    .        R        C         ."),
-    (State::Dead,        ".     .       .     .    .       .         .    .        R        C         ."),
-    (State::Cancelled,   ".     .       .     .    .       .         .    .        R        .         0"),
-    (State::Duplicate,   ".     .       .     .    .       .         .    .        R        C         0"),
+const TABLE: [(State, &str); 12] = [
+    //                    named started child done crashed duplicate held released requeued cancelled purged withdrawn hidden
+    (State::Unfinished,  "R     .       .     .    .       .         H    .        .        C         .      W         U"),
+    (State::Ready,       "R     A       .     .    .       D         H    .        .        C         .      W         R"),
+    (State::Active,      ".     .       A     E    R       .         .    .        .        .         .      .         A"),
+    (State::Retrying,    ".     A       .     .    .       D         H    .        R        C         .      .         Y"),
+    (State::Held,        ".     .       .     .    .       .         .    R        R        C         .      W         H"),
+    (State::Done,        ".     .       .     .    .       .         .    .        R        .         0      .         E"),
+    (State::Quarantined, ".     .       .     .    .       .         .    .        R        C         .      .         Q"),
+    (State::Dead,        ".     .       .     .    .       .         .    .        R        C         .      .         X"),
+    (State::Cancelled,   ".     .       .     .    .       .         .    .        R        .         0      .         C"),
+    (State::Duplicate,   ".     .       .     .    .       .         .    .        R        C         0      .         D"),
+    (State::Superseded,  ".     .       .     .    .       .         .    .        .        .         0      .         S"),
+    (State::Withdrawn,   ".     .       .     .    .       .         .    .        .        .         0      .         W"),
 ];
 
 fn letter(state: State) -> &'static str {
@@ -49,7 +56,12 @@ fn letter(state: State) -> &'static str {
         State::Done => "E",
         State::Cancelled => "C",
         State::Duplicate => "D",
-        _ => "?",
+        State::Unfinished => "U",
+        State::Retrying => "Y",
+        State::Quarantined => "Q",
+        State::Dead => "X",
+        State::Superseded => "S",
+        State::Withdrawn => "W",
     }
 }
 
@@ -68,7 +80,10 @@ fn accepted(state: State, route: Option<&str>) -> Record {
         route: route.map(str::to_owned),
         state,
         reason: None,
+        hold: None,
         origin: None,
+        supersedes: None,
+        claimable_from: None,
     };
     record(fact, 0)
 }
@@ -90,6 +105,8 @@ fn entry_in(state: State) -> Entry {
         State::Active => active(),
         State::Cancelled => after(&entry, 2, Fact::Cancelled { reason: None }),
         State::Duplicate => after(&entry, 2, Fact::Duplicate { of: FileId::from_bytes([9; 16]) }),
+        State::Withdrawn => after(&entry, 2, Fact::Withdrawn { reason: None }),
+        State::Superseded => Entry { state, ..entry },
         _ => after(&active(), 3, ended(state)),
     }
 }
@@ -146,13 +163,13 @@ fn attempts_count_only_when_they_do() {
 
 #[test]
 fn a_turn_is_the_acceptance_under_the_final_name_and_stays() {
-    let named = |state| Fact::Named { name: "b".into(), route: Some("rest".into()), state, reason: None };
+    let named = |state| Fact::Named { name: "b".into(), route: Some("rest".into()), state, reason: None, hold: None };
     let unfinished = entry_in(State::Unfinished);
     let still = after(&unfinished, 5, named(State::Unfinished));
     assert_eq!((still.turn, still.state), (1, State::Unfinished));
     let accepted = after(&still, 6, named(State::Ready));
     assert_eq!((accepted.turn, accepted.name.as_str()), (6, "b"));
-    let held = after(&accepted, 7, Fact::Held { reason: None });
+    let held = after(&accepted, 7, Fact::Held { reason: None, hold: None });
     let back = after(&held, 8, Fact::Released { route: Some("rest".into()), reason: None });
     assert_eq!((back.turn, back.state), (6, State::Ready));
 }

@@ -40,6 +40,16 @@ impl Client {
         self.reply("2").await
     }
 
+    /// Downloads a file.
+    pub(super) async fn fetch(&mut self, name: &str) -> io::Result<Vec<u8>> {
+        let mut data = self.passive().await?;
+        self.command(&format!("RETR {name}"), "1").await?;
+        let mut bytes = Vec::new();
+        timeout(PATIENCE, data.read_to_end(&mut bytes)).await??;
+        self.reply("2").await?;
+        Ok(bytes)
+    }
+
     /// The names in a directory.
     pub(super) async fn names(&mut self, directory: &str) -> io::Result<Vec<String>> {
         let mut data = self.passive().await?;

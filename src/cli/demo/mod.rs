@@ -12,7 +12,7 @@ use forebay_queue::State;
 
 use self::{
     client::{Client, get},
-    server::{Server, ask, failed, json},
+    server::{Server, ask, failed},
     sftp::Sftp,
 };
 use super::{
@@ -21,13 +21,13 @@ use super::{
     paint::Tone,
 };
 use crate::{
-    operate::{FileView, Problem, Reply, Request, moment},
+    operate::{FileView, Problem, Reply, Request, time_input},
     server::private_dir,
 };
 
-/// How long the window is open from the demo's start.
+/// The time from the demo's start to the end of its window.
 const WINDOW: TimeDelta = TimeDelta::seconds(18);
-/// What the partner uploads, in this order.
+/// The files that the partner uploads, in this order.
 const FILES: [&str; 5] = ["vaccines-1.hl7", "vaccines-2.hl7", "vaccines-3.hl7", "vaccines-4.hl7", "vaccines-5.hl7"];
 const MESSAGE: &str = "The server is temporarily unable to service your request due to maintenance downtime or \
                        capacity problems. Please try again later.";
@@ -60,65 +60,11 @@ impl Story<'_> {
         // The schedule knows whole seconds; the window began a minute ago and ends soon.
         let ends = (began + WINDOW).trunc_subsecs(0);
         write_files(dir, ends)?;
-        let clock_at = |at: DateTime<Utc>| moment::short(at, Chicago, began);
-
-        self.step("A maintenance window is open. The server starts in it.")?;
-        let server = Server::start(dir).await?;
-        self.fact(&format!(
-            "window \"Planned maintenance\" until {}; FTP on {}, SFTP on {}, web on {}",
-            clock_at(ends),
-            server.ftp,
-            server.sftp,
-            server.web
-        ))?;
-        let password = self.partner(dir).await?;
-
-        self.step("Web users and web services are told to come back.")?;
-        let (code, answer) = get(server.web, "/").await.map_err(|error| failed("ask the web face", &error))?;
-        check(code == 503, &format!("the web answered {code}, not 503"))?;
-        check(answer.contains("temporarily unable"), "the web did not show the window's message")?;
-        let retry = answer.lines().find(|line| line.to_ascii_lowercase().starts_with("retry-after:"));
-        let retry = retry.ok_or_else(|| Problem::failed("the web's answer has no Retry-After"))?;
-        self.fact(&format!("GET / answers 503 Service Unavailable, {retry}"))?;
-
-        self.step("The partner uploads all the same.")?;
-        let mut partner = login(&server, &password).await?;
-        for name in &FILES[..2] {
-            self.upload(&mut partner, name).await?;
-        }
-        self.upload_by_sftp(&server, &password, FILES[2]).await?;
-        self.all_deferred(&server.files().await?, 3, ends)?;
-        self.no_runs(dir)?;
-
-        self.step("The server is killed with -9, and started again. The window is still open.")?;
-        let pid = server.pid().unwrap_or_default();
-        server.kill().await?;
-        self.fact(&format!("kill -9 {pid}"))?;
-        let server = Server::start(dir).await?;
-        self.all_deferred(&server.files().await?, 3, ends)?;
-        let mut partner = login(&server, &password).await?;
-        self.upload(&mut partner, FILES[3]).await?;
-        self.upload_by_sftp(&server, &password, FILES[4]).await?;
-        self.all_deferred(&server.files().await?, FILES.len(), ends)?;
-        let names = partner.names("").await.map_err(|error| failed("list the login directory", &error))?;
-        check(FILES.iter().all(|name| names.iter().any(|found| found == name)), "the partner does not see all files")?;
-        partner.quit().await.map_err(|error| failed("end the session", &error))?;
-        self.no_runs(dir)?;
-        check(self.context.clock.now() < ends, "this machine was too slow: the window ended before all was shown")?;
-
-        self.step("The window ends. Nobody does anything.")?;
-        let files = self.all_done(&server).await?;
-        self.in_order(dir, &files, ends)?;
-        let late = self.context.clock.now() - ends;
-        self.fact(&format!(
-            "all {} files were processed, once each and in order, {} after the end",
-            files.len(),
-            moment::span(late)
-        ))?;
-        let (code, _) = get(server.web, "/").await.map_err(|error| failed("ask the web face", &error))?;
-        check(code == 200, &format!("the web answered {code} after the window, not 200"))?;
-        self.fact("GET / answers 200 OK")?;
-        self.receipts(dir, &files).await?;
+        let (server, password) = self.start_in_window(dir, began, ends).await?;
+        self.refuse_web(&server).await?;
+        self.upload_in_window(dir, &server, &password, ends).await?;
+        let server = self.kill_and_restart(dir, server, &password, ends).await?;
+        self.end_window(dir, &server, &password, ends).await?;
         server.stop().await?;
 
         let took = (self.context.clock.now() - began).num_seconds();
@@ -127,6 +73,99 @@ impl Story<'_> {
         );
         say("")?;
         say(&self.context.paint.tone(Tone::Good, &done))
+    }
+
+    async fn start_in_window(
+        &mut self,
+        dir: &Path,
+        began: DateTime<Utc>,
+        ends: DateTime<Utc>,
+    ) -> Result<(Server, String), Problem> {
+        self.step("A maintenance window is open. The server starts in it.")?;
+        let server = Server::start(dir).await?;
+        self.fact(&format!(
+            "window \"Planned maintenance\" until {}; FTP on {}, SFTP on {}, web on {}",
+            time_input::short(ends, Chicago, began),
+            server.ftp,
+            server.sftp,
+            server.web
+        ))?;
+        let password = self.partner(dir).await?;
+        Ok((server, password))
+    }
+
+    async fn refuse_web(&mut self, server: &Server) -> Result<(), Problem> {
+        self.step("Web users and web services are told to come back.")?;
+        let (code, answer) = get(server.web, "/").await.map_err(|error| failed("ask the web face", &error))?;
+        check(code == 503, &format!("the web answered {code}, not 503"))?;
+        check(answer.contains("temporarily unable"), "the web did not show the window's message")?;
+        let retry = answer.lines().find(|line| line.to_ascii_lowercase().starts_with("retry-after:"));
+        let retry = retry.ok_or_else(|| Problem::failed("the web's answer has no Retry-After"))?;
+        self.fact(&format!("GET / answers 503 Service Unavailable, {retry}"))
+    }
+
+    async fn upload_in_window(
+        &mut self,
+        dir: &Path,
+        server: &Server,
+        password: &str,
+        ends: DateTime<Utc>,
+    ) -> Result<(), Problem> {
+        self.step("The partner uploads all the same.")?;
+        let mut partner = login(server, password).await?;
+        for name in &FILES[..2] {
+            self.upload(&mut partner, name).await?;
+        }
+        self.upload_by_sftp(server, password, FILES[2]).await?;
+        self.all_deferred(&server.files().await?, 3, ends)?;
+        self.no_runs(dir)
+    }
+
+    async fn kill_and_restart(
+        &mut self,
+        dir: &Path,
+        server: Server,
+        password: &str,
+        ends: DateTime<Utc>,
+    ) -> Result<Server, Problem> {
+        self.step("The server is killed with -9, and started again. The window is still open.")?;
+        let pid = server.pid().unwrap_or_default();
+        server.kill().await?;
+        self.fact(&format!("kill -9 {pid}"))?;
+        let server = Server::start(dir).await?;
+        self.all_deferred(&server.files().await?, 3, ends)?;
+        let mut partner = login(&server, password).await?;
+        self.upload(&mut partner, FILES[3]).await?;
+        self.upload_by_sftp(&server, password, FILES[4]).await?;
+        self.all_deferred(&server.files().await?, FILES.len(), ends)?;
+        let names = partner.names("").await.map_err(|error| failed("list the login directory", &error))?;
+        check(FILES.iter().all(|name| names.iter().any(|found| found == name)), "the partner does not see all files")?;
+        partner.quit().await.map_err(|error| failed("end the session", &error))?;
+        self.no_runs(dir)?;
+        check(self.context.clock.now() < ends, "this machine was too slow: the window ended before all was shown")?;
+        Ok(server)
+    }
+
+    async fn end_window(
+        &mut self,
+        dir: &Path,
+        server: &Server,
+        password: &str,
+        ends: DateTime<Utc>,
+    ) -> Result<(), Problem> {
+        self.step("The window ends. Nobody does anything.")?;
+        let files = self.all_done(server).await?;
+        self.in_order(dir, &files, ends)?;
+        let late = self.context.clock.now() - ends;
+        self.fact(&format!(
+            "all {} files were processed, once each and in order, {} after the end",
+            files.len(),
+            time_input::span(late)
+        ))?;
+        let (code, _) = get(server.web, "/").await.map_err(|error| failed("ask the web face", &error))?;
+        check(code == 200, &format!("the web answered {code} after the window, not 200"))?;
+        self.fact("GET / answers 200 OK")?;
+        self.receipts(server, password, &files).await
     }
 
     fn step(&mut self, text: &str) -> Result<(), Problem> {
@@ -173,7 +212,7 @@ impl Story<'_> {
             check(file.resumes_at == Some(ends), &format!("{name} resumes at {:?}, not {ends}", file.resumes_at))?;
             check(file.attempts == 0, &format!("{name} was attempted"))?;
         }
-        let at = moment::short(ends, Chicago, self.context.clock.now());
+        let at = time_input::short(ends, Chicago, self.context.clock.now());
         self.fact(&format!("forebay queue list: {count} files, all deferred, resumes at {at}"))
     }
 
@@ -222,21 +261,16 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn receipts(&self, dir: &Path, files: &[FileView]) -> Result<(), Problem> {
-        let out = dir.join("data/home/clinic/out");
+    async fn receipts(&self, server: &Server, password: &str, files: &[FileView]) -> Result<(), Problem> {
+        let mut partner = login(server, password).await?;
         for file in files {
-            let path = out.join(format!("{}.{}.receipt.json", file.name, file.id));
-            let mut state = None;
-            for _ in 0..100 {
-                state = json::<serde_json::Value>(&path)
-                    .and_then(|receipt| Some(receipt.get("state")?.as_str()?.to_owned()));
-                if state.as_deref() == Some("done") {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            check(state.as_deref() == Some("done"), &format!("the receipt of {} says {state:?}", file.name))?;
+            let path = format!("out/{}.{}.receipt.json", file.name, file.id);
+            let receipt = partner.fetch(&path).await.map_err(|error| failed("fetch a receipt", &error))?;
+            let receipt: serde_json::Value = serde_json::from_slice(&receipt).unwrap_or_default();
+            let state = receipt.get("state").and_then(serde_json::Value::as_str);
+            check(state == Some("done"), &format!("the receipt of {} says {state:?}", file.name))?;
         }
+        partner.quit().await.map_err(|error| failed("end the session", &error))?;
         self.fact("the partner finds a receipt for each file in out/")
     }
 }
@@ -286,7 +320,7 @@ fn toml_text(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-/// What the processor has noted: name, id, and when, in seconds of the epoch.
+/// The runs that the processor has noted: name, id, and time in seconds of the epoch.
 fn runs(dir: &Path) -> Vec<(String, String, i64)> {
     let text = fs::read_to_string(dir.join("runs")).unwrap_or_default();
     let parse = |line: &str| {

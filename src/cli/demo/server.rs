@@ -8,12 +8,11 @@ use std::{
     time::Duration,
 };
 
-use serde::de::DeserializeOwned;
 use tokio::process::{Child, Command};
 
 use crate::operate::{Client, FileView, Piece, Problem, Reply, Request, StatusView, Which};
 
-/// How long the server may take to be ready.
+/// The time that the server may take to be ready.
 const START: Duration = Duration::from_secs(20);
 
 /// The server's process, and where to find it.
@@ -27,7 +26,7 @@ pub(super) struct Server {
     pub(super) web: SocketAddr,
 }
 
-/// Where to find it.
+/// The addresses of the running server.
 struct Doors {
     ftp: SocketAddr,
     sftp: SocketAddr,
@@ -124,11 +123,6 @@ pub(super) async fn ask(dir: &Path, request: Request) -> Result<Vec<Reply>, Prob
         }
     }
     Ok(replies)
-}
-
-/// A JSON file of the demo's.
-pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 pub(super) fn failed(doing: &str, error: &std::io::Error) -> Problem {

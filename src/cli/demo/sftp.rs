@@ -116,7 +116,7 @@ fn ok(packet: &[u8]) -> io::Result<()> {
     }
 }
 
-/// The words of a status.
+/// The text of a status.
 fn text_of(packet: &[u8]) -> String {
     let length = packet.get(9..13).and_then(|length| Some(u32::from_be_bytes(length.try_into().ok()?) as usize));
     let text = length.and_then(|length| packet.get(13..13 + length));

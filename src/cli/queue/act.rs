@@ -48,7 +48,7 @@ pub(super) async fn run(context: &Context, act: Act, args: ActArgs) -> Result<()
         }
     }
     match worst {
-        // It has been told, file by file.
+        // Each file was reported by itself.
         Some(problem) => Err(Problem { text: String::new(), ..problem }),
         None if done == 0 && !context.json() => say("no file matches; nothing was done"),
         None => Ok(()),

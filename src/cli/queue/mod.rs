@@ -42,18 +42,18 @@ impl From<Which> for operate::Which {
     }
 }
 
-/// How a state looks.
+/// The tone of a state.
 fn tone(state: State) -> Tone {
     match state {
         State::Done => Tone::Good,
         State::Ready | State::Active => Tone::Plain,
         State::Retrying | State::Unfinished => Tone::Warm,
         State::Held | State::Quarantined | State::Dead => Tone::Bad,
-        State::Cancelled | State::Duplicate => Tone::Faint,
+        State::Cancelled | State::Duplicate | State::Superseded | State::Withdrawn => Tone::Faint,
     }
 }
 
-/// What is to be said of a file besides its state.
+/// A remark on a file, besides its state.
 fn remark(file: &FileView, answered: &Answered) -> String {
     let mut parts = Vec::new();
     match (file.deferred, file.resumes_at) {

@@ -7,7 +7,7 @@ use crate::cli::{
     table::{Side, Table},
 };
 use crate::{
-    operate::{Problem, Reply, Request, StatsView, moment},
+    operate::{Problem, Reply, Request, StatsView, time_input},
     units,
 };
 
@@ -27,7 +27,11 @@ pub(super) async fn run(context: &Context) -> Result<(), Problem> {
 fn show(context: &Context, answered: &Answered, stats: &StatsView) -> Result<(), Problem> {
     say(&format!("queue: {}", summary(stats)))?;
     if let Some(at) = stats.oldest_waiting {
-        say(&format!("the oldest that waits came {} ({} ago)", answered.long(at), moment::span(answered.now - at)))?;
+        say(&format!(
+            "the oldest that waits came {} ({} ago)",
+            answered.long(at),
+            time_input::span(answered.now - at)
+        ))?;
     }
     if !stats.partners.is_empty() {
         say("")?;

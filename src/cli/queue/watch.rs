@@ -7,7 +7,7 @@ use crate::cli::{
     context::{Answered, Context, print, say},
     paint::{Tone, visible},
 };
-use crate::operate::{FileView, Problem, PulseView, Reply, Request, moment};
+use crate::operate::{FileView, Problem, PulseView, Reply, Request, time_input};
 
 /// Changes that stay on the screen.
 const RECENT: usize = 15;
@@ -61,7 +61,7 @@ enum Countdown {
 
 fn gate(answered: &Answered, pulse: &PulseView, countdown: Countdown) -> String {
     let left = |at| match countdown {
-        Countdown::Yes => format!(", in {}", moment::span(at - pulse.now)),
+        Countdown::Yes => format!(", in {}", time_input::span(at - pulse.now)),
         Countdown::No => String::new(),
     };
     match (pulse.closed, pulse.resumes_at, pulse.closes_at) {
@@ -96,7 +96,7 @@ fn draw(
         format!("{}; {} sessions", totals(&pulse.states), pulse.sessions),
     ];
     for running in &pulse.running {
-        let time = moment::span(pulse.now - running.since);
+        let time = time_input::span(pulse.now - running.since);
         lines.push(format!(
             "runs {time}: {}/{} on {}",
             visible(&running.partner),

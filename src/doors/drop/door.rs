@@ -20,7 +20,7 @@ use crate::{
     partners::Partners,
 };
 
-/// How often what has left its folder is forgotten.
+/// The interval at which files that have left their folder are forgotten.
 const FORGET: Duration = Duration::from_secs(1);
 
 /// Folders whose files are taken.
@@ -72,7 +72,7 @@ impl Door {
         Ok(door)
     }
 
-    /// How the folders stand, now and later.
+    /// The state of the folders, now and later.
     #[must_use]
     pub fn reports(&self) -> Reports {
         self.reports.clone()

@@ -25,15 +25,15 @@ use crate::{
     partners::{Partners, Policy},
 };
 
-/// How often the folder itself is looked at.
+/// The interval at which the folder itself is looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How often everything in it is, at least, where the system tells nothing.
+/// The longest interval at which everything in it is looked at where the system tells nothing.
 const SWEEP_UNWATCHED: Duration = Duration::from_secs(5);
-/// How soon after a write a file is looked at.
+/// The time after a write at which a file is looked at.
 const SOON: Duration = Duration::from_millis(100);
-/// What waits longer than this is reported.
+/// Files that wait longer than this are reported.
 const STALE: Duration = Duration::from_secs(600);
-/// How many failing files are named.
+/// The most failing files that are named.
 const NAMED: usize = 20;
 
 /// One folder, as a task of its own.
@@ -47,7 +47,7 @@ pub(super) struct Folder {
     pub(super) standing: Standing,
 }
 
-/// How the folder itself stands.
+/// The state of the folder itself.
 #[derive(Default)]
 pub(super) struct Standing {
     watch: Option<Watch>,

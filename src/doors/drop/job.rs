@@ -19,7 +19,7 @@ use crate::{
     ingest::{FileId, Ingest, KnownOrigin, Origin, Peer, Refusal, SessionInfo},
 };
 
-/// What every visit to a folder needs.
+/// The parts that every visit to a folder needs.
 pub(super) struct Errand {
     pub(super) options: Arc<Options>,
     pub(super) ingest: Arc<Ingest>,
@@ -33,13 +33,13 @@ pub(super) struct Errand {
 pub(super) struct Call {
     pub(super) name: String,
     pub(super) seen: Arc<Seen>,
-    /// What it was when it was first seen so, and when that was.
+    /// Its identity when it was first seen so, and the time of that.
     pub(super) before: Option<(Origin, Duration)>,
     /// It was taken, and could not be removed.
     pub(super) taken: Option<FileId>,
 }
 
-/// What a visit came to.
+/// The outcome of a visit.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// There is nothing of that name any more; it was taken now if so said.
@@ -178,5 +178,5 @@ impl Errand {
     }
 }
 
-/// How soon a file that changed is looked at again.
+/// The time after which a file that changed is looked at again.
 const AGAIN: Duration = Duration::from_millis(500);

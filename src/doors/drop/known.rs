@@ -51,8 +51,8 @@ impl Known {
         self.taken.lock().values().filter(|one| one.origin.folder == folder).cloned().collect()
     }
 
-    /// What was taken as this, if it was. A device may have another number after a restart, and a change of owner or
-    /// mode is no new file: where anything differs, the digest decides. It reads the file then.
+    /// The file that was taken as this one, if it was. A device may have another number after a restart, and a change
+    /// of owner or mode is no new file: where anything differs, the digest decides. It reads the file then.
     pub(super) fn recognize(&self, name: &str, file: &File, origin: &Origin) -> Option<Arc<KnownOrigin>> {
         let ids = self.by_inode.lock().get(&origin.inode)?.clone();
         ids.into_iter().filter_map(|id| self.get(id)).find(|one| {

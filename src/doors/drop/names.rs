@@ -1,4 +1,4 @@
-//! What is known of each name in a folder, and when it is visited next.
+//! The names in a folder: what is known of each, and the time of its next visit.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -29,7 +29,7 @@ pub(super) struct Tracked {
     pub(super) visits: JoinSet<(String, Outcome)>,
 }
 
-/// What is known of one name.
+/// The state of one name.
 #[derive(Default)]
 pub(super) struct Name {
     pub(super) seen: Arc<Seen>,

@@ -17,9 +17,9 @@ use crate::{partners::PartnerName, units};
 pub struct Options {
     /// The folder.
     pub directory: PathBuf,
-    /// Whose files they are.
+    /// The partner whose files they are.
     pub partner: PartnerName,
-    /// What shows that a file is whole.
+    /// The sign that a file is whole.
     #[serde(default)]
     pub accept: Accept,
     /// `settled`: how long size and times must have stood still.
@@ -28,16 +28,16 @@ pub struct Options {
     /// `marker`: what the marker's name has behind the file's name.
     #[serde(default = "default_marker")]
     pub marker: String,
-    /// What becomes of a file that was taken.
+    /// The fate of a file that was taken.
     #[serde(default)]
     pub after: After,
     /// `move`: where to; on the same file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub move_to: Option<PathBuf>,
-    /// Whether files in subfolders are taken too.
+    /// Files in subfolders are taken too.
     #[serde(default)]
     pub subfolders: bool,
-    /// How often everything in it is looked at, whatever the system tells of changes.
+    /// The interval at which everything in it is looked at, whatever the system tells of changes.
     #[serde(default = "default_sweep", with = "units::duration")]
     pub sweep: Duration,
     /// Most files of this folder that are copied at once.
@@ -45,7 +45,7 @@ pub struct Options {
     pub at_once: usize,
 }
 
-/// What shows that a file is whole.
+/// The sign that a file is whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accept {
@@ -58,7 +58,7 @@ pub enum Accept {
     Settled,
 }
 
-/// What becomes of a file that was taken.
+/// The fate of a file that was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum After {
@@ -138,7 +138,7 @@ impl Options {
         }
     }
 
-    /// What is wrong on this machine now. The folder may be there later, so the server starts all the same.
+    /// The faults on this machine now. The folder may be there later, so the server starts all the same.
     #[must_use]
     pub fn look(all: &[Self], partners: &Path) -> Vec<(String, String)> {
         use std::os::unix::fs::MetadataExt;

@@ -13,7 +13,7 @@ use rustix::{
 
 use crate::ingest::Origin;
 
-/// How our own names begin: a file that was taken has one for the moment in which it is removed.
+/// The beginning of our own names: a file that was taken has one for the moment in which it is removed.
 pub(super) const ASIDE: &str = ".forebay-";
 
 /// A regular file that was opened, and where.
@@ -25,16 +25,16 @@ pub(super) struct Found {
     pub(super) name: String,
     /// The file, open to be read.
     pub(super) file: File,
-    /// What it is.
+    /// Its identity.
     pub(super) origin: Origin,
 }
 
-/// Why there is nothing to take under a name.
+/// The reason why there is nothing to take under a name.
 #[derive(Debug)]
 pub(super) enum Absent {
     /// Nothing has that name.
     Gone,
-    /// What has it is not taken as it is now.
+    /// Something has it that is not taken as it is now.
     Refused(String),
 }
 
@@ -55,7 +55,7 @@ pub(super) fn parent<'a>(folder: &Path, name: &'a str) -> io::Result<(File, &'a 
     Ok((at, last))
 }
 
-/// What stands under a name; a link is itself.
+/// Looks at what stands under a name; a link is itself.
 pub(super) fn look(parent: &File, name: &str) -> io::Result<Metadata> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     File::from(openat(parent, name, flags, Mode::empty())?).metadata()

@@ -1,4 +1,4 @@
-//! Whether a file is whole, as far as a folder can tell.
+//! The proof that a file is whole, as far as a folder can tell.
 
 use std::{
     fs::Metadata,
@@ -18,10 +18,10 @@ use crate::ingest::Origin;
 const QUIET: Duration = Duration::from_millis(50);
 /// A file that nobody saw being renamed, and whose times do not show it, must have stood still for this long.
 const UNSEEN: Duration = Duration::from_secs(2);
-/// How soon a file is looked at again that is open for writing.
+/// The time after which a file that is open for writing is looked at again.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// What was seen of a name, shared with those who judge the file.
+/// The changes that were seen of a name, shared with those who judge the file.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// It was seen to be created under this very name, or to change under it: whoever writes here does not rename.
@@ -38,7 +38,7 @@ impl Seen {
     }
 }
 
-/// What is to be done with a file.
+/// The decision about a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     /// It is whole.
@@ -53,16 +53,16 @@ pub(super) enum Judgement {
     Never(&'static str),
 }
 
-/// What is known of the time.
+/// The age of a file.
 pub(super) struct Age {
-    /// How long it has been seen unchanged.
+    /// The time for which it has been seen unchanged.
     pub(super) watched: Duration,
     /// Nanoseconds after 1970 by the wall clock.
     pub(super) now_ns: i64,
 }
 
 impl Age {
-    /// How long it has not changed, by what was seen or by what its times say, whichever is longer.
+    /// The time for which it has not changed, by what was seen or by what its times say, whichever is longer.
     fn quiet(&self, origin: &Origin) -> Duration {
         let last = origin.changed_ns.max(origin.modified_ns);
         let said = Duration::from_nanos(u64::try_from(self.now_ns.saturating_sub(last)).unwrap_or(0));
@@ -108,7 +108,7 @@ fn has_marker(options: &Options, found: &Found) -> bool {
     marker.is_file() && marker_is.changed_ns >= file.modified_ns.min(file.changed_ns)
 }
 
-/// What speaks against a file that was copied, at this moment; it was whole before.
+/// The doubt about a file that was copied, at this moment; it was whole before.
 pub(super) fn doubt(options: &Options, found: &Found, seen: &Seen) -> Option<&'static str> {
     let unchanged = |there: &Metadata| {
         use std::os::unix::fs::MetadataExt;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::ingest::{FileId, Origin};
 
-/// What became of it.
+/// The outcome of a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removed {
     /// It is out of the folder.
@@ -27,7 +27,8 @@ pub(super) enum Removed {
     Changed,
 }
 
-/// Whether this is what was taken. The time of its inode does not count: renaming it here changes that.
+/// Returns whether this is the file that was taken. The time of its inode does not count: renaming it here changes
+/// that.
 fn is_same(origin: &Origin, there: &Metadata) -> bool {
     let now = Origin::of("", there);
     there.is_file()
@@ -56,8 +57,8 @@ pub(super) fn remove(options: &Options, name: &str, id: FileId, origin: &Origin)
     }
 }
 
-/// Whoever has the file open for writing would write into what is gone. Under a name that nobody else knows it cannot be
-/// opened again, so there nobody writes after this.
+/// Refuses a file that some process has open for writing: it would write into what is gone. Under a name that nobody
+/// else knows it cannot be opened again, so there nobody writes after this.
 fn refuse_written(parent: &File, name: &str) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     // One that cannot be opened tells nothing of its writers.
@@ -68,8 +69,8 @@ fn refuse_written(parent: &File, name: &str) -> io::Result<()> {
     }
 }
 
-/// A name cannot be removed on the condition that it means this very file and that nobody writes to it. So it is renamed
-/// first, looked at, and given back when it is another or is written to.
+/// A name cannot be removed on the condition that it means this very file and that nobody writes to it. So it is
+/// renamed first, looked at, and given back when it is another or is written to.
 fn delete(parent: &File, name: &str, id: FileId, origin: &Origin) -> io::Result<Removed> {
     let aside = format!("{ASIDE}{id}");
     rename_new(parent, name, parent, &aside)?;
@@ -127,7 +128,7 @@ fn beside(name: &str, id: FileId) -> String {
     format!("{}.{id}", &name[..end])
 }
 
-/// What a crash left under our own name: it is removed if it is what was taken.
+/// Removes what a crash left under our own name, if it is the file that was taken.
 fn finish_aside(parent: &File, id: FileId, origin: &Origin) -> io::Result<Removed> {
     let aside = format!("{ASIDE}{id}");
     refuse_written(parent, &aside)?;

@@ -1,4 +1,4 @@
-//! What operators see of the folders.
+//! The state of the folders as operators see it.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -9,20 +9,20 @@ use serde::Serialize;
 use super::options::Options;
 use crate::partners::PartnerName;
 
-/// How one folder stands.
+/// The state of one folder.
 #[derive(Clone, Debug, Serialize)]
 pub struct FolderStatus {
     /// The folder.
     pub directory: PathBuf,
-    /// Whose files come there.
+    /// The partner whose files come there.
     pub partner: PartnerName,
-    /// Why nothing is taken there now, if so.
+    /// The reason why nothing is taken there now, if there is one.
     pub problem: Option<String>,
     /// Names that wait, whatever for.
     pub waiting: u64,
     /// Files that were taken since the server started.
     pub taken: u64,
-    /// How many cannot be taken, or not removed after they were.
+    /// The number of files that cannot be taken, or not removed after they were.
     pub failing_count: u64,
     /// The first of them.
     pub failing: Vec<Failing>,
@@ -35,7 +35,7 @@ pub struct Failing {
     pub since: DateTime<Utc>,
     /// Its name in the folder.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -63,7 +63,7 @@ impl Reports {
         }
     }
 
-    /// How every folder stands, in the order of the configuration.
+    /// The state of every folder, in the order of the configuration.
     #[must_use]
     pub fn all(&self) -> Vec<FolderStatus> {
         self.0.lock().clone()

@@ -20,7 +20,7 @@ use crate::{
 /// Most names of a folder that are known at once. Others have their turn when these are gone.
 pub(super) const MOST_NAMES: usize = 65_536;
 
-/// What a look found.
+/// The findings of one look.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     /// Device and inode of the folder.
@@ -35,7 +35,7 @@ pub(super) struct Survey {
     pub(super) aside: Vec<(String, FileId)>,
 }
 
-/// Whether names are wanted.
+/// Tells a look whether names are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
     Wanted,
@@ -98,7 +98,7 @@ fn read(
     Ok(())
 }
 
-/// Whether a file of that name is ever to be taken.
+/// Returns whether a file of that name is ever to be taken.
 pub(super) fn is_wanted(name: &str, options: &Options, policy: &Policy) -> bool {
     let last = name.rsplit('/').next().unwrap_or(name);
     !(policy.is_temporary(name)

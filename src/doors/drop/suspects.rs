@@ -1,5 +1,5 @@
-//! Files that were seen to be written under their final name, where `accept = "rename"`: kept over restarts, so that half
-//! a file does not become a whole one because the server began anew.
+//! Files that were seen to be written under their final name, where `accept = "rename"`: kept over restarts, so that
+//! half a file does not become a whole one because the server began anew.
 
 use std::{
     collections::BTreeMap,

@@ -31,7 +31,8 @@ impl Evidence for LookAgain {
     }
 }
 
-/// Copies a file that was judged to be whole. An error leaves nothing behind.
+/// Copies a file that was judged to be whole. The folders above its name are made with its acceptance. An error leaves
+/// nothing behind.
 pub(super) async fn take(
     ingest: &Arc<Ingest>,
     session: &SessionInfo,
@@ -41,7 +42,6 @@ pub(super) async fn take(
     seen: &Arc<Seen>,
     stop: &watch::Receiver<bool>,
 ) -> Result<Accepted, Refusal> {
-    make_directories(ingest, session, name).await?;
     let mut intake = ingest.begin_copy(session, name, found.origin.clone()).await?;
     if let Err(refusal) = copy(&mut intake, found, stop).await {
         intake.discard().await;
@@ -49,17 +49,6 @@ pub(super) async fn take(
     }
     let evidence = LookAgain { options: Arc::clone(options), found: Arc::clone(found), seen: Arc::clone(seen) };
     intake.finish(Box::new(evidence)).await
-}
-
-/// A file in a subfolder is shown in a directory of that name.
-async fn make_directories(ingest: &Arc<Ingest>, session: &SessionInfo, name: &str) -> Result<(), Refusal> {
-    for (at, _) in name.match_indices('/') {
-        match ingest.make_dir(session, &name[..at]).await {
-            Ok(()) | Err(Refusal::Exists) => {}
-            Err(refusal) => return Err(refusal),
-        }
-    }
-    Ok(())
 }
 
 async fn copy(intake: &mut Intake, found: &Arc<Found>, stop: &watch::Receiver<bool>) -> Result<(), Refusal> {

@@ -1,5 +1,5 @@
-//! What the system tells of a folder. It may lose some of it, so nothing depends on it alone but what was seen to be
-//! written in place.
+//! The events that the system tells of a folder. It may lose some, so nothing depends on it alone but what was seen to
+//! be written in place.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,7 +31,7 @@ pub(super) enum Hint {
 
 /// A watched folder.
 pub(super) struct Watch {
-    /// What happened.
+    /// The events.
     pub(super) hints: mpsc::Receiver<Hint>,
     /// The system lost something, or a directory came: look at everything.
     pub(super) sweep: Arc<AtomicBool>,

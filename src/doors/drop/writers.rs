@@ -1,4 +1,4 @@
-//! Whether some process has a file open for writing.
+//! Detection of processes that have a file open for writing.
 //!
 //! The kernel grants a read lease on a file only while nobody has it open for writing, whoever that is and however: so
 //! asking for one, and giving it back at once, is an exact answer. It is granted for files of our own user, and for all
@@ -9,7 +9,7 @@ use std::{fs::File, io, os::fd::AsRawFd};
 /// fcntl(2); the libc crate has no name for it.
 const F_SETSIG: libc::c_int = 10;
 
-/// What is known of writers.
+/// The answer about writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writers {
     /// There is none at this moment.

@@ -1,178 +1,252 @@
-//! What libunftp's commands do: changes go through `ingest`, reading to the partner's view, and the bytes of a file go
-//! where the errand on the desk says.
+//! The storage backend that libunftp serves: everything it does goes to `ingest`.
+//!
+//! It stands behind the guard of this door, and as well behind a stock `libunftp::Server` with nothing between. There a
+//! file counts as whole when its data connection has ended, for a backend sees no more; with `complete = "confirmed"` it
+//! waits for `confirm_after`.
+//!
+//! # Guarantees
+//! `put` returns Ok, for which libunftp replies 226, only after `ingest` has the file on stable storage and in the queue.
 
 use std::{
     fmt::Debug,
-    io::Cursor,
+    io::{self, Cursor},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use tokio::io::{AsyncRead, AsyncWrite};
-use unftp_core::storage::{Error, ErrorKind, Fileinfo, Metadata, Result, StorageBackend};
-use unftp_sbe_fs::Meta;
+use unftp_core::storage::{ErrorKind, FEATURE_RESTART, FEATURE_SITEMD5, Fileinfo, Result, StorageBackend};
 
-use crate::ingest::Refusal;
+use crate::ingest::{Kind, Listing, Refusal, Start, Stat};
 
-use super::{inner::User, reply, shown::Shown};
+use super::{
+    access::Access,
+    data_ended::DataEnded,
+    digest::{self, Algorithm},
+    download::{self, FileReader},
+    listing::{Format, FtpMetadata},
+    receiving,
+    transfer::{Rest, Transfer},
+    upload::{self, Incoming, Judged},
+    user::FtpUser,
+};
 
-/// Has no state: everything belongs to the login.
-#[derive(Debug)]
-pub(super) struct Backend;
+/// Names that STAT lists at most: its reply is one piece, and goes over the control connection.
+const MOST_IN_STAT: usize = 5_000;
+
+/// A partner's files for libunftp. Has no state: everything belongs to the user.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FtpBackend;
 
 type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
-type Listed = Vec<Fileinfo<PathBuf, Shown>>;
+type Infos = Vec<Fileinfo<PathBuf, FtpMetadata>>;
 
 #[async_trait]
-impl StorageBackend<User> for Backend {
-    type Metadata = Shown;
+impl StorageBackend<FtpUser> for FtpBackend {
+    type Metadata = FtpMetadata;
 
-    async fn metadata<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Shown> {
-        let login = user.0.login()?;
-        let there: Meta = login.view.metadata(user, path.as_ref()).await?;
-        Ok(Shown::new(there, path.as_ref(), &login))
+    fn supported_features(&self) -> u32 {
+        FEATURE_RESTART | FEATURE_SITEMD5
     }
 
-    /// For MLSD, which knows no other way.
-    async fn list<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Listed> {
-        lay(user, &entries(user, path.as_ref()).await?, |one| {
-            let kind = if one.metadata.is_dir() { "dir" } else { "file" };
-            let modified = one.metadata.modified().map(DateTime::<Utc>::from);
-            let modified = modified.map(|at| at.format("modify=%Y%m%d%H%M%S;").to_string()).unwrap_or_default();
-            format!("type={kind};size={};{modified} {}", one.metadata.len(), one.path.display())
-        });
-        Ok(Vec::new())
+    async fn metadata<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<FtpMetadata> {
+        let (access, path) = asked(user, path.as_ref())?;
+        // A stock server asks here where an upload goes on (SIZE, APPE); the guard has asked `ingest`.
+        if user.inner().is_none()
+            && let Ok(Some(bytes)) = access.ingest.resumable(&access.session, &path).await
+        {
+            return Ok(FtpMetadata(Stat::file(bytes, access.clock.now())));
+        }
+        access.files.stat(&path).await.map(FtpMetadata).map_err(|refusal| user.refused(refusal))
     }
 
-    async fn list_fmt<P>(&self, user: &User, path: P) -> Result<Cursor<Vec<u8>>>
+    /// In place of the default, which takes a failed read for the end of the file.
+    async fn md5<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<String> {
+        let (access, path) = asked(user, path.as_ref())?;
+        let digest = digest::of(&access.files, &path, Algorithm::Md5).await;
+        digest.map(|(hex, _)| hex).map_err(|refusal| user.refused(refusal))
+    }
+
+    async fn list<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<Infos> {
+        let (_, mut listing) = listing(user, path.as_ref()).await?;
+        let mut infos = Infos::new();
+        while let Some(page) = listing.next().await.map_err(|refusal| user.refused(refusal))? {
+            infos.extend(
+                page.into_iter().map(|one| Fileinfo { path: one.name.into(), metadata: FtpMetadata(one.stat) }),
+            );
+        }
+        Ok(infos)
+    }
+
+    async fn list_fmt<P>(&self, user: &FtpUser, path: P) -> Result<Cursor<Vec<u8>>>
     where
         P: AsRef<Path> + Send + Debug,
     {
-        lay(user, &entries(user, path.as_ref()).await?, ToString::to_string);
-        Ok(Cursor::default())
+        lines(user, path.as_ref(), Format::List).await.map(Cursor::new)
     }
 
-    /// For STAT, whose reply goes over the control connection.
-    async fn list_vec<P>(&self, user: &User, path: P) -> Result<Vec<String>>
+    /// For STAT, whose first and last lines are no names (RFC 959, 4.2).
+    async fn list_vec<P>(&self, user: &FtpUser, path: P) -> Result<Vec<String>>
     where
         P: AsRef<Path> + Send + Debug,
     {
-        Ok(entries(user, path.as_ref()).await?.iter().map(ToString::to_string).collect())
+        let path = path.as_ref();
+        let (access, mut listing) = listing(user, path).await?;
+        let mut lines = vec![format!("Status of {}:", path.display())];
+        while let Some(page) = listing.next().await.map_err(|refusal| user.refused(refusal))? {
+            let now = access.clock.now();
+            lines.extend(page.iter().map(|one| Format::List.line(one, now)));
+            if lines.len() > MOST_IN_STAT {
+                return Err(user.refused(Refusal::Denied("too many names for STAT: use LIST".to_owned())));
+            }
+        }
+        lines.push("End".to_owned());
+        Ok(lines)
     }
 
-    async fn nlst<P>(&self, user: &User, path: P) -> std::io::Result<Cursor<Vec<u8>>>
+    async fn nlst<P>(&self, user: &FtpUser, path: P) -> io::Result<Cursor<Vec<u8>>>
     where
         P: AsRef<Path> + Send + Debug,
     {
-        let listed = entries(user, path.as_ref()).await.map_err(std::io::Error::other)?;
-        lay(user, &listed, |one| one.path.to_string_lossy().into_owned());
-        Ok(Cursor::default())
+        lines(user, path.as_ref(), Format::Nlst).await.map(Cursor::new).map_err(io::Error::other)
     }
 
-    /// Not used: files go out through `get_into`.
-    async fn get<P: AsRef<Path> + Send + Debug>(&self, _user: &User, _path: P, _start_pos: u64) -> Result<Reader> {
-        Err(ErrorKind::CommandNotImplemented.into())
+    async fn get<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P, start_pos: u64) -> Result<Reader> {
+        let (access, path) = asked(user, path.as_ref())?;
+        let file = download::open(&access, &path, start_pos).await.map_err(|refusal| user.refused(refusal))?;
+        Ok(Box::new(FileReader::new(file, start_pos)))
     }
 
-    async fn get_into<'a, P, W>(&self, user: &User, path: P, _start_pos: u64, _output: &'a mut W) -> Result<u64>
+    /// Behind the guard `output` is an empty connection that only triggers: the client's own was handed over.
+    async fn get_into<'a, P, W>(&self, user: &FtpUser, path: P, start_pos: u64, output: &'a mut W) -> Result<u64>
     where
         W: AsyncWrite + Unpin + Sync + Send + ?Sized,
         P: AsRef<Path> + Send + Debug,
     {
-        match user.0.take() {
-            Some(download) => download.run(user, path.as_ref()).await.map_err(reply::error),
-            None => Err(unasked()),
-        }
+        let (access, path) = asked(user, path.as_ref())?;
+        let sent = match user.inner().map(|inner| inner.take_handover()) {
+            Some(Some(handover)) => handover.send(&access, &path).await,
+            Some(None) => return Err(ErrorKind::PermissionDenied.into()),
+            None => send(&access, &path, start_pos, output).await,
+        };
+        sent.map_err(|refusal| user.refused(refusal))
     }
 
-    /// Not used: files come in without the inner server.
-    async fn put<P, R>(&self, _user: &User, _input: R, _path: P, _start_pos: u64) -> Result<u64>
+    async fn put<P, R>(&self, user: &FtpUser, mut input: R, path: P, start_pos: u64) -> Result<u64>
     where
         P: AsRef<Path> + Send + Debug,
         R: AsyncRead + Send + Sync + Unpin + 'static,
     {
-        Err(ErrorKind::CommandNotImplemented.into())
+        let (access, path) = asked(user, path.as_ref())?;
+        access.ticket.doing(format!("STOR {path}"));
+        let put = put(&access, &mut input, &path, start_pos).await;
+        access.ticket.doing("");
+        if matches!(&put, Err(refusal) if !matches!(refusal, Refusal::Cut(_))) {
+            receiving::drain(&mut input).await;
+        }
+        put.map_err(|refusal| user.refused(refusal))
     }
 
-    async fn del<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let login = user.0.login()?;
-        let path = text(user, path.as_ref())?;
-        answer(user, login.ingest.delete(&login.session, &path).await)
+    async fn del<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<()> {
+        let (access, path) = asked(user, path.as_ref())?;
+        access.files.remove(&path).await.map_err(|refusal| user.refused(refusal))
     }
 
-    async fn mkd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let login = user.0.login()?;
-        let path = text(user, path.as_ref())?;
-        answer(user, login.ingest.make_dir(&login.session, &path).await)
+    async fn mkd<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<()> {
+        let (access, path) = asked(user, path.as_ref())?;
+        access.files.make_folder(&path).await.map_err(|refusal| user.refused(refusal))
     }
 
-    async fn rmd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let login = user.0.login()?;
-        let path = text(user, path.as_ref())?;
-        answer(user, login.ingest.remove_dir(&login.session, &path).await)
+    async fn rmd<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<()> {
+        let (access, path) = asked(user, path.as_ref())?;
+        access.files.remove_folder(&path).await.map_err(|refusal| user.refused(refusal))
     }
 
-    async fn rename<P: AsRef<Path> + Send + Debug>(&self, user: &User, from: P, to: P) -> Result<()> {
-        let login = user.0.login()?;
-        let (from, to) = (text(user, from.as_ref())?, text(user, to.as_ref())?);
-        answer(user, login.ingest.rename(&login.session, &from, &to).await.map(drop))
+    async fn rename<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, from: P, to: P) -> Result<()> {
+        let (access, from) = asked(user, from.as_ref())?;
+        let to = text(user, to.as_ref())?;
+        access.files.rename(&from, &to).await.map(drop).map_err(|refusal| user.refused(refusal))
     }
 
-    async fn cwd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let there: Result<Meta> = user.0.login()?.view.metadata(user, path.as_ref().to_owned()).await;
-        match there {
-            Ok(there) if there.is_dir() => Ok(()),
-            _ => answer(user, Err(Refusal::Denied("no such directory".to_owned()))),
+    async fn cwd<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<()> {
+        let (access, path) = asked(user, path.as_ref())?;
+        match access.files.stat(&path).await.map(|there| there.kind) {
+            Ok(Kind::Folder) => Ok(()),
+            Ok(Kind::File) | Err(Refusal::NotFound | Refusal::BadName(_)) => {
+                Err(user.refused(Refusal::Denied("no such directory".to_owned())))
+            }
+            Err(refusal) => Err(user.refused(refusal)),
         }
     }
 }
 
-/// A directory's entries in the order of their names; a file is listed by itself.
-async fn entries(user: &User, path: &Path) -> Result<Listed> {
-    let login = user.0.login()?;
-    let view = &login.view;
-    let there: Meta = view.metadata(user, path).await.inspect_err(|_| user.0.refuse(Refusal::NotFound))?;
-    if !there.is_dir() {
-        let name = path.file_name().map_or_else(|| path.to_owned(), PathBuf::from);
-        return Ok(vec![Fileinfo { path: name, metadata: Shown::new(there, path, &login) }]);
+/// The access of the user, and a path as `ingest` takes it.
+fn asked(user: &FtpUser, path: &Path) -> Result<(Arc<Access>, String)> {
+    Ok((user.access()?, text(user, path)?))
+}
+
+fn text(user: &FtpUser, path: &Path) -> Result<String> {
+    let path = path.to_str().ok_or_else(|| user.refused(Refusal::BadName("name is not valid UTF-8".to_owned())))?;
+    Ok(path.to_owned())
+}
+
+async fn listing(user: &FtpUser, path: &Path) -> Result<(Arc<Access>, Listing)> {
+    let (access, path) = asked(user, path)?;
+    let listing = access.files.list(&path).await.map_err(|refusal| user.refused(refusal))?;
+    Ok((access, listing))
+}
+
+/// A whole listing: libunftp takes it in one piece.
+async fn lines(user: &FtpUser, path: &Path, format: Format) -> Result<Vec<u8>> {
+    let (access, mut listing) = listing(user, path).await?;
+    let mut bytes = Vec::new();
+    while let Some(page) = listing.next().await.map_err(|refusal| user.refused(refusal))? {
+        bytes.extend(format.lines(&page, access.clock.now()));
     }
-    let below = text(user, path.strip_prefix("/").unwrap_or(path))?;
-    let names = login.ingest.names(&login.session, &below).await.map_err(|refusal| told(user, refusal))?;
-    let mut listed = Listed::with_capacity(names.len());
-    for name in names {
-        let path = path.join(&name);
-        // One by one: what has gone meanwhile is left out, where the listing of the view would fail as a whole.
-        if let Ok(there) = view.metadata(user, &path).await {
-            listed.push(Fileinfo { metadata: Shown::new(there, &path, &login), path: name.into() });
-        }
+    Ok(bytes)
+}
+
+async fn send<W>(access: &Access, path: &str, start: u64, output: &mut W) -> std::result::Result<u64, Refusal>
+where
+    W: AsyncWrite + Unpin + Send + ?Sized,
+{
+    access.ticket.doing(format!("RETR {path}"));
+    let sent = async {
+        let file = download::open(access, path, start).await?;
+        download::send(access, &file, start, output).await
+    };
+    let sent = tokio::select! {
+        sent = sent => sent,
+        () = access.ticket.kicked() => Err(ended_by_operator()),
+    };
+    access.ticket.doing("");
+    sent
+}
+
+async fn put<R>(access: &Access, input: &mut R, path: &str, start: u64) -> std::result::Result<u64, Refusal>
+where
+    R: AsyncRead + Send + Unpin,
+{
+    let intake = upload::begin(access, path, Start::At(start), None).await?;
+    let file = Incoming { start: intake.size_bytes(), declared: None, intake };
+    let transfer = Arc::new(Transfer::default());
+    let kicked = async {
+        access.ticket.kicked().await;
+        transfer.cancel("an operator has ended the session", Rest::Dropped);
+        std::future::pending::<()>().await;
+    };
+    let taken = async {
+        let received = upload::receive(access, file, input, &transfer).await?;
+        let Judged { intake, verdict, .. } = received.judge().await?;
+        intake.finish(Box::new(DataEnded { transfer: Arc::clone(&transfer), otherwise: verdict })).await
+    };
+    tokio::select! {
+        accepted = taken => Ok(accepted?.size_bytes - start),
+        () = kicked => Err(ended_by_operator()),
     }
-    listed.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(listed)
 }
 
-/// Lays a listing on the desk.
-fn lay(user: &User, listed: &Listed, line: impl Fn(&Fileinfo<PathBuf, Shown>) -> String) {
-    let lines: Vec<String> = listed.iter().map(|one| line(one) + "\r\n").collect();
-    user.0.list(lines.concat().into_bytes());
-}
-
-fn text(user: &User, path: &Path) -> Result<String> {
-    match path.to_str() {
-        Some(path) => Ok(path.to_owned()),
-        None => answer(user, Err(Refusal::BadName("name is not valid UTF-8".to_owned()))).map(|()| String::new()),
-    }
-}
-
-fn answer(user: &User, done: std::result::Result<(), Refusal>) -> Result<()> {
-    done.map_err(|refusal| told(user, refusal))
-}
-
-fn told(user: &User, refusal: Refusal) -> Error {
-    user.0.refuse(refusal.clone());
-    reply::error(refusal)
-}
-
-fn unasked() -> Error {
-    ErrorKind::PermissionDenied.into()
+fn ended_by_operator() -> Refusal {
+    Refusal::Cut("an operator has ended the session".to_owned())
 }

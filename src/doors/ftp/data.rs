@@ -1,4 +1,4 @@
-//! Data connections of clients: where they are offered, and who may come.
+//! Data connections of clients: offered on a port, and taken from the client's own address alone.
 
 use std::{
     io,
@@ -19,13 +19,13 @@ use tracing::{debug, info};
 use super::{PortRange, wire::Wire};
 use crate::{doors::proxy, partners::Network};
 
-/// How long ports are looked for when all are taken.
+/// Rounds over the ports when all are taken.
 const ROUNDS: u32 = 200;
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(10);
 /// Others may connect too; who is not the client's address is turned away, but must not fill the queue.
 const BACKLOG: u32 = 64;
 
-/// How the next data connection comes about.
+/// The next data connection, before it is there.
 #[derive(Debug)]
 pub(super) enum Offer {
     /// The client connects to us.
@@ -56,7 +56,7 @@ impl Offer {
     }
 }
 
-/// Why there is no data connection.
+/// The failure of a data connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoConnection {
     /// Nobody came, or cannot be reached.
@@ -75,7 +75,7 @@ pub(super) struct Awaited {
     work: JoinSet<Result<Wire, NoConnection>>,
     wanted: oneshot::Sender<()>,
     handshake: Duration,
-    /// Whether TLS begins on it.
+    /// TLS begins on it.
     pub(super) secure: bool,
 }
 

@@ -3,16 +3,11 @@
 use std::{fmt, str::FromStr};
 
 use md5::Digest as _;
-use tokio::io::AsyncReadExt;
-use unftp_core::{
-    auth::DefaultUser,
-    storage::{Metadata, StorageBackend},
-};
-use unftp_sbe_fs::{Filesystem, Meta};
 
-use crate::ingest::Refusal;
+use crate::ingest::{Files, OpenFile, Refusal};
 
-const BUFFER_BYTES: usize = 256 << 10;
+/// Bytes that are read at a time.
+const PIECE_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Algorithm {
@@ -83,23 +78,25 @@ impl Running {
     }
 }
 
-/// The digest of a file in the view, in hexadecimal, and its length.
-pub(super) async fn of(view: &Filesystem, path: &str, algorithm: Algorithm) -> Result<(String, u64), Refusal> {
-    let user = DefaultUser;
-    let there: Meta = view.metadata(&user, path.to_owned()).await.map_err(|_| Refusal::NotFound)?;
-    if !there.is_file() {
-        return Err(Refusal::Denied("is not a file".to_owned()));
+/// The digest of a file, in hexadecimal, and its length. The SHA-256 of an accepted file is known without reading it.
+pub(super) async fn of(files: &Files, path: &str, algorithm: Algorithm) -> Result<(String, u64), Refusal> {
+    if algorithm == Algorithm::Sha256
+        && let Some((sha256, bytes)) = files.sha256(path).await?
+    {
+        return Ok((sha256.to_string(), bytes));
     }
-    let file = StorageBackend::<DefaultUser>::get(view, &user, path.to_owned(), 0).await;
-    let mut file = file.map_err(|_| Refusal::NotFound)?;
-    let (mut buffer, mut running, mut bytes) = (vec![0; BUFFER_BYTES], Running::new(algorithm), 0);
+    read(&files.open(path).await?, algorithm).await
+}
+
+async fn read(file: &OpenFile, algorithm: Algorithm) -> Result<(String, u64), Refusal> {
+    let (mut running, mut bytes) = (Running::new(algorithm), 0);
     loop {
-        let count = file.read(&mut buffer).await?;
-        if count == 0 {
+        let piece = file.read(bytes, PIECE_BYTES).await?;
+        if piece.is_empty() {
             return Ok((running.hex(), bytes));
         }
-        running.update(&buffer[..count]);
-        bytes += count as u64;
+        running.update(&piece);
+        bytes += piece.len() as u64;
     }
 }
 
@@ -107,19 +104,18 @@ pub(super) async fn of(view: &Filesystem, path: &str, algorithm: Algorithm) -> R
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn digests_are_those_of_others() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("a"), "123456789").unwrap();
-        let view = Filesystem::new(directory.path()).unwrap();
+    #[test]
+    fn digests_are_those_of_others() {
         for (algorithm, digest) in [
             (Algorithm::Md5, "25f9e794323b453885f5181f1b624d0b"),
             (Algorithm::Crc32, "cbf43926"),
             (Algorithm::Sha1, "f7c3bc1d808e04732adf679965ccc34ca7ae3441"),
             (Algorithm::Sha256, "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"),
         ] {
-            assert_eq!(of(&view, "/a", algorithm).await.unwrap(), (digest.to_owned(), 9));
+            let mut running = Running::new(algorithm);
+            running.update(b"1234");
+            running.update(b"56789");
+            assert_eq!(running.hex(), digest);
         }
-        assert_eq!(of(&view, "/b", Algorithm::Md5).await, Err(Refusal::NotFound));
     }
 }

@@ -35,6 +35,7 @@ use super::{
     CertificateInfo, Options, Tls, TlsError,
     certificate::{self, Stamp, TlsSetup},
     session::Session,
+    unconfirmed::Watch,
 };
 
 const ROUND: Duration = Duration::from_secs(2);
@@ -71,13 +72,15 @@ pub(super) struct House {
     pub(super) ingest: Arc<Ingest>,
     pub(super) partners: Arc<Partners>,
     pub(super) gate: Arc<Gate>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     tls: RwLock<Option<TlsSetup>>,
     tls_directory: PathBuf,
     tls_stamp: Mutex<Stamp>,
     certificate: Option<CertificateInfo>,
     links: Links,
     maintenance: Maintenance,
+    /// Over files whose senders were not yet seen to have the reply.
+    pub(super) watch: Arc<Watch>,
 }
 
 impl Door {
@@ -120,6 +123,7 @@ impl Door {
             tls_directory: tls_directory.to_owned(),
             certificate,
             links: Links::default(),
+            watch: Arc::default(),
         });
         Ok(Self { listener, implicit, address, house })
     }
@@ -146,6 +150,7 @@ impl Door {
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         info!(address = %self.address, implicit = ?self.implicit_addr(), tls = ?self.house.options.tls(), "FTP door is open");
         let mut round = tokio::time::interval(ROUND);
+        let watching = tokio::spawn(self.house.watch.clone().run(self.house.ingest.confirm_after()));
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => self.house.welcome(accepted, false).await,
@@ -157,6 +162,9 @@ impl Door {
         }
         drop((self.listener, self.implicit));
         self.house.links.drain(self.house.options.grace).await;
+        self.house.watch.close().await;
+        // It has stopped by itself; one that panicked is over too.
+        let _ = watching.await;
         info!("FTP door is closed");
     }
 }

@@ -1,96 +1,135 @@
 //! A file's bytes on their way to the client.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use bytes::{Buf, Bytes};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::oneshot,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::{Instant, timeout},
 };
-use unftp_core::storage::{Metadata, StorageBackend};
-use unftp_sbe_fs::Meta;
+use tokio_util::sync::ReusableBoxFuture;
 
-use crate::{doors::lasting::most_time, ingest::Refusal};
+use crate::{
+    doors::time_limit::time_limit_for,
+    ingest::{OpenFile, Refusal},
+};
 
-use super::{inner::User, login::Login, transfer::Transfer, wire::Wire};
+use super::access::{Access, TransferLimits};
 
-const BUFFER_BYTES: usize = 64 << 10;
+/// Bytes that are read at a time.
+const PIECE_BYTES: usize = 256 << 10;
+/// Bytes that a client must take before it counts as stalled.
+const STEP_BYTES: usize = 64 << 10;
 
-/// What is needed to send a file.
-pub(super) struct Download {
-    pub(super) login: Arc<Login>,
-    pub(super) transfer: Arc<Transfer>,
-    /// The first byte that is sent.
-    pub(super) start: u64,
-    /// Told when the file is open, with the bytes that will come: the time for 150.
-    pub(super) opened: oneshot::Sender<u64>,
-    /// The client's connection. None comes when the client did not.
-    pub(super) wire: oneshot::Receiver<Wire>,
-    pub(super) done: oneshot::Sender<Result<u64, Refusal>>,
+/// Opens a file that is to be sent from this byte on.
+pub(super) async fn open(access: &Access, path: &str, start: u64) -> Result<OpenFile, Refusal> {
+    let file = access.files.open(path).await?;
+    let have = file.stat().size_bytes;
+    if start > have {
+        return Err(Refusal::CannotResume { at: start, have });
+    }
+    Ok(file)
 }
 
-impl Download {
-    pub(super) async fn run(self, user: &User, path: &Path) -> Result<u64, Refusal> {
-        let Self { login, transfer, start, opened, wire, done } = self;
-        let cancelled = transfer.clone();
-        let sent = tokio::select! {
-            sent = serve(&login, user, path, start, opened, wire) => sent,
-            (why, _) = cancelled.cancelled() => Err(Refusal::Cut(why)),
-        };
-        login.ticket.doing("");
-        // The guard may have gone; the inner server is told all the same.
-        let _ = done.send(sent.clone());
-        sent
-    }
-}
-
-async fn serve(
-    login: &Login,
-    user: &User,
-    path: &Path,
-    start: u64,
-    opened: oneshot::Sender<u64>,
-    wire: oneshot::Receiver<Wire>,
-) -> Result<u64, Refusal> {
-    let there: Meta = login.view.metadata(user, path.to_owned()).await.map_err(|_| Refusal::NotFound)?;
-    if !there.is_file() {
-        return Err(Refusal::Denied("is not a file".to_owned()));
-    }
-    if start > there.len() {
-        return Err(Refusal::CannotResume { at: start, have: there.len() });
-    }
-    let file = StorageBackend::<User>::get(&login.view, user, path.to_owned(), start).await;
-    let mut file = file.map_err(|_| Refusal::NotFound)?;
-    // Gone: nobody asks any more.
-    let _ = opened.send(there.len() - start);
-    let mut wire = wire.await.map_err(|_| Refusal::Cut("there was no data connection".to_owned()))?;
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let (began, mut paced, mut sent) = (Instant::now(), Duration::ZERO, 0);
+/// Sends a file from this byte on, as fast as the partner may fetch.
+pub(super) async fn send<W>(access: &Access, file: &OpenFile, start: u64, output: &mut W) -> Result<u64, Refusal>
+where
+    W: AsyncWrite + Unpin + Send + ?Sized,
+{
+    let mut sending = Sending::new(access);
     loop {
-        let count = file.read(&mut buffer).await?;
-        if count == 0 {
+        let piece = file.read(start + sending.sent, PIECE_BYTES).await?;
+        if piece.is_empty() {
             break;
         }
-        within(login.stalled, wire.write_all(&buffer[..count])).await?;
-        sent += count as u64;
-        login.ticket.add_bytes(count as u64);
+        sending.send(&piece, output).await?;
+    }
+    within(access.limits.stalled, output.flush()).await?;
+    Ok(sending.sent)
+}
+
+/// Bytes on their way to a client, within the bounds of its session.
+pub(super) struct Sending<'a> {
+    access: &'a Access,
+    began: Instant,
+    /// The time that was waited for the partner's bandwidth, which is not the client's.
+    paced: Duration,
+    pub(super) sent: u64,
+}
+
+impl<'a> Sending<'a> {
+    pub(super) fn new(access: &'a Access) -> Self {
+        Self { access, began: Instant::now(), paced: Duration::ZERO, sent: 0 }
+    }
+
+    pub(super) async fn send<W>(&mut self, piece: &[u8], output: &mut W) -> Result<(), Refusal>
+    where
+        W: AsyncWrite + Unpin + Send + ?Sized,
+    {
+        let TransferLimits { stalled, longest_per_gib } = self.access.limits;
+        let ticket = &self.access.ticket;
+        // In small steps: a client that takes some bytes now and then does not stall.
+        for step in piece.chunks(STEP_BYTES) {
+            within(stalled, output.write_all(step)).await?;
+            self.sent += step.len() as u64;
+            ticket.add_bytes(step.len() as u64);
+        }
         let before = Instant::now();
-        login.ticket.pace(count as u64).await;
-        paced += before.elapsed();
-        if began.elapsed().saturating_sub(paced) > most_time(login.longest_per_gib, sent) {
-            return Err(Refusal::Cut("the transfer took too long".to_owned()));
+        ticket.throttle(piece.len() as u64).await;
+        self.paced += before.elapsed();
+        match self.began.elapsed().saturating_sub(self.paced) > time_limit_for(longest_per_gib, self.sent) {
+            true => Err(Refusal::Cut("the transfer took too long".to_owned())),
+            false => Ok(()),
         }
     }
-    within(login.stalled, wire.flush()).await?;
-    wire.finish().await;
-    Ok(sent)
 }
 
 /// Waits for the client to take data.
-pub(super) async fn within(patience: Duration, work: impl Future<Output = std::io::Result<()>>) -> Result<(), Refusal> {
+pub(super) async fn within(patience: Duration, work: impl Future<Output = io::Result<()>>) -> Result<(), Refusal> {
     match timeout(patience, work).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Refusal::Cut(format!("the data connection failed: {error}"))),
         Err(_) => Err(Refusal::Cut("the client takes no data".to_owned())),
+    }
+}
+
+/// A file as a stream of bytes.
+pub(super) struct FileReader {
+    file: OpenFile,
+    at: u64,
+    /// Bytes that were read and not taken yet.
+    rest: Bytes,
+    reading: Option<ReusableBoxFuture<'static, Result<Bytes, Refusal>>>,
+}
+
+impl FileReader {
+    pub(super) fn new(file: OpenFile, start: u64) -> Self {
+        Self { file, at: start, rest: Bytes::new(), reading: None }
+    }
+}
+
+impl AsyncRead for FileReader {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.rest.is_empty() {
+            let (file, at) = (&this.file, this.at);
+            let reading = this.reading.get_or_insert_with(|| {
+                let file = file.clone();
+                ReusableBoxFuture::new(async move { file.read(at, PIECE_BYTES).await })
+            });
+            let read = ready!(reading.poll(cx));
+            this.reading = None;
+            this.rest = read.map_err(io::Error::other)?;
+            this.at += this.rest.len() as u64;
+        }
+        let count = this.rest.len().min(buffer.remaining());
+        buffer.put_slice(&this.rest[..count]);
+        this.rest.advance(count);
+        Poll::Ready(Ok(()))
     }
 }

@@ -5,122 +5,49 @@
 //! word when a reply is odd, late or missing. Its address is a random one of 127/8, for both ends: libunftp serves a
 //! data connection only to the address of the control connection.
 //!
-//! Bytes of files and listings do not pass through it. What a client sends goes to `ingest` without it; for what a client
-//! fetches its data connection is empty and only triggers: the errand on the desk says where the bytes go, and listings
-//! are laid there. For libunftp serves whoever connects to its data port first from the right address, and any user of
-//! the machine can: who does sees nothing, and what it sends is not read.
+//! Bytes of files do not pass through it. For what a client fetches its data connection is empty and only triggers: the
+//! guard hands the client's own over. For libunftp serves whoever connects to its data port first from the right address,
+//! and any user of the machine can: who does sees nothing, and what it sends is not read.
 
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use libunftp::{ServerBuilder, options::Binder};
-use parking_lot::Mutex;
 use slog::Drain;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Notify,
     time::{Instant, timeout},
 };
 use unftp_core::auth::{
-    AuthenticationError, Authenticator, Credentials, Principal, UserDetail, UserDetailError, UserDetailProvider,
+    AuthenticationError, Authenticator, Credentials, Principal, UserDetailError, UserDetailProvider,
 };
 
-use unftp_core::storage::{Error, ErrorKind};
+use super::{access::Access, backend::FtpBackend, inner_state::InnerState, reply::Reply, user::FtpUser};
 
-use crate::{ingest::Refusal, partners::PartnerName};
-
-use super::{backend::Backend, download::Download, login::Login, reply::Reply};
-
-/// How long the inner server may take for a reply. Nothing it does by itself takes long.
+/// The time for a reply of the inner server. Nothing it does by itself takes long.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A data connection that nothing was asked of is not used after this long.
 const FRESH: Duration = Duration::from_secs(60);
-/// The longest reply: STAT and MLST of one path.
+/// The longest reply: STAT of a folder.
 const MOST_REPLY_BYTES: usize = 1 << 20;
 const NAME: &str = "partner";
 
-/// What one inner session and the guard share.
-pub(super) struct Desk {
-    /// What libunftp keeps of a session it may keep for minutes; the login ends with its client.
-    login: Weak<Login>,
-    who: PartnerName,
-    errand: Mutex<Option<Box<Download>>>,
-    begun: Notify,
-    refused: Mutex<Option<Refusal>>,
-    listed: Mutex<Option<Vec<u8>>>,
-    address: Mutex<Option<SocketAddr>>,
-}
-
-impl Desk {
-    pub(super) fn login(&self) -> Result<Arc<Login>, Error> {
-        self.login.upgrade().ok_or_else(|| ErrorKind::LocalError.into())
-    }
-
-    pub(super) fn put(&self, errand: Download) {
-        *self.errand.lock() = Some(Box::new(errand));
-    }
-
-    /// Takes the errand, if it was not taken yet.
-    pub(super) fn take(&self) -> Option<Box<Download>> {
-        let errand = self.errand.lock().take();
-        self.begun.notify_one();
-        errand
-    }
-
-    pub(super) fn is_waiting(&self) -> bool {
-        self.errand.lock().is_some()
-    }
-
-    /// Waits until the errand is taken.
-    pub(super) async fn taken(&self) {
-        self.begun.notified().await;
-    }
-
-    /// What was to be listed. It does not go over the data connection, which another user of the machine may have taken.
-    pub(super) fn list(&self, listing: Vec<u8>) {
-        *self.listed.lock() = Some(listing);
-    }
-
-    /// Why the last command was refused: libunftp's error kinds say less.
-    pub(super) fn refuse(&self, refusal: Refusal) {
-        *self.refused.lock() = Some(refusal);
-    }
-}
-
-/// A partner who is logged in, as libunftp carries it.
-#[derive(Clone)]
-pub(super) struct User(pub(super) Arc<Desk>);
-
-impl fmt::Display for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.who.fmt(f)
-    }
-}
-
-impl fmt::Debug for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl UserDetail for User {}
-
-/// Lets in who knows the token.
+/// Logs in the guard, which alone knows the token.
 #[derive(Debug)]
-struct Doorman {
+struct TokenLogin {
     token: String,
-    user: User,
+    user: FtpUser,
 }
 
 #[async_trait]
-impl Authenticator for Doorman {
+impl Authenticator for TokenLogin {
     async fn authenticate(&self, username: &str, creds: &Credentials) -> Result<Principal, AuthenticationError> {
         // It is random and lives for one session, so how long comparing takes tells nothing in time.
         match creds.password.as_deref() {
@@ -131,16 +58,16 @@ impl Authenticator for Doorman {
 }
 
 #[async_trait]
-impl UserDetailProvider for Doorman {
-    type User = User;
+impl UserDetailProvider for TokenLogin {
+    type User = FtpUser;
 
-    async fn provide_user_detail(&self, _principal: &Principal) -> Result<User, UserDetailError> {
+    async fn provide_user_detail(&self, _principal: &Principal) -> Result<FtpUser, UserDetailError> {
         Ok(self.user.clone())
     }
 }
 
-/// Any free port will do; the guard is told which.
-struct AnyPort(Arc<Desk>);
+/// Binds any free port, and tells the guard which.
+struct AnyPort(Arc<InnerState>);
 
 impl fmt::Debug for AnyPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -153,7 +80,7 @@ impl Binder for AnyPort {
     async fn bind(&mut self, local_addr: IpAddr, _ports: RangeInclusive<u16>) -> io::Result<TcpSocket> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::new(local_addr, 0))?;
-        *self.0.address.lock() = Some(socket.local_addr()?);
+        self.0.listens_on(socket.local_addr()?);
         Ok(socket)
     }
 }
@@ -162,39 +89,32 @@ impl Binder for AnyPort {
 pub(super) struct Inner {
     control: TcpStream,
     heard: Vec<u8>,
-    desk: Arc<Desk>,
+    state: Arc<InnerState>,
     data: Option<(TcpStream, Instant)>,
 }
 
 impl Inner {
     /// Opens one and logs in.
-    pub(super) async fn open(login: &Arc<Login>) -> io::Result<Self> {
-        let desk = Arc::new(Desk {
-            who: login.session.partner.clone(),
-            login: Arc::downgrade(login),
-            errand: Mutex::default(),
-            begun: Notify::new(),
-            refused: Mutex::default(),
-            listed: Mutex::default(),
-            address: Mutex::default(),
-        });
+    pub(super) async fn open(access: &Arc<Access>) -> io::Result<Self> {
+        let state = Arc::new(InnerState::default());
         let token = format!("{:032x}", rand::random::<u128>());
-        let doorman = Arc::new(Doorman { token: token.clone(), user: User(desk.clone()) });
-        let server = ServerBuilder::<Backend, User>::with_user_detail_provider(Box::new(|| Backend), doorman.clone())
-            .authenticator(doorman)
-            .greeting("ready")
-            .idle_session_timeout(24 * 60 * 60)
-            .binder(AnyPort(desk.clone()))
-            .sitemd5(libunftp::options::SiteMd5::None)
-            .logger(slog::Logger::root(tracing_slog::TracingSlogDrain.fuse(), slog::o!()))
-            .build()
-            .map_err(io::Error::other)?;
+        let login = Arc::new(TokenLogin { token: token.clone(), user: FtpUser::behind_guard(access, &state) });
+        let server =
+            ServerBuilder::<FtpBackend, FtpUser>::with_user_detail_provider(Box::new(|| FtpBackend), login.clone())
+                .authenticator(login)
+                .greeting("ready")
+                .idle_session_timeout(24 * 60 * 60)
+                .binder(AnyPort(state.clone()))
+                .sitemd5(libunftp::options::SiteMd5::None)
+                .logger(slog::Logger::root(tracing_slog::TracingSlogDrain.fuse(), slog::o!()))
+                .build()
+                .map_err(io::Error::other)?;
         let (control, served) = pair().await?;
         // It reports its own failures, and ends when our end of the pair closes.
         tokio::spawn(async move {
             let _ = server.service(served).await;
         });
-        let mut inner = Self { control, heard: Vec::new(), desk, data: None };
+        let mut inner = Self { control, heard: Vec::new(), state, data: None };
         inner.expect(220).await?;
         inner.say(&format!("USER {NAME}")).await?;
         inner.expect(331).await?;
@@ -203,8 +123,8 @@ impl Inner {
         Ok(inner)
     }
 
-    pub(super) fn desk(&self) -> &Arc<Desk> {
-        &self.desk
+    pub(super) fn state(&self) -> &Arc<InnerState> {
+        &self.state
     }
 
     /// Has a data connection ready.
@@ -215,23 +135,23 @@ impl Inner {
         self.data = None;
         self.say("EPSV").await?;
         self.expect(229).await?;
-        let to = self.desk.address.lock().take().ok_or_else(|| odd("no data port"))?;
+        let to = self.state.take_data_address().ok_or_else(|| odd("no data port"))?;
         self.data = Some((connect(to).await?, Instant::now()));
         Ok(())
     }
 
-    /// A command with one reply. What it refuses for is told by the desk.
+    /// A command with one reply. A refusal by `ingest` is told in its own words.
     pub(super) async fn command(&mut self, line: &str) -> io::Result<Reply> {
-        self.desk.refused.lock().take();
+        self.state.take_refusal();
         self.say(line).await?;
         let reply = self.reply().await?;
         if reply.is_positive() {
             return Ok(reply);
         }
-        Ok(self.desk.refused.lock().take().map_or(reply, |refusal| Reply::from(&refusal)))
+        Ok(self.state.take_refusal().map_or(reply, |refusal| Reply::from(&refusal)))
     }
 
-    /// Has the errand on the desk done. It is under way when this returns; its end is told by itself.
+    /// Has libunftp begin a download. It is under way when this returns; its end is told by itself.
     pub(super) async fn trigger(&mut self, line: &str) -> io::Result<()> {
         self.prepare().await?;
         self.say(line).await?;
@@ -242,26 +162,7 @@ impl Inner {
     pub(super) async fn triggered(&mut self) -> io::Result<()> {
         let last = self.reply().await?;
         self.data = None;
-        if last.code == 226 || last.code == 451 { Ok(()) } else { Err(odd(&last.text)) }
-    }
-
-    /// A listing, whole: it is small, and whether it fails is known before anything is told to the client.
-    pub(super) async fn listing(&mut self, line: &str) -> io::Result<Result<Vec<u8>, Reply>> {
-        self.prepare().await?;
-        self.desk.refused.lock().take();
-        self.desk.listed.lock().take();
-        self.say(line).await?;
-        let first = self.reply().await?;
-        if first.code != 150 {
-            self.data = None;
-            return Ok(Err(first));
-        }
-        let last = self.reply().await?;
-        self.data = None;
-        Ok(match last.code {
-            226 => Ok(self.desk.listed.lock().take().ok_or_else(|| odd("nothing was listed"))?),
-            _ => Err(self.desk.refused.lock().take().map_or(last, |refusal| Reply::from(&refusal))),
-        })
+        if last.code == 226 || !last.is_positive() { Ok(()) } else { Err(odd(&last.text)) }
     }
 
     async fn say(&mut self, line: &str) -> io::Result<()> {

@@ -10,12 +10,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The longest command line: room for the longest path that `ingest` takes, in a command with a second one.
 pub(super) const MOST_BYTES: usize = 4096;
-/// How much of one line is read and dropped before the client is given up.
+/// Bytes of one line that are read and dropped before the client is given up.
 const FLOOD_BYTES: usize = 1 << 20;
 const PIECE_BYTES: usize = 512;
 const IAC: u8 = 0xff;
 
-/// What a client sent up to a line end.
+/// The bytes of a client up to a line end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// A command.
@@ -76,6 +76,11 @@ impl Lines {
             self.scanned = 0;
         }
         (self.dropped > FLOOD_BYTES).then_some(Line::Flood)
+    }
+
+    /// Lines of which at least the first byte is here and was not taken.
+    pub(super) fn begun(&self) -> usize {
+        self.buffer.split_inclusive(|&byte| byte == b'\n').count()
     }
 
     /// Forgets what came; whether there was anything.

@@ -1,32 +1,40 @@
-//! Who is at the other end, from the login on.
+//! The login: the password is verified, and a session opened.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Deref, sync::Arc};
 
 use tracing::info;
-use unftp_sbe_fs::Filesystem;
 
-use crate::{
-    ingest::{Ingest, SessionInfo},
-    partners::{ClientCertificate, Denied, Partner, Partners, SessionTicket},
+use crate::partners::{ClientCertificate, Denied, Partner, Partners};
+
+use super::{
+    access::{Access, TransferLimits},
+    door::House,
+    link::Link,
 };
 
-use super::{Options, link::Link};
-
-/// What a session is from its login on.
+/// A partner's access, and the connection that it logged in on.
 #[derive(Debug)]
 pub(super) struct Login {
-    pub(super) session: SessionInfo,
-    pub(super) ticket: SessionTicket,
+    access: Arc<Access>,
     pub(super) link: Arc<Link>,
-    pub(super) ingest: Arc<Ingest>,
-    /// The partner's directory, for reading.
-    pub(super) view: Filesystem,
-    pub(super) settle: Duration,
-    pub(super) stalled: Duration,
-    pub(super) longest_per_gib: Duration,
 }
 
-/// Why there is no login.
+impl Login {
+    pub(super) fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+}
+
+/// A login is its access; the rest is for what happens on the connection itself.
+impl Deref for Login {
+    type Target = Access;
+
+    fn deref(&self) -> &Access {
+        &self.access
+    }
+}
+
+/// A login that failed.
 pub(super) enum Failed {
     /// Counted against the client.
     Wrong,
@@ -34,7 +42,7 @@ pub(super) enum Failed {
     Told(String),
 }
 
-/// Asks `partners` whether the password is right.
+/// Has the password verified by `partners`.
 pub(super) async fn verify(
     name: &str,
     password: &str,
@@ -51,41 +59,16 @@ pub(super) async fn verify(
     })
 }
 
-/// Opens a session and the partner's directory.
-pub(super) fn open(
-    partner: Partner,
-    link: &Arc<Link>,
-    partners: &Partners,
-    ingest: &Arc<Ingest>,
-    options: &Options,
-) -> Result<Login, String> {
+/// Opens a session.
+pub(super) fn open(partner: &Partner, link: &Arc<Link>, house: &House) -> Result<Login, String> {
     let peer = link.peer;
-    let refused = |why: String| {
-        info!(%peer, why, "login refused");
-    };
-    let failed = |why: String| {
-        refused(why.clone());
-        why
-    };
-    let ticket = partners.open_session(&partner.name, "ftp", peer).map_err(|denied| failed(denied.to_string()))?;
-    let home = ingest.home(&partner.name).map_err(|refusal| {
-        refused(refusal.to_string());
-        "the login directory cannot be opened".to_owned()
-    })?;
-    let view = Filesystem::new(home).map_err(|error| {
-        refused(error.to_string());
-        "the login directory cannot be opened".to_owned()
+    let ticket = house.partners.open_session(&partner.name, "ftp", peer).map_err(|denied| {
+        info!(%peer, why = %denied, "login refused");
+        denied.to_string()
     })?;
     info!(partner = %partner.name, %peer, session = %ticket.id(), "logged in");
     link.logged_in(partner.name.clone());
-    Ok(Login {
-        session: SessionInfo { partner: partner.name, door: "ftp", peer: peer.into(), id: ticket.id() },
-        ticket,
-        link: link.clone(),
-        ingest: ingest.clone(),
-        view,
-        settle: options.settle,
-        stalled: partners.limits().stalled,
-        longest_per_gib: options.longest_per_gib,
-    })
+    let limits =
+        TransferLimits { stalled: house.partners.limits().stalled, longest_per_gib: house.options.longest_per_gib };
+    Ok(Login { access: Arc::new(Access::new(&house.ingest, ticket, house.clock.clone(), limits)), link: link.clone() })
 }

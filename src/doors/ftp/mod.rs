@@ -1,52 +1,69 @@
 //! The FTP and FTPS door: a guard that speaks with the client, and libunftp behind it that serves the file commands.
 //!
-//! The guard owns the client's control connection (`session`, `lines`, `wire`, `dispatch`) and data connections
-//! (`offers`, `data`, `moving`, `work`). A file that comes in goes from there to `ingest` (`upload`): what is to be
-//! decided about it is ours. libunftp runs as an inner server on a loopback pair (`inner`, `backend`) and serves all that
-//! is asked of names and directories; it also says *that* a file is sent, and the guard brings the client's own stream
-//! for it (`download`), so no byte is copied an extra time. It is opened when it is needed first, so who only uploads
-//! costs none. Whatever it does, the client hears only the guard.
+//! The guard owns the client's control connection (`session`, `lines`, `wire`, `command`, `dispatch`, `verbs`) and data
+//! connections (`data`, `moving`, `data_transfer`). A file that comes in goes from there to `ingest` (`upload`, `receiving`), and a
+//! listing comes from there page by page (`listing`). Every other file command goes to libunftp, which runs as an inner
+//! server on a loopback pair (`inner`) over this door's storage backend (`backend`, `user`). For a download it says *that*
+//! a file is sent, and the guard hands over the client's own stream (`data_handover`), so no byte is copied an extra time.
+//! The inner server is opened when it is needed first, so who only uploads costs none. Whatever it does, the client hears
+//! only the guard.
+//!
+//! [`FtpBackend`] is a whole backend: a stock `libunftp::Server` over it, with a [`FtpUser`] for each login, keeps and
+//! queues files as this door does, but cannot tell a client that died from one that has sent all.
 //!
 //! # Trust
-//! Nothing a client sends is trusted. Lines are bounded, before the login their number too. Names go through `ingest`'s
-//! rules; reading happens below the partner's own directory descriptor; passwords go to `partners`. Connections are
+//! Nothing a client sends is trusted. Lines are bounded, before the login their number too. Paths go through `ingest`'s
+//! rules, to the partner's own names; passwords go to `partners`. Connections are
 //! counted before the first byte is read. A data connection is taken only from the address of the control connection.
 //! With `tls = "required"` neither a password nor a byte of a file travels in the clear, and what was sent in the clear
 //! behind AUTH TLS is dropped. An upload is answered positively only after `ingest` says it is kept, with evidence that
-//! the client was still there (`evidence`), and one compare-and-swap decides between that and ABOR (`transfer`). Active
+//! the client was still there (`evidence`), and one compare-and-swap decides between that and ABOR (`transfer`). One that
+//! cannot be proven whole is claimable only once its sender was seen to have the reply (`confirmation`, `unconfirmed`). Active
 //! mode is off unless configured, and then goes to the client's own address alone.
 //!
 //! The inner server trusts one random token of each inner session, which never leaves the process.
 
+mod access;
 mod backend;
 mod certificate;
+mod command;
+mod confirmation;
 mod data;
+mod data_ended;
+mod data_handover;
+mod data_transfer;
 mod digest;
 mod dispatch;
 mod door;
 mod download;
 mod evidence;
 mod inner;
+mod inner_state;
 mod lines;
+mod listing;
 mod login;
 mod moving;
-mod offers;
 mod options;
 mod paths;
-mod protection;
+mod receiving;
 mod reply;
 mod resumption;
 mod session;
-mod shown;
 mod speech;
 mod tcp_state;
 mod transfer;
+mod unconfirmed;
 mod upload;
+mod user;
+mod verbs;
 mod wire;
-mod work;
 
 use super::link;
 
+pub use access::TransferLimits;
+pub use backend::FtpBackend;
 pub use certificate::{CertificateInfo, TlsError};
 pub use door::{Door, DoorError};
+pub use listing::FtpMetadata;
 pub use options::{Options, PortRange, Tls, can_honour};
+pub use user::FtpUser;

@@ -1,4 +1,4 @@
-//! Transfers as the client sees them: it is heard all the time, and told what became of each.
+//! Transfers as the client sees them: it is heard all the time, and told the outcome of each.
 
 use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
@@ -10,20 +10,23 @@ use tokio::{
 use tracing::info;
 use uuid::Uuid;
 
-use crate::ingest::{Accepted, Kept};
+use crate::ingest::{Kept, Start};
 
 use super::{
+    confirmation::{Claim, Stored},
     data::Offer,
+    data_transfer::{DataChannel, Listable, Outcome, receive, send, send_listing},
     lines::Line,
-    link::{Link, Stay},
+    link::{Link, Shutdown},
+    listing::Format,
     login::Login,
     paths::changed,
     reply::Reply,
     session::{Flow, Session, kicked},
     tcp_state::tcp_state,
     transfer::{Rest, Transfer},
-    upload::Incoming,
-    work::{Outcome, Route, begin, give_out, show, take_in},
+    unconfirmed::withdraw,
+    upload::{Incoming, begin},
 };
 
 /// Commands that may come during a transfer and wait for its end.
@@ -57,8 +60,10 @@ impl Session {
         };
         self.stored().await;
         login.ticket.doing(format!("STOR {path}"));
-        let begun = self.while_present(begin(&login, &path, &asked)).await.unwrap_or_else(|| Err(Reply::interrupted()));
-        let intake = match begun {
+        let start = if asked.append { Start::End } else { Start::At(asked.start) };
+        let begun = self.while_present(begin(&login, &path, start, asked.declared)).await;
+        let begun = begun.ok_or_else(Reply::interrupted);
+        let intake = match begun.and_then(|begun| begun.map_err(|refusal| Reply::from(&refusal))) {
             Ok(intake) => intake,
             Err(reply) => {
                 login.ticket.doing("");
@@ -74,11 +79,11 @@ impl Session {
             return Flow::End;
         }
         let transfer = Arc::new(Transfer::default());
-        let route = self.route(offer, &transfer);
+        let channel = self.data_channel(offer, &transfer);
         let (tell, outcome) = oneshot::channel();
         let file = Incoming { start: intake.size_bytes(), declared: asked.declared, intake };
-        self.storing = Some((transfer.clone(), tokio::spawn(take_in(login, route, file, tell))));
-        self.ride(transfer, None, outcome).await
+        self.storing = Some((transfer.clone(), tokio::spawn(receive(login, channel, file, tell))));
+        self.drive(transfer, None, outcome).await
     }
 
     fn may_store(&self, asked: &Store<'_>) -> Result<String, Reply> {
@@ -105,32 +110,42 @@ impl Session {
         let inner = self.take_inner().await;
         login.ticket.doing(format!("RETR {path}"));
         let transfer = Arc::new(Transfer::default());
-        let route = self.route(offer, &transfer);
+        let channel = self.data_channel(offer, &transfer);
         let (tell, outcome) = oneshot::channel();
         let (opened, open) = oneshot::channel();
         let line = format!("RETR {path}");
-        self.ending = Some(tokio::spawn(give_out(login, inner, route, line, start, opened, tell)));
-        self.ride(transfer, Some(open), outcome).await
+        self.ending = Some(tokio::spawn(send(login, inner, channel, line, start, opened, tell)));
+        self.drive(transfer, Some(open), outcome).await
     }
 
-    pub(super) async fn list(&mut self, line: &str, login: Arc<Login>) -> Flow {
+    pub(super) async fn list(&mut self, format: Format, path: &str, login: Arc<Login>) -> Flow {
         let offer = self.offer.take();
         if let Some(reply) = self.unprotected() {
             return self.say(reply).await;
         }
         let Some(offer) = offer else { return self.say(Reply::new(425, "Send EPSV or PASV first")).await };
-        let inner = self.take_inner().await;
-        login.ticket.doing(line);
+        login.ticket.doing(format!("{} {path}", format.verb()));
+        let begun = self.while_present(Listable::begin(&login, path, format)).await;
+        let listable = match begun.unwrap_or_else(|| Err(Reply::interrupted())) {
+            Ok(listable) => listable,
+            Err(reply) => {
+                login.ticket.doing("");
+                return self.say(reply).await;
+            }
+        };
+        self.hear_what_is_here();
+        if self.say(Reply::new(150, "The listing is coming")).await == Flow::End {
+            return Flow::End;
+        }
         let transfer = Arc::new(Transfer::default());
-        let route = self.route(offer, &transfer);
+        let channel = self.data_channel(offer, &transfer);
         let (tell, outcome) = oneshot::channel();
-        let (opened, open) = oneshot::channel();
-        self.ending = Some(tokio::spawn(show(login, inner, route, line.to_owned(), opened, tell)));
-        self.ride(transfer, Some(open), outcome).await
+        tokio::spawn(send_listing(login, channel, listable, tell));
+        self.drive(transfer, None, outcome).await
     }
 
-    fn route(&self, offer: Offer, transfer: &Arc<Transfer>) -> Route {
-        Route {
+    fn data_channel(&self, offer: Offer, transfer: &Arc<Transfer>) -> DataChannel {
+        DataChannel {
             offer,
             peer: self.link.peer.ip(),
             tls: self.data_tls(),
@@ -142,7 +157,7 @@ impl Session {
     }
 
     /// Hears the client until the transfer is over. `open` tells when it is time for 150, unless that was said.
-    async fn ride(
+    async fn drive(
         &mut self,
         transfer: Arc<Transfer>,
         mut open: Option<oneshot::Receiver<u64>>,
@@ -182,6 +197,7 @@ impl Session {
                 }
                 Event::Open(None) => open = None,
                 Event::Over(outcome) => {
+                    self.hear_what_is_here();
                     let reply = self.told_of(outcome);
                     let flow = self.say(reply).await;
                     match late_abort && flow == Flow::Continue {
@@ -194,22 +210,22 @@ impl Session {
                     None => late_abort = true,
                 },
                 Event::Line(line) => {
-                    if self.heed_meanwhile(line, began).await == Flow::End {
+                    if self.answer_meanwhile(line, began).await == Flow::End {
                         if !transfer.cancel("the client went away", Rest::Kept) {
-                            self.doubt_what_is_stored(outcome).await;
+                            self.take_back_what_is_stored(outcome).await;
                         }
                         return Flow::End;
                     }
                 }
                 Event::Gone => {
                     if !transfer.cancel("the control connection closed during the transfer", Rest::Kept) {
-                        self.doubt_what_is_stored(outcome).await;
+                        self.take_back_what_is_stored(outcome).await;
                     }
                     return Flow::End;
                 }
                 Event::Told => {
                     // The next step says goodbye, unless it has to be now.
-                    let Stay::Leave(why) = self.stay() else { continue };
+                    let Shutdown::Now(why) = self.shutdown() else { continue };
                     transfer.cancel(why, Rest::Dropped);
                     let over = timeout(STOPPING, &mut outcome).await.ok().and_then(Result::ok);
                     let reply = self.told_of(over);
@@ -220,13 +236,16 @@ impl Session {
         }
     }
 
-    /// The client went while its file was being committed: nobody was left to read the reply.
-    async fn doubt_what_is_stored(&mut self, outcome: oneshot::Receiver<Outcome>) {
-        if let Ok(Ok(Outcome::Stored(accepted))) = timeout(COMMITTING, outcome).await
-            && !accepted.unconfirmed
-            && let Some(login) = &self.login
-        {
-            login.ingest.doubt(&accepted).await;
+    /// The client went while its file was being committed: there is nobody to reply to.
+    async fn take_back_what_is_stored(&mut self, outcome: oneshot::Receiver<Outcome>) {
+        let Ok(Ok(Outcome::Stored(stored))) = timeout(COMMITTING, outcome).await else { return };
+        let Some(login) = &self.login else { return };
+        match stored.claim {
+            Claim::OnceConfirmed => {
+                withdraw(&login.ingest, &stored.accepted, "its sender was gone before the reply").await
+            }
+            Claim::AtOnce => login.ingest.doubt(&stored.accepted).await,
+            Claim::Settled => {}
         }
     }
 
@@ -248,7 +267,7 @@ impl Session {
                 () = kicked(self.login.as_deref()) => {}
                 () = &mut gone => return None,
             }
-            if let Stay::Leave(_) = self.stay() {
+            if let Shutdown::Now(_) = self.shutdown() {
                 return None;
             }
         }
@@ -279,7 +298,7 @@ impl Session {
     }
 
     /// What can be answered during a transfer, when nothing waits before it.
-    async fn heed_meanwhile(&mut self, line: Line, began: Instant) -> Flow {
+    async fn answer_meanwhile(&mut self, line: Line, began: Instant) -> Flow {
         if let Line::Command(command) = &line
             && self.waiting.is_empty()
         {
@@ -298,7 +317,7 @@ impl Session {
 
     fn told_of(&mut self, outcome: Option<Outcome>) -> Reply {
         match outcome {
-            Some(Outcome::Stored(accepted)) => self.received(*accepted),
+            Some(Outcome::Stored(stored)) => self.received(*stored),
             Some(Outcome::Sent(bytes)) => Reply::new(226, format!("Sent {bytes} bytes")),
             Some(Outcome::Refused(refusal)) => Reply::from(&refusal),
             Some(Outcome::Told(reply)) => reply,
@@ -307,7 +326,8 @@ impl Session {
     }
 
     /// What 226 says of a file that is kept.
-    fn received(&mut self, accepted: Accepted) -> Reply {
+    fn received(&mut self, stored: Stored) -> Reply {
+        let accepted = &stored.accepted;
         let then = match accepted.kept() {
             Kept::Queued { route } => self.house.gate.deferral(&route),
             Kept::Unfinished => Some("it waits for its final name".to_owned()),
@@ -315,9 +335,8 @@ impl Session {
         };
         let then = then.map(|then| format!("; {then}")).unwrap_or_default();
         let text = format!("Received {}; {} bytes, sha256 {}{then}", accepted.id, accepted.size_bytes, accepted.sha256);
-        match accepted.unconfirmed {
-            true => self.unconfirmed = Some((accepted, Instant::now())),
-            false => self.last_accepted = Some(accepted),
+        if stored.claim != Claim::Settled {
+            self.expect_sign(stored);
         }
         Reply::new(226, text)
     }

@@ -52,11 +52,6 @@ pub struct Options {
     /// How long a transfer may take for each GiB begun, however steadily its bytes move.
     #[serde(with = "units::duration")]
     pub longest_per_gib: Duration,
-    /// How long after the end of the data the control connection must still be established. A client that was killed
-    /// closes both within less than a millisecond, later on a busy machine: after a longer transfer twice its time is
-    /// waited, up to ten times this. Less than the default risks truncated files.
-    #[serde(with = "units::duration")]
-    pub settle: Duration,
     /// How long transfers may go on when the server is stopped.
     #[serde(with = "units::duration")]
     pub grace: Duration,
@@ -78,7 +73,6 @@ impl Default for Options {
             proxy_protocol_from: Vec::new(),
             handshake: Duration::from_secs(10),
             longest_per_gib: Duration::from_secs(6 * 60 * 60),
-            settle: Duration::from_millis(5),
             grace: Duration::from_secs(10),
         }
     }
@@ -135,9 +129,6 @@ impl Options {
             && (host.is_empty() || host.parse::<std::net::Ipv6Addr>().is_ok() || host.contains(char::is_whitespace))
         {
             say("advertise", "must be an IPv4 address or a host name");
-        }
-        if self.settle > Duration::from_secs(1) {
-            say("settle", "must be at most 1s: every upload waits for it");
         }
         faults
     }
@@ -220,10 +211,10 @@ mod tests {
 
     #[test]
     fn faults_have_their_keys() {
-        let text = "certificate = \"c.pem\"\nadvertise = \"::1\"\nsettle = \"2s\"\npassive_ports = \"40000-40001\"";
+        let text = "certificate = \"c.pem\"\nadvertise = \"::1\"\npassive_ports = \"40000-40001\"";
         let options: Options = toml::from_str(text).unwrap();
         let keys: Vec<_> = options.validate().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["key", "advertise", "settle"]);
+        assert_eq!(keys, ["key", "advertise"]);
         assert!(Options::default().validate().is_empty());
         for bad in [
             "passive_ports = \"5-4\"",

@@ -1,4 +1,4 @@
-//! Which path a client means, in FTP's words.
+//! Paths as a client means them, in FTP's words.
 
 use super::reply::Reply;
 use crate::doors::paths;
@@ -15,7 +15,7 @@ pub(super) fn quoted(path: &str) -> String {
     format!("\"{}\"", path.replace('"', "\"\""))
 }
 
-/// What LIST was asked for: clients send options of ls.
+/// The path that LIST was asked for: clients send options of `ls` before it.
 pub(super) fn without_options(argument: &str) -> &str {
     let mut rest = argument;
     while let Some(option) = rest.strip_prefix('-') {

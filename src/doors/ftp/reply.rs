@@ -1,4 +1,4 @@
-//! What the door answers, and what a refusal is in FTP.
+//! Replies, and the code of each refusal.
 
 use unftp_core::storage::{Error, ErrorKind};
 
@@ -48,10 +48,10 @@ impl From<&Refusal> for Reply {
     fn from(refusal: &Refusal) -> Self {
         let code = match refusal {
             Refusal::BadName(_) => 553,
-            Refusal::Quota | Refusal::TooLarge => 552,
+            Refusal::Quota | Refusal::TooLarge | Refusal::TooManyNames(_) => 552,
             Refusal::Full => 452,
             Refusal::Cut(_) => 426,
-            Refusal::Busy => 450,
+            Refusal::Busy | Refusal::TooFast => 450,
             Refusal::CannotResume { .. } => 554,
             Refusal::NotFound | Refusal::Exists | Refusal::Denied(_) => 550,
             Refusal::Stopped(_) | Refusal::Internal(_) => 451,
@@ -66,9 +66,19 @@ impl From<&Refusal> for Reply {
     }
 }
 
-/// What libunftp's command handlers want for it. Its reply goes no further than this process.
+/// The error whose kind a stock libunftp replies the same code to, or the nearest it has.
 pub(super) fn error(refusal: Refusal) -> Error {
-    Error::new(ErrorKind::LocalError, refusal)
+    let kind = match &refusal {
+        Refusal::BadName(_) => ErrorKind::FileNameNotAllowedError,
+        Refusal::Quota | Refusal::TooLarge | Refusal::TooManyNames(_) => ErrorKind::ExceededStorageAllocationError,
+        Refusal::Full => ErrorKind::InsufficientStorageSpaceError,
+        Refusal::Cut(_) => ErrorKind::ConnectionClosed,
+        Refusal::Busy | Refusal::TooFast => ErrorKind::TransientFileNotAvailable,
+        Refusal::CannotResume { .. } | Refusal::NotFound | Refusal::Exists => ErrorKind::PermanentFileNotAvailable,
+        Refusal::Denied(_) => ErrorKind::PermissionDenied,
+        Refusal::Stopped(_) | Refusal::Internal(_) => ErrorKind::LocalError,
+    };
+    Error::new(kind, refusal)
 }
 
 pub(super) fn capitalised(text: &str) -> String {
@@ -90,6 +100,8 @@ mod tests {
             (Refusal::Full, 452),
             (Refusal::Quota, 552),
             (Refusal::TooLarge, 552),
+            (Refusal::TooManyNames(1), 552),
+            (Refusal::TooFast, 450),
             (Refusal::BadName("x".into()), 553),
             (Refusal::Cut("x".into()), 426),
             (Refusal::Stopped("x".into()), 451),
@@ -100,6 +112,10 @@ mod tests {
             (Refusal::Denied("x".into()), 550),
         ] {
             assert_eq!(Reply::from(&refusal).code, code, "{refusal:?}");
+            let stock = error(refusal.clone()).kind().to_string();
+            // libunftp has no 554.
+            let expected = if code == 554 { 550 } else { code };
+            assert!(stock.starts_with(&expected.to_string()), "{refusal:?}: {stock}");
         }
     }
 

@@ -12,21 +12,24 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{ingest::Accepted, partners::ClientCertificate};
+use crate::partners::ClientCertificate;
 
 use super::{
     Tls,
     certificate::TlsSetup,
+    command::Command,
+    confirmation::{Claim, Sign, Stored},
     data::Offer,
     digest::Algorithm,
     door::House,
     inner::Inner,
     lines::{Line, Lines},
-    link::{Link, Stay},
+    link::{Link, Shutdown},
     login::Login,
+    paths::changed,
     reply::Reply,
-    tcp_state::tcp_state,
     transfer::{Rest, Transfer},
+    unconfirmed::Unconfirmed,
     wire::Wire,
 };
 
@@ -36,11 +39,6 @@ const REPLY_TIME: Duration = Duration::from_secs(30);
 const INNER_IDLE: Duration = Duration::from_secs(5);
 /// A data port that no command came for is given to others after this long.
 const OFFER_TIME: Duration = Duration::from_secs(60);
-/// How long a reset may take to come back after the last reply: more than any network's way there and back.
-const RESET_TIME: Duration = Duration::from_secs(1);
-const RESET_STEP: Duration = Duration::from_millis(5);
-/// How long a client that is silent after a reply must stay to count as having read it.
-const CONFIRMED_AFTER: Duration = Duration::from_secs(2);
 /// What a transfer that is over may still have to do before the next begins.
 const ENDING_TIME: Duration = Duration::from_secs(60);
 
@@ -62,7 +60,7 @@ pub(super) struct Session {
     pub(super) lines: Lines,
     /// Lines that came during a transfer.
     pub(super) waiting: VecDeque<Line>,
-    pub(super) told: watch::Receiver<Stay>,
+    pub(super) told: watch::Receiver<Shutdown>,
     /// TLS that is this session's alone, where its data connections must resume it.
     pub(super) own_tls: Option<TlsSetup>,
     /// Where we are, and what the client has connected to: with a proxy between they differ.
@@ -94,9 +92,10 @@ pub(super) struct Session {
     pub(super) ending: Option<JoinHandle<Option<Inner>>>,
     /// The last upload, which for the client may be over while what it still sends is dropped.
     pub(super) storing: Option<(Arc<Transfer>, JoinHandle<()>)>,
-    pub(super) unconfirmed: Option<(Accepted, Instant)>,
-    /// The last file that was accepted, until the client goes on after its reply.
-    pub(super) last_accepted: Option<Accepted>,
+    /// Lines that were brought to their commands.
+    heard: u64,
+    /// Files whose sender was not seen to have the reply, once there was one.
+    unconfirmed: Option<Arc<Unconfirmed>>,
 }
 
 /// What wakes a session.
@@ -147,8 +146,8 @@ impl Session {
             inner: None,
             ending: None,
             storing: None,
+            heard: 0,
             unconfirmed: None,
-            last_accepted: None,
         })
     }
 
@@ -165,8 +164,10 @@ impl Session {
             return;
         }
         while Box::pin(self.step()).await == Flow::Continue {}
-        self.doubt_what_was_not_read().await;
-        if let Some(wire) = &mut self.wire {
+        let has_ended = self.leave_unconfirmed().await;
+        if let Some(wire) = &mut self.wire
+            && !has_ended
+        {
             wire.finish().await;
         }
         debug!(peer = %self.link.peer, "session is over");
@@ -183,20 +184,16 @@ impl Session {
         match event {
             Event::Line(line) => {
                 self.active = Instant::now();
-                self.last_accepted = None;
-                self.confirm().await;
-                let flow = self.heed(line).await;
+                let mut confirmed = self.goes_on(&line);
+                if !changes_names(&line) {
+                    self.confirm(std::mem::take(&mut confirmed));
+                }
+                let flow = self.dispatch(line).await;
+                self.confirm(confirmed);
                 self.active = Instant::now();
                 flow
             }
-            Event::Closed => {
-                // Who closes in order has read what was said. Who was killed before closed in order too, and answers
-                // with a reset what is said then.
-                if self.unconfirmed.is_some() && self.was_read().await {
-                    self.confirm().await;
-                }
-                Flow::End
-            }
+            Event::Closed => Flow::End,
             Event::Failed(error) => {
                 debug!(peer = %self.link.peer, %error, "control connection failed");
                 Flow::End
@@ -235,9 +232,6 @@ impl Session {
         if self.offer.is_some() {
             deadline = deadline.min(self.offered + OFFER_TIME);
         }
-        if let Some((_, since)) = &self.unconfirmed {
-            deadline = deadline.min(*since + CONFIRMED_AFTER);
-        }
         deadline
     }
 
@@ -251,13 +245,6 @@ impl Session {
         if self.offer.is_some() && now >= self.offered + OFFER_TIME {
             self.offer = None;
         }
-        if self.unconfirmed.as_ref().is_some_and(|(_, since)| now >= *since + CONFIRMED_AFTER) {
-            let up = tcp_state(std::os::fd::AsFd::as_fd(&self.link.control)).is_ok_and(|state| state.established);
-            match up {
-                true => self.confirm().await,
-                false => self.unconfirmed = None,
-            }
-        }
         if self.login.is_none() && now >= self.began + grace {
             return self.goodbye("No login in time").await;
         }
@@ -267,48 +254,58 @@ impl Session {
         Flow::Continue
     }
 
-    /// The file that waits for it is confirmed: its sender has gone on after the reply.
-    async fn confirm(&mut self) {
-        if let (Some((accepted, _)), Some(login)) = (self.unconfirmed.take(), &self.login) {
-            login.ingest.confirm(&accepted).await;
-        }
-    }
-
-    /// A client that was killed in mid-file may outlive the evidence by a moment on a machine that is busy. Then the reply
-    /// finds nobody, and its system answers with a reset: nobody knows the file as accepted, so an operator decides.
-    /// Who closes in order after the reply has read it.
-    async fn doubt_what_was_not_read(&mut self) {
-        let (Some(accepted), Some(login)) = (self.last_accepted.take(), self.login.clone()) else { return };
-        if !self.was_read().await {
-            login.ingest.doubt(&accepted).await;
-        }
-    }
-
-    /// Whether nothing speaks against it that the client has read the last reply: a reset would.
-    async fn was_read(&self) -> bool {
-        let over = Instant::now() + RESET_TIME;
-        loop {
-            match tcp_state(std::os::fd::AsFd::as_fd(&self.link.control)) {
-                Ok(state) if state.established => return true,
-                Ok(state) if !state.reset && Instant::now() < over => tokio::time::sleep(RESET_STEP).await,
-                Ok(state) if !state.reset => return true,
-                _ => return false,
+    /// The reply to a file is written next.
+    pub(super) fn expect_sign(&mut self, stored: Stored) {
+        let Some(login) = &self.login else { return };
+        let unconfirmed = match &self.unconfirmed {
+            Some(unconfirmed) => unconfirmed,
+            None => {
+                let first = Arc::new(Unconfirmed::new(&login.ingest, &self.link));
+                self.house.watch.add(&first);
+                self.unconfirmed.insert(first)
             }
+        };
+        let sent_ahead = self.heard + (self.waiting.len() + self.lines.begun()) as u64;
+        let claimable_from = stored.accepted.entry.claimable_from.map(|at| at - login.clock.now());
+        let claimable_in = claimable_from.and_then(|wait| wait.to_std().ok()).unwrap_or_default();
+        unconfirmed.add(stored, sent_ahead, claimable_in);
+    }
+
+    /// Takes out the files whose sender goes on with this line.
+    fn goes_on(&mut self, line: &Line) -> Vec<Stored> {
+        self.heard += 1;
+        let (Some(unconfirmed), Line::Command(line)) = (&self.unconfirmed, line) else { return Vec::new() };
+        let sign_of = |name: &str| Sign::of(&Command::parse(line), name, |given| changed(&self.directory, given).ok());
+        unconfirmed.heard(self.heard, sign_of)
+    }
+
+    fn confirm(&self, files: Vec<Stored>) {
+        let Some(login) = &self.login else { return };
+        for file in files.iter().filter(|file| file.claim == Claim::OnceConfirmed) {
+            login.ingest.confirm(&file.accepted);
         }
     }
 
-    /// Whether the server wants this session to end.
+    /// Hands over what is still to be confirmed; whether its client has ended the connection.
+    async fn leave_unconfirmed(&mut self) -> bool {
+        match self.unconfirmed.take() {
+            Some(unconfirmed) => self.house.watch.take_over(unconfirmed).await,
+            None => false,
+        }
+    }
+
+    /// Says goodbye if a shutdown of this session is requested.
     async fn dismissed(&mut self) -> Option<Flow> {
-        match self.stay() {
-            Stay::Welcome => None,
-            Stay::Finish(why) | Stay::Leave(why) => Some(self.goodbye(why).await),
+        match self.shutdown() {
+            Shutdown::No => None,
+            Shutdown::Graceful(why) | Shutdown::Now(why) => Some(self.goodbye(why).await),
         }
     }
 
-    /// Whether the server and its operators want this session to go on.
-    pub(super) fn stay(&mut self) -> Stay {
+    /// The shutdown that the server or an operator requests of this session.
+    pub(super) fn shutdown(&mut self) -> Shutdown {
         if self.login.as_ref().is_some_and(|login| login.ticket.is_kicked()) {
-            return Stay::Leave(KICKED);
+            return Shutdown::Now(KICKED);
         }
         *self.told.borrow_and_update()
     }
@@ -323,14 +320,18 @@ impl Session {
     pub(super) async fn say(&mut self, reply: Reply) -> Flow {
         let Some(wire) = &mut self.wire else { return Flow::End };
         let bytes = reply.to_bytes();
+        if let Some(unconfirmed) = &self.unconfirmed {
+            unconfirmed.before_writing();
+        }
         let written = timeout(REPLY_TIME, async {
             wire.write_all(&bytes).await?;
             wire.flush().await
         });
-        match written.await {
-            Ok(Ok(())) => Flow::Continue,
-            _ => Flow::End,
+        let Ok(Ok(())) = written.await else { return Flow::End };
+        if let Some(unconfirmed) = &self.unconfirmed {
+            unconfirmed.written();
         }
+        Flow::Continue
     }
 
     /// The TLS handshake on the control connection. What came in the clear before it is forgotten.
@@ -413,7 +414,7 @@ impl Session {
         for _ in 0..if again { 2 } else { 1 } {
             let inner = match self.take_inner().await {
                 Some(inner) => Ok(inner),
-                None => Inner::open(login).await,
+                None => Inner::open(login.access()).await,
             };
             let asked = match inner {
                 Ok(mut inner) => inner.command(line).await.map(|reply| (reply, inner)),
@@ -429,6 +430,12 @@ impl Session {
         }
         Reply::new(451, "Internal error, try again later")
     }
+}
+
+/// Returns whether a command gives a file another name or takes it away: a processor is to begin it only then.
+fn changes_names(line: &Line) -> bool {
+    let Line::Command(line) = line else { return false };
+    matches!(Command::parse(line), Command::Rnto(_) | Command::Dele(_))
 }
 
 /// Waits until an operator wants the session to end.

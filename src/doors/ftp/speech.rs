@@ -1,8 +1,8 @@
-//! What the door says of itself. FEAT lists what works now, and nothing else.
+//! The door as it tells of itself. FEAT lists what works now, and nothing else.
 
 use super::{digest::Algorithm, reply::Reply};
 
-/// What FEAT and HELP depend on.
+/// The abilities that FEAT and HELP depend on.
 pub(super) struct Abilities {
     pub(super) tls: bool,
     pub(super) active: bool,

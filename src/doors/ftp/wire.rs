@@ -19,7 +19,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::partners::ClientCertificate;
 
-/// How long saying goodbye may take.
+/// The time for the end of a connection.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 pub(super) enum Wire {
@@ -45,14 +45,14 @@ impl Wire {
         matches!(self, Self::Tls(_))
     }
 
-    /// What the client has shown, and has the key of.
+    /// The certificate that the client has shown, and has the key of.
     pub(super) fn client_certificate(&self) -> Option<ClientCertificate> {
         let Self::Tls(stream) = self else { return None };
         let shown = stream.get_ref().1.peer_certificates()?.first()?;
         ClientCertificate::of(shown)
     }
 
-    /// Whether it goes on with a TLS session of an earlier connection.
+    /// Returns whether it goes on with a TLS session of an earlier connection.
     pub(super) fn is_resumed(&self) -> bool {
         match self {
             Self::Urgent(_) | Self::Plain(_) => false,

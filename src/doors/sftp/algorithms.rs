@@ -1,7 +1,8 @@
 //! Which algorithms are offered.
 //!
 //! The defaults are what `ssh-audit` finds no fault with, but that older clients know no exchange that withstands
-//! quantum computers: no CBC, no SHA-1, no NIST curves, integrity over the encrypted text. All that can be configured is still safe by today's knowledge, but for what the reference says.
+//! quantum computers: no CBC, no SHA-1, no NIST curves, integrity over the encrypted text. All that can be configured
+//! is still safe by today's knowledge, but for what the reference says.
 
 use std::borrow::Cow;
 
@@ -64,7 +65,7 @@ pub(super) fn default_host_key_algorithms() -> Vec<String> {
     defaults(signatures().map(|(name, default)| (name.as_str().to_owned(), default)))
 }
 
-/// What is wrong with a list, if anything.
+/// The fault of a list, if it has one.
 pub(super) fn fault(list: List, names: &[String]) -> Option<String> {
     let known: Vec<String> = match list {
         List::Kex => EXCHANGES.iter().map(|(name, _)| name.as_ref().to_owned()).collect(),
@@ -104,7 +105,7 @@ fn all_signatures(first: &[String]) -> Vec<Algorithm> {
     all
 }
 
-/// What is offered, in the configured order. Strict key exchange is always on.
+/// The algorithms that are offered, in the configured order. Strict key exchange is always on.
 pub(super) fn preferred(kex: &[String], ciphers: &[String], macs: &[String], host_keys: &[String]) -> Preferred {
     let mut exchanges = chosen(EXCHANGES, kex);
     exchanges.extend([kex::EXTENSION_SUPPORT_AS_SERVER, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER]);

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::ingest::Refusal;
 
 use super::{
-    guest::{Busy, Guest},
     packet::{Attributes, Code, Named, Reply},
+    partner_session::{Busy, PartnerSession},
     refused,
 };
 
@@ -61,10 +61,10 @@ struct Outstanding {
     _busy: Busy,
 }
 
-/// Where answers go.
+/// The answers of a channel.
 #[derive(Clone)]
 pub(super) struct Answers {
-    guest: Arc<Guest>,
+    session: Arc<PartnerSession>,
     send: mpsc::UnboundedSender<Outgoing>,
     outstanding: Arc<Semaphore>,
     waiting_bytes: Arc<AtomicUsize>,
@@ -83,10 +83,10 @@ pub(super) struct Answer {
 }
 
 impl Answers {
-    pub(super) fn new(guest: Arc<Guest>) -> (Self, Way) {
+    pub(super) fn new(session: Arc<PartnerSession>) -> (Self, Way) {
         let (send, outgoing) = mpsc::unbounded_channel();
         let outstanding = Arc::new(Semaphore::new(MOST_OUTSTANDING));
-        (Self { guest, send, outstanding, waiting_bytes: Arc::default() }, Way { outgoing })
+        (Self { session, send, outstanding, waiting_bytes: Arc::default() }, Way { outgoing })
     }
 
     /// The answer to come for a request; none when too many have none yet, or too much of answers is not sent yet.
@@ -95,7 +95,7 @@ impl Answers {
             return None;
         }
         let place = self.outstanding.clone().try_acquire_owned().ok()?;
-        let outstanding = Outstanding { _place: place, _busy: self.guest.busy() };
+        let outstanding = Outstanding { _place: place, _busy: self.session.busy() };
         Some(Answer { id, answers: self.clone(), outstanding: Some(outstanding) })
     }
 
@@ -175,8 +175,8 @@ impl Drop for Answer {
 }
 
 impl Way {
-    /// Sends answers until there can be no more of them, the connection has gone, or nobody takes them. A client that takes
-    /// none for as long as `stalled` is told of by `unread`.
+    /// Sends answers until there can be no more of them, the connection has gone, or nobody takes them. A client that
+    /// takes none for as long as `stalled` is told of by `unread`.
     pub(super) async fn run(
         mut self,
         to: &ChannelWriteHalf<Msg>,

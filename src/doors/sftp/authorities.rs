@@ -33,8 +33,8 @@ impl Authorities {
         Ok(all)
     }
 
-    /// Whether the certificate lets this partner in from there, now. Why not is for the log: the client proved that it
-    /// has the key, but nothing else.
+    /// Checks that the certificate lets this partner in from there, now. The reason against it is for the log: the
+    /// client proved that it has the key, but nothing else.
     pub(super) fn vouch(
         &self,
         certificate: &Certificate,

@@ -26,26 +26,26 @@ use crate::{
 
 use super::{HostKeyError, HostKeyInfo, Options, algorithms, authorities::Authorities, host_keys, session};
 
-/// What the door is called where files and sessions are told of.
+/// The door's name in files and sessions.
 pub(super) const DOOR: &str = "sftp";
 const ROUND: Duration = Duration::from_secs(2);
 const VERSION: &str = "SSH-2.0-Forebay";
-/// What a client may send before it waits for us.
+/// The bytes that a client may send before it waits for us.
 const WINDOW_BYTES: u32 = 2 << 20;
 /// The longest SSH packet: the larger, the fewer.
 const PACKET_BYTES: u32 = 65_535;
 /// Packets of a channel that wait to be looked at.
 const WAITING_PACKETS: usize = 64;
 
-/// Why the door does not open.
+/// The reason why the door does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
     /// It cannot listen there.
     #[error("cannot listen for SFTP on {at}: {source}")]
     Listen {
-        /// Where.
+        /// The address.
         at: SocketAddr,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -65,7 +65,7 @@ pub struct Door {
     house: Arc<House>,
 }
 
-/// What all connections share.
+/// The parts that all connections share.
 pub(super) struct House {
     pub(super) options: Options,
     pub(super) ssh: Arc<server::Config>,
@@ -109,7 +109,7 @@ impl Door {
         Ok(Self { listener, address, host_keys, house })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
@@ -195,7 +195,7 @@ impl House {
         }
     }
 
-    /// What is shown before the login.
+    /// The text that is shown before the login.
     pub(super) fn banner(&self) -> Option<String> {
         let notice = self.maintenance.notice().map(|notice| format!("Uploads are kept, {notice}"));
         let texts: Vec<_> = notice.into_iter().chain(self.options.banner.clone()).collect();

@@ -1,4 +1,4 @@
-//! What a channel has open.
+//! The handles of a channel: its open files and folders.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,7 +23,7 @@ pub(super) const MOST_HANDLES: usize = 128;
 /// The most names that are remembered as emptied.
 const MOST_EMPTIED: usize = 1024;
 
-/// What is asked of a handle.
+/// A request for a handle.
 pub(super) enum Op {
     Read { offset: u64, length: u32 },
     Write { offset: u64, data: Bytes },
@@ -48,7 +48,8 @@ struct Open {
     upload: Option<(String, Arc<AtomicU64>)>,
 }
 
-/// What is open. Requests for one handle are done in the order in which they came, those for others meanwhile.
+/// The open handles of a channel. Requests for one handle are done in the order in which they came, those for others
+/// meanwhile.
 #[derive(Clone, Default)]
 pub(super) struct Handles(Arc<Mutex<Inner>>);
 
@@ -91,7 +92,7 @@ impl Handles {
         Ok((handle, asked))
     }
 
-    /// Asks something of a handle.
+    /// Hands a request to a handle's task.
     pub(super) fn ask(&self, handle: u32, asked: Asked) {
         let unasked = match self.0.lock().open.get(&handle) {
             Some(open) => open.ask.send(asked).err().map(|unsent| unsent.0),

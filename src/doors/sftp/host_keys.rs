@@ -31,17 +31,17 @@ enum Kind {
     Rsa,
 }
 
-/// Why there is no host key.
+/// The reason why there is no host key.
 #[derive(Debug, thiserror::Error)]
 pub enum HostKeyError {
     /// A file or directory cannot be read or written.
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The step that failed.
         doing: &'static str,
-        /// On what.
+        /// Its file or directory.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// It is no private key without a passphrase.
@@ -49,7 +49,7 @@ pub enum HostKeyError {
     Key {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Its fault.
         what: String,
     },
     /// None of the keys is of a kind that is offered.
@@ -98,7 +98,7 @@ pub(super) fn load(options: &Options, directory: &Path) -> Result<Vec<PrivateKey
     if offered.is_empty() { Err(HostKeyError::None) } else { Ok(offered) }
 }
 
-/// How people compare them.
+/// The keys in the forms in which people compare them.
 pub(super) fn shown(keys: &[PrivateKey]) -> Vec<HostKeyInfo> {
     keys.iter().map(HostKeyInfo::of).collect()
 }

@@ -8,13 +8,13 @@ use crate::{partners::Network, units};
 
 use super::algorithms::{self, List};
 
-/// How the SFTP door is set up.
+/// The settings of the SFTP door.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Whether there is such a door.
+    /// The door is opened.
     pub enabled: bool,
-    /// Where it listens.
+    /// The address that it listens on.
     pub listen: SocketAddr,
     /// A text that clients are shown before the login, behind the notice of maintenance.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,7 +33,7 @@ pub struct Options {
     pub ciphers: Vec<String>,
     /// Message authentication, for ciphers without their own.
     pub macs: Vec<String>,
-    /// What host keys sign with. A host key of another kind is not used.
+    /// The algorithms that host keys sign with. A host key of another kind is not used.
     pub host_key_algorithms: Vec<String>,
     /// Attempts to log in on a connection; a key that is offered and not taken counts.
     pub max_attempts: u32,
@@ -45,10 +45,10 @@ pub struct Options {
     /// New keys are agreed on after this long.
     #[serde(with = "units::duration")]
     pub rekey_every: Duration,
-    /// How long a transfer may take for each GiB begun, however steadily its bytes move.
+    /// The longest time that a transfer may take for each GiB begun, however steadily its bytes move.
     #[serde(with = "units::duration")]
     pub longest_per_gib: Duration,
-    /// How long uploads may go on when the server is stopped.
+    /// The longest time that uploads may go on when the server is stopped.
     #[serde(with = "units::duration")]
     pub grace: Duration,
 }

@@ -1,17 +1,22 @@
-//! What a refusal is in SFTP.
+//! Refusals as SFTP tells them.
 
 use crate::ingest::Refusal;
 
 use super::packet::Code;
 
-/// The code, and the reason in words: version 3 has few codes, and clients show the words.
-pub(super) fn status(refusal: &Refusal) -> (Code, String) {
+/// A code, and the reason in words: version 3 has few codes, and clients show the words.
+pub(super) type Status = (Code, String);
+
+/// The status of a refusal.
+pub(super) fn status(refusal: &Refusal) -> Status {
     let code = match refusal {
         Refusal::NotFound => Code::NoSuchFile,
         Refusal::Denied(_) => Code::PermissionDenied,
         Refusal::BadName(_)
         | Refusal::Quota
         | Refusal::TooLarge
+        | Refusal::TooManyNames(_)
+        | Refusal::TooFast
         | Refusal::Full
         | Refusal::Stopped(_)
         | Refusal::Cut(_)
@@ -29,6 +34,15 @@ pub(super) fn status(refusal: &Refusal) -> (Code, String) {
     (code, text)
 }
 
+/// The status when a folder cannot be removed because it is a folder or not empty: OpenSSH's server answers FAILURE
+/// then, and PERMISSION_DENIED only for want of a right.
+pub(super) fn wrong_kind(refusal: &Refusal) -> Status {
+    match status(refusal) {
+        (Code::PermissionDenied, text) => (Code::Failure, text),
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +52,20 @@ mod tests {
         assert_eq!(status(&Refusal::NotFound).0, Code::NoSuchFile);
         assert!(status(&Refusal::Quota).1.contains("quota"));
         assert!(!status(&Refusal::Internal("/srv/secret".into())).1.contains("secret"));
+    }
+
+    #[test]
+    fn folders_that_stay_are_failures_as_openssh_has_them() {
+        let full = Refusal::Denied("directory is not empty".to_owned());
+        assert_eq!(wrong_kind(&full), (Code::Failure, "directory is not empty".to_owned()));
+        assert_eq!(wrong_kind(&Refusal::NotFound).0, Code::NoSuchFile);
+        assert_eq!(status(&full).0, Code::PermissionDenied);
+    }
+
+    #[test]
+    fn limits_of_names_are_failures_with_their_reason() {
+        for refusal in [Refusal::TooManyNames(5), Refusal::TooFast] {
+            assert_eq!(status(&refusal), (Code::Failure, refusal.to_string()));
+        }
     }
 }

@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// How far ahead of the next byte a write may lie.
+/// The farthest that a write may lie ahead of the next byte.
 pub(super) const REACH_BYTES: u64 = 16 << 20;
-/// What a piece takes in memory besides its bytes, and some more: a million of one byte each would be 100 MiB.
+/// The memory that a piece takes besides its bytes, and some more: a million of one byte each would be 100 MiB.
 const PIECE_BYTES: usize = 128;
 
-/// Why bytes are not taken.
+/// The reason why bytes are not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Misplaced {
     /// They came already.
     #[error("bytes {offset} to {next} came already, and what came cannot be written again")]
     Again {
-        /// Where the write begins.
+        /// The first byte of the write.
         offset: u64,
         /// The next byte that is wanted.
         next: u64,
@@ -27,14 +27,14 @@ pub(super) enum Misplaced {
     /// They lie too far ahead, or too much waits already.
     #[error("byte {next} must come before byte {offset}: files are written from their beginning to their end")]
     TooFar {
-        /// Where the write begins.
+        /// The first byte of the write.
         offset: u64,
         /// The next byte that is wanted.
         next: u64,
     },
 }
 
-/// What waits for bytes in front of it. Each piece holds its share of the memory that the channel may use.
+/// Pieces that wait for bytes in front of them. Each piece holds its share of the memory that the channel may use.
 #[derive(Debug, Default)]
 pub(super) struct Reorder {
     early: BTreeMap<u64, (Bytes, OwnedSemaphorePermit)>,
@@ -72,12 +72,12 @@ impl Reorder {
         (*first.key() == next).then(|| first.remove().0)
     }
 
-    /// Where what waits begins.
+    /// The first byte that waits.
     pub(super) fn begins(&self) -> Option<u64> {
         self.early.first_key_value().map(|(at, _)| *at)
     }
 
-    /// Where what waits ends.
+    /// The end of the bytes that wait.
     pub(super) fn ends(&self) -> Option<u64> {
         self.early.last_key_value().map(|(at, (data, _))| at + data.len() as u64)
     }

@@ -20,32 +20,31 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::{
-    doors::link::{Link, Stay},
+    doors::link::{Link, Shutdown},
     ingest::SessionInfo,
     partners::{Authentication, Denied, Partner, PartnerName, Proof},
 };
 
 use super::{
     door::{DOOR, House},
-    guest::Guest,
-    motion::{Motion, Patience},
+    partner_session::PartnerSession,
     service,
-    view::View,
+    transfer_clock::{TransferClock, TransferLimits},
 };
 
-/// How long a client gets to read why it is disconnected.
+/// The time that a client gets to read why it is disconnected.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const NO_SHELL: &str = "This server takes files by SFTP only: no shell, no commands, no scp of the old kind.\r\n\
                         Use sftp, or scp without -O.\r\n";
-/// What a partner is told; the operator's reason stands in the audit trail.
+/// The text that a partner is told; the operator's reason stands in the audit trail.
 const KICKED: &str = "An operator has ended this session";
 
-/// What the connection and those who watch it share.
+/// The state that the connection and those who watch it share.
 struct Shared {
-    guest: OnceLock<Arc<Guest>>,
+    login: OnceLock<Arc<PartnerSession>>,
     logged_in: Notify,
     /// The connection is over.
     gone: CancellationToken,
@@ -57,7 +56,7 @@ struct Shared {
 pub(super) async fn run(house: Arc<House>, link: Arc<Link>, stream: TcpStream) {
     let peer = link.peer;
     let shared = Arc::new(Shared {
-        guest: OnceLock::new(),
+        login: OnceLock::new(),
         logged_in: Notify::new(),
         gone: CancellationToken::new(),
         serving: AtomicU32::new(0),
@@ -109,57 +108,57 @@ async fn goodbye(handle: &Handle, why: &str) {
     let _ = timeout(LAST_WORDS, said).await;
 }
 
-/// Waits until the server wants the connection to end, and says why.
+/// Waits until the connection has to end, and returns the reason.
 async fn dismissed(house: &House, link: &Link, shared: &Shared, login_until: Instant) -> &'static str {
     let mut told = link.told();
     let idle = house.partners.limits().idle;
     loop {
-        let stay = *told.borrow_and_update();
-        let guest = shared.guest.get();
-        match stay {
-            Stay::Leave(why) => return why,
-            // What it does now it may end.
-            Stay::Finish(why) if guest.is_none_or(|guest| !guest.is_busy()) => return why,
-            Stay::Finish(_) | Stay::Welcome => {}
+        let shutdown = *told.borrow_and_update();
+        let login = shared.login.get();
+        match shutdown {
+            Shutdown::Now(why) => return why,
+            // It may finish its present request.
+            Shutdown::Graceful(why) if login.is_none_or(|login| !login.is_busy()) => return why,
+            Shutdown::Graceful(_) | Shutdown::No => {}
         }
-        let mut wake = match guest {
+        let mut wake = match login {
             None => login_until,
-            Some(guest) => Instant::now() + idle.saturating_sub(guest.ticket.idle()),
+            Some(login) => Instant::now() + idle.saturating_sub(login.ticket.idle()),
         };
-        if matches!(stay, Stay::Finish(_)) {
+        if matches!(shutdown, Shutdown::Graceful(_)) {
             wake = wake.min(Instant::now() + Duration::from_millis(20));
         }
         tokio::select! {
             _ = told.changed() => {}
             () = shared.logged_in.notified() => {}
-            () = kicked(guest) => return KICKED,
-            () = sleep_until(wake) => match guest {
+            () = kicked(login) => return KICKED,
+            () = sleep_until(wake) => match login {
                 None if Instant::now() >= login_until => return "No login in time",
-                Some(guest) if guest.ticket.idle() >= idle => return "Idle for too long",
+                Some(login) if login.ticket.idle() >= idle => return "Idle for too long",
                 _ => {}
             },
         }
     }
 }
 
-async fn kicked(guest: Option<&Arc<Guest>>) {
-    match guest {
-        Some(guest) => guest.ticket.kicked().await,
+async fn kicked(login: Option<&Arc<PartnerSession>>) {
+    match login {
+        Some(login) => login.ticket.kicked().await,
         None => std::future::pending().await,
     }
 }
 
-/// What russh asks us for.
+/// The client's side of the connection, as russh asks us for it.
 struct Client {
     house: Arc<House>,
     link: Arc<Link>,
     shared: Arc<Shared>,
     /// Channels that nothing was asked of yet.
     channels: HashMap<ChannelId, Channel<Msg>>,
-    /// Who has proved to have a key, and has a password to give still.
+    /// The partner that has proved to have a key, and still has to give a password.
     proved: Option<PartnerName>,
     failed: u32,
-    /// Who has logged in and cannot stay.
+    /// The reason why a partner that has logged in cannot stay.
     turned_away: Option<String>,
 }
 
@@ -187,10 +186,10 @@ impl Client {
     }
 
     fn enter(&mut self, partner: Partner, how: &str) -> Auth {
-        match self.guest(partner, how) {
-            Ok(guest) => {
+        match self.open_session(partner, how) {
+            Ok(login) => {
                 // There is one login on a connection.
-                let _ = self.shared.guest.set(guest);
+                let _ = self.shared.login.set(login);
                 self.shared.logged_in.notify_one();
             }
             Err(why) => {
@@ -201,29 +200,21 @@ impl Client {
         Auth::Accept
     }
 
-    fn guest(&self, partner: Partner, how: &str) -> Result<Arc<Guest>, String> {
+    fn open_session(&self, partner: Partner, how: &str) -> Result<Arc<PartnerSession>, String> {
         let (house, peer) = (&self.house, self.link.peer);
         let ticket = house.partners.open_session(&partner.name, DOOR, peer).map_err(|denied| denied.to_string())?;
-        let closed = || "the login directory cannot be opened".to_owned();
-        let home = house.ingest.home(&partner.name).map_err(|refusal| {
-            warn!(%refusal, "no login directory");
-            closed()
-        })?;
-        let view = View::open(&home).map_err(|error| {
-            warn!(%error, "no login directory");
-            closed()
-        })?;
         info!(partner = %partner.name, %peer, how, session = %ticket.id(), "logged in");
         self.link.logged_in(partner.name.clone());
-        Ok(Arc::new(Guest {
-            session: SessionInfo { partner: partner.name, door: DOOR, peer: peer.into(), id: ticket.id() },
+        let info = SessionInfo { partner: partner.name, door: DOOR, peer: peer.into(), id: ticket.id() };
+        Ok(Arc::new(PartnerSession {
+            files: house.ingest.files(&info),
+            info,
             ticket,
             ingest: house.ingest.clone(),
-            view,
             clock: house.clock.clone(),
             maintenance: house.maintenance.clone(),
             under_way: AtomicUsize::new(0),
-            motion: Motion::new(Patience {
+            transfer_clock: TransferClock::new(TransferLimits {
                 stalled: house.partners.limits().stalled,
                 longest_per_gib: house.options.longest_per_gib,
             }),
@@ -320,7 +311,7 @@ impl Handler for Client {
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
         let open = self.channels.len() as u32 + self.shared.serving.load(Ordering::Acquire);
-        if open >= self.house.options.max_channels || self.shared.guest.get().is_none() {
+        if open >= self.house.options.max_channels || self.shared.login.get().is_none() {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
@@ -340,14 +331,14 @@ impl Handler for Client {
         name: &str,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let (Some(guest), "sftp", Some(channel)) = (self.shared.guest.get(), name, self.channels.remove(&id)) else {
+        let (Some(login), "sftp", Some(channel)) = (self.shared.login.get(), name, self.channels.remove(&id)) else {
             return session.channel_failure(id);
         };
         session.channel_success(id)?;
-        let (guest, shared) = (guest.clone(), self.shared.clone());
+        let (login, shared) = (login.clone(), self.shared.clone());
         shared.serving.fetch_add(1, Ordering::AcqRel);
         tokio::spawn(async move {
-            service::serve(guest, channel).await;
+            service::serve(login, channel).await;
             shared.serving.fetch_sub(1, Ordering::AcqRel);
         });
         Ok(())

@@ -37,7 +37,7 @@ impl Turn {
     }
 }
 
-/// Whether they are the same, or one lies below the other. Both are absolute and without `.` and `..`.
+/// Returns whether two paths are the same, or one lies below the other. Both are absolute and without `.` and `..`.
 fn touch(one: &str, other: &str) -> bool {
     let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
     match long.strip_prefix(short) {

@@ -22,67 +22,90 @@ use crate::ingest::{Intake, Proven, Refusal, Start};
 
 use super::{
     answer::Answer,
-    guest::{Busy, Guest},
+    attributes,
     handles::{Asked, Op},
-    motion::{Span, TOO_LONG},
     packet::{Attributes, Code, open},
-    refused,
+    partner_session::{Busy, PartnerSession},
+    refused::{self, Status},
     reorder::Reorder,
-    view,
+    transfer_clock::{TOO_LONG, Transfer},
 };
 
-/// How long a name may be busy with the end of an upload that was cut just now.
+/// A name may be busy so long with the end of an upload that was cut just now.
 const BUSY_ROUNDS: u32 = 40;
 const BUSY_STEP: Duration = Duration::from_millis(50);
 
-/// A file under way.
+/// An open file on its way in.
 pub(super) struct Upload {
-    guest: Arc<Guest>,
+    session: Arc<PartnerSession>,
     path: String,
     stage: Stage,
-    append: bool,
+    sender: Sender,
+    offsets: Offsets,
+    size_set: SizeSet,
     /// The next byte that storage wants.
     next: u64,
-    /// What is added to a client's offsets: some count from where they append.
-    shift: u64,
     early: Reorder,
     /// Memory for bytes that come early, shared by the channel.
     room: Arc<Semaphore>,
     size: Arc<AtomicU64>,
-    spoiled: Option<(Code, String)>,
     /// The time that the file is to show, in seconds since 1970.
     shows: Option<u32>,
-    span: Span,
-    /// Bytes that came since.
-    came: u64,
-    /// OpenSSH's client sets the size to what was written, and nothing else, when it breaks off, and then closes: a sign
-    /// that the file is not whole. Writing on takes it back.
-    broken_off: bool,
-    /// Others set the size at the end of every file: those that write it in its place, as scp does, and those that give
-    /// it no mode when they open it, as lftp does.
-    sizes_always: bool,
+    transfer: Transfer,
+    received_bytes: u64,
     _busy: Busy,
 }
 
+/// The stage of an upload.
 enum Stage {
     /// Nothing was written yet, and so many bytes are there to go on with.
-    There(u64),
-    Begun(Intake),
-    Over,
+    Untouched { have: u64 },
+    /// Storage takes its bytes.
+    Writing(Intake),
+    /// A write was refused, or it took too long: this answers all that is asked from now on, CLOSE too.
+    Spoiled(Status),
+}
+
+/// The sender, as far as it tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    Sends,
+    /// It has set the size as one does that breaks off. Writing on takes it back.
+    BrokeOff,
+}
+
+/// The byte that a client's offsets count from.
+#[derive(Clone, Copy)]
+enum Offsets {
+    FromStart,
+    /// The file was opened for appending: some clients count from its end. `shift` is added to their offsets.
+    Appending {
+        shift: u64,
+    },
+}
+
+/// The occasion on which a client sets the size of a file to what was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SizeSet {
+    /// At the end of every file, as clients do that write it in its place (scp) or give it no mode when they open it
+    /// (lftp).
+    AtEveryEnd,
+    /// When it breaks off, as OpenSSH's client does before it closes: a sign that the file is not whole.
+    WhenBrokenOff,
 }
 
 /// Opens a file for writing. What can be refused before the first byte is refused here.
 pub(super) async fn begin(
-    guest: &Arc<Guest>,
+    session: &Arc<PartnerSession>,
     path: String,
     flags: u32,
-    attributes: &Attributes,
+    opened_with: &Attributes,
     emptied: bool,
     room: Arc<Semaphore>,
 ) -> Result<Upload, Refusal> {
     let has = |flag| flags & flag != 0;
-    let shown = match guest.view.stat(&path) {
-        Ok(there) => there.size,
+    let shown = match session.files.stat(&path).await {
+        Ok(stat) => Some(stat.size_bytes),
         Err(Refusal::NotFound) => None,
         Err(refusal) => return Err(refusal),
     };
@@ -91,7 +114,7 @@ pub(super) async fn begin(
     }
     let mut have = 0;
     if !has(open::TRUNCATE) && !emptied {
-        let partial = guest.ingest.resumable(&guest.session, &path).await?;
+        let partial = session.ingest.resumable(&session.info, &path).await?;
         have = partial.or(shown).unwrap_or(0);
         if !has(open::CREATE) && partial.is_none() && shown.is_none() {
             return Err(Refusal::NotFound);
@@ -100,35 +123,34 @@ pub(super) async fn begin(
         return Err(Refusal::NotFound);
     }
     let stage = match have {
-        0 => Stage::Begun(guest.ingest.begin(&guest.session, &path, None).await?),
-        have => Stage::There(have),
+        0 => Stage::Writing(session.ingest.begin(&session.info, &path, None).await?),
+        have => Stage::Untouched { have },
     };
-    guest.ticket.doing(format!("put {}", path.trim_start_matches('/')));
+    let ends_with_size = (!has(open::TRUNCATE) && !has(open::APPEND)) || opened_with.mode.is_none();
+    session.ticket.doing(format!("put {}", path.trim_start_matches('/')));
     Ok(Upload {
-        guest: guest.clone(),
+        session: session.clone(),
         path,
         stage,
-        append: has(open::APPEND),
+        sender: Sender::Sends,
+        offsets: if has(open::APPEND) { Offsets::Appending { shift: 0 } } else { Offsets::FromStart },
+        size_set: if ends_with_size { SizeSet::AtEveryEnd } else { SizeSet::WhenBrokenOff },
         next: 0,
-        shift: 0,
         early: Reorder::default(),
         room,
         size: Arc::new(AtomicU64::new(have)),
-        spoiled: None,
         shows: None,
-        span: guest.motion.begin(),
-        came: 0,
-        broken_off: false,
-        sizes_always: (!has(open::TRUNCATE) && !has(open::APPEND)) || attributes.mode.is_none(),
-        _busy: guest.busy(),
+        transfer: session.transfer_clock.begin(),
+        received_bytes: 0,
+        _busy: session.busy(),
     })
 }
 
 /// Goes on at this byte. A name that was cut just now may be busy for a moment.
-async fn resume(guest: &Guest, path: &str, at: u64) -> Result<Intake, Refusal> {
+async fn resume(session: &PartnerSession, path: &str, at: u64) -> Result<Intake, Refusal> {
     let mut rounds = BUSY_ROUNDS;
     loop {
-        match guest.ingest.resume(&guest.session, path, Start::At(at), None).await {
+        match session.ingest.resume(&session.info, path, Start::At(at), None).await {
             Err(Refusal::Busy) if rounds > 0 => {
                 rounds -= 1;
                 sleep(BUSY_STEP).await;
@@ -151,11 +173,11 @@ impl Upload {
     /// Does what is asked of the handle until it is closed or the connection has gone.
     pub(super) async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Asked>) {
         loop {
-            let overdue = self.spoiled.is_none() && !matches!(self.stage, Stage::Over);
+            let goes_on = !matches!(self.stage, Stage::Spoiled(_));
             let next = tokio::select! {
                 next = asked.recv() => next,
-                why = self.guest.motion.overdue(&self.span, self.came), if overdue => {
-                    self.end(why).await;
+                why = self.session.transfer_clock.overdue(&self.transfer, self.received_bytes), if goes_on => {
+                    self.spoil(why).await;
                     continue;
                 }
             };
@@ -170,7 +192,7 @@ impl Upload {
                     }
                 }
                 Op::Close(turn) => {
-                    self.guest.ticket.doing("");
+                    self.session.ticket.doing("");
                     let (code, text) = self.close().await;
                     // Whoever waits for this name may go on before the client knows.
                     drop(turn);
@@ -178,75 +200,95 @@ impl Upload {
                     return;
                 }
                 Op::Fsync => self.sync(answer).await,
-                Op::Fstat => answer.attributes(&view::under_way(self.length(), self.guest.clock.now())),
+                Op::Fstat => answer.attributes(&attributes::of_unfinished(self.length(), self.session.clock.now())),
                 Op::Fsetstat(attributes) => self.set(&attributes, answer).await,
                 Op::Read { .. } => answer.status(Code::Failure, "a file cannot be read while it is being written"),
                 Op::Readdir => answer.status(Code::Failure, "is not a directory"),
             }
         }
-        self.guest.ticket.doing("");
-        self.cut("the connection ended before the file was closed").await;
+        self.session.ticket.doing("");
+        if let Stage::Writing(intake) = self.stage {
+            intake.cut("the connection ended before the file was closed").await;
+        }
     }
 
     fn length(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
     }
 
-    async fn write(&mut self, offset: u64, data: Bytes) -> Result<(), (Code, String)> {
-        if let Some(spoiled) = &self.spoiled {
-            return Err(spoiled.clone());
+    async fn write(&mut self, offset: u64, data: Bytes) -> Result<(), Status> {
+        if let Stage::Spoiled(status) = &self.stage {
+            return Err(status.clone());
         }
-        if self.guest.motion.is_over(&self.span, self.came) {
-            self.end(TOO_LONG).await;
-            return Err((Code::Failure, TOO_LONG.to_owned()));
+        if self.session.transfer_clock.is_too_long(&self.transfer, self.received_bytes) {
+            return Err(self.spoil(TOO_LONG).await);
         }
-        self.broken_off = false;
-        self.came += data.len() as u64;
-        let guest = self.guest.clone();
-        let moving = guest.motion.moving();
+        self.sender = Sender::Sends;
+        self.received_bytes += data.len() as u64;
+        let session = self.session.clone();
+        let moving = session.transfer_clock.moving();
         let written = match self.go_on(offset).await {
             Ok(()) => self.place(offset, data).await,
             Err(refusal) => Err(Fault::Refused(refusal)),
         };
         drop(moving);
-        let Err(fault) = written else { return Ok(()) };
-        let (code, text) = match &fault {
+        match written {
+            Ok(()) => Ok(()),
+            Err(fault) => Err(self.refuse(fault).await),
+        }
+    }
+
+    /// Spoils the upload by a write that was refused.
+    async fn refuse(&mut self, fault: Fault) -> Status {
+        let status = match &fault {
             Fault::Refused(refusal) => refused::status(refusal),
             Fault::Misplaced(text) => (Code::OpUnsupported, text.clone()),
         };
-        info!(path = ?self.path, partner = %self.guest.session.partner, why = text, "a write was refused");
-        self.spoiled = Some((code, text.clone()));
-        match (fault, std::mem::replace(&mut self.stage, Stage::Over)) {
-            (Fault::Refused(_), Stage::Begun(intake)) => intake.discard().await,
+        info!(path = ?self.path, partner = %self.session.info.partner, why = status.1, "a write was refused");
+        match (fault, std::mem::replace(&mut self.stage, Stage::Spoiled(status.clone()))) {
+            (Fault::Refused(_), Stage::Writing(intake)) => intake.discard().await,
             // All in front of it came, and can be gone on with.
-            (Fault::Misplaced(_), Stage::Begun(intake)) => drop(intake.cut(&text).await),
+            (Fault::Misplaced(text), Stage::Writing(intake)) => drop(intake.cut(&text).await),
             _ => {}
         }
-        Err((code, text))
+        status
+    }
+
+    /// Spoils the upload because it takes too long: what came can be gone on with, through another handle.
+    async fn spoil(&mut self, why: &str) -> Status {
+        let status = (Code::Failure, why.to_owned());
+        if let Stage::Writing(intake) = std::mem::replace(&mut self.stage, Stage::Spoiled(status.clone())) {
+            intake.cut(why).await;
+        }
+        status
     }
 
     /// Decides where the upload begins, when its first bytes come.
     async fn go_on(&mut self, offset: u64) -> Result<(), Refusal> {
-        let at = match self.stage {
-            Stage::Begun(_) => return Ok(()),
-            Stage::Over => return Err(Refusal::Cut("the upload is over".to_owned())),
-            Stage::There(have) if self.append && (offset == 0 || offset == have) => {
-                self.shift = have - offset;
+        let have = match self.stage {
+            Stage::Writing(_) => return Ok(()),
+            Stage::Spoiled(_) => return Err(is_over()),
+            Stage::Untouched { have } => have,
+        };
+        let at = match &mut self.offsets {
+            Offsets::Appending { shift } if offset == 0 || offset == have => {
+                *shift = have - offset;
                 have
             }
-            Stage::There(have) if self.append || offset > have => {
-                return Err(Refusal::CannotResume { at: offset, have });
-            }
-            Stage::There(_) => offset,
+            Offsets::FromStart if offset <= have => offset,
+            _ => return Err(Refusal::CannotResume { at: offset, have }),
         };
-        let intake = resume(&self.guest, &self.path, at).await?;
+        let intake = resume(&self.session, &self.path, at).await?;
         self.next = intake.size_bytes();
-        self.stage = Stage::Begun(intake);
+        self.stage = Stage::Writing(intake);
         Ok(())
     }
 
     async fn place(&mut self, offset: u64, data: Bytes) -> Result<(), Fault> {
-        let offset = offset.saturating_add(self.shift);
+        let offset = match self.offsets {
+            Offsets::Appending { shift } => offset.saturating_add(shift),
+            Offsets::FromStart => offset,
+        };
         if data.is_empty() {
             return Ok(());
         }
@@ -266,34 +308,33 @@ impl Upload {
     }
 
     async fn put(&mut self, data: Bytes) -> Result<(), Fault> {
-        let Stage::Begun(intake) = &mut self.stage else {
-            return Err(Fault::Refused(Refusal::Cut("the upload is over".to_owned())));
-        };
+        let Stage::Writing(intake) = &mut self.stage else { return Err(Fault::Refused(is_over())) };
         let bytes = data.len() as u64;
         if let Some(begins) = self.early.begins().filter(|begins| self.next + bytes > *begins) {
             return Err(Fault::Misplaced(format!("byte {begins} came already, and what came cannot be written again")));
         }
         intake.write(data).await.map_err(Fault::Refused)?;
         self.next += bytes;
-        self.guest.moved(bytes).await;
+        self.session.moved(bytes).await;
         Ok(())
     }
 
     /// Makes what came durable, as a partial that stays this upload's.
     async fn sync(&mut self, answer: Answer) {
-        if let Some((code, text)) = &self.spoiled {
-            return answer.status(*code, text);
-        }
-        if self.early.begins().is_some() {
-            return answer.status(Code::Failure, "bytes in front of those that came are missing still");
-        }
-        let _moving = self.guest.motion.moving();
+        let has_gap = self.early.begins().is_some();
         match &mut self.stage {
-            Stage::Begun(intake) => match intake.sync().await {
-                Ok(()) => answer.ok(),
-                Err(refusal) => answer.refuse(&refusal),
-            },
-            Stage::There(_) | Stage::Over => answer.ok(),
+            Stage::Spoiled((code, text)) => answer.status(*code, text),
+            Stage::Writing(_) if has_gap => {
+                answer.status(Code::Failure, "bytes in front of those that came are still missing");
+            }
+            Stage::Writing(intake) => {
+                let _moving = self.session.transfer_clock.moving();
+                match intake.sync().await {
+                    Ok(()) => answer.ok(),
+                    Err(refusal) => answer.refuse(&refusal),
+                }
+            }
+            Stage::Untouched { .. } => answer.ok(),
         }
     }
 
@@ -303,91 +344,84 @@ impl Upload {
         self.shows = attributes.times.map(|(_, changed)| changed).or(self.shows);
         match attributes.size {
             None => answer.ok(),
-            Some(0) if matches!(self.stage, Stage::There(_)) => match self.anew().await {
+            Some(0) if matches!(self.stage, Stage::Untouched { .. }) => match self.anew().await {
                 Ok(()) => answer.ok(),
                 Err(refusal) => answer.refuse(&refusal),
             },
             Some(size) if size == length => {
-                self.broken_off = !self.sizes_always && attributes.times.is_none();
+                let breaks_off = self.size_set == SizeSet::WhenBrokenOff && attributes.times.is_none();
+                self.sender = if breaks_off { Sender::BrokeOff } else { Sender::Sends };
                 answer.ok();
             }
             Some(size) => {
-                self.broken_off |= size < length;
+                if size < length {
+                    self.sender = Sender::BrokeOff;
+                }
                 answer.status(Code::OpUnsupported, "what was written cannot be cut or lengthened");
             }
         }
     }
 
-    /// Nothing of what is there is gone on with.
+    /// Begins anew: nothing of what is there is gone on with.
     async fn anew(&mut self) -> Result<(), Refusal> {
-        self.stage = Stage::Begun(self.guest.ingest.begin(&self.guest.session, &self.path, None).await?);
+        self.stage = Stage::Writing(self.session.ingest.begin(&self.session.info, &self.path, None).await?);
         self.size.store(0, Ordering::Relaxed);
         Ok(())
     }
 
-    async fn close(mut self) -> (Code, String) {
-        if let Some(spoiled) = self.spoiled.take() {
-            return spoiled;
-        }
-        if let Some(begins) = self.early.begins() {
-            let why = format!("bytes {} to {begins} never came: what came before them can be resumed", self.next);
-            self.cut(&why).await;
-            return (Code::Failure, why);
-        }
-        if self.broken_off {
-            let why = "the sender broke off: what came can be resumed".to_owned();
-            self.cut(&why).await;
-            return (Code::Failure, why);
-        }
-        let intake = match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Begun(intake) => intake,
-            _ => {
-                let untouched = untouched(&self.guest, &self.path).await;
-                if untouched.0 == Code::Ok {
-                    show_time(&self.guest, &self.path, self.shows).await;
-                }
-                return untouched;
-            }
+    async fn close(self) -> Status {
+        let doubt = self.doubt();
+        let intake = match self.stage {
+            Stage::Spoiled(status) => return status,
+            Stage::Untouched { .. } => None,
+            Stage::Writing(intake) => Some(intake),
         };
-        match intake.finish(Box::new(Proven)).await {
-            Ok(accepted) => {
-                show_time(&self.guest, &self.path, self.shows).await;
-                (Code::Ok, self.guest.told_of(&accepted))
+        let (session, path) = (&self.session, &self.path);
+        match (doubt, intake) {
+            (Some(why), intake) => {
+                if let Some(intake) = intake {
+                    intake.cut(&why).await;
+                }
+                (Code::Failure, why)
             }
-            Err(refusal) => {
-                let (code, text) = refused::status(&refusal);
-                info!(path = ?self.path, partner = %self.guest.session.partner, %refusal, "upload refused");
-                (code, text)
-            }
+            (None, Some(intake)) => commit(session, path, intake, self.shows).await,
+            (None, None) => untouched(session, path, self.shows).await,
         }
     }
 
-    /// It takes too long: what came can be gone on with, through another handle.
-    async fn end(&mut self, why: &str) {
-        self.spoiled = Some((Code::Failure, why.to_owned()));
-        self.cut(why).await;
-    }
-
-    async fn cut(&mut self, why: &str) {
-        if let Stage::Begun(intake) = std::mem::replace(&mut self.stage, Stage::Over) {
-            intake.cut(why).await;
+    /// The reason why what came is not the whole file, if there is one.
+    fn doubt(&self) -> Option<String> {
+        match (self.early.begins(), self.sender) {
+            (Some(begins), _) => {
+                Some(format!("bytes {} to {begins} never came: what came before them can be resumed", self.next))
+            }
+            (None, Sender::BrokeOff) => Some("the sender broke off: what came can be resumed".to_owned()),
+            (None, Sender::Sends) => None,
         }
     }
 }
 
-/// The file is kept whatever becomes of its time.
-async fn show_time(guest: &Guest, path: &str, time: Option<u32>) {
-    if let Some(time) = time
-        && let Err(refusal) = guest.set_time(path, time).await
-    {
-        warn!(?path, partner = %guest.session.partner, %refusal, "cannot show a file's time");
+/// Has a whole file accepted.
+async fn commit(session: &PartnerSession, path: &str, intake: Intake, shows: Option<u32>) -> Status {
+    match intake.finish(Box::new(Proven)).await {
+        Ok(accepted) => {
+            show_time(session, path, shows).await;
+            (Code::Ok, session.told_of(&accepted))
+        }
+        Err(refusal) => {
+            info!(?path, partner = %session.info.partner, %refusal, "upload refused");
+            refused::status(&refusal)
+        }
     }
 }
 
-/// It was opened and nothing was written. An accepted file stays as it is; a partial is no file.
-async fn untouched(guest: &Guest, path: &str) -> (Code, String) {
-    match guest.ingest.resumable(&guest.session, path).await {
-        Ok(None) => (Code::Ok, String::new()),
+/// Ends an upload that was opened and not written. An accepted file stays as it is; a partial is no file.
+async fn untouched(session: &PartnerSession, path: &str, shows: Option<u32>) -> Status {
+    match session.ingest.resumable(&session.info, path).await {
+        Ok(None) => {
+            show_time(session, path, shows).await;
+            (Code::Ok, String::new())
+        }
         Ok(Some(bytes)) => {
             (Code::Failure, format!("nothing was written: {bytes} bytes of an upload that was cut can be resumed"))
         }
@@ -395,6 +429,20 @@ async fn untouched(guest: &Guest, path: &str) -> (Code, String) {
     }
 }
 
+/// Has a file show this time. It is kept whatever becomes of that.
+async fn show_time(session: &PartnerSession, path: &str, time: Option<u32>) {
+    if let Some(time) = time
+        && let Err(refusal) = session.set_time(path, time).await
+    {
+        warn!(?path, partner = %session.info.partner, %refusal, "cannot show a file's time");
+    }
+}
+
+fn is_over() -> Refusal {
+    Refusal::Cut("the upload is over".to_owned())
+}
+
+/// The reason why a write is refused.
 enum Fault {
     Refused(Refusal),
     Misplaced(String),

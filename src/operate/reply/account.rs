@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct AccountView {
     /// The partner.
     pub name: String,
-    /// Whether its logins are allowed.
+    /// True if its logins are allowed.
     pub enabled: bool,
-    /// When it was opened.
+    /// The time at which it was added.
     pub created_at: Option<DateTime<Utc>>,
     /// Its sessions now, when the server runs.
     pub sessions: Option<u64>,
@@ -36,8 +36,8 @@ pub struct KeyView {
     pub fingerprint: String,
     /// Its kind, such as `ssh-ed25519`.
     pub algorithm: String,
-    /// What stands behind the key.
+    /// The comment after the key.
     pub comment: String,
-    /// Where it may be used from; anywhere if not given.
+    /// The addresses from which it may be used; all if not given.
     pub from: Option<String>,
 }

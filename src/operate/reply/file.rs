@@ -21,13 +21,13 @@ pub struct FileView {
     pub size_bytes: u64,
     /// Digest.
     pub sha256: Sha256,
-    /// Where it stands.
+    /// The state.
     pub state: State,
-    /// Whether a closed gate holds it back.
+    /// True if a closed gate defers it.
     pub deferred: bool,
-    /// When the gate opens again, if that is known and it is deferred.
+    /// The time at which the gate opens again, if that is known and it is deferred.
     pub resumes_at: Option<DateTime<Utc>>,
-    /// When its last byte had come.
+    /// The time at which its last byte was received.
     pub received_at: DateTime<Utc>,
     /// The route that serves it.
     pub route: Option<String>,
@@ -35,11 +35,11 @@ pub struct FileView {
     pub attempts: u32,
     /// The door it came in by.
     pub door: String,
-    /// When it came to stand there.
+    /// The time since which it is in this state.
     pub since: DateTime<Utc>,
-    /// Why.
+    /// The reason.
     pub reason: Option<String>,
-    /// When it is tried again.
+    /// The time of the next attempt.
     pub due_at: Option<DateTime<Utc>>,
 }
 
@@ -49,9 +49,9 @@ pub struct DetailView {
     /// The file.
     #[serde(flatten)]
     pub file: FileView,
-    /// How many crashes of the server found it active.
+    /// The number of server crashes that found it active.
     pub crashes: u32,
-    /// What happened to it, oldest first.
+    /// Its history, oldest first.
     pub history: Vec<RecordView>,
 }
 
@@ -60,15 +60,15 @@ pub struct DetailView {
 pub struct RecordView {
     /// The journal's sequence.
     pub seq: u64,
-    /// When.
+    /// The time.
     pub at: DateTime<Utc>,
-    /// Who: `server`, `partner NAME` or `operator NAME`.
+    /// The actor: `server`, `partner NAME` or `operator NAME`.
     pub actor: String,
     /// The file it is about.
     pub id: Option<FileId>,
-    /// What, in a word.
+    /// The kind of event, in a word.
     pub what: String,
-    /// What, in a sentence.
+    /// The event, as a sentence.
     pub text: String,
     /// The end of the processor's output.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -77,13 +77,13 @@ pub struct RecordView {
     pub detail: Value,
 }
 
-/// What was done to a file, or why not.
+/// The result of an action on a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActedView {
-    /// What was given: an id or its beginning.
+    /// The id, or its beginning, that was asked for.
     pub asked: String,
     /// The file, if there is one.
     pub file: Option<FileView>,
-    /// Why it was not done.
+    /// The reason why the action was not done.
     pub error: Option<Problem>,
 }

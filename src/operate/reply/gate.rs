@@ -9,17 +9,17 @@ use serde_json::Value;
 pub struct GateView {
     /// `open` or `closed`, for everything.
     pub state: String,
-    /// Why it is closed, or which window closes it next.
+    /// The reason of the closure, or the next window that closes it.
     pub closure: Option<ClosureView>,
-    /// When it opens, if it is closed and that is known.
+    /// The time at which it opens, if it is closed and that is known.
     pub resumes_at: Option<DateTime<Utc>>,
-    /// When it closes next, if it is open and that is known.
+    /// The time at which it closes next, if it is open and that is known.
     pub closes_at: Option<DateTime<Utc>>,
     /// Each route, and `web`.
     pub scopes: Vec<ScopeView>,
     /// The schedule's zone.
     pub zone: String,
-    /// What is wrong with the schedule or the clock, for an operator to mend.
+    /// Faults of the schedule or the clock, for an operator to mend.
     pub faults: Vec<String>,
     /// Overrides in force.
     pub overrides: Vec<OverrideView>,
@@ -32,13 +32,13 @@ pub struct GateView {
 pub struct ScopeView {
     /// The route, or `web`.
     pub scope: String,
-    /// Whether it is closed.
+    /// True if the scope is closed.
     pub closed: bool,
-    /// When it opens, if that is known.
+    /// The time at which it opens, if that is known.
     pub resumes_at: Option<DateTime<Utc>>,
-    /// When it closes next, if that is known.
+    /// The time at which it closes next, if that is known.
     pub closes_at: Option<DateTime<Utc>>,
-    /// Why it is closed.
+    /// The reason of the closure.
     pub reason: Option<String>,
 }
 
@@ -47,19 +47,19 @@ pub struct ScopeView {
 pub struct ClosureView {
     /// The window's name, or what closes it.
     pub name: String,
-    /// From when.
+    /// The start.
     pub from: DateTime<Utc>,
-    /// Until when, if it ends by itself.
+    /// The end, if it ends by itself.
     pub until: Option<DateTime<Utc>>,
-    /// From when, local to the zone.
+    /// The start, local to the zone.
     pub from_local: String,
-    /// Until when, local to the zone.
+    /// The end, local to the zone.
     pub until_local: Option<String>,
     /// Routes; empty for everything.
     pub routes: Vec<String>,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// What web users are told.
+    /// The message for web users.
     pub message: Option<String>,
 }
 
@@ -72,12 +72,12 @@ pub struct OverrideView {
     pub what: String,
     /// Routes; empty for everything.
     pub routes: Vec<String>,
-    /// Since when.
+    /// The start.
     pub since: DateTime<Utc>,
-    /// Until when, if it ends by itself.
+    /// The end, if it ends by itself.
     pub until: Option<DateTime<Utc>>,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Who.
+    /// The operator.
     pub actor: String,
 }

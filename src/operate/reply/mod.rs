@@ -1,4 +1,4 @@
-//! What operators get to see. The `--json` output is these objects, so their keys are a promise: none is renamed or
+//! The objects that operators are shown. They are the `--json` output, so their keys are stable: none is renamed or
 //! removed, new ones may come.
 
 mod account;
@@ -53,19 +53,19 @@ pub enum Reply {
     File(FileView),
     /// A file with its history.
     Detail(Box<DetailView>),
-    /// What was done to a file, or why not.
+    /// The result of an action on a file.
     Acted(ActedView),
     /// The queue in figures.
     Stats(Box<StatsView>),
     /// A file has changed.
     Change(FileView),
-    /// How things stand, each second.
+    /// A summary of the server's state, each second.
     Pulse(PulseView),
     /// So many bytes follow.
     Bytes(u64),
-    /// How far it is.
+    /// The progress of a check.
     Progress(ProgressView),
-    /// What a look at everything found.
+    /// The result of a check of everything.
     Verified(VerifiedView),
     /// The gate.
     Gate(Box<GateView>),
@@ -85,13 +85,13 @@ pub enum Reply {
     Failed(Problem),
 }
 
-/// What comes first.
+/// The first piece of every answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The schedule's zone.
     pub zone: String,
     /// The server's clock.
     pub now: DateTime<Utc>,
-    /// Whether the running server answers; otherwise the data was read directly.
+    /// True if the running server answers; otherwise the data was read directly.
     pub live: bool,
 }

@@ -13,7 +13,7 @@ pub struct StatsView {
     pub partners: Vec<StateCount>,
     /// Files that wait behind a closed gate.
     pub deferred: u64,
-    /// When the oldest file that waits was received.
+    /// The time at which the oldest waiting file was received.
     pub oldest_waiting: Option<DateTime<Utc>>,
     /// Lanes whose first file waits to be retried.
     pub blocked_lanes: Vec<LaneInfo>,
@@ -41,18 +41,18 @@ pub struct StateTotal {
 pub struct PausedView {
     /// The route.
     pub route: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Since when.
+    /// The start.
     pub since: Option<DateTime<Utc>>,
-    /// When it is tried again.
+    /// The time of the next attempt.
     pub probe_at: Option<DateTime<Utc>>,
 }
 
-/// How far something is.
+/// The progress of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgressView {
-    /// What is being looked at: `journal`, `files` or `index`.
+    /// The part that is checked now: `journal`, `files` or `index`.
     pub what: String,
     /// So much is done.
     pub done: u64,
@@ -60,7 +60,7 @@ pub struct ProgressView {
     pub total: u64,
 }
 
-/// What a look at everything found.
+/// The result of a check of everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifiedView {
     /// Records read.
@@ -71,6 +71,6 @@ pub struct VerifiedView {
     pub files: u64,
     /// Their bytes.
     pub size_bytes: u64,
-    /// What disagrees; empty is good.
+    /// The disagreements that were found; empty is good.
     pub faults: Vec<String>,
 }

@@ -15,11 +15,11 @@ pub struct SessionView {
     pub partner: String,
     /// The door.
     pub door: String,
-    /// From where.
+    /// The address of the client.
     pub peer: String,
-    /// Since when.
+    /// The start.
     pub since: Option<DateTime<Utc>>,
-    /// What it does; empty when it waits for a command.
+    /// The present command; empty when the session waits for one.
     #[serde(default)]
     pub doing: String,
     /// Bytes it has sent and fetched.
@@ -28,7 +28,7 @@ pub struct SessionView {
     /// Bytes a second of what it does now.
     #[serde(default)]
     pub bytes_per_second: u64,
-    /// How long it has done nothing, in seconds.
+    /// The idle time, in seconds.
     #[serde(default)]
     pub idle_seconds: u64,
 }
@@ -40,6 +40,6 @@ pub struct KickedView {
     pub asked: String,
     /// The session as it was, if there was one.
     pub session: Option<SessionView>,
-    /// Why it was not done.
+    /// The reason why it was not ended.
     pub error: Option<Problem>,
 }

@@ -11,9 +11,9 @@ use super::session::SessionView;
 /// The server in figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusView {
-    /// Whether it runs.
+    /// True if the server runs.
     pub running: bool,
-    /// What the running server says of itself.
+    /// The state of the running server.
     pub server: Option<ServerView>,
     /// The data directory.
     pub data: String,
@@ -26,22 +26,22 @@ pub struct StatusView {
     pub gate: GateView,
     /// The queue.
     pub queue: StatsView,
-    /// What runs.
+    /// The running attempts.
     pub active: Vec<RunningView>,
     /// Room on the disk.
     pub disk: DiskView,
-    /// What needs an operator, most urgent first; empty is good.
+    /// Things that need an operator, most urgent first; empty is good.
     pub needs: Vec<String>,
 }
 
-/// What the running server says of itself.
+/// The state of a running server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerView {
     /// Its version.
     pub version: String,
     /// Its process.
     pub pid: u32,
-    /// Since when it is ready.
+    /// The time at which it became ready.
     pub started_at: DateTime<Utc>,
     /// Where it listens.
     pub doors: Vec<DoorView>,
@@ -56,7 +56,7 @@ pub struct DoorView {
     pub door: String,
     /// Where it listens; the folder of `drop`.
     pub address: String,
-    /// What else is to be said of it, such as how it does TLS.
+    /// A remark, such as the TLS mode.
     pub note: Option<String>,
 }
 
@@ -84,7 +84,7 @@ pub struct FolderView {
     pub waiting: u64,
     /// Files that were taken since the server started.
     pub taken: u64,
-    /// How many cannot be taken, or not removed after they were.
+    /// The number of files that cannot be taken, or cannot be removed after they were taken.
     pub failing_count: u64,
     /// The first of them.
     pub failing: Vec<FailingView>,
@@ -95,9 +95,9 @@ pub struct FolderView {
 pub struct FailingView {
     /// Its name in the folder.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Since when.
+    /// The start.
     pub since: DateTime<Utc>,
 }
 
@@ -114,16 +114,16 @@ pub struct RunningView {
     pub route: String,
     /// The attempt's number.
     pub attempt: u32,
-    /// Since when.
+    /// The start.
     pub since: DateTime<Utc>,
 }
 
-/// How things stand.
+/// A summary of the server's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PulseView {
     /// The server's clock.
     pub now: DateTime<Utc>,
-    /// Whether the gate is closed for everything or for some route.
+    /// True if the gate is closed for everything or for some route.
     pub closed: bool,
     /// When it opens, if that is known.
     pub resumes_at: Option<DateTime<Utc>>,
@@ -133,6 +133,6 @@ pub struct PulseView {
     pub states: Vec<StateTotal>,
     /// Uploads and other sessions.
     pub sessions: u64,
-    /// What runs.
+    /// The running attempts.
     pub running: Vec<RunningView>,
 }

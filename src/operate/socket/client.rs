@@ -28,7 +28,7 @@ impl Client {
     /// Connects to the server of this data directory; nothing when none runs.
     ///
     /// # Errors
-    /// When a server may run but cannot be reached, such as for want of permission.
+    /// When a server may run but cannot be reached, such as without permission.
     pub async fn connect(data: &Path) -> io::Result<Option<Self>> {
         let place = match Place::new(data) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -62,7 +62,7 @@ pub enum Conversation {
     Socket {
         /// The line the answer comes on.
         reader: BufReader<OwnedReadHalf>,
-        /// Kept open: its end tells the server that nobody listens any more.
+        /// Kept open: the server takes its end as a sign that the client has gone.
         _writer: OwnedWriteHalf,
     },
     /// From this process.
@@ -73,7 +73,7 @@ impl Conversation {
     /// The next piece; nothing after the answer's good end.
     ///
     /// # Errors
-    /// What the answer ends with when it was not done, or that the server went away in the middle.
+    /// The problem with which the answer ends, or that the server went away in the middle.
     pub async fn next(&mut self) -> Result<Option<Piece>> {
         let piece = match self {
             Self::Socket { reader, .. } => wire::read(reader).await.map_err(|error| cut(&error.to_string()))?,

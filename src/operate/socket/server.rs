@@ -15,12 +15,14 @@ use super::{
     place::{NAME, Place},
     wire,
 };
-use crate::operate::{answer::Answer, operator::Operator, people, problem::Problem, reply::Reply, request::Request};
+use crate::operate::{
+    answer::Answer, operator::Operator, problem::Problem, reply::Reply, request::Request, system_users,
+};
 
 /// Operators that are served at once.
 const AT_ONCE: usize = 64;
 
-/// How long an operator may take to say what is wanted.
+/// The time that an operator may take to send a request.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
 
 /// The listening socket. Its file goes when this does.
@@ -102,7 +104,7 @@ async fn converse(stream: UnixStream, operator: Arc<Operator>) -> io::Result<()>
         }
     };
     let (answer, mut pieces) = Answer::channel();
-    let actor = Actor::Operator(people::name_of(uid));
+    let actor = Actor::Operator(system_users::name_of(uid));
     let work = tokio::spawn(async move { operator.answer(request, actor, answer).await });
     loop {
         let piece = tokio::select! {

@@ -1,4 +1,4 @@
-//! How pieces of an answer stand on the socket: JSON lines, and after a `bytes` line so many raw bytes.
+//! The form of an answer on the socket: JSON lines, and after a `bytes` line so many raw bytes.
 
 use std::io;
 

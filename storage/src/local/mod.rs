@@ -35,17 +35,18 @@ mod spool;
 mod tests;
 mod upload;
 
-use std::{path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
 use self::{read::VerifiedReader, root::Root, upload::LocalUpload};
 use crate::{
-    FileId, FileMeta, NewFile, PartialInfo, Placement, Result, Retract, Space, SpoolItem, Storage, StorageError,
-    Upload, disk::Disk,
+    Durability, FileId, FileMeta, NewFile, PartialInfo, Placement, Result, Retract, Space, SpoolItem, Storage,
+    StorageError, Upload, Verified, disk::Disk,
 };
 
 /// How much a [`LocalStorage`] may take.
@@ -133,7 +134,25 @@ impl Storage for LocalStorage {
         .await
     }
 
-    async fn read(&self, id: FileId) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+    async fn read(&self, id: FileId, range: Range<u64>) -> Result<Bytes> {
+        self.blocking(move |root| {
+            let (file, length) = (root.open_spooled(id)?, range.end.saturating_sub(range.start));
+            let mut buffer = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+            let mut got = 0;
+            while got < buffer.len() {
+                let read = file.read_at(&mut buffer[got..], range.start + got as u64);
+                match read.map_err(|error| StorageError::io(format!("cannot read file {id}"), error))? {
+                    0 => break,
+                    more => got += more,
+                }
+            }
+            buffer.truncate(got);
+            Ok(buffer.into())
+        })
+        .await
+    }
+
+    async fn reader(&self, id: FileId) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
         self.blocking(move |root| {
             let (file, meta) = root.described(id)?;
             Ok(Box::new(VerifiedReader::new(file, meta)) as Box<dyn AsyncRead + Send + Unpin>)
@@ -148,6 +167,17 @@ impl Storage for LocalStorage {
     async fn place(&self, id: FileId, dest: &Path, how: Placement) -> Result<()> {
         let dest = dest.to_path_buf();
         self.blocking(move |root| place::place(root, id, &dest, how)).await
+    }
+
+    fn materialize_blocking(&self, id: FileId, destination: &Path, durability: Durability) -> Result<Verified> {
+        place::place(&self.root, id, destination, Placement::Copy)?;
+        if durability == Durability::Synced {
+            let file = self.root.disk.open(destination, true);
+            let synced = file.and_then(|file| file.sync_all());
+            synced.map_err(|e| StorageError::io(format!("cannot sync {}", destination.display()), e))?;
+        }
+        let meta = self.root.described(id)?.1;
+        Ok(Verified { size_bytes: meta.size_bytes, sha256: meta.sha256 })
     }
 
     fn place_blocking(&self, id: FileId, dest: &Path, how: Placement) -> Result<()> {

@@ -50,7 +50,7 @@ async fn put(store: &LocalStorage, bytes: &[u8], chunk: usize) -> FileMeta {
 
 async fn all_of(store: &LocalStorage, id: FileId) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    store.read(id).await.expect("opened").read_to_end(&mut bytes).await?;
+    store.reader(id).await.expect("opened").read_to_end(&mut bytes).await?;
     Ok(bytes)
 }
 

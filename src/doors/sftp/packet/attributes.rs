@@ -1,8 +1,8 @@
-//! What packets tell of files (draft-ietf-secsh-filexfer-02, section 5).
+//! Attributes of files in packets (draft-ietf-secsh-filexfer-02, section 5).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// What is known of a file, or is to be.
+/// The attributes of a file, as they are or as they are to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// Length in bytes.

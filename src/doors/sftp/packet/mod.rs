@@ -21,12 +21,12 @@ pub const VERSION: u32 = 3;
 pub const MAX_PACKET_BYTES: usize = 256 << 10;
 /// The most bytes of a file in a packet.
 pub const MAX_DATA_BYTES: u32 = 255 << 10;
-/// What no handle is called.
+/// A number that no handle has.
 pub const NO_HANDLE: u32 = u32::MAX;
 
 const LENGTH_BYTES: usize = 4;
 
-/// What a status packet says.
+/// The code of a status packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 #[allow(missing_docs, reason = "the names of the draft")]
@@ -40,7 +40,7 @@ pub enum Code {
     OpUnsupported = 8,
 }
 
-/// How a file is to be opened.
+/// Flags of a request to open a file.
 pub mod open {
     /// For reading.
     pub const READ: u32 = 0x01;
@@ -50,13 +50,13 @@ pub mod open {
     pub const APPEND: u32 = 0x04;
     /// It is made when it is not there.
     pub const CREATE: u32 = 0x08;
-    /// What is there goes away.
+    /// The file is emptied.
     pub const TRUNCATE: u32 = 0x10;
     /// It must not be there.
     pub const EXCLUSIVE: u32 = 0x20;
 }
 
-/// Why what came is no packet. The channel cannot go on: nobody knows where the next packet begins.
+/// The fault of bytes that are no packet. The channel cannot go on: nobody knows where the next packet begins.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// It says it is longer than any may be.

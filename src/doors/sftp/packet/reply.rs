@@ -1,4 +1,4 @@
-//! What clients are answered (draft-ietf-secsh-filexfer-02, section 7).
+//! Replies to clients (draft-ietf-secsh-filexfer-02, section 7).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -11,7 +11,7 @@ pub struct Named {
     pub name: String,
     /// A line for people, as `ls -l` has it.
     pub line: String,
-    /// What is known of it.
+    /// Its attributes.
     pub attributes: Attributes,
 }
 
@@ -38,7 +38,7 @@ impl Reply {
         end(packet)
     }
 
-    /// How it went. Control characters never get into the text: clients print it.
+    /// The outcome of a request. Control characters never get into the text: clients print it.
     #[must_use]
     pub fn status(id: u32, code: Code, text: &str) -> Bytes {
         let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
@@ -50,7 +50,7 @@ impl Reply {
         end(packet)
     }
 
-    /// What an open file is called from now on.
+    /// The handle of something that is open now.
     #[must_use]
     pub fn handle(id: u32, handle: u32) -> Bytes {
         let mut packet = begin(102);
@@ -59,25 +59,15 @@ impl Reply {
         end(packet)
     }
 
-    /// Room for bytes of a file, which are to be put behind what is there; see [`Reply::finish_data`].
+    /// Bytes of a file: at most [`MAX_DATA_BYTES`](super::MAX_DATA_BYTES).
     #[must_use]
-    pub fn begin_data(id: u32, most: usize) -> Vec<u8> {
-        let mut packet = Vec::with_capacity(DATA_HEAD_BYTES + most);
+    pub fn data(id: u32, data: &[u8]) -> Bytes {
+        let mut packet = BytesMut::with_capacity(DATA_HEAD_BYTES + data.len());
         packet.put_u32(0);
         packet.put_u8(103);
         packet.put_u32(id);
-        packet.put_u32(0);
-        packet
-    }
-
-    /// The packet with the bytes that were put in.
-    #[must_use]
-    pub fn finish_data(mut packet: Vec<u8>) -> Bytes {
-        // At most 255 KiB and the head.
-        let (length, data) = ((packet.len() - LENGTH_BYTES) as u32, (packet.len() - DATA_HEAD_BYTES) as u32);
-        packet[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
-        packet[DATA_HEAD_BYTES - LENGTH_BYTES..DATA_HEAD_BYTES].copy_from_slice(&data.to_be_bytes());
-        packet.into()
+        put(&mut packet, data);
+        end(packet)
     }
 
     /// Names.
@@ -94,7 +84,7 @@ impl Reply {
         end(packet)
     }
 
-    /// What is known of a file.
+    /// The attributes of a file.
     #[must_use]
     pub fn attributes(id: u32, attributes: &Attributes) -> Bytes {
         let mut packet = begin(105);

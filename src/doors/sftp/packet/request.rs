@@ -1,10 +1,10 @@
-//! What clients send (draft-ietf-secsh-filexfer-02, section 6; OpenSSH's PROTOCOL, section 4).
+//! Requests of clients (draft-ietf-secsh-filexfer-02, section 6; OpenSSH's PROTOCOL, section 4).
 
 use bytes::{Buf, Bytes};
 
 use super::{Attributes, Broken, NO_HANDLE};
 
-/// What a client asks for. Paths are bytes, as they came.
+/// The content of a request. Paths are bytes, as they came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names of the draft")]
 pub enum What {
@@ -94,9 +94,9 @@ pub enum Request {
     },
     /// Every other.
     Asked {
-        /// What its reply is known by.
+        /// The number by which its reply is known.
         id: u32,
-        /// What is asked for.
+        /// Its content.
         what: What,
     },
 }

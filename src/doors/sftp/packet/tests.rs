@@ -105,9 +105,7 @@ fn attributes_come_back_as_they_went() {
 
 #[test]
 fn data_has_its_lengths() {
-    let mut packet = Reply::begin_data(5, 10);
-    packet.extend_from_slice(b"0123456");
-    assert_eq!(&Reply::finish_data(packet)[..], b"\0\0\0\x10\x67\0\0\0\x05\0\0\0\x070123456");
+    assert_eq!(&Reply::data(5, b"0123456")[..], b"\0\0\0\x10\x67\0\0\0\x05\0\0\0\x070123456");
 }
 
 /// Fields of a request, mostly as they should be.
@@ -162,7 +160,7 @@ fn hostile(random: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
-/// What packets these bytes are, seen all at once.
+/// The packets in these bytes, seen all at once.
 fn plainly(mut bytes: &[u8]) -> (Vec<&[u8]>, Option<Broken>) {
     let mut found = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
@@ -180,7 +178,7 @@ fn plainly(mut bytes: &[u8]) -> (Vec<&[u8]>, Option<Broken>) {
     (found, None)
 }
 
-/// How many bytes a request keeps of what came.
+/// The bytes that a request keeps of what came.
 fn keeps(request: &Request) -> usize {
     match request {
         Request::Asked { what: What::Write { data, .. }, .. } => data.len(),
@@ -190,7 +188,7 @@ fn keeps(request: &Request) -> usize {
     }
 }
 
-/// Whatever comes, in whatever pieces: no panic, bounded memory, and the packets are those of a plain reader that
+/// Any bytes in any pieces: no panic, bounded memory, and the packets are those of a plain reader that
 /// sees all at once. `FOREBAY_FUZZ_INPUTS` says how many inputs, `FOREBAY_FUZZ_SEED` which.
 #[test]
 fn fuzz_any_bytes_are_read() {

@@ -1,0 +1,94 @@
+//! Requests to the committer. Each brings its own answer along, so that none can get an answer of another kind.
+
+use tokio::sync::oneshot;
+
+use super::{batch::Batch, committer::Committer, index::Fault, recover};
+use crate::{QueueError, Result};
+
+/// The way back to whoever asked.
+pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
+
+/// A request.
+pub(super) enum Command {
+    /// A change, which is journalled together with others that wait.
+    Change(Box<dyn Change>),
+    /// Something that is done between two groups of changes, so that it sees what is durable and nothing else.
+    Between(Box<dyn FnOnce(&mut Committer) + Send>),
+}
+
+/// A change that is checked, journalled and answered, in this order.
+pub(super) trait Change: Send {
+    /// Checks it against everything before it, and adds its records to the group. May be called again when the index
+    /// turns out to be damaged, and was made anew.
+    ///
+    /// # Errors
+    /// The index's fault; what the asker is to be told is kept for the answer.
+    fn stage(&mut self, batch: &mut Batch<'_>) -> Result<(), String>;
+
+    /// Tells the asker: what was staged, or that the journal did not take it.
+    fn answer(self: Box<Self>, failed: Option<QueueError>);
+
+    /// Bytes that it brings along, by which a group is bounded.
+    fn bytes(&self) -> usize;
+}
+
+/// A change whose effect is a closure over the group.
+pub(super) struct Staged<T, F> {
+    stage: F,
+    outcome: Option<Result<T>>,
+    answer: Answer<T>,
+    bytes: usize,
+}
+
+impl<T, F> Staged<T, F>
+where
+    T: Send + 'static,
+    F: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
+{
+    /// A command, and where its answer comes.
+    pub(super) fn command(stage: F, bytes: usize) -> (Command, oneshot::Receiver<Result<T>>) {
+        let (answer, told) = oneshot::channel();
+        (Command::Change(Box::new(Self { stage, outcome: None, answer, bytes })), told)
+    }
+}
+
+impl<T, F> Change for Staged<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send,
+{
+    fn stage(&mut self, batch: &mut Batch<'_>) -> Result<(), String> {
+        match (self.stage)(batch) {
+            Ok(done) => self.outcome = Some(Ok(done)),
+            Err(Fault::Queue(error)) => self.outcome = Some(Err(error)),
+            Err(Fault::Index(what)) => return Err(what),
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, failed: Option<QueueError>) {
+        let outcome = match (self.outcome, failed) {
+            // What was refused on its own account stays so, whatever became of the group.
+            (Some(Err(error)), _) => Err(error),
+            (_, Some(error)) => Err(error),
+            (Some(Ok(done)), None) => Ok(done),
+            (None, None) => Err(recover::io("queue", std::io::Error::other("a change was not staged"))),
+        };
+        // Whoever asked may be gone; what was done stays done.
+        let _ = self.answer.send(outcome);
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// The same error for another asker.
+pub(super) fn again(error: &QueueError) -> QueueError {
+    match error {
+        QueueError::Full => QueueError::Full,
+        QueueError::Poisoned(why) => QueueError::Poisoned(why.clone()),
+        QueueError::Unknown(why) => QueueError::Unknown(why.clone()),
+        other => recover::io("queue", std::io::Error::other(other.to_string())),
+    }
+}

@@ -1,0 +1,79 @@
+//! The index with changes that are not in it yet laid over it.
+
+use std::{
+    collections::BTreeMap,
+    ops::{Bound, ControlFlow},
+};
+
+use sled::IVec;
+
+use super::index::{Fault, Index};
+
+/// Keys with their new values; none where the key is gone.
+pub(super) type Changes = BTreeMap<IVec, Option<IVec>>;
+
+/// Changes over an index: read through it, the index looks as if they had been applied.
+#[derive(Clone, Copy)]
+pub(super) struct Layered<'a> {
+    pub(super) changes: &'a Changes,
+    pub(super) index: &'a Index,
+}
+
+impl Layered<'_> {
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<IVec>, Fault> {
+        match self.changes.get(key) {
+            Some(change) => Ok(change.clone()),
+            None => self.index.get(key),
+        }
+    }
+
+    /// The first pair from `from` on and before `to`.
+    pub(super) fn first(&self, from: &[u8], to: &[u8]) -> Result<Option<(IVec, IVec)>, Fault> {
+        let mut found = None;
+        self.scan(from, to, |key, value| {
+            found = Some((key, value));
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    }
+
+    /// Every pair from `from` on and before `to`, in order, until `visit` has enough.
+    pub(super) fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        mut visit: impl FnMut(IVec, IVec) -> Result<ControlFlow<()>, Fault>,
+    ) -> Result<(), Fault> {
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        let mut changed = self.changes.range::<[u8], _>(range).peekable();
+        let mut over = false;
+        self.index.scan(from, to, |key, value| {
+            while let Some((other, change)) = changed.next_if(|(other, _)| **other < key) {
+                if let Some(value) = change
+                    && visit(other.clone(), value.clone())?.is_break()
+                {
+                    over = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            let flow = match changed.next_if(|(other, _)| **other == key) {
+                Some((_, None)) => ControlFlow::Continue(()),
+                Some((_, Some(value))) => visit(key, value.clone())?,
+                None => visit(key, value)?,
+            };
+            over = flow.is_break();
+            Ok(flow)
+        })?;
+        if over {
+            return Ok(());
+        }
+        for (key, change) in changed {
+            if let Some(value) = change
+                && visit(key.clone(), value.clone())?.is_break()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,591 @@
+//! The catalogue in the index: how names are kept, and how records change them.
+//!
+//! Folders have numbers, so that a folder's rename changes one key whatever is below it. Numbers are the index's own: an
+//! index that is made anew may give others.
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use chrono::{DateTime, Utc};
+use forebay_storage::FileId;
+use sled::IVec;
+
+use super::{
+    entry_codec::{Input, put_number, put_text, put_time},
+    index::{Fault, Index},
+    keys,
+    layered::Layered,
+    staged::after,
+    state::QueueState,
+};
+use crate::{Entry, Fact, NameFault, Node, QueueError, Record, Shown};
+
+/// The number of what is no folder: the one above a login directory.
+const NOWHERE: u64 = 0;
+
+/// A partner's login directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Root {
+    pub(super) folder: u64,
+    /// Names in it and below, folders included.
+    pub(super) names: u64,
+}
+
+/// The login directories of all partners.
+pub(super) type Roots = BTreeMap<String, Root>;
+
+/// What a name leads to, in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaf {
+    Folder { number: u64, at: DateTime<Utc> },
+    File { id: FileId, size_bytes: u64, at: DateTime<Utc> },
+}
+
+impl Leaf {
+    fn encode(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(48);
+        match self {
+            Self::Folder { number, at } => {
+                out.push(0);
+                put_number(&mut out, number);
+                put_time(&mut out, at);
+            }
+            Self::File { id, size_bytes, at } => {
+                out.push(1);
+                out.extend_from_slice(id.as_bytes());
+                put_number(&mut out, size_bytes);
+                put_time(&mut out, at);
+            }
+        }
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
+        let mut input = Input(bytes);
+        let mut read = || {
+            Some(match input.bytes::<1>()? {
+                [0] => Self::Folder { number: input.number()?, at: input.time()? },
+                [1] => Self::File {
+                    id: FileId::from_bytes(input.bytes()?),
+                    size_bytes: input.number()?,
+                    at: input.time()?,
+                },
+                _ => return None,
+            })
+        };
+        read().ok_or_else(|| Fault::Index("a name of the catalogue cannot be read".into()))
+    }
+
+    pub(super) fn node(self) -> Node {
+        match self {
+            Self::Folder { at, .. } => Node::Folder { at },
+            Self::File { id, size_bytes, at } => Node::File { id, size_bytes, at },
+        }
+    }
+}
+
+/// A folder's own facts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Folder {
+    /// The folder above; none above a login directory, whose name is the partner.
+    pub(super) above: u64,
+    pub(super) name: String,
+    /// The record from which on it can be replayed.
+    pub(super) basis: u64,
+    pub(super) at: DateTime<Utc>,
+}
+
+impl Folder {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32 + self.name.len());
+        put_number(&mut out, self.above);
+        put_text(&mut out, &self.name);
+        put_number(&mut out, self.basis);
+        put_time(&mut out, self.at);
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
+        let mut input = Input(bytes);
+        let mut read =
+            || Some(Self { above: input.number()?, name: input.text()?, basis: input.number()?, at: input.time()? });
+        read().ok_or_else(|| Fault::Index("a folder of the catalogue cannot be read".into()))
+    }
+}
+
+pub(super) fn encode_root(root: Root) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_number(&mut out, root.folder);
+    put_number(&mut out, root.names);
+    out
+}
+
+pub(super) fn decode_root(bytes: &[u8]) -> Result<Root, Fault> {
+    let mut input = Input(bytes);
+    let mut read = || Some(Root { folder: input.number()?, names: input.number()? });
+    read().ok_or_else(|| Fault::Index("a login directory cannot be read".into()))
+}
+
+fn encode_place(folder: u64, name: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8 + name.len());
+    put_number(&mut out, folder);
+    put_text(&mut out, name);
+    out
+}
+
+pub(super) fn decode_place(bytes: &[u8]) -> Result<(u64, String), Fault> {
+    let mut input = Input(bytes);
+    let mut read = || Some((input.number()?, input.text()?));
+    read().ok_or_else(|| Fault::Index("the place of a file cannot be read".into()))
+}
+
+/// A path's folder and its last component.
+pub(super) fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// Reading the catalogue.
+impl Layered<'_> {
+    pub(super) fn leaf(&self, folder: u64, name: &str) -> Result<Option<Leaf>, Fault> {
+        self.get(&keys::name(folder, name))?.map(|bytes| Leaf::decode(&bytes)).transpose()
+    }
+
+    /// The number of the folder of this path; an error when something on the way is no folder.
+    pub(super) fn folder(&self, partner: &str, path: &str) -> Result<u64, Fault> {
+        let Some(root) = self.get(&keys::root(partner))? else {
+            return if path.is_empty() { Ok(NOWHERE) } else { Err(NameFault::NotFound.into()) };
+        };
+        let mut folder = decode_root(&root)?.folder;
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            folder = match self.leaf(folder, part)? {
+                Some(Leaf::Folder { number, .. }) => number,
+                Some(Leaf::File { .. }) => return Err(NameFault::NotFolder.into()),
+                None => return Err(NameFault::NotFound.into()),
+            };
+        }
+        Ok(folder)
+    }
+
+    /// What a path leads to, with the folder it lies in.
+    pub(super) fn find(&self, partner: &str, path: &str) -> Result<Option<(u64, Leaf)>, Fault> {
+        let (above, name) = split(path);
+        let folder = match self.folder(partner, above) {
+            Ok(folder) => folder,
+            Err(Fault::Queue(QueueError::Name(_))) => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
+        Ok(self.leaf(folder, name)?.map(|leaf| (folder, leaf)))
+    }
+
+    /// The path that leads to a file, with the time that it shows.
+    pub(super) fn shown(&self, id: FileId) -> Result<Option<(String, DateTime<Utc>)>, Fault> {
+        let Some(place) = self.get(&keys::place(id))? else { return Ok(None) };
+        let (folder, name) = decode_place(&place)?;
+        let Some(Leaf::File { id: there, at, .. }) = self.leaf(folder, &name)? else { return Ok(None) };
+        if there != id {
+            return Ok(None);
+        }
+        Ok(self.path(folder, &name)?.map(|(_, path)| (path, at)))
+    }
+
+    /// The partner and path of a name in a folder.
+    pub(super) fn path(&self, folder: u64, name: &str) -> Result<Option<(String, String)>, Fault> {
+        let (mut folder, mut parts) = (folder, vec![name.to_owned()]);
+        loop {
+            let Some(bytes) = self.get(&keys::folder(folder))? else { return Ok(None) };
+            let above = Folder::decode(&bytes)?;
+            if above.above == NOWHERE {
+                parts.reverse();
+                return Ok(Some((above.name, parts.join("/"))));
+            }
+            parts.push(above.name);
+            folder = above.above;
+        }
+    }
+
+    /// Names in a folder behind `behind`, until `visit` has enough.
+    pub(super) fn names(
+        &self,
+        folder: u64,
+        behind: Option<&str>,
+        mut visit: impl FnMut(String, Leaf) -> Result<ControlFlow<()>, Fault>,
+    ) -> Result<(), Fault> {
+        let from = behind.map_or_else(|| keys::name(folder, "").to_vec(), |name| after(&keys::name(folder, name)));
+        self.scan(&from, &keys::name(folder + 1, ""), |key, value| {
+            let name = std::str::from_utf8(&key[9..]).map_err(|_| Fault::Index("a name is not text".into()))?;
+            visit(name.to_owned(), Leaf::decode(&value)?)
+        })
+    }
+
+    /// Files in a folder and below, at most `most`.
+    pub(super) fn files_below(
+        &self,
+        folder: u64,
+        before: &str,
+        most: usize,
+        found: &mut Vec<(String, FileId)>,
+    ) -> Result<(), Fault> {
+        let mut folders = vec![(folder, before.to_owned())];
+        while let Some((folder, before)) = folders.pop() {
+            self.names(folder, None, |name, leaf| {
+                let path = if before.is_empty() { name } else { format!("{before}/{name}") };
+                match leaf {
+                    Leaf::Folder { number, .. } => folders.push((number, path)),
+                    Leaf::File { id, .. } => found.push((path, id)),
+                }
+                Ok(if found.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+            if found.len() >= most {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<NameFault> for Fault {
+    fn from(fault: NameFault) -> Self {
+        Self::Queue(fault.into())
+    }
+}
+
+/// Changing it.
+impl QueueState {
+    /// Refuses a change of names that cannot be made. Changes nothing.
+    pub(super) fn check_names(&self, index: &Index, fact: &Fact) -> Result<(), Fault> {
+        let view = self.staged.over(index);
+        let file = |partner: &str, path: &str| match view.find(partner, path)? {
+            Some((_, Leaf::File { .. })) => Ok(()),
+            Some(_) => Err(NameFault::IsFolder.into()),
+            None => Err(Fault::from(NameFault::NotFound)),
+        };
+        match fact {
+            Fact::FolderMade { partner, path } => {
+                view.folder(partner, split(path).0)?;
+                match view.find(partner, path)? {
+                    Some(_) => Err(NameFault::Exists.into()),
+                    None => Ok(()),
+                }
+            }
+            Fact::FolderRemoved { partner, path } => {
+                let folder = view.folder(partner, path)?;
+                let mut empty = true;
+                view.names(folder, None, |_, _| {
+                    empty = false;
+                    Ok(ControlFlow::Break(()))
+                })?;
+                if empty { Ok(()) } else { Err(NameFault::NotEmpty.into()) }
+            }
+            Fact::Hidden { partner, path } | Fact::TimeSet { partner, path, .. } => file(partner, path),
+            Fact::Moved { partner, from, to, .. } => check_move(view, partner, from, to),
+            _ => Ok(()),
+        }
+    }
+
+    /// The effect of a record that is about names alone.
+    pub(super) fn change_names(&mut self, index: &Index, seq: u64, record: &Record) -> Result<(), Fault> {
+        match &record.fact {
+            Fact::FolderMade { partner, path } => {
+                self.make_folders(index, partner, path, seq, record.at)?;
+            }
+            Fact::FolderCarried { partner, path, made_at } => {
+                if let Some(number) = self.make_folders(index, partner, path, seq, *made_at)? {
+                    self.rest_folder_on(index, number, seq)?;
+                }
+            }
+            Fact::FolderRemoved { partner, path } => self.drop_folder(index, partner, path)?,
+            Fact::Hidden { partner, path } => {
+                if let Some((_, Leaf::File { id, .. })) = self.staged.over(index).find(partner, path)? {
+                    self.unshow(index, partner, id)?;
+                }
+            }
+            Fact::TimeSet { partner, path, shows } => {
+                if let Some((folder, Leaf::File { id, size_bytes, .. })) =
+                    self.staged.over(index).find(partner, path)?
+                {
+                    let leaf = Leaf::File { id, size_bytes, at: *shows };
+                    self.staged.set_name(keys::name(folder, split(path).1), Some(leaf.encode()));
+                }
+            }
+            Fact::Moved { partner, from, to, .. } => self.move_name(index, partner, from, to, seq, record.at)?,
+            Fact::NamesForgotten { partner } => self.forget_names(index, partner)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The effect that a record about an entry has on its name; gives the file that had the name before, with its time.
+    pub(super) fn change_name_of(
+        &mut self,
+        index: &Index,
+        seq: u64,
+        record: &Record,
+        new: Option<&Entry>,
+        old: Option<&Entry>,
+        replaced: Option<(FileId, DateTime<Utc>)>,
+    ) -> Result<Option<(FileId, DateTime<Utc>)>, Fault> {
+        let at = |entry: &Entry| entry.received_at;
+        match (&record.fact, new, old) {
+            (Fact::Accepted { .. }, Some(new), _) => self.show(index, new, &new.name, at(new), seq),
+            (Fact::Named { .. }, Some(new), Some(_)) => {
+                let shows = self.staged.over(index).shown(new.id)?.map_or(at(new), |(_, shows)| shows);
+                self.show(index, new, &new.name, shows, seq)
+            }
+            (Fact::ShownAt { path, shows, .. }, Some(new), _) => self.show(index, new, path, *shows, seq),
+            (Fact::Carried { shown: Shown::At { path, shows }, .. }, Some(new), _) => {
+                self.show(index, new, path, *shows, seq)
+            }
+            (Fact::Carried { shown: Shown::Unknown, .. }, Some(new), None) => {
+                self.show(index, new, &new.name, at(new), seq)
+            }
+            (Fact::Carried { shown: Shown::Nowhere, .. }, Some(new), _) => {
+                self.unshow(index, &new.partner, new.id)?;
+                Ok(None)
+            }
+            (Fact::Withdrawn { .. }, _, Some(old)) => {
+                let place = self.staged.over(index).shown(old.id)?;
+                self.unshow(index, &old.partner, old.id)?;
+                if let (Some((path, _)), Some((before, shows))) = (place, replaced) {
+                    self.show_again(index, before, &path, shows, seq)?;
+                }
+                Ok(None)
+            }
+            (Fact::Purged, _, Some(old)) => {
+                self.unshow(index, &old.partner, old.id)?;
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Shows the file that a withdrawn one had taken the name of, if it is still there and shown nowhere else.
+    fn show_again(
+        &mut self,
+        index: &Index,
+        id: FileId,
+        path: &str,
+        shows: DateTime<Utc>,
+        seq: u64,
+    ) -> Result<(), Fault> {
+        let Some(stored) = self.stored(index, id)? else { return Ok(()) };
+        if self.staged.over(index).shown(id)?.is_none() {
+            self.show(index, &stored.entry, path, shows, seq)?;
+        }
+        Ok(())
+    }
+
+    /// Shows a file under a name, wherever it was before; folders above are made. A folder of that name, or a file on the
+    /// way, keeps it from being shown.
+    fn show(
+        &mut self,
+        index: &Index,
+        entry: &Entry,
+        path: &str,
+        shows: DateTime<Utc>,
+        seq: u64,
+    ) -> Result<Option<(FileId, DateTime<Utc>)>, Fault> {
+        self.unshow(index, &entry.partner, entry.id)?;
+        let (above, name) = split(path);
+        let Some(folder) = self.make_folders(index, &entry.partner, above, seq, entry.received_at)? else {
+            return Ok(None);
+        };
+        let replaced = match self.staged.over(index).leaf(folder, name)? {
+            Some(Leaf::Folder { .. }) => return Ok(None),
+            Some(Leaf::File { id, at, .. }) => {
+                self.staged.set_name(keys::place(id), None);
+                Some((id, at))
+            }
+            None => {
+                self.count_names(&entry.partner, 1);
+                None
+            }
+        };
+        let leaf = Leaf::File { id: entry.id, size_bytes: entry.size_bytes, at: shows };
+        self.staged.set_name(keys::name(folder, name), Some(leaf.encode()));
+        self.staged.set_name(keys::place(entry.id), Some(encode_place(folder, name)));
+        Ok(replaced)
+    }
+
+    /// Takes away the name that leads to a file, if one does.
+    fn unshow(&mut self, index: &Index, partner: &str, id: FileId) -> Result<(), Fault> {
+        let Some(place) = self.staged.get(index, &keys::place(id))? else { return Ok(()) };
+        let (folder, name) = decode_place(&place)?;
+        self.staged.set_name(keys::place(id), None);
+        match self.staged.over(index).leaf(folder, &name)? {
+            Some(Leaf::File { id: there, .. }) if there == id => {
+                self.staged.set_name(keys::name(folder, &name), None);
+                self.count_names(partner, -1);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The number of a folder, which is made with those above it if need be; none when a file is in the way.
+    fn make_folders(
+        &mut self,
+        index: &Index,
+        partner: &str,
+        path: &str,
+        seq: u64,
+        at: DateTime<Utc>,
+    ) -> Result<Option<u64>, Fault> {
+        let mut folder = self.root(partner, seq, at);
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            folder = match self.staged.over(index).leaf(folder, part)? {
+                Some(Leaf::Folder { number, .. }) => number,
+                Some(Leaf::File { .. }) => return Ok(None),
+                None => {
+                    let number = self.next_folder();
+                    self.staged.set_name(keys::name(folder, part), Some(Leaf::Folder { number, at }.encode()));
+                    self.set_folder(number, &Folder { above: folder, name: part.to_owned(), basis: seq, at });
+                    self.count_names(partner, 1);
+                    number
+                }
+            };
+        }
+        Ok(Some(folder))
+    }
+
+    fn root(&mut self, partner: &str, seq: u64, at: DateTime<Utc>) -> u64 {
+        if let Some(root) = self.roots.get(partner) {
+            return root.folder;
+        }
+        let folder = self.next_folder();
+        self.roots.insert(partner.to_owned(), Root { folder, names: 0 });
+        self.set_folder(folder, &Folder { above: NOWHERE, name: partner.to_owned(), basis: seq, at });
+        self.publish_root(partner);
+        folder
+    }
+
+    fn next_folder(&mut self) -> u64 {
+        self.meta.folders += 1;
+        self.meta.folders
+    }
+
+    fn set_folder(&mut self, number: u64, folder: &Folder) {
+        self.staged.set_name(keys::folder(number), Some(folder.encode()));
+    }
+
+    fn rest_folder_on(&mut self, index: &Index, number: u64, seq: u64) -> Result<(), Fault> {
+        if let Some(bytes) = self.staged.get(index, &keys::folder(number))? {
+            let folder = Folder { basis: seq, ..Folder::decode(&bytes)? };
+            self.set_folder(number, &folder);
+        }
+        Ok(())
+    }
+
+    fn drop_folder(&mut self, index: &Index, partner: &str, path: &str) -> Result<(), Fault> {
+        let Some((above, Leaf::Folder { number, .. })) = self.staged.over(index).find(partner, path)? else {
+            return Ok(());
+        };
+        self.staged.set_name(keys::name(above, split(path).1), None);
+        self.staged.set_name(keys::folder(number), None);
+        self.count_names(partner, -1);
+        Ok(())
+    }
+
+    fn move_name(
+        &mut self,
+        index: &Index,
+        partner: &str,
+        from: &str,
+        to: &str,
+        seq: u64,
+        at: DateTime<Utc>,
+    ) -> Result<(), Fault> {
+        let Some((old_folder, leaf)) = self.staged.over(index).find(partner, from)? else { return Ok(()) };
+        if from == to {
+            return Ok(());
+        }
+        let (above, name) = split(to);
+        let Some(folder) = self.make_folders(index, partner, above, seq, at)? else { return Ok(()) };
+        match (self.staged.over(index).leaf(folder, name)?, leaf) {
+            (Some(Leaf::Folder { .. }), _) | (Some(_), Leaf::Folder { .. }) => return Ok(()),
+            (Some(Leaf::File { id, .. }), _) => {
+                self.staged.set_name(keys::place(id), None);
+                self.count_names(partner, -1);
+            }
+            (None, _) => {}
+        }
+        self.staged.set_name(keys::name(old_folder, split(from).1), None);
+        self.staged.set_name(keys::name(folder, name), Some(leaf.encode()));
+        match leaf {
+            Leaf::File { id, .. } => self.staged.set_name(keys::place(id), Some(encode_place(folder, name))),
+            Leaf::Folder { number, .. } => {
+                if let Some(bytes) = self.staged.get(index, &keys::folder(number))? {
+                    let moved = Folder { above: folder, name: name.to_owned(), ..Folder::decode(&bytes)? };
+                    self.set_folder(number, &moved);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_names(&mut self, index: &Index, partner: &str) -> Result<(), Fault> {
+        let Some(root) = self.roots.remove(partner) else { return Ok(()) };
+        let mut folders = vec![root.folder];
+        while let Some(folder) = folders.pop() {
+            let mut names = Vec::new();
+            self.staged.over(index).names(folder, None, |name, leaf| {
+                names.push((name, leaf));
+                Ok(ControlFlow::Continue(()))
+            })?;
+            for (name, leaf) in names {
+                self.staged.set_name(keys::name(folder, &name), None);
+                match leaf {
+                    Leaf::Folder { number, .. } => folders.push(number),
+                    Leaf::File { id, .. } => self.staged.set_name(keys::place(id), None),
+                }
+            }
+            self.staged.set_name(keys::folder(folder), None);
+        }
+        self.staged.set_name(keys::root(partner), None);
+        Ok(())
+    }
+
+    fn count_names(&mut self, partner: &str, more: i64) {
+        if let Some(root) = self.roots.get_mut(partner) {
+            root.names = root.names.saturating_add_signed(more);
+        }
+        self.publish_root(partner);
+    }
+
+    fn publish_root(&mut self, partner: &str) {
+        if let Some(root) = self.roots.get(partner) {
+            self.staged.set_name(keys::root(partner), Some(encode_root(*root)));
+        }
+    }
+}
+
+fn check_move(view: Layered<'_>, partner: &str, from: &str, to: &str) -> Result<(), Fault> {
+    let Some((_, leaf)) = view.find(partner, from)? else { return Err(NameFault::NotFound.into()) };
+    if to.strip_prefix(from).is_some_and(|rest| rest.starts_with('/')) {
+        return Err(NameFault::IntoItself.into());
+    }
+    view.folder(partner, split(to).0)?;
+    match (leaf, view.find(partner, to)?) {
+        (Leaf::Folder { .. }, Some(_)) => Err(NameFault::Exists.into()),
+        (Leaf::File { .. }, Some((_, Leaf::Folder { .. }))) => Err(NameFault::IsFolder.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Folders whose record lies before `cutoff`: partner, path and when they were made.
+pub(super) fn folders_before(index: &Index, cutoff: u64) -> Result<Vec<(String, String, DateTime<Utc>)>, Fault> {
+    let nothing = super::layered::Changes::new();
+    let view = Layered { changes: &nothing, index };
+    let mut folders = Vec::new();
+    index.scan(b"h", &keys::behind(b'h'), |_, value| {
+        let folder = Folder::decode(&value)?;
+        if folder.basis < cutoff && folder.above != NOWHERE {
+            folders.extend(view.path(folder.above, &folder.name)?.map(|(partner, path)| (partner, path, folder.at)));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(folders)
+}
+
+/// The value of a key as a place of a file, for who compares.
+pub(super) fn place_of(value: &IVec) -> Result<(u64, String), Fault> {
+    decode_place(value)
+}

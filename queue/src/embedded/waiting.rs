@@ -1,0 +1,89 @@
+//! Files that wait for the sign that their sender has read the reply. In memory alone: after a restart the time in the
+//! acceptance's record counts.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use forebay_storage::FileId;
+use parking_lot::Mutex;
+
+use crate::Entry;
+
+/// The wait of one file.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    Until(DateTime<Utc>),
+    Confirmed {
+        forget_at: DateTime<Utc>,
+    },
+    /// It is to be withdrawn, or should have been.
+    Never,
+}
+
+/// All waits.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Mutex<HashMap<FileId, Wait>>);
+
+impl Waiting {
+    /// A file was accepted that is not claimable before this time.
+    pub(super) fn begin(&self, id: FileId, from: DateTime<Utc>) {
+        self.0.lock().insert(id, Wait::Until(from));
+    }
+
+    /// Ends the wait of a file, if it waits.
+    pub(super) fn confirm(&self, id: FileId) -> bool {
+        let mut waits = self.0.lock();
+        let Some(wait @ Wait::Until(_)) = waits.get_mut(&id) else { return false };
+        if let Wait::Until(from) = *wait {
+            *wait = Wait::Confirmed { forget_at: from };
+        }
+        true
+    }
+
+    /// Puts the end of the wait off, if the file waits.
+    pub(super) fn put_off(&self, id: FileId, until: DateTime<Utc>) {
+        if let Some(Wait::Until(from)) = self.0.lock().get_mut(&id) {
+            *from = until.max(*from);
+        }
+    }
+
+    /// No claim gives the file from now on.
+    pub(super) fn bar(&self, id: FileId) {
+        self.0.lock().insert(id, Wait::Never);
+    }
+
+    /// The file waits no more for anything.
+    pub(super) fn forget(&self, id: FileId) {
+        self.0.lock().remove(&id);
+    }
+
+    /// Returns whether a claim may give this entry.
+    pub(super) fn is_claimable(&self, entry: &Entry, now: DateTime<Utc>) -> bool {
+        let waits = self.0.lock();
+        match waits.get(&entry.id) {
+            Some(Wait::Until(from)) => *from <= now,
+            Some(Wait::Confirmed { .. }) => true,
+            Some(Wait::Never) => false,
+            // Since a restart. A clock that was set back makes the time mean nothing.
+            None => entry.claimable_from.is_none_or(|from| from <= now || entry.since > now),
+        }
+    }
+
+    /// Drops what means nothing any more: memory is bounded by what is accepted within one wait.
+    pub(super) fn prune(&self, now: DateTime<Utc>) {
+        self.0.lock().retain(|_, wait| match wait {
+            Wait::Until(at) | Wait::Confirmed { forget_at: at } => *at > now,
+            Wait::Never => true,
+        });
+    }
+
+    /// The earliest end of a wait behind `now`.
+    pub(super) fn next(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let waits = self.0.lock();
+        let ends = waits.values().filter_map(|wait| match wait {
+            Wait::Until(from) if *from > now => Some(*from),
+            _ => None,
+        });
+        ends.min()
+    }
+}

@@ -1,0 +1,233 @@
+//! The decision whether the sender of a file lived to read the reply.
+//!
+//! In the clear a client that dies ends its data as one that has finished does. What tells them apart comes after the
+//! reply: the system of a client that lives acknowledges it, and the client goes on. So the file is accepted and waits,
+//! and this module decides from what is seen of the control connection. `unconfirmed` collects these facts.
+//!
+//! # Trust
+//! - *Acknowledged* says that the reply has reached the client's system, or that of a proxy between, and not that anyone
+//!   has read it. So a sign of life must follow.
+//! - *Not acknowledged* does not say that nobody has read it: systems send an acknowledgement up to half a second late
+//!   (RFC 9293, 3.8.6.3), and that of a reset, which a client may send right after the reply was read, is not counted
+//!   (Linux handles a reset before its acknowledgement). Who closes in order or has never been written to is different:
+//!   a FIN acknowledges what came before it. So a file is withdrawn only when nobody can have read the reply, and is
+//!   held when somebody may have: its sender may never send it again.
+
+use std::time::Duration;
+
+use crate::ingest::Accepted;
+
+use super::command::Command;
+
+/// A reply that is not acknowledged for this long will not be read.
+const UNREAD_AFTER: Duration = Duration::from_secs(30);
+/// The longest time for which a system keeps an acknowledgement back (RFC 9293, 3.8.6.3).
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(500);
+/// The round trips within which a reset comes back.
+const ROUND_TRIPS: u32 = 2;
+
+/// A file that was accepted, and when it is claimable.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) accepted: Accepted,
+    pub(super) claim: Claim,
+}
+
+/// When a file that was accepted is claimable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Once its sender was seen to have the reply.
+    OnceConfirmed,
+    /// At once, by the partner's policy, though nothing proves that it is whole.
+    AtOnce,
+    /// What comes after the reply changes nothing: it is proven whole, or is held, or waits for its name.
+    Settled,
+}
+
+/// The facts of a file that waits for its confirmation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) reply: ReplySeen,
+    pub(super) client: Client,
+    pub(super) sign: Sign,
+    /// The time since the reply was about to be written.
+    pub(super) since_reply: Duration,
+    pub(super) round_trip: Duration,
+}
+
+/// The way of the positive reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplySeen {
+    /// It was not given to the kernel, at least not all of it.
+    Unwritten,
+    Unacknowledged,
+    Acknowledged,
+}
+
+/// The client's end of the control connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    Present,
+    /// It has sent its FIN, so long ago.
+    Ended(Duration),
+    /// It has reset the connection.
+    Reset {
+        /// Its FIN had come before.
+        ended_before: bool,
+    },
+}
+
+/// A command that comes after the reply, as a sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// No command, or one that was sent before the reply could be read.
+    Nothing,
+    /// One that leaves time for a second thought about the file: a rename or a continuation may follow.
+    SecondThought,
+    /// The client goes on with something else.
+    GoesOn,
+}
+
+/// The decision about a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Nothing is to be done: the queue's own time decides, or what comes before it is over.
+    Wait,
+    /// It must not be claimable yet.
+    PutOff,
+    /// Its sender has the reply.
+    Confirm,
+    /// Its sender never had the reply, and will send it again.
+    Withdraw,
+    /// Its sender is gone, and may have had the reply or not.
+    Doubt,
+}
+
+impl Facts {
+    pub(super) fn decide(self, confirm_after: Duration) -> Decision {
+        use ReplySeen::{Acknowledged, Unacknowledged, Unwritten};
+        let round_trips = self.round_trip * ROUND_TRIPS;
+        match (self.reply, self.client) {
+            // It came before whatever has happened to the connection since.
+            (Acknowledged, _) if self.sign == Sign::GoesOn => Decision::Confirm,
+            (Acknowledged, Client::Reset { .. }) => Decision::Doubt,
+            (Unwritten, Client::Reset { .. }) => Decision::Withdraw,
+            // A FIN acknowledges all that came before it: the client was closed when the reply came.
+            (Unacknowledged, Client::Reset { ended_before: true }) => Decision::Withdraw,
+            (Unacknowledged, Client::Reset { ended_before: false }) => {
+                match self.since_reply > ACKNOWLEDGED_WITHIN + round_trips {
+                    true => Decision::Withdraw,
+                    false => Decision::Doubt,
+                }
+            }
+            (Acknowledged, Client::Present) if self.since_reply >= confirm_after => Decision::Confirm,
+            // A proxy passes a reset on that follows an end, later than two round trips to it: so the whole time is waited.
+            (Acknowledged, Client::Ended(ago)) if self.since_reply >= confirm_after && ago >= round_trips => {
+                Decision::Confirm
+            }
+            (Acknowledged, _) => Decision::Wait,
+            (Unwritten | Unacknowledged, _) if self.since_reply >= UNREAD_AFTER => Decision::Doubt,
+            (Unwritten | Unacknowledged, _) => Decision::PutOff,
+        }
+    }
+}
+
+impl Sign {
+    /// The sign that a command gives of the file `name`, where `path_of` makes the path of a name that a client gives.
+    pub(super) fn of(command: &Command<'_>, name: &str, path_of: impl Fn(&str) -> Option<String>) -> Self {
+        let is_same = |given| path_of(given).is_some_and(|path| path.trim_start_matches('/') == name);
+        match command {
+            Command::Type(_)
+            | Command::Pasv
+            | Command::Epsv(_)
+            | Command::Port(_)
+            | Command::Eprt(_)
+            | Command::Rest(_)
+            | Command::Allo(_)
+            | Command::Size(_)
+            | Command::Mdtm(_)
+            | Command::Mfmt(_)
+            | Command::Noop
+            | Command::Rnfr(_) => Self::SecondThought,
+            // It may have been meant for the upload, whose reply it has crossed.
+            Command::Abor => Self::SecondThought,
+            Command::Stor(given) | Command::Appe(given) if is_same(given) => Self::SecondThought,
+            _ => Self::GoesOn,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIRM_AFTER: Duration = Duration::from_secs(2);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn each_row_of_facts_has_its_decision() {
+        use Client::{Ended, Present, Reset};
+        use Decision::{Confirm, Doubt, PutOff, Wait, Withdraw};
+        use ReplySeen::{Acknowledged, Unacknowledged, Unwritten};
+        use Sign::{GoesOn, Nothing, SecondThought};
+        const RESET: Client = Reset { ended_before: false };
+        const ENDED_AND_RESET: Client = Reset { ended_before: true };
+        for (reply, client, sign, since_reply, decision) in [
+            // The client goes on after the reply, whatever happens to it then.
+            (Acknowledged, Present, GoesOn, 0, Confirm),
+            (Acknowledged, Ended(ms(0)), GoesOn, 0, Confirm),
+            (Acknowledged, RESET, GoesOn, 0, Confirm),
+            // It has time for a second thought, and not more than the queue's time.
+            (Acknowledged, Present, SecondThought, 1999, Wait),
+            (Acknowledged, Present, SecondThought, 2000, Confirm),
+            // Nothing comes, or what was sent ahead.
+            (Acknowledged, Present, Nothing, 1999, Wait),
+            (Acknowledged, Present, Nothing, 2000, Confirm),
+            // A clean end, and one that a reset may still follow.
+            (Acknowledged, Ended(ms(1000)), Nothing, 1999, Wait),
+            (Acknowledged, Ended(ms(1000)), Nothing, 2000, Confirm),
+            (Acknowledged, Ended(ms(199)), Nothing, 2000, Wait),
+            (Acknowledged, Ended(ms(200)), Nothing, 2000, Confirm),
+            // A reset after the acknowledgement.
+            (Acknowledged, RESET, Nothing, 0, Doubt),
+            (Acknowledged, RESET, SecondThought, 1000, Doubt),
+            (Acknowledged, ENDED_AND_RESET, Nothing, 0, Doubt),
+            // The reply has not arrived: no command says that it was read.
+            (Unacknowledged, Present, GoesOn, 0, PutOff),
+            (Unacknowledged, Present, Nothing, 2000, PutOff),
+            (Unacknowledged, Present, Nothing, 29_999, PutOff),
+            (Unacknowledged, Present, Nothing, 30_000, Doubt),
+            (Unacknowledged, Ended(ms(29_000)), Nothing, 29_999, PutOff),
+            (Unacknowledged, Ended(ms(29_000)), Nothing, 30_000, Doubt),
+            (Unwritten, Present, GoesOn, 0, PutOff),
+            (Unwritten, Present, Nothing, 30_000, Doubt),
+            (Unwritten, Ended(ms(0)), Nothing, 0, PutOff),
+            // A reset instead of an acknowledgement.
+            (Unwritten, RESET, Nothing, 0, Withdraw),
+            (Unacknowledged, ENDED_AND_RESET, Nothing, 0, Withdraw),
+            (Unacknowledged, ENDED_AND_RESET, GoesOn, 0, Withdraw),
+            (Unacknowledged, RESET, Nothing, 700, Doubt),
+            (Unacknowledged, RESET, Nothing, 701, Withdraw),
+        ] {
+            let facts = Facts { reply, client, sign, since_reply: ms(since_reply), round_trip: ms(100) };
+            assert_eq!(facts.decide(CONFIRM_AFTER), decision, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn commands_between_two_uploads_leave_time() {
+        let sign = |line: &str| Sign::of(&Command::parse(line), "in/a", |given| Some(format!("/in/{given}")));
+        for line in [
+            "TYPE I", "PASV", "epsv", "PORT x", "EPRT x", "REST 5", "ALLO 5", "SIZE a", "MDTM a", "MFMT x a", "NOOP",
+            "RNFR a", "ABOR", "STOR a", "APPE a",
+        ] {
+            assert_eq!(sign(line), Sign::SecondThought, "{line}");
+        }
+        for line in ["STOR b", "APPE in/a", "STOU", "QUIT", "RNTO b", "LIST", "DELE a", "CWD /", "RETR a", "XYZZY"] {
+            assert_eq!(sign(line), Sign::GoesOn, "{line}");
+        }
+    }
+}

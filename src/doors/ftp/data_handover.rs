@@ -1,0 +1,52 @@
+//! A download on the client's own data connection, which the guard hands over to the backend: bytes are copied once.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::ingest::Refusal;
+
+use super::{access::Access, download, transfer::Transfer, wire::Wire};
+
+/// The client's data connection, and what the guard wants to know of the download.
+pub(super) struct DataHandover {
+    pub(super) transfer: Arc<Transfer>,
+    /// The first byte that is sent.
+    pub(super) start: u64,
+    /// Told when the file is open, with the bytes that will come: the time for 150.
+    pub(super) opened: oneshot::Sender<u64>,
+    /// The client's connection. None comes when the client did not.
+    pub(super) wire: oneshot::Receiver<Wire>,
+    pub(super) done: oneshot::Sender<Result<u64, Refusal>>,
+}
+
+impl DataHandover {
+    /// Sends the file over it.
+    pub(super) async fn send(self, access: &Access, path: &str) -> Result<u64, Refusal> {
+        let Self { transfer, start, opened, wire, done } = self;
+        let sent = tokio::select! {
+            sent = send(access, path, start, opened, wire) => sent,
+            (why, _) = transfer.cancelled() => Err(Refusal::Cut(why)),
+        };
+        access.ticket.doing("");
+        // The guard may have gone; the inner server is told all the same.
+        let _ = done.send(sent.clone());
+        sent
+    }
+}
+
+async fn send(
+    access: &Access,
+    path: &str,
+    start: u64,
+    opened: oneshot::Sender<u64>,
+    wire: oneshot::Receiver<Wire>,
+) -> Result<u64, Refusal> {
+    let file = download::open(access, path, start).await?;
+    // Gone: nobody asks any more.
+    let _ = opened.send(file.stat().size_bytes - start);
+    let mut wire = wire.await.map_err(|_| Refusal::Cut("there was no data connection".to_owned()))?;
+    let sent = download::send(access, &file, start, &mut wire).await?;
+    wire.finish().await;
+    Ok(sent)
+}

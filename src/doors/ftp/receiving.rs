@@ -1,0 +1,215 @@
+//! An upload's bytes on their way from the data connection to `ingest`.
+//!
+//! Reading and writing overlap: while one buffer is hashed and written, the next is filled from the socket. Storage
+//! bounds how many pieces it holds, so memory is bounded however large the file is.
+
+use std::{io, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    doors::time_limit::time_limit_for,
+    ingest::{Intake, Refusal},
+};
+
+use super::{
+    access::Access,
+    transfer::{Rest, Transfer},
+};
+
+const BUFFER_BYTES: usize = 256 << 10;
+/// As many as storage gathers in two of its batches, and those on their way.
+const BUFFERS: usize = 12;
+/// Most files are small: what a file that fits in here costs is not 256 KiB.
+const FIRST_BUFFER_BYTES: usize = 32 << 10;
+/// Bytes that are read and dropped after a refusal, so that the client gets to read the reply instead of a reset.
+const DRAIN_BYTES: u64 = 4 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// The time for the last bytes of a client that has gone: they are here already, or will not come.
+const LAST_BYTES: Duration = Duration::from_millis(200);
+
+/// The end of the data.
+pub(super) enum Ending {
+    /// At its end, as far as this connection tells.
+    Closed { close_notify_missing: bool },
+    /// It cannot be whole.
+    Cut(String),
+}
+
+/// Moves bytes until the data ends. Everything that was read has been written when this returns an ending.
+pub(super) async fn pump<R>(
+    access: &Access,
+    intake: &mut Intake,
+    input: &mut R,
+    transfer: &Transfer,
+) -> Result<Ending, Refusal>
+where
+    R: AsyncRead + Send + Unpin,
+{
+    let (give, mut take) = mpsc::channel::<Bytes>(1);
+    let reading = read_all(input, give, access, transfer);
+    let writing = async {
+        while let Some(chunk) = take.recv().await {
+            let bytes = chunk.len() as u64;
+            intake.write(chunk).await?;
+            access.ticket.add_bytes(bytes);
+        }
+        Ok::<(), Refusal>(())
+    };
+    tokio::pin!(reading, writing);
+    tokio::select! {
+        ending = &mut reading => {
+            writing.await?;
+            Ok(ending)
+        }
+        // The reader holds the other end until it is done, so this is a refusal.
+        stopped = &mut writing => {
+            stopped?;
+            Ok(Ending::Cut("the upload stopped".to_owned()))
+        }
+    }
+}
+
+async fn read_all<R>(input: &mut R, give: mpsc::Sender<Bytes>, access: &Access, transfer: &Transfer) -> Ending
+where
+    R: AsyncRead + Send + Unpin,
+{
+    let mut buffers = Buffers::default();
+    let (began, mut came, mut paced) = (Instant::now(), 0, Duration::ZERO);
+    loop {
+        let (mut buffer, room) = buffers.next();
+        let end = (began + paced).checked_add(time_limit_for(access.limits.longest_per_gib, came));
+        let mut ending = tokio::select! {
+            biased;
+            ending = fill(input, &mut buffer, room, access.limits.stalled, end) => ending,
+            (why, rest) = transfer.cancelled() => {
+                if rest == Rest::Kept {
+                    keep_last(input, &mut buffer, &give).await;
+                }
+                Some(Ending::Cut(why))
+            }
+        };
+        came += buffer.len() as u64;
+        if !matches!(ending, Some(Ending::Cut(_))) {
+            let before = Instant::now();
+            // What has come stands, and ends the transfer like any other moment when it is cancelled meanwhile.
+            tokio::select! {
+                biased;
+                () = access.ticket.throttle(buffer.len() as u64) => {}
+                (why, _) = transfer.cancelled() => ending = Some(Ending::Cut(why)),
+            }
+            paced += before.elapsed();
+        }
+        if !buffer.is_empty() && give.send(buffers.filled(buffer)).await.is_err() {
+            return Ending::Cut("the upload was refused".to_owned());
+        }
+        if let Some(ending) = ending {
+            return ending;
+        }
+    }
+}
+
+/// Takes what a sender that has gone had sent, in pieces that are written while the next comes.
+async fn keep_last<R>(input: &mut R, buffer: &mut BytesMut, give: &mpsc::Sender<Bytes>)
+where
+    R: AsyncRead + Send + Unpin,
+{
+    let end = Instant::now() + DRAIN_TIME;
+    while let Ok(Ok(Ok(1..))) = timeout_at(end, timeout(LAST_BYTES, input.read_buf(buffer))).await {
+        if buffer.len() >= BUFFER_BYTES && give.send(buffer.split().freeze()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Fills the buffer; how the data ended, if it did. A client that sends a byte now and then never stalls: the whole
+/// transfer has its `end` too.
+async fn fill<R>(
+    input: &mut R,
+    buffer: &mut BytesMut,
+    room: usize,
+    stalled: Duration,
+    end: Option<Instant>,
+) -> Option<Ending>
+where
+    R: AsyncRead + Send + Unpin,
+{
+    while buffer.len() < room {
+        let now = Instant::now();
+        if end.is_some_and(|end| now >= end) {
+            return Some(Ending::Cut("the transfer took too long".to_owned()));
+        }
+        let stalled = end.map_or(stalled, |end| stalled.min(end - now));
+        let left = room - buffer.len();
+        let mut rest = (&mut *buffer).limit(left);
+        match timeout(stalled, input.read_buf(&mut rest)).await {
+            Ok(Ok(0)) => return Some(Ending::Closed { close_notify_missing: false }),
+            Ok(Ok(_)) => {}
+            // rustls says so when the connection ends without close_notify; a plain one has no such error.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Some(Ending::Closed { close_notify_missing: true });
+            }
+            Ok(Err(error)) => return Some(Ending::Cut(format!("the data connection failed: {error}"))),
+            // At its end the next turn says so.
+            Err(_) if end.is_some_and(|end| Instant::now() >= end) => {}
+            Err(_) => return Some(Ending::Cut("no data came for too long".to_owned())),
+        }
+    }
+    None
+}
+
+/// Buffers whose memory is used again when what was sent of them has been written.
+#[derive(Default)]
+struct Buffers {
+    spare: [BytesMut; BUFFERS],
+    turn: usize,
+}
+
+impl Buffers {
+    fn next(&mut self) -> (BytesMut, usize) {
+        let room = if self.turn == 0 { FIRST_BUFFER_BYTES } else { BUFFER_BYTES };
+        let mut buffer = std::mem::take(&mut self.spare[self.turn % BUFFERS]);
+        buffer.reserve(room);
+        (buffer, room)
+    }
+
+    fn filled(&mut self, mut buffer: BytesMut) -> Bytes {
+        let bytes = buffer.split().freeze();
+        self.spare[self.turn % BUFFERS] = buffer;
+        self.turn += 1;
+        bytes
+    }
+}
+
+/// Reads and drops what comes after a refusal.
+pub(super) async fn drain<R: AsyncRead + Send + Unpin>(input: &mut R) {
+    let mut input = input.take(DRAIN_BYTES);
+    // Whatever comes of it, the reply is the same.
+    let _ = timeout(DRAIN_TIME, tokio::io::copy(&mut input, &mut tokio::io::sink())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_used_again() {
+        let mut buffers = Buffers::default();
+        let mut seen = std::collections::HashSet::new();
+        for turn in 0..5 * BUFFERS {
+            let (mut buffer, room) = buffers.next();
+            buffer.put_bytes(7, room);
+            let bytes = buffers.filled(buffer);
+            if turn > BUFFERS {
+                seen.insert(bytes.as_ptr());
+            }
+            drop(bytes);
+        }
+        assert!(seen.len() <= BUFFERS, "{} buffers were made", seen.len());
+    }
+}

@@ -1,0 +1,432 @@
+//! Files that wait for the sign that their sender has the reply, and the watch over them.
+//!
+//! A session keeps its own (`Unconfirmed`), oldest first. A client that goes on costs one look at the kernel for each
+//! file, when its next command is here: mostly that came with the acknowledgement. Nothing else is done for it, no timer
+//! and no task. The door's `Watch` looks after the others each half second: sessions that fall silent, and the
+//! connections of sessions that are over, on descriptors of its own. It holds no place of a session or connection.
+
+use std::{
+    collections::VecDeque,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rustix::{io::Errno, net::sockopt::socket_error};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::ingest::{Accepted, Ingest};
+
+use super::{
+    confirmation::{Claim, Client, Decision, Facts, ReplySeen, Sign, Stored},
+    link::Link,
+    tcp_state::{Stage, tcp_state, unacknowledged_bytes},
+};
+
+const TICK: Duration = Duration::from_millis(500);
+/// The shortest tick, where files wait for less than some seconds.
+const LEAST_TICK: Duration = Duration::from_millis(10);
+/// Ticks before the queue's time is over at which a reply that was not acknowledged is looked at.
+const TICKS_BEFORE: u32 = 2;
+/// A file is put off for this long at a time: a reply that is acknowledged later makes it claimable at once.
+const PUT_OFF: Duration = Duration::from_secs(5);
+/// Sessions that are over and watched at most.
+const MOST_ENDED: usize = 1024;
+/// The time for what is undecided when the door closes.
+const LAST_LOOKS: Duration = Duration::from_secs(2);
+const LAST_STEP: Duration = Duration::from_millis(20);
+/// Looks for a moment at which no acknowledgement comes in between.
+const STEADY_LOOKS: u32 = 8;
+const NEVER_READ: &str = "the connection was reset before its sender had the reply";
+
+/// The files of one control connection that wait.
+#[derive(Debug)]
+pub(super) struct Unconfirmed {
+    ingest: Arc<Ingest>,
+    control: Control,
+    files: Mutex<Files>,
+}
+
+#[derive(Debug)]
+enum Control {
+    OfSession(Arc<Link>),
+    /// The session is over.
+    Own(OwnedFd),
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    waiting: VecDeque<Waiting>,
+    /// When the client's FIN was seen.
+    ended: Option<Instant>,
+    reset: Option<Reset>,
+    /// Our own FIN goes out, or has.
+    closing: bool,
+    round_trip: Duration,
+    shortest_round_trip: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reset {
+    ended_before: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    stored: Stored,
+    /// Right before the reply was written.
+    replied_at: Instant,
+    reply: ReplySeen,
+    /// The count of acknowledged bytes from which on the reply is acknowledged; none while nothing was written after it.
+    reply_end: Option<u64>,
+    /// Lines up to this one had come, in part at least, before the reply.
+    sent_ahead: u64,
+    claimable_at: Instant,
+}
+
+impl Unconfirmed {
+    pub(super) fn new(ingest: &Arc<Ingest>, link: &Arc<Link>) -> Self {
+        Self { ingest: ingest.clone(), control: Control::OfSession(link.clone()), files: Mutex::default() }
+    }
+
+    /// The reply to a file is written next. `sent_ahead` counts the session's lines that have come before it, and the
+    /// queue gives the file to no claim for `claimable_in`.
+    pub(super) fn add(&self, stored: Stored, sent_ahead: u64, claimable_in: Duration) {
+        let replied_at = Instant::now();
+        let confirm_after = self.ingest.confirm_after();
+        let mut claimable_at = replied_at + claimable_in;
+        // The journal took its time.
+        if stored.claim == Claim::OnceConfirmed && claimable_in < confirm_after / 2 {
+            self.ingest.put_off(&stored.accepted, confirm_after);
+            claimable_at = replied_at + confirm_after;
+        }
+        let reply = ReplySeen::Unwritten;
+        self.files.lock().waiting.push_back(Waiting {
+            stored,
+            replied_at,
+            reply,
+            reply_end: None,
+            sent_ahead,
+            claimable_at,
+        });
+    }
+
+    /// Something is written next: the end of the last reply to a file is noted before.
+    pub(super) fn before_writing(&self) {
+        let mut files = self.files.lock();
+        if files.waiting.iter().any(Waiting::has_open_end) {
+            files.look(self.control.as_fd());
+        }
+    }
+
+    /// All that was to be written is with the kernel.
+    pub(super) fn written(&self) {
+        for waiting in &mut self.files.lock().waiting {
+            if waiting.reply == ReplySeen::Unwritten {
+                waiting.reply = ReplySeen::Unacknowledged;
+            }
+        }
+    }
+
+    /// A command has come, the session's line of this number; gives the files whose sender goes on by it.
+    pub(super) fn heard(&self, line: u64, sign_of: impl Fn(&str) -> Sign) -> Vec<Stored> {
+        let mut files = self.files.lock();
+        if files.waiting.iter().any(|waiting| waiting.reply == ReplySeen::Unacknowledged) {
+            files.look(self.control.as_fd());
+        }
+        let (now, shortest) = (Instant::now(), files.shortest_round_trip);
+        let goes_on = |waiting: &Waiting| match sign_of(&waiting.stored.accepted.entry.name) {
+            // A client that has read the reply is not heard before a round trip has passed.
+            _ if line <= waiting.sent_ahead || now - waiting.replied_at < shortest => Sign::Nothing,
+            sign => sign,
+        };
+        let decide = |facts: Facts, _: &Waiting| facts.decide(self.ingest.confirm_after()) == Decision::Confirm;
+        files.take(now, goes_on, decide).into_iter().map(|(waiting, _)| waiting.stored).collect()
+    }
+
+    /// Decides what can be decided by the connection alone; gives what is left to do.
+    fn decide(&self) -> Vec<(Stored, Decision)> {
+        let mut files = self.files.lock();
+        files.look(self.control.as_fd());
+        let confirm_after = self.ingest.confirm_after();
+        let (now, soon) = (Instant::now(), tick(confirm_after) * TICKS_BEFORE);
+        for (waiting, decision) in files.decisions(now, confirm_after) {
+            let is_due = waiting.claimable_at.saturating_duration_since(now) <= soon;
+            if decision == Decision::PutOff && waiting.stored.claim == Claim::OnceConfirmed && is_due {
+                self.ingest.put_off(&waiting.stored.accepted, PUT_OFF);
+                waiting.claimable_at = now + PUT_OFF;
+            }
+        }
+        let is_decided = |decision| !matches!(decision, Decision::Wait | Decision::PutOff);
+        let decide = |facts: Facts, _: &Waiting| is_decided(facts.decide(confirm_after));
+        let taken = files.take(now, |_| Sign::Nothing, decide).into_iter();
+        taken.map(|(waiting, facts)| (waiting.stored, facts.decide(confirm_after))).collect()
+    }
+
+    async fn settle(&self) {
+        for (stored, decision) in self.decide() {
+            act(&self.ingest, &stored, decision).await;
+        }
+    }
+
+    /// The server stops: whoever has the reply counts as having read it.
+    async fn settle_last(&self) {
+        self.settle().await;
+        let left = std::mem::take(&mut self.files.lock().waiting);
+        for waiting in left {
+            let is_acknowledged = waiting.reply == ReplySeen::Acknowledged;
+            let decision = if is_acknowledged { Decision::Confirm } else { Decision::Doubt };
+            act(&self.ingest, &waiting.stored, decision).await;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.files.lock().waiting.is_empty()
+    }
+
+    /// Returns whether the oldest file is to be looked at already.
+    fn is_due(&self, now: Instant) -> bool {
+        let confirm_after = self.ingest.confirm_after();
+        let files = self.files.lock();
+        let oldest = files.waiting.front().map(|oldest| now - oldest.replied_at);
+        oldest.is_some_and(|age| age + tick(confirm_after) * TICKS_BEFORE >= confirm_after)
+    }
+}
+
+impl Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::OfSession(link) => link.control.as_fd(),
+            Self::Own(control) => control.as_fd(),
+        }
+    }
+}
+
+impl Waiting {
+    /// Whether it is still to be noted where its reply ends.
+    fn has_open_end(&self) -> bool {
+        self.reply == ReplySeen::Unacknowledged && self.reply_end.is_none()
+    }
+}
+
+impl Files {
+    /// Looks at the connection. One call of the kernel when all is acknowledged.
+    fn look(&mut self, control: BorrowedFd<'_>) {
+        let Ok(state) = tcp_state(control) else { return };
+        (self.round_trip, self.shortest_round_trip) = (state.round_trip, state.shortest_round_trip);
+        let mut is_all_acknowledged = state.is_all_acknowledged;
+        match state.stage {
+            Stage::Open => {}
+            Stage::PeerClosed => _ = self.ended.get_or_insert_with(Instant::now),
+            Stage::Over => {
+                is_all_acknowledged = unacknowledged_bytes(control).is_ok_and(|bytes| bytes == 0);
+                self.is_over(control, is_all_acknowledged);
+            }
+        }
+        let mut end = None;
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.reply == ReplySeen::Unacknowledged) {
+            if is_all_acknowledged || waiting.reply_end.is_some_and(|end| state.acknowledged_bytes >= end) {
+                waiting.reply = ReplySeen::Acknowledged;
+            } else if waiting.has_open_end() {
+                // Nothing was written since, or it would have been noted before.
+                end = end.or_else(|| written_bytes(control));
+                waiting.reply_end = end;
+            }
+        }
+    }
+
+    /// The connection is no more. After our own FIN that is a clean end, unless an error or something unacknowledged
+    /// says otherwise; before it, it was reset. The error is that of a reset; after a FIN it is EPIPE.
+    fn is_over(&mut self, control: BorrowedFd<'_>, is_all_acknowledged: bool) {
+        let error = socket_error(control).ok().and_then(Result::err);
+        if self.reset.is_some() {
+            return;
+        }
+        match self.closing && is_all_acknowledged && error.is_none() {
+            true => _ = self.ended.get_or_insert_with(Instant::now),
+            false => self.reset = Some(Reset { ended_before: self.ended.is_some() || error == Some(Errno::PIPE) }),
+        }
+    }
+
+    fn facts(&self, waiting: &Waiting, now: Instant, sign: Sign) -> Facts {
+        let client = match (self.reset, self.ended) {
+            (Some(Reset { ended_before }), _) => Client::Reset { ended_before },
+            (None, Some(ended)) => Client::Ended(now.saturating_duration_since(ended)),
+            (None, None) => Client::Present,
+        };
+        let since_reply = now.saturating_duration_since(waiting.replied_at);
+        Facts { reply: waiting.reply, client, sign, since_reply, round_trip: self.round_trip }
+    }
+
+    fn decisions(
+        &mut self,
+        now: Instant,
+        confirm_after: Duration,
+    ) -> impl Iterator<Item = (&mut Waiting, Decision)> + use<'_> {
+        let decisions: Vec<_> =
+            self.waiting.iter().map(|waiting| self.facts(waiting, now, Sign::Nothing).decide(confirm_after)).collect();
+        self.waiting.iter_mut().zip(decisions)
+    }
+
+    /// Takes out the files of which `is_taken` says so, with the facts of each.
+    fn take(
+        &mut self,
+        now: Instant,
+        sign_of: impl Fn(&Waiting) -> Sign,
+        is_taken: impl Fn(Facts, &Waiting) -> bool,
+    ) -> Vec<(Waiting, Facts)> {
+        let mut taken = Vec::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            let facts = self.facts(&waiting, now, sign_of(&waiting));
+            match is_taken(facts, &waiting) {
+                true => taken.push((waiting, facts)),
+                false => self.waiting.push_back(waiting),
+            }
+        }
+        taken
+    }
+}
+
+/// The count that `tcpi_bytes_acked` comes to when all that is written by now is acknowledged.
+fn written_bytes(control: BorrowedFd<'_>) -> Option<u64> {
+    for _ in 0..STEADY_LOOKS {
+        let before = tcp_state(control).ok()?.acknowledged_bytes;
+        let left = unacknowledged_bytes(control).ok()?;
+        if tcp_state(control).ok()?.acknowledged_bytes == before {
+            return Some(before + left);
+        }
+    }
+    None
+}
+
+async fn act(ingest: &Arc<Ingest>, stored: &Stored, decision: Decision) {
+    match (decision, stored.claim) {
+        (Decision::Confirm, Claim::OnceConfirmed) => ingest.confirm(&stored.accepted),
+        (Decision::Withdraw, Claim::OnceConfirmed) => withdraw(ingest, &stored.accepted, NEVER_READ).await,
+        (Decision::Doubt | Decision::Withdraw, Claim::OnceConfirmed | Claim::AtOnce) => {
+            ingest.doubt(&stored.accepted).await;
+        }
+        _ => {}
+    }
+}
+
+/// Takes a file back whose sender never had the reply.
+pub(super) async fn withdraw(ingest: &Arc<Ingest>, accepted: &Accepted, why: &str) {
+    if let Err(refusal) = ingest.withdraw(accepted, why).await {
+        warn!(file.id = %accepted.id, %refusal, "cannot take back a file whose sender never had the reply");
+    }
+}
+
+fn tick(confirm_after: Duration) -> Duration {
+    (confirm_after / 4).clamp(LEAST_TICK, TICK)
+}
+
+/// The watch of a door over all files that wait.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    known: Mutex<Known>,
+    came: Notify,
+    stopping: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    sessions: Vec<Weak<Unconfirmed>>,
+    /// Those of sessions that are over.
+    ended: Vec<Arc<Unconfirmed>>,
+}
+
+impl Watch {
+    /// A session has its first file that waits.
+    pub(super) fn add(&self, unconfirmed: &Arc<Unconfirmed>) {
+        self.known.lock().sessions.push(Arc::downgrade(unconfirmed));
+        self.came.notify_one();
+    }
+
+    /// The session is over: decides what can be decided now, and watches over the rest. Gives whether the client has
+    /// ended the connection and a reset may follow; what is said to it now would only provoke one.
+    pub(super) async fn take_over(&self, unconfirmed: Arc<Unconfirmed>) -> bool {
+        unconfirmed.settle().await;
+        if unconfirmed.is_empty() {
+            return false;
+        }
+        let control = unconfirmed.control.as_fd().try_clone_to_owned();
+        let mut files = std::mem::take(&mut *unconfirmed.files.lock());
+        let has_ended = files.ended.is_some();
+        files.closing = !has_ended;
+        let control = match control {
+            Ok(control) => Control::Own(control),
+            Err(_) => Control::OfSession(match &unconfirmed.control {
+                Control::OfSession(link) => link.clone(),
+                Control::Own(_) => return has_ended,
+            }),
+        };
+        let is_own = matches!(control, Control::Own(_));
+        let left = Arc::new(Unconfirmed { ingest: unconfirmed.ingest.clone(), control, files: Mutex::new(files) });
+        let has_room = is_own && self.known.lock().ended.len() < MOST_ENDED && !self.stopping.is_cancelled();
+        match has_room {
+            true => {
+                self.known.lock().ended.push(left);
+                self.came.notify_one();
+            }
+            false => left.settle_last().await,
+        }
+        has_ended
+    }
+
+    /// Watches until [`Watch::close`].
+    pub(super) async fn run(self: Arc<Self>, confirm_after: Duration) {
+        let tick = tick(confirm_after);
+        loop {
+            let next = async {
+                if self.is_idle() {
+                    self.came.notified().await;
+                }
+                sleep(tick).await;
+            };
+            tokio::select! {
+                () = next => self.round().await,
+                () = self.stopping.cancelled() => return,
+            }
+        }
+    }
+
+    /// The door is closed and its sessions are over: what is undecided gets a last while.
+    pub(super) async fn close(&self) {
+        self.stopping.cancel();
+        let end = Instant::now() + LAST_LOOKS;
+        while !self.known.lock().ended.is_empty() && Instant::now() < end {
+            self.round().await;
+            sleep(LAST_STEP).await;
+        }
+        let left = std::mem::take(&mut self.known.lock().ended);
+        for unconfirmed in left {
+            unconfirmed.settle_last().await;
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let mut known = self.known.lock();
+        known.sessions.retain(|session| session.strong_count() > 0);
+        known.sessions.is_empty() && known.ended.is_empty()
+    }
+
+    async fn round(&self) {
+        let now = Instant::now();
+        let due: Vec<_> = {
+            let known = self.known.lock();
+            let sessions = known.sessions.iter().filter_map(Weak::upgrade).filter(|session| session.is_due(now));
+            sessions.chain(known.ended.iter().cloned()).collect()
+        };
+        for unconfirmed in due {
+            unconfirmed.settle().await;
+        }
+        self.known.lock().ended.retain(|unconfirmed| !unconfirmed.is_empty());
+    }
+}

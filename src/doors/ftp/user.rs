@@ -1,0 +1,99 @@
+//! A partner who is logged in, as libunftp carries it.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use unftp_core::{
+    auth::UserDetail,
+    storage::{Error, ErrorKind},
+};
+
+use crate::{
+    clock::Clock,
+    ingest::{Ingest, Refusal},
+    partners::{PartnerName, SessionTicket},
+};
+
+use super::{
+    access::{Access, TransferLimits},
+    inner_state::InnerState,
+    reply,
+};
+
+/// A partner's session at [`super::FtpBackend`].
+#[derive(Clone)]
+pub struct FtpUser {
+    partner: PartnerName,
+    access: Held,
+    /// The state that the session shares with the guard, if one stands before it.
+    inner: Option<Arc<InnerState>>,
+}
+
+/// An access, and how long it lives.
+#[derive(Clone)]
+enum Held {
+    /// As long as libunftp keeps the user.
+    Here(Arc<Access>),
+    /// As long as the client of the guard is there. libunftp may keep a session minutes longer.
+    ByGuard(Weak<Access>),
+}
+
+impl FtpUser {
+    /// A partner that has logged in to a server of its own, which a session was opened for
+    /// ([`crate::partners::Partners::open_session`]). The session ends when libunftp drops the user.
+    #[must_use]
+    pub fn new(ingest: &Arc<Ingest>, ticket: SessionTicket, clock: Arc<dyn Clock>, limits: TransferLimits) -> Self {
+        let access = Access::new(ingest, ticket, clock, limits);
+        Self { partner: access.session.partner.clone(), access: Held::Here(Arc::new(access)), inner: None }
+    }
+
+    /// A partner whose client speaks with the guard.
+    pub(super) fn behind_guard(access: &Arc<Access>, inner: &Arc<InnerState>) -> Self {
+        Self {
+            partner: access.session.partner.clone(),
+            access: Held::ByGuard(Arc::downgrade(access)),
+            inner: Some(Arc::clone(inner)),
+        }
+    }
+
+    /// The access that its commands work with, as long as its session lasts.
+    pub(super) fn access(&self) -> Result<Arc<Access>, Error> {
+        let access = match &self.access {
+            Held::Here(access) => Some(Arc::clone(access)),
+            Held::ByGuard(access) => access.upgrade(),
+        };
+        access.filter(|access| !access.ticket.is_kicked()).ok_or_else(|| ErrorKind::PermissionDenied.into())
+    }
+
+    pub(super) fn inner(&self) -> Option<&InnerState> {
+        self.inner.as_deref()
+    }
+
+    /// The error for libunftp. The guard gets the refusal itself: it says more.
+    pub(super) fn refused(&self, refusal: Refusal) -> Error {
+        if let Some(inner) = self.inner() {
+            inner.refuse(refusal.clone());
+        }
+        reply::error(refusal)
+    }
+}
+
+impl UserDetail for FtpUser {
+    fn account_enabled(&self) -> bool {
+        self.access().is_ok()
+    }
+}
+
+impl fmt::Display for FtpUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.partner.fmt(f)
+    }
+}
+
+impl fmt::Debug for FtpUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FtpUser").field(&self.partner).finish()
+    }
+}

@@ -1,0 +1,83 @@
+//! A file that is read through a handle.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc};
+use tracing::warn;
+
+use crate::ingest::OpenFile;
+
+use super::{
+    answer::Answer,
+    attributes,
+    handles::{Asked, Op},
+    packet::{Code, MAX_DATA_BYTES, Reply},
+    partner_session::{Busy, PartnerSession},
+    transfer_clock::{TOO_LONG, Transfer},
+};
+
+/// An open file on its way to the client.
+pub(super) struct Download {
+    pub(super) session: Arc<PartnerSession>,
+    pub(super) file: OpenFile,
+    pub(super) transfer: Transfer,
+    pub(super) sent_bytes: u64,
+    /// Memory for what is read and not yet sent, shared by the channel.
+    pub(super) room: Arc<Semaphore>,
+    pub(super) _busy: Busy,
+}
+
+impl Download {
+    /// Does what is asked of the handle until it is closed or the connection has gone.
+    pub(super) async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Asked>) {
+        while let Some(Asked { op, answer, .. }) = asked.recv().await {
+            match op {
+                Op::Read { offset, length } => self.read(offset, length, answer).await,
+                Op::Fstat => answer.attributes(&attributes::of(&self.file.stat())),
+                Op::Fsync => answer.ok(),
+                Op::Fsetstat(set) if set.size.is_some_and(|size| size != self.file.stat().size_bytes) => {
+                    answer.status(Code::OpUnsupported, "what was accepted does not change");
+                }
+                Op::Fsetstat(_) => answer.ok(),
+                Op::Write { .. } => answer.status(Code::PermissionDenied, "the file is open for reading"),
+                Op::Readdir => answer.status(Code::Failure, "is not a directory"),
+                Op::Close(_) => {
+                    self.session.ticket.doing("");
+                    return answer.ok();
+                }
+            }
+        }
+        self.session.ticket.doing("");
+    }
+
+    async fn read(&mut self, offset: u64, length: u32, answer: Answer) {
+        if self.session.transfer_clock.is_too_long(&self.transfer, self.sent_bytes) {
+            return answer.status(Code::Failure, TOO_LONG);
+        }
+        if offset >= self.file.stat().size_bytes {
+            return answer.status(Code::Eof, "end of file");
+        }
+        let length = length.min(MAX_DATA_BYTES);
+        let session = self.session.clone();
+        let _moving = session.transfer_clock.moving();
+        // The semaphore is never closed.
+        let Ok(held) = self.room.clone().acquire_many_owned(length).await else { return };
+        let count = match self.file.read(offset, length as usize).await {
+            Ok(data) if data.is_empty() => return answer.status(Code::Eof, "end of file"),
+            Ok(data) => {
+                let count = data.len() as u64;
+                let packet = Reply::data(answer.id(), &data);
+                // For a moment there are two copies, of this one piece alone.
+                drop(data);
+                answer.packet(packet, Some(held));
+                count
+            }
+            Err(refusal) => {
+                warn!(partner = %session.info.partner, %refusal, "cannot read a file");
+                return answer.status(Code::Failure, "the file cannot be read");
+            }
+        };
+        self.sent_bytes += count;
+        session.moved(count).await;
+    }
+}

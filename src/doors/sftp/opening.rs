@@ -1,0 +1,77 @@
+//! Requests that open files and folders.
+
+use super::{
+    answer::Answer,
+    download::Download,
+    listing::{Listing, Names},
+    packet::{Attributes, Code},
+    refused::{self, Status},
+    service::Service,
+    upload,
+};
+
+impl Service {
+    /// Opens a file for writing.
+    pub(super) async fn open_to_write(&self, path: String, flags: u32, attributes: &Attributes, answer: Answer) {
+        let emptied = self.handles.is_emptied(&path);
+        let upload = match upload::begin(&self.session, path, flags, attributes, emptied, self.early.clone()).await {
+            Ok(upload) => upload,
+            Err(refusal) => return answer.refuse(&refusal),
+        };
+        match self.handles.add(Some((upload.path().to_owned(), upload.size()))) {
+            Ok((handle, asked)) => {
+                tokio::spawn(upload.run(asked));
+                answer.handle(handle);
+            }
+            Err(why) => answer.status(Code::Failure, why),
+        }
+    }
+
+    /// Opens a file for reading.
+    pub(super) async fn open_to_read(&self, path: &str, answer: Answer) {
+        let file = match self.session.files.open(path).await {
+            Ok(file) => file,
+            Err(refusal) => return answer.refuse(&refusal),
+        };
+        match self.handles.add(None) {
+            Ok((handle, asked)) => {
+                self.session.ticket.doing(format!("get {}", path.trim_start_matches('/')));
+                let (session, room) = (self.session.clone(), self.reading.clone());
+                let transfer = session.transfer_clock.begin();
+                let download = Download { _busy: session.busy(), session, file, transfer, sent_bytes: 0, room };
+                tokio::spawn(download.run(asked));
+                answer.handle(handle);
+            }
+            Err(why) => answer.status(Code::Failure, why),
+        }
+    }
+
+    /// Opens a folder for listing.
+    pub(super) async fn open_folder(&self, path: &str, answer: Answer) {
+        let opened = match self.listing(path).await {
+            Ok(listing) => self.handles.add(None).map(|(handle, asked)| (listing, handle, asked)),
+            Err((code, text)) => return answer.status(code, &text),
+        };
+        match opened {
+            Ok((listing, handle, asked)) => {
+                tokio::spawn(listing.run(asked));
+                answer.handle(handle);
+            }
+            Err(why) => answer.status(Code::Failure, why),
+        }
+    }
+
+    async fn listing(&self, path: &str) -> Result<Listing, Status> {
+        let Ok(place) = self.folders.clone().try_acquire_owned() else {
+            return Err((Code::Failure, "too many folders are listed on this channel".to_owned()));
+        };
+        let files = &self.session.files;
+        let stat = files.stat(path).await.map_err(|refusal| refused::status(&refusal))?;
+        if !stat.is_folder() {
+            return Err((Code::NoSuchFile, "is not a directory".to_owned()));
+        }
+        let names = files.list(path).await.map_err(|refusal| refused::status(&refusal))?;
+        let (session, room) = (self.session.clone(), self.reading.clone());
+        Ok(Listing { session, stat, names: Names::new(names), room, _place: place })
+    }
+}

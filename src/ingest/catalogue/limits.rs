@@ -1,0 +1,72 @@
+//! How many names a partner may have, and how fast it may change them: each change is a record of the journal.
+
+use std::{collections::HashMap, time::Duration};
+
+use parking_lot::Mutex;
+
+use super::Files;
+use crate::ingest::Refusal;
+
+/// Changes that a partner may make at once.
+const BURST: f64 = 20_000.0;
+/// Changes that it may make again each second.
+const EACH_SECOND: f64 = 50.0;
+
+/// What each partner has left. A partner that makes and removes folders in a loop must not fill the journal.
+#[derive(Debug, Default)]
+pub(in crate::ingest) struct NameChanges(Mutex<HashMap<String, Left>>);
+
+#[derive(Debug)]
+struct Left {
+    changes: f64,
+    at: Duration,
+}
+
+impl NameChanges {
+    fn take(&self, partner: &str, now: Duration) -> bool {
+        let mut all = self.0.lock();
+        let left = all.entry(partner.to_owned()).or_insert(Left { changes: BURST, at: now });
+        let since = now.saturating_sub(left.at).as_secs_f64();
+        *left = Left { changes: (left.changes + since * EACH_SECOND).min(BURST), at: now };
+        let granted = left.changes >= 1.0;
+        if granted {
+            left.changes -= 1.0;
+        }
+        granted
+    }
+}
+
+impl Files {
+    /// Takes the right to one change of names.
+    pub(super) fn may_change(&self) -> Result<(), Refusal> {
+        let ingest = &self.ingest;
+        match ingest.name_changes.take(self.partner(), ingest.clock.elapsed()) {
+            true => Ok(()),
+            false => Err(Refusal::TooFast),
+        }
+    }
+
+    /// Checks that the partner may have one name more.
+    pub(in crate::ingest) async fn has_room_for_a_name(&self) -> Result<(), Refusal> {
+        let most = self.ingest.partners.policy(self.partner()).max_names;
+        match self.ingest.catalogue.names(self.partner()).await? < most {
+            true => Ok(()),
+            false => Err(Refusal::TooManyNames(most)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_is_slowed_down_and_others_are_not() {
+        let changes = NameChanges::default();
+        let at = Duration::from_secs;
+        let made = (0..30_000).filter(|_| changes.take("loop", at(1))).count();
+        assert_eq!(made, 20_000);
+        assert!(changes.take("other", at(1)));
+        assert_eq!((0..1_000).filter(|_| changes.take("loop", at(3))).count(), 100);
+    }
+}

@@ -1,0 +1,63 @@
+//! After the reply: whether the sender lived to read it.
+//!
+//! A file that came over plain FTP is accepted and waits: no claim gives it before its sender was seen to go on, or
+//! `confirm_after` has passed with the connection up. Until then it can be taken back, as if the reply had been negative.
+
+use std::{sync::Arc, time::Duration};
+
+use forebay_queue::{Action, Actor, Hold};
+use forebay_storage::Retract;
+use tracing::{info, warn};
+
+use super::{Accepted, Ingest, Refusal};
+
+/// The reason of a hold whose sender was cut off from the reply: it may be half a file, and it will come again.
+const REPLY_NOT_READ: &str = "its sender was gone before it could read the reply";
+
+impl Ingest {
+    /// How long a file waits for the sign that its sender has read the reply.
+    #[must_use]
+    pub fn confirm_after(&self) -> Duration {
+        self.options.confirm_after
+    }
+
+    /// The sender of a file was seen to go on after the reply: it is claimable now.
+    pub fn confirm(&self, accepted: &Accepted) {
+        self.queue.confirm(accepted.id);
+    }
+
+    /// The sender of a file has not been seen to read the reply yet: it is not claimable for another while.
+    pub fn put_off(&self, accepted: &Accepted, wait: Duration) {
+        self.queue.put_off(accepted.id, self.in_the_future(wait));
+    }
+
+    /// Takes back a file whose sender never read the reply: it becomes a partial, to be gone on with, and what had its
+    /// name before has it again. Goes on when its future is dropped. When it cannot be journalled, the file is not
+    /// claimable until a restart.
+    ///
+    /// # Errors
+    /// When a processor has begun it, or queue or storage fail.
+    pub async fn withdraw(self: &Arc<Self>, accepted: &Accepted, why: &str) -> Result<(), Refusal> {
+        let (ingest, id, why) = (Arc::clone(self), accepted.id, why.to_owned());
+        self.through(async move {
+            let entry = ingest.queue.withdraw(id, &why, ingest.clock.now()).await?;
+            info!(file.id = %id, name = ?entry.name, partner = %entry.partner, why, "accepted file withdrawn");
+            // The record is durable first: bytes that are a partial again must not be claimed after a crash.
+            ingest.storage.retract(id, Retract::ToPartial).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The sender of an accepted file was gone, and may not have read the reply. It is held unless it is processed already.
+    pub async fn doubt(&self, accepted: &Accepted) {
+        let (id, entry) = (accepted.id, &accepted.entry);
+        warn!(file.id = %id, name = %entry.name, partner = %entry.partner, "{REPLY_NOT_READ}");
+        let (action, reason) = (Action::Hold(Hold::ReplyNotRead), Some(REPLY_NOT_READ.to_owned()));
+        for done in self.queue.act(&[id], action, reason, Actor::Server, self.clock.now()).await {
+            if let Err(error) = done {
+                warn!(file.id = %id, %error, "cannot hold a file whose sender may have been cut off");
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The registry of partners: accounts, logins, policies, limits, connections and sessions, for doors and operators.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::{
+    ConnectionTicket, Denied, Limits, PartnerName, PartnersError, Policies, Policy, SessionStatus, SessionTicket,
+    accounts::Accounts,
+    lockout::Lockout,
+    password::{Hash, Verifier},
+    sessions::SessionRegistry,
+    verified::Verified,
+};
+use crate::clock::Clock;
+
+/// Accounts, credentials, policies, limits and lockout.
+#[derive(Debug)]
+pub struct Partners {
+    pub(super) accounts: Accounts,
+    pub(super) policies: RwLock<Policies>,
+    pub(super) limits: RwLock<Arc<Limits>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) sessions: Arc<SessionRegistry>,
+    pub(super) logins: Arc<LoginState>,
+    pub(super) verify_permits: Arc<Semaphore>,
+}
+
+/// The state of password verification: recent failures and recent successes.
+#[derive(Debug)]
+pub(super) struct LoginState {
+    pub(super) verifier: Verifier,
+    pub(super) dummy: Hash,
+    pub(super) lockout: Lockout,
+    pub(super) verified: Verified,
+}
+
+impl Partners {
+    /// Opens the directory of accounts, and makes it when it is missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or read.
+    pub fn open(
+        directory: &Path,
+        limits: Limits,
+        policies: Policies,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, PartnersError> {
+        let logins = LoginState {
+            verifier: Verifier::default(),
+            dummy: Hash::dummy().map_err(PartnersError::Hash)?,
+            lockout: Lockout::new(&limits),
+            verified: Verified::new(limits.verified_for),
+        };
+        Ok(Arc::new(Self {
+            accounts: Accounts::open(directory, clock.now())?,
+            policies: RwLock::new(policies),
+            sessions: SessionRegistry::new(Arc::clone(&clock)),
+            logins: Arc::new(logins),
+            verify_permits: Arc::new(Semaphore::new(limits.verify_at_once.max(1) as usize)),
+            limits: RwLock::new(Arc::new(limits)),
+            clock,
+        }))
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits.read())
+    }
+
+    /// Applies the limits of a configuration that was read again. Open sessions keep their stall time-out, and the
+    /// number of passwords that are verified at once stays as it was at the start.
+    pub fn set_limits(&self, limits: Limits) {
+        self.logins.lockout.set(&limits);
+        self.logins.verified.set(limits.verified_for);
+        *self.limits.write() = Arc::new(limits);
+    }
+
+    /// The policy of `partner`.
+    #[must_use]
+    pub fn policy(&self, partner: &str) -> Arc<Policy> {
+        self.policies.read().of(partner)
+    }
+
+    /// Applies the policies of a configuration that was read again, also to open sessions.
+    pub fn set_policies(&self, policies: Policies) {
+        *self.policies.write() = policies;
+        self.sessions.set_bandwidth_limits(|partner| self.policy(partner.as_str()).bytes_per_second);
+    }
+
+    /// The longest that any partner's interrupted uploads are kept.
+    #[must_use]
+    pub fn longest_partial_keep(&self) -> Duration {
+        self.policies.read().longest_partial_keep()
+    }
+
+    /// Opens a session for a partner that has logged in.
+    ///
+    /// # Errors
+    /// [`Denied::TooManySessions`].
+    pub fn open_session(
+        &self,
+        partner: &PartnerName,
+        door: &'static str,
+        peer: SocketAddr,
+    ) -> Result<SessionTicket, Denied> {
+        let policy = self.policy(partner.as_str());
+        let most = policy.max_sessions.unwrap_or_else(|| self.limits().max_sessions_per_partner);
+        self.sessions.begin(partner, door, peer, most, policy.bytes_per_second)
+    }
+
+    /// Admits a connection, before anything is read from it.
+    ///
+    /// # Errors
+    /// [`Denied::TooManyConnections`] or [`Denied::TooManyFromAddress`].
+    pub fn admit_connection(&self, peer: IpAddr) -> Result<ConnectionTicket, Denied> {
+        let limits = self.limits();
+        self.sessions.connect(peer, limits.max_connections, limits.max_connections_per_address)
+    }
+
+    /// Admits a connection of a trusted proxy until it has named its client: one address may have any number then.
+    ///
+    /// # Errors
+    /// [`Denied::TooManyConnections`].
+    pub fn admit_proxy(&self, proxy: IpAddr) -> Result<ConnectionTicket, Denied> {
+        self.sessions.connect(proxy, self.limits().max_connections, u32::MAX)
+    }
+
+    /// Every session, the oldest first.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionStatus> {
+        self.sessions.sessions()
+    }
+
+    /// Asks the door of a session to end it. Returns the session as it was; none when it has ended already.
+    #[must_use]
+    pub fn kick(&self, session: Uuid) -> Option<SessionStatus> {
+        self.sessions.kick(session)
+    }
+
+    /// The number of argon2id runs.
+    #[cfg(test)]
+    pub(super) fn runs(&self) -> u64 {
+        self.logins.verifier.runs()
+    }
+
+    /// The number of open connections.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.sessions.connections()
+    }
+}

@@ -1,0 +1,156 @@
+//! The doors of a server, bound to their addresses and not yet accepting.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use forebay_queue::QueueStore;
+use forebay_storage::Storage;
+
+use super::{open_data_dir::blocking, services::Services};
+use crate::{
+    config::Config,
+    doors::{drop, ftp, sftp, web},
+    operate::{DoorView, Problem},
+};
+
+/// All doors that are configured.
+pub(super) struct BoundDoors {
+    pub(super) ftp: ftp::Door,
+    pub(super) sftp: Option<sftp::Door>,
+    pub(super) web: Option<web::Door>,
+    pub(super) drop: drop::Door,
+}
+
+impl BoundDoors {
+    pub(super) async fn bind(config: &Config, services: &Services) -> Result<Self, Problem> {
+        let ftp = bind_ftp(config, services)?;
+        let sftp = bind_sftp(config, services).await?;
+        let web = bind_web(config, services).await?;
+        let drop = open_drop(config, services).await?;
+        Ok(Self { ftp, sftp, web, drop })
+    }
+
+    pub(super) fn sftp_addr(&self) -> Option<SocketAddr> {
+        self.sftp.as_ref().map(sftp::Door::local_addr)
+    }
+
+    pub(super) fn web_addr(&self) -> Option<SocketAddr> {
+        self.web.as_ref().map(web::Door::local_addr)
+    }
+
+    pub(super) fn views(&self, config: &Config) -> Vec<DoorView> {
+        door_views(config, &self.ftp, self.sftp.as_ref(), self.web_addr())
+    }
+}
+
+fn bind_ftp(config: &Config, services: &Services) -> Result<ftp::Door, Problem> {
+    let door = ftp::Door::bind(
+        config.ftp.clone(),
+        Arc::clone(&services.ingest),
+        Arc::clone(&services.partners),
+        Arc::clone(&services.gate),
+        Arc::clone(&services.clock),
+        &config.data.join("tls"),
+    );
+    door.map_err(|error| cannot_open("ftp", &error))
+}
+
+/// Binds the SFTP door. The first time it generates the host keys, which keeps a processor busy for a while.
+async fn bind_sftp(config: &Config, services: &Services) -> Result<Option<sftp::Door>, Problem> {
+    if !config.sftp.enabled {
+        return Ok(None);
+    }
+    let (options, keys) = (config.sftp.clone(), config.data.join("ssh"));
+    let (ingest, partners) = (Arc::clone(&services.ingest), Arc::clone(&services.partners));
+    let (gate, clock) = (Arc::clone(&services.gate), Arc::clone(&services.clock));
+    let door = blocking(move || {
+        let door = sftp::Door::bind(options, ingest, partners, gate, clock, &keys);
+        door.map_err(|error| cannot_open("sftp", &error))
+    });
+    door.await.map(Some)
+}
+
+async fn bind_web(config: &Config, services: &Services) -> Result<Option<web::Door>, Problem> {
+    let Some(listen) = config.web.listen else { return Ok(None) };
+    let readiness = readiness(&services.data_dir.storage, &services.data_dir.queue);
+    let (gate, clock) = (Arc::clone(&services.gate), Arc::clone(&services.clock));
+    let door = web::Door::bind(listen, config.web.clone(), gate, clock, Arc::new(readiness)).await;
+    door.map(Some).map_err(|error| cannot_open("web", &error))
+}
+
+async fn open_drop(config: &Config, services: &Services) -> Result<drop::Door, Problem> {
+    let door = drop::Door::open(
+        config.drops.clone(),
+        Arc::clone(&services.ingest),
+        Arc::clone(&services.partners),
+        Arc::clone(&services.clock),
+        &config.data.join("drop"),
+    )
+    .await;
+    door.map_err(|error| Problem::failed(format!("cannot read what was taken from folders: {error}")))
+}
+
+/// The doors as operators see them.
+fn door_views(config: &Config, ftp: &ftp::Door, sftp: Option<&sftp::Door>, web: Option<SocketAddr>) -> Vec<DoorView> {
+    let tls = match config.ftp.tls() {
+        ftp::Tls::Off => "tls off",
+        ftp::Tls::Optional => "tls optional",
+        ftp::Tls::Required => "tls required",
+    };
+    let first = DoorView { door: "ftp".to_owned(), address: ftp.local_addr().to_string(), note: Some(tls.to_owned()) };
+    let implicit = ftp.implicit_addr().map(|address| DoorView {
+        door: "ftps".to_owned(),
+        address: address.to_string(),
+        note: Some("implicit tls".to_owned()),
+    });
+    let web = web.map(|address| DoorView { door: "web".to_owned(), address: address.to_string(), note: None });
+    let sftp = sftp.map(|door| {
+        let key = |key: &sftp::HostKeyInfo| format!("{} {}", key.algorithm, key.fingerprint);
+        let keys: Vec<_> = door.host_keys().iter().map(key).collect();
+        DoorView { door: "sftp".to_owned(), address: door.local_addr().to_string(), note: Some(keys.join(", ")) }
+    });
+    let folder = |one: &drop::Options| DoorView {
+        door: "drop".to_owned(),
+        address: one.directory.display().to_string(),
+        note: Some(format!("partner {}", one.partner)),
+    };
+    [first].into_iter().chain(implicit).chain(sftp).chain(web).chain(config.drops.iter().map(folder)).collect()
+}
+
+/// Lists what keeps the server from accepting files, for the readiness face.
+fn readiness(
+    storage: &Arc<dyn Storage>,
+    queue: &Arc<dyn QueueStore>,
+) -> impl Fn() -> Vec<String> + Send + Sync + 'static {
+    let (storage, queue) = (Arc::clone(storage), Arc::clone(queue));
+    move || {
+        let mut faults: Vec<_> = storage.poisoned().into_iter().chain(queue.poisoned()).collect();
+        match storage.space() {
+            Ok(space) if space.is_short() => faults.push("the disk is full but for its reserve".to_owned()),
+            Ok(_) => {}
+            Err(error) => faults.push(error.to_string()),
+        }
+        faults
+    }
+}
+
+/// An error of a door that cannot be opened, with its causes and advice for an address that is in use.
+fn cannot_open(door: &str, error: &dyn std::error::Error) -> Problem {
+    let mut text = error.to_string();
+    let mut in_use = false;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        in_use |= io.is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse);
+        // Some errors include the text of their cause already.
+        let cause_text = error.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        cause = error.source();
+    }
+    if in_use {
+        text =
+            format!("{text}; another program listens there: stop it, or set another [{door}] listen in forebay.toml");
+    }
+    Problem::failed(text)
+}

@@ -1,0 +1,164 @@
+//! The services of a server: opened, recovered and put together, in this order, before a door is bound.
+
+use std::sync::Arc;
+
+use forebay_queue::Actor;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{
+    DEMO_PARTNER,
+    open_data_dir::{OpenDataDir, blocking},
+};
+use crate::{
+    answers::Answers,
+    clock::Clock,
+    config::Config,
+    gate::Gate,
+    ingest::{self, Ingest},
+    operate::Problem,
+    partners::{PartnerName, Partners, generate_password},
+    process::{self, Dispatcher},
+};
+
+/// The services that doors and operators work with. The data directory is the last field, so that its lock is given up
+/// when nothing else uses the data any more.
+pub(super) struct Services {
+    pub(super) gate: Arc<Gate>,
+    pub(super) partners: Arc<Partners>,
+    pub(super) ingest: Arc<Ingest>,
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// The password of the demo partner, if this start has added it.
+    pub(super) demo_password: Option<String>,
+    pub(super) data_dir: OpenDataDir,
+}
+
+impl Services {
+    /// Locks and opens the data directory and recovers from the former run. Nothing is claimed or accepted yet.
+    pub(super) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Problem> {
+        let task = config.clone();
+        let data_dir = blocking(move || OpenDataDir::open(&task, "serve")).await?;
+        note_recovery(&data_dir, &*clock).await?;
+        // Before the dispatcher exists: a file whose former processor still runs must not be claimed again.
+        let instance = stop_former_children(config, &data_dir, &clock).await?;
+        let gate = data_dir.gate(config, &clock)?;
+        let partners = data_dir.partners(config, &clock)?;
+        let demo_password = first_partner(config, &data_dir, &partners, &*clock).await?;
+        // Before doors are bound: spool, queue and catalogue have to agree when the first upload comes.
+        let ingest = recover_ingest(config, &data_dir, &gate, &partners, &clock).await?;
+        let dispatcher = Dispatcher::new(process::Dependencies {
+            queue: Arc::clone(&data_dir.queue),
+            storage: Arc::clone(&data_dir.storage),
+            gate: Arc::clone(&gate),
+            routes: Arc::clone(&data_dir.routes),
+            clock: Arc::clone(&clock),
+            data: config.data.clone(),
+            instance,
+            options: config.process.clone(),
+        });
+        Ok(Self { gate, partners, ingest, dispatcher, clock, demo_password, data_dir })
+    }
+}
+
+/// Stops the processors that a former server left running, and returns the mark of those of this data directory.
+async fn stop_former_children(
+    config: &Config,
+    data_dir: &OpenDataDir,
+    clock: &Arc<dyn Clock>,
+) -> Result<Uuid, Problem> {
+    let instance = process::instance_of(&config.data).map_err(|error| Problem::failed(error.to_string()))?;
+    let interrupted = &data_dir.recovered.interrupted;
+    let kill_after = config.process.kill_after;
+    process::recover_children(&data_dir.maintenance, interrupted, instance, &config.data, clock, kill_after)
+        .await
+        .map_err(|error| Problem::failed(format!("cannot stop what a former server left running: {error}")))?;
+    Ok(instance)
+}
+
+/// Brings spool, queue and catalogue into agreement.
+async fn recover_ingest(
+    config: &Config,
+    data_dir: &OpenDataDir,
+    gate: &Arc<Gate>,
+    partners: &Arc<Partners>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Ingest>, Problem> {
+    let (gate, routes) = (Arc::clone(gate), Arc::clone(&data_dir.routes));
+    let answers = Answers::new(gate, routes, Arc::clone(clock), config.process.receipts);
+    let dependencies = ingest::Dependencies {
+        storage: Arc::clone(&data_dir.storage),
+        queue: Arc::clone(&data_dir.queue),
+        catalogue: Arc::clone(&data_dir.catalogue),
+        answers: Arc::new(answers),
+        routes: Arc::clone(&data_dir.routes),
+        partners: Arc::clone(partners),
+        clock: Arc::clone(clock),
+    };
+    let ingest = Ingest::new(dependencies, config.ingest.clone());
+    let found = ingest
+        .recover(&data_dir.recovered)
+        .await
+        .map_err(|error| Problem::failed(format!("cannot put spool and queue in order: {error}")))?;
+    ingest
+        .take_over(&config.data.join("home"))
+        .await
+        .map_err(|error| Problem::failed(format!("cannot take over what the version before kept in home: {error}")))?;
+    if found.needs_an_operator() {
+        warn!(
+            adopted = found.adopted.len(),
+            set_aside = found.set_aside.len(),
+            missing = found.missing.len(),
+            "files need an operator after a crash; see `forebay status`"
+        );
+    }
+    Ok(ingest)
+}
+
+/// Adds the demo partner at the very first start with no configuration, so that somebody can upload, and returns its
+/// password.
+async fn first_partner(
+    config: &Config,
+    data_dir: &OpenDataDir,
+    partners: &Arc<Partners>,
+    clock: &dyn Clock,
+) -> Result<Option<String>, Problem> {
+    let fresh = config.file.is_none() && data_dir.recovered.newest_at.is_none();
+    if !fresh || !partners.list()?.accounts.is_empty() {
+        return Ok(None);
+    }
+    let name: PartnerName =
+        DEMO_PARTNER.parse().map_err(|error| Problem::failed(format!("{DEMO_PARTNER}: {error}")))?;
+    let password = generate_password();
+    let (partners, given) = (Arc::clone(partners), password.clone());
+    blocking(move || Ok(partners.add(&name, &given, "made at the first start")?)).await?;
+    let text = format!("partner {DEMO_PARTNER} added at the first start");
+    data_dir.queue.note(Actor::Server, "partner.add", &text, clock.now()).await?;
+    Ok(Some(password))
+}
+
+/// Notes in the audit trail and in the log what was repaired when the journal was opened.
+async fn note_recovery(data_dir: &OpenDataDir, clock: &dyn Clock) -> Result<(), Problem> {
+    let found = &data_dir.recovered;
+    let mut texts = Vec::new();
+    if found.torn_bytes > 0 {
+        texts.push(format!("{} bytes of a record that was never acknowledged were cut", found.torn_bytes));
+    }
+    if found.lost_records > 0 {
+        texts.push(format!("damage took {} records", found.lost_records));
+    }
+    for path in &found.set_aside {
+        texts.push(format!("set aside: {}", path.display()));
+    }
+    if found.rebuilt && found.newest_at.is_some() {
+        texts.push("the index was made anew".to_owned());
+    }
+    for text in texts {
+        warn!("{text}");
+        data_dir.queue.note(Actor::Server, "queue.recovered", &text, clock.now()).await?;
+    }
+    if !found.interrupted.is_empty() {
+        info!(files = found.interrupted.len(), "attempts were interrupted by a crash and will be started again");
+    }
+    Ok(())
+}
