@@ -11,4 +11,5 @@ mod listening;
 mod maintenance;
 mod paths;
 mod proxy;
+mod session_threads;
 mod time_limit;

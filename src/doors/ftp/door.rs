@@ -25,6 +25,7 @@ use crate::{
         listening::{listen, prepare},
         maintenance::Maintenance,
         proxy,
+        session_threads::SessionThreads,
     },
     gate::Gate,
     ingest::Ingest,
@@ -56,6 +57,9 @@ pub enum DoorError {
     /// It has no certificate.
     #[error("FTP door has no TLS: {0}")]
     Tls(#[from] TlsError),
+    /// The system has no threads for its sessions.
+    #[error("cannot start threads for FTP sessions: {0}")]
+    Threads(#[source] io::Error),
 }
 
 /// The FTP door. It listens from [`Door::bind`] on and serves in [`Door::run`].
@@ -64,6 +68,7 @@ pub struct Door {
     implicit: Option<TcpListener>,
     address: SocketAddr,
     house: Arc<House>,
+    threads: SessionThreads,
 }
 
 /// What all connections share.
@@ -125,7 +130,8 @@ impl Door {
             links: Links::default(),
             watch: Arc::default(),
         });
-        Ok(Self { listener, implicit, address, house })
+        let threads = SessionThreads::start("ftp").map_err(DoorError::Threads)?;
+        Ok(Self { listener, implicit, address, house, threads })
     }
 
     /// Where it listens.
@@ -153,8 +159,8 @@ impl Door {
         let watching = tokio::spawn(self.house.watch.clone().run(self.house.ingest.confirm_after()));
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => self.house.welcome(accepted, false).await,
-                accepted = accept(self.implicit.as_ref()) => self.house.welcome(accepted, true).await,
+                accepted = self.listener.accept() => self.welcome(accepted, false).await,
+                accepted = accept(self.implicit.as_ref()) => self.welcome(accepted, true).await,
                 _ = round.tick() => self.house.look_around(),
                 // The value seen is a lock's guard, which must not live on beside the other branches.
                 () = async { let _ = shutdown.wait_for(|&stop| stop).await; } => break,
@@ -163,28 +169,36 @@ impl Door {
         drop((self.listener, self.implicit));
         self.house.links.drain(self.house.options.grace).await;
         self.house.watch.close().await;
+        // What sessions began goes on when they are over, on their threads.
+        self.house.ingest.idle().await;
+        drop(self.threads);
         // It has stopped by itself; one that panicked is over too.
         let _ = watching.await;
         info!("FTP door is closed");
     }
 }
 
-impl House {
-    async fn welcome(self: &Arc<Self>, accepted: io::Result<(TcpStream, SocketAddr)>, implicit_tls: bool) {
+impl Door {
+    async fn welcome(&self, accepted: io::Result<(TcpStream, SocketAddr)>, implicit_tls: bool) {
         match accepted {
-            Ok((stream, peer)) => self.clone().admit(stream, peer, implicit_tls),
+            Ok((stream, peer)) => {
+                let house = self.house.clone();
+                self.threads.serve(stream, peer, move |stream| house.admit(stream, peer, implicit_tls));
+            }
             Err(error) => {
                 warn!(%error, "cannot accept an FTP connection");
                 sleep(Duration::from_millis(50)).await;
             }
         }
     }
+}
 
-    fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, implicit_tls: bool) {
+impl House {
+    async fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, implicit_tls: bool) {
         if proxy::is_trusted(&self.options.proxy_protocol_from, peer.ip()) {
-            drop(tokio::spawn(self.admit_passed(stream, peer, implicit_tls)));
+            self.admit_passed(stream, peer, implicit_tls).await;
         } else {
-            self.admit_client(stream, peer, None, implicit_tls);
+            self.admit_client(stream, peer, None, implicit_tls).await;
         }
     }
 
@@ -204,16 +218,21 @@ impl House {
         // The client is counted in the proxy's place.
         drop(place);
         let client = passed.map_or(peer, |passed| passed.client);
-        self.admit_client(stream, client, passed.map(|passed| passed.reached.ip()), implicit_tls);
+        self.admit_client(stream, client, passed.map(|passed| passed.reached.ip()), implicit_tls).await;
     }
 
-    fn admit_client(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, reached: Option<IpAddr>, implicit_tls: bool) {
+    async fn admit_client(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        reached: Option<IpAddr>,
+        implicit_tls: bool,
+    ) {
         let place = match self.partners.admit_connection(peer.ip()) {
             Ok(place) => place,
             Err(denied) => {
                 debug!(%peer, %denied, "connection refused");
-                tokio::spawn(turn_away(stream, denied, implicit_tls));
-                return;
+                return turn_away(stream, denied, implicit_tls).await;
             }
         };
         // ABOR comes with urgent data: it is read in its place, and not lost.
@@ -224,7 +243,7 @@ impl House {
             Session::new(self.clone(), link, stream, reached)
         });
         match session {
-            Ok(session) => drop(tokio::spawn(session.run(implicit_tls))),
+            Ok(session) => session.run(implicit_tls).await,
             Err(error) => debug!(%peer, %error, "connection was gone at once"),
         }
     }

@@ -18,6 +18,7 @@ use crate::{
         listening::{listen, prepare},
         maintenance::Maintenance,
         proxy,
+        session_threads::SessionThreads,
     },
     gate::Gate,
     ingest::Ingest,
@@ -55,6 +56,9 @@ pub enum DoorError {
     /// The file with trusted authorities cannot be used.
     #[error("cannot read [sftp] trusted_ca: {0}")]
     Authorities(#[source] io::Error),
+    /// The system has no threads for its sessions.
+    #[error("cannot start threads for SFTP sessions: {0}")]
+    Threads(#[source] io::Error),
 }
 
 /// The SFTP door. It listens from [`Door::bind`] on and serves in [`Door::run`].
@@ -63,6 +67,7 @@ pub struct Door {
     address: SocketAddr,
     host_keys: Vec<HostKeyInfo>,
     house: Arc<House>,
+    threads: SessionThreads,
 }
 
 /// The parts that all connections share.
@@ -106,7 +111,8 @@ impl Door {
             clock,
             links: Links::default(),
         });
-        Ok(Self { listener, address, host_keys, house })
+        let threads = SessionThreads::start("sftp").map_err(DoorError::Threads)?;
+        Ok(Self { listener, address, host_keys, house, threads })
     }
 
     /// The address that it listens on.
@@ -127,7 +133,7 @@ impl Door {
         let mut round = tokio::time::interval(ROUND);
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => self.house.welcome(accepted).await,
+                accepted = self.listener.accept() => self.welcome(accepted).await,
                 _ = round.tick() => self.house.links.dismiss_disabled(&self.house.partners),
                 // The value seen is a lock's guard, which must not live on beside the other branches.
                 () = async { let _ = shutdown.wait_for(|&stop| stop).await; } => break,
@@ -135,26 +141,34 @@ impl Door {
         }
         drop(self.listener);
         self.house.links.drain(self.house.options.grace).await;
+        // What sessions began goes on when they are over, on their threads.
+        self.house.ingest.idle().await;
+        drop(self.threads);
         info!("SFTP door is closed");
     }
 }
 
-impl House {
-    async fn welcome(self: &Arc<Self>, accepted: io::Result<(TcpStream, SocketAddr)>) {
+impl Door {
+    async fn welcome(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
-            Ok((stream, peer)) => self.admit(stream, peer),
+            Ok((stream, peer)) => {
+                let house = self.house.clone();
+                self.threads.serve(stream, peer, move |stream| house.admit(stream, peer));
+            }
             Err(error) => {
                 warn!(%error, "cannot accept an SFTP connection");
                 sleep(Duration::from_millis(50)).await;
             }
         }
     }
+}
 
-    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+impl House {
+    async fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         if proxy::is_trusted(&self.options.proxy_protocol_from, peer.ip()) {
-            drop(tokio::spawn(self.clone().admit_passed(stream, peer)));
+            self.admit_passed(stream, peer).await;
         } else {
-            self.admit_client(stream, peer);
+            self.admit_client(stream, peer).await;
         }
     }
 
@@ -173,23 +187,22 @@ impl House {
         };
         // The client is counted in the proxy's place.
         drop(place);
-        self.admit_client(stream, passed.map_or(peer, |passed| passed.client));
+        self.admit_client(stream, passed.map_or(peer, |passed| passed.client)).await;
     }
 
-    fn admit_client(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    async fn admit_client(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let place = match self.partners.admit_connection(peer.ip()) {
             Ok(place) => place,
             Err(denied) => {
                 debug!(%peer, %denied, "connection refused");
-                tokio::spawn(turn_away(stream, denied));
-                return;
+                return turn_away(stream, denied).await;
             }
         };
         match prepare(&stream).and_then(|()| Link::new(&stream, peer, place)) {
             Ok(link) => {
                 let link = Arc::new(link);
                 self.links.add(&link);
-                tokio::spawn(session::run(self.clone(), link, stream));
+                session::run(self.clone(), link, stream).await;
             }
             Err(error) => debug!(%peer, %error, "connection was gone at once"),
         }
