@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use forebay::{
     answers::Answers,
     clock::{Clock, SystemClock},
+    contents::Contents,
     doors::ftp::{FtpBackend, FtpUser, TransferLimits},
     gate::{self, Gate},
     ingest::{self, Dependencies, Ingest},
@@ -24,7 +25,6 @@ use forebay_queue::{
     embedded::{self, EmbeddedQueue},
 };
 use forebay_storage::{
-    Storage,
     disk::OsDisk,
     local::{self, LocalStorage},
 };
@@ -80,8 +80,7 @@ impl Stock {
         fs::create_dir_all(data)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let disk = Arc::new(OsDisk);
-        let storage = LocalStorage::open(disk.clone(), data, local::Options::default())?;
-        let storage: Arc<dyn Storage> = Arc::new(storage);
+        let storage = Arc::new(LocalStorage::open(disk.clone(), data, local::Options::default())?);
         let options = embedded::Options::default();
         let (queue, recovered) = EmbeddedQueue::open(disk, &data.join("journal"), &data.join("queue"), options)?;
         let queue = Arc::new(queue);
@@ -109,10 +108,10 @@ impl Stock {
             clock: clock.clone(),
         };
         let ingest = Ingest::new(dependencies, ingest::Options::default());
-        ingest.recover(&recovered).await?;
+        ingest.recover(&recovered, &*storage).await?;
         let dispatcher = Dispatcher::new(process::Dependencies {
+            contents: Contents::new(storage, queue.clone()),
             queue: queue.clone(),
-            storage,
             gate: gate.clone(),
             routes,
             clock: clock.clone(),

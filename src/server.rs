@@ -118,7 +118,7 @@ impl Running {
         self.runs.stop_rest().await;
         // Before the lock of the data directory is given up: the next server may open it then.
         if let Err(error) = self.storage.close().await {
-            warn!(%error, "the spool still depends on the intake log; the next start completes it");
+            warn!(%error, "storage had stopped before");
         }
         info!("stopped");
     }
@@ -136,6 +136,8 @@ fn operator(config: &Config, services: &Services, doors: &BoundDoors, views: Vec
     Arc::new(Operator::new(Dependencies {
         data: config.data.clone(),
         storage: Arc::clone(&services.data_dir.storage),
+        spool: Arc::clone(&services.data_dir.spool),
+        contents: services.data_dir.contents(),
         queue: Arc::clone(&services.data_dir.queue),
         catalogue: Arc::clone(&services.data_dir.catalogue),
         maintenance: Arc::clone(&services.data_dir.maintenance),

@@ -236,13 +236,12 @@ fn every_acknowledged_file_survives_kills_and_is_processed_and_none_twice_after_
     }
     // Entries that three crashes found active, and files whose reply never went out, wait for an operator.
     let waiting = ["ready", "active", "retrying"];
-    machine.wait_queue("the backlog drains", |entries| {
-        !entries.iter().any(|entry| waiting.contains(&entry["state"].as_str().expect("a state")))
-    });
+    machine.wait_until_none_is(&waiting, "the backlog drains");
     let held = machine.queue().iter().filter(|entry| entry["state"] == "held").count();
     if held > 0 {
         machine.ok(&["queue", "release", "--state", "held", "--reason", "looked at"]);
     }
+    machine.wait_until_none_is(&[&waiting[..], &["held"]].concat(), "everything is done");
     let entries = machine.wait_queue("everything is done", |entries| {
         entries.iter().all(|entry| match entry["state"].as_str() {
             // Whoever was killed between the upload and its rename left a file that waits for its name.

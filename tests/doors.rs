@@ -213,7 +213,7 @@ fn an_upload_that_breaks_off_is_kept_as_a_partial_and_is_no_file(door: Door) {
     drop(client);
     house.wait_alone();
     assert!(house.entries().is_empty());
-    assert!(house.block_on(house.storage.ids()).unwrap().is_empty());
+    assert!(house.block_on(house.spool.ids()).unwrap().is_empty());
     assert_eq!(partial(&house, "a.hl7"), Some(500_000));
     assert_eq!(house.enter(door).list("/"), ["out"]);
 }

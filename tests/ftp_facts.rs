@@ -108,7 +108,7 @@ fn listings_have_one_line_a_name_in_the_format_of_each_command() {
 #[test]
 fn a_time_that_a_client_gives_is_shown_and_changes_nothing_that_was_accepted() {
     const GIVEN: &str = "20200102030405";
-    let house = House::new(Plan::default());
+    let house = House::new(Plan { inline_bytes: 0, ..Plan::default() });
     let mut ftp = house.session();
     assert_eq!(ftp.store("a.hl7", b"data").code, 226);
     assert_eq!(ftp.command("MKD in").code, 257);

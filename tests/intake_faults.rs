@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use forebay::{
     answers::Answers,
     clock::{Clock, SetClock},
+    contents::Contents,
     gate::{self, Gate},
     ingest::{Accepted, Ingest, Peer, Proven, RecoveryReport, Refusal, Renamed, SessionInfo},
     partners::{Limits, Partners, Policies},
@@ -19,7 +20,7 @@ use forebay_queue::{
     embedded::{self, EmbeddedQueue},
 };
 use forebay_storage::{
-    FileId, SpoolItem, Storage,
+    FileId, SpoolMaintenance, Storage,
     disk::{
         Disk, OsDisk,
         sim::{SimDisk, SyncClass},
@@ -38,11 +39,15 @@ struct House {
 impl House {
     /// Opens storage and queue in `data` on this disk; index, accounts and views are in `beside`, a real directory.
     async fn open(disk: Arc<dyn Disk>, data: &Path, beside: &Path) -> Self {
+        Self::open_with(disk, data, beside, 0).await
+    }
+
+    /// The same, with files of up to so many bytes that have no spool file.
+    async fn open_with(disk: Arc<dyn Disk>, data: &Path, beside: &Path, inline_bytes: u64) -> Self {
         let clock = SetClock::new(DateTime::<Utc>::from_timestamp(1_777_075_200, 0).unwrap());
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let storage =
-            LocalStorage::open(disk.clone(), data, local::Options { reserve_bytes: 0, intake_bytes: 256 << 10 })
-                .unwrap();
+            LocalStorage::open(disk.clone(), data, local::Options { reserve_bytes: 0, inline_bytes }).unwrap();
         let storage = Arc::new(storage);
         let options = embedded::Options { segment_bytes: 256 << 10, ..embedded::Options::default() };
         let (queue, recovered) =
@@ -68,8 +73,12 @@ impl House {
             clock: shared_clock,
         };
         let ingest = Ingest::new(dependencies, forebay::ingest::Options::default());
-        let found = ingest.recover(&recovered).await.unwrap();
+        let found = ingest.recover(&recovered, &*storage).await.unwrap();
         Self { queue, storage, ingest, clock, found }
+    }
+
+    fn contents(&self) -> Contents {
+        Contents::new(self.storage.clone(), self.queue.clone())
     }
 
     async fn upload(&self, name: &str) -> Result<Accepted, Refusal> {
@@ -101,7 +110,7 @@ async fn a_purge_that_a_crash_cut_is_finished_at_the_next_start() {
     let now = house.clock.now();
     house.queue.act(&[id], Action::Cancel, None, Actor::Server, now).await.remove(0).unwrap();
     let later = now + Duration::from_secs(1);
-    assert_eq!(house.queue.purge(later, 10, later).await.unwrap(), [id]);
+    assert_eq!(house.queue.purge(later, 10, later).await.unwrap().kept, [id]);
     // The server ends here: the journal says that it was purged, and the bytes are still there.
     drop(house);
     let house = House::open(OsDisk::shared(), data, data).await;
@@ -109,45 +118,52 @@ async fn a_purge_that_a_crash_cut_is_finished_at_the_next_start() {
     assert_eq!(house.storage.ids().await.unwrap(), []);
 }
 
+/// What the sync of a record failed under: a spool file, and bytes that came with the record.
 #[tokio::test]
 async fn a_file_whose_record_may_be_in_the_journal_keeps_its_bytes() {
-    let (mut known, mut adopted) = (0, 0);
-    for seed in 0..24 {
-        let dir = tempfile::tempdir().unwrap();
-        let data = Path::new("/data");
-        let disk = SimDisk::new(seed).with_dir(data);
-        let house = House::open(disk.shared(), data, dir.path()).await;
-        house.upload("first.hl7").await.unwrap();
-        // The segment, its spare, which a thread of its own makes, and the record: what fails now is a record's sync.
-        let made = async {
-            while disk.syncs(SyncClass::Journal) < 3 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+    for inline_bytes in [0, 64 << 10] {
+        let (mut known, mut others) = (0, 0);
+        for seed in 0..24 {
+            let dir = tempfile::tempdir().unwrap();
+            let data = Path::new("/data");
+            let disk = SimDisk::new(seed).with_dir(data);
+            let house = House::open_with(disk.shared(), data, dir.path(), inline_bytes).await;
+            house.upload("first.hl7").await.unwrap();
+            // The segment, its spare, which a thread of its own makes, and the record: what fails now is a record's sync.
+            let made = async {
+                while disk.syncs(SyncClass::Recent) < 3 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), made).await.expect("the journal has its spare");
+            disk.fail_next(SyncClass::Recent);
+            let refused = house.upload("second.hl7").await.unwrap_err();
+            assert!(matches!(refused, Refusal::Stopped(_)), "{refused:?}");
+            // Nothing more is taken, and what is refused now leaves nothing behind: its record was never written.
+            assert!(matches!(house.upload("third.hl7").await, Err(Refusal::Stopped(_))));
+            drop(house);
+            let house = House::open_with(disk.reboot().shared(), data, dir.path(), inline_bytes).await;
+            assert_eq!(house.found.missing, [], "seed {seed}: an entry without bytes");
+            assert_eq!(house.found.set_aside, [], "seed {seed}");
+            let mut second = false;
+            for id in house.queue.ids().await.unwrap() {
+                let entry = house.queue.get(id).await.unwrap();
+                let bytes = house.contents().open(id).await.unwrap().read(0..99).await.unwrap();
+                assert_eq!(bytes, &b"MSH|^~\\&|"[..], "seed {seed}: {}", entry.name);
+                second |= entry.name == "second.hl7";
+                match (entry.name.as_str(), entry.state) {
+                    ("first.hl7", State::Ready) => {}
+                    ("second.hl7", State::Ready) => known += 1,
+                    ("second.hl7", State::Held) if inline_bytes == 0 => others += 1,
+                    other => panic!("seed {seed}: {other:?}"),
+                }
             }
-        };
-        tokio::time::timeout(Duration::from_secs(20), made).await.expect("the journal has its spare");
-        disk.fail_next(SyncClass::Journal);
-        let refused = house.upload("second.hl7").await.unwrap_err();
-        assert!(matches!(refused, Refusal::Stopped(_)), "{refused:?}");
-        // Nothing more is taken, and what is refused now leaves nothing behind: its record was never written.
-        assert!(matches!(house.upload("third.hl7").await, Err(Refusal::Stopped(_))));
-        drop(house);
-        let house = House::open(disk.reboot().shared(), data, dir.path()).await;
-        assert_eq!(house.found.missing, [], "seed {seed}: an entry without bytes");
-        assert_eq!(house.found.set_aside, [], "seed {seed}");
-        let ids = house.storage.ids().await.unwrap();
-        assert_eq!(ids.len(), 2, "seed {seed}: the bytes of both are there");
-        for id in ids {
-            let entry = house.queue.get(id).await.unwrap();
-            assert!(matches!(house.storage.inspect(id).await.unwrap(), SpoolItem::Sound(_)), "seed {seed}");
-            match (entry.name.as_str(), entry.state) {
-                ("first.hl7", State::Ready) => {}
-                ("second.hl7", State::Ready) => known += 1,
-                ("second.hl7", State::Held) => adopted += 1,
-                other => panic!("seed {seed}: {other:?}"),
-            }
+            // Bytes that come with a record are gone where that is.
+            others += usize::from(inline_bytes > 0 && !second);
+            assert!(second || inline_bytes > 0, "seed {seed}: the bytes of both are there");
         }
+        assert!(known > 0 && others > 0, "both were seen: {known} known, {others} adopted or gone");
     }
-    assert!(known > 0 && adopted > 0, "both were seen: {known} known, {adopted} adopted");
 }
 
 #[tokio::test]

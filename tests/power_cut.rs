@@ -20,7 +20,7 @@ use forebay_queue::{
     embedded::{self, EmbeddedQueue},
 };
 use forebay_storage::{
-    FileId, Sha256, SpoolItem, Storage,
+    FileId, Sha256, SpoolItem, SpoolMaintenance,
     disk::sim::{SimDisk, SyncClass},
     local::{self, LocalStorage},
 };
@@ -60,11 +60,12 @@ impl House {
     async fn open(disk: &SimDisk, beside: &Path, index: &Path) -> Result<Self, String> {
         let data = Path::new(DATA);
         let clock = SetClock::new(start_of_time());
-        // So little that files of up to 4 KiB go into the intake log, and that it is settled in most lives.
-        let options = local::Options { reserve_bytes: 0, intake_bytes: 40 << 10 };
+        // Most files come with their records, and the journal's short log is emptied in most lives.
+        let options = local::Options { reserve_bytes: 0, inline_bytes: 4_096 };
         let storage = LocalStorage::open(disk.shared(), data, options);
         let storage = Arc::new(storage.map_err(|error| error.to_string())?);
-        let options = embedded::Options { segment_bytes: 256 << 10, ..embedded::Options::default() };
+        let options =
+            embedded::Options { segment_bytes: 256 << 10, recent_bytes: 128 << 10, ..embedded::Options::default() };
         let opened = EmbeddedQueue::open(disk.shared(), &data.join("journal"), index, options);
         let (queue, recovered) = opened.map_err(|error| error.to_string())?;
         let queue = Arc::new(queue);
@@ -90,7 +91,7 @@ impl House {
             clock: shared_clock,
         };
         let ingest = Ingest::new(dependencies, forebay::ingest::Options::default());
-        ingest.recover(&recovered).await.map_err(|error| error.to_string())?;
+        ingest.recover(&recovered, &*storage).await.map_err(|error| error.to_string())?;
         for entry in &recovered.interrupted {
             queue.settle_crashed(entry.id, clock.now()).await.map_err(|error| error.to_string())?;
         }
@@ -181,6 +182,18 @@ impl House {
         }
     }
 
+    /// The digest of a file's bytes, as they are read.
+    async fn digest_of(&self, id: FileId) -> Result<Sha256, String> {
+        let entry = self.queue.get(id).await.map_err(|error| error.to_string())?;
+        if let Some(bytes) = self.queue.content(&entry).await.map_err(|error| error.to_string())? {
+            return Ok(digest(&bytes));
+        }
+        match self.storage.inspect(id).await.map_err(|error| error.to_string())? {
+            SpoolItem::Sound(meta) => Ok(meta.sha256),
+            SpoolItem::Damaged { what, .. } => Err(what),
+        }
+    }
+
     /// What of all that was said is not so.
     async fn broken(&self, said: &Said) -> Option<String> {
         for (id, name) in &said.accepted {
@@ -192,11 +205,10 @@ impl House {
             if entry.name != *name && format!("{}.part", entry.name) != *name {
                 return Some(format!("{name} is called {}", entry.name));
             }
-            match self.storage.inspect(*id).await {
-                Ok(SpoolItem::Sound(meta)) if Some(&meta.sha256) == said.sent.get(id) => {}
-                Ok(SpoolItem::Sound(_)) => return Some(format!("{name} has other bytes")),
-                Ok(SpoolItem::Damaged { what, .. }) => return Some(format!("{name}: {what}")),
-                Err(error) => return Some(format!("{name}: {error}")),
+            match self.digest_of(*id).await {
+                Ok(digest) if Some(&digest) == said.sent.get(id) => {}
+                Ok(_) => return Some(format!("{name} has other bytes")),
+                Err(what) => return Some(format!("{name}: {what}")),
             }
         }
         for id in &said.done {
@@ -215,8 +227,8 @@ impl House {
         // journal does not know it.
         for id in self.queue.ids().await.expect("ids") {
             let entry = self.queue.get(id).await.expect("listed");
-            if let Ok(SpoolItem::Sound(meta)) = self.storage.inspect(id).await {
-                if said.sent.get(&id) != Some(&meta.sha256) || meta.sha256 != entry.sha256 {
+            if let Ok(digest) = self.digest_of(id).await {
+                if said.sent.get(&id) != Some(&digest) || digest != entry.sha256 {
                     return Some(format!("{} is not what was sent", entry.name));
                 }
             } else if entry.state == State::Ready {
@@ -346,11 +358,12 @@ fn each_sync_of_the_way_is_needed() {
         SyncClass::FileAttributes,
         SyncClass::Shard,
         SyncClass::ShardParent,
-        SyncClass::Intake,
-        SyncClass::IntakeDir,
-        SyncClass::FileSystem,
+        SyncClass::Recent,
+        SyncClass::RecentDir,
         SyncClass::Journal,
         SyncClass::JournalDir,
+        SyncClass::Pack,
+        SyncClass::PackDir,
     ] {
         let lives = 300;
         let red = (0..lives).find_map(|at| Some((at + 1, life(seed + at, Some(class)).0?)));

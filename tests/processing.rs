@@ -21,6 +21,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use forebay::{
     clock::{Clock, SystemClock},
+    contents::Contents,
     gate::{self, AtClose, Gate},
     process::{self, Dependencies, Dispatcher, Outcome, Processor, Report, Work},
     routes::{self, Routes},
@@ -28,7 +29,7 @@ use forebay::{
 use forebay_queue::{
     Action, Actor, ClaimRequest, Entry, Fact, NewEntry, Order, QueueStore, RouteRequest, State, embedded::EmbeddedQueue,
 };
-use forebay_storage::{FileId, NewFile, Placement, Storage, disk::OsDisk, local::LocalStorage};
+use forebay_storage::{Content, FileId, NewFile, Storage, disk::OsDisk, local::LocalStorage};
 use tokio::{sync::Semaphore, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -44,6 +45,8 @@ struct House {
     routes: Arc<Routes>,
     clock: Arc<dyn Clock>,
     instance: Uuid,
+    /// Files that were put into it.
+    puts: AtomicUsize,
 }
 
 struct Works {
@@ -82,6 +85,7 @@ impl House {
             routes: Arc::new(Routes::from_options(config.route).unwrap()),
             clock,
             instance: process::instance_of(dir.path()).unwrap(),
+            puts: AtomicUsize::new(0),
             dir,
         }
     }
@@ -97,7 +101,7 @@ impl House {
     fn dependencies(&self) -> Dependencies {
         Dependencies {
             queue: Arc::clone(&self.queue),
-            storage: Arc::clone(&self.storage),
+            contents: Contents::new(Arc::clone(&self.storage), Arc::clone(&self.queue)),
             gate: Arc::clone(&self.gate),
             routes: Arc::clone(&self.routes),
             clock: Arc::clone(&self.clock),
@@ -135,7 +139,13 @@ impl House {
             NewFile { id, partner: partner.into(), name: name.into(), door: "ftp".into(), began_at: now, origin: None };
         let mut upload = self.storage.begin(file).await.unwrap();
         upload.write(Bytes::copy_from_slice(bytes)).await.unwrap();
-        let meta = upload.commit(now).await.unwrap();
+        // One way and the other, in turn.
+        let is_inline = self.puts.fetch_add(1, Ordering::Relaxed) % 2 == 1;
+        let sealed = upload.seal().await.unwrap();
+        let (meta, content) = match is_inline {
+            true => sealed.into_inline(now).map(|(meta, bytes)| (meta, Content::Inline(bytes))).ok().unwrap(),
+            false => (tokio::task::spawn_blocking(move || sealed.commit(now)).await.unwrap().unwrap(), Content::Kept),
+        };
         let new = NewEntry {
             id,
             partner: meta.partner,
@@ -152,7 +162,7 @@ impl House {
             supersedes: None,
             claimable_from: None,
         };
-        self.queue.accept(new, now).await.unwrap()
+        self.queue.accept(new, content, now).await.unwrap()
     }
 
     async fn until(&self, id: FileId, what: impl Fn(&Entry) -> bool) -> Entry {
@@ -212,7 +222,7 @@ fn open_queue(data: &Path) -> (Arc<dyn QueueStore>, forebay_queue::Recovered) {
 }
 
 fn storage_options() -> forebay_storage::local::Options {
-    forebay_storage::local::Options { reserve_bytes: 0, intake_bytes: 1 << 20 }
+    forebay_storage::local::Options { reserve_bytes: 0, inline_bytes: 64 << 10 }
 }
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -475,21 +485,15 @@ struct Closing {
 
 #[async_trait]
 impl Storage for Closing {
-    fn materialize_blocking(
+    fn materialize(
         &self,
         id: FileId,
         dest: &Path,
         how: forebay_storage::Durability,
     ) -> forebay_storage::Result<forebay_storage::Verified> {
-        let verified = self.storage.materialize_blocking(id, dest, how)?;
+        let verified = self.storage.materialize(id, dest, how)?;
         self.gate.close(Vec::new(), None, "test".into(), None, "t".into()).unwrap();
         Ok(verified)
-    }
-    fn place_blocking(&self, _: FileId, _: &Path, _: Placement) -> forebay_storage::Result<()> {
-        unimplemented!()
-    }
-    async fn reader(&self, _: FileId) -> forebay_storage::Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>> {
-        unimplemented!()
     }
     async fn begin(&self, _: NewFile) -> forebay_storage::Result<Box<dyn forebay_storage::Upload>> {
         unimplemented!()
@@ -512,25 +516,6 @@ impl Storage for Closing {
     async fn read(&self, _: FileId, _: std::ops::Range<u64>) -> forebay_storage::Result<Bytes> {
         unimplemented!()
     }
-    async fn meta(&self, _: FileId) -> forebay_storage::Result<forebay_storage::FileMeta> {
-        unimplemented!()
-    }
-    async fn place(&self, _: FileId, _: &Path, _: Placement) -> forebay_storage::Result<()> {
-        unimplemented!()
-    }
-    async fn is_link(&self, _: FileId, _: &Path) -> forebay_storage::Result<bool> {
-        unimplemented!()
-    }
-
-    async fn ids(&self) -> forebay_storage::Result<Vec<FileId>> {
-        unimplemented!()
-    }
-    async fn inspect(&self, _: FileId) -> forebay_storage::Result<forebay_storage::SpoolItem> {
-        unimplemented!()
-    }
-    async fn set_aside(&self, _: FileId, _: &str) -> forebay_storage::Result<()> {
-        unimplemented!()
-    }
     async fn remove(&self, _: &[FileId]) -> forebay_storage::Result<()> {
         unimplemented!()
     }
@@ -551,7 +536,7 @@ async fn a_gate_that_closes_while_a_file_is_copied_keeps_its_name_from_appearing
         let house =
             House::with_gate("[[route]]\nname = \"r\"\n", gate::Options { at_close, ..gate::Options::default() });
         let storage = Closing { storage: Arc::clone(&house.storage), gate: Arc::clone(&house.gate) };
-        let deliver = process::Deliver::new(house.out("d"), Arc::new(storage));
+        let deliver = process::Deliver::new(house.out("d"), Contents::new(Arc::new(storage), Arc::clone(&house.queue)));
         let works = house.start_with("r", Arc::new(deliver));
         let id = house.put("demo", "a.hl7", b"MSH|").await.id;
         let entry = house.until(id, |entry| entry.state == state && entry.changed_seq > entry.turn).await;

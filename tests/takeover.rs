@@ -15,7 +15,7 @@ use harness::{Door, House, PARTNER, Plan, files_below};
 
 /// Three files that were accepted, and the spool file of each.
 fn before() -> (std::sync::Arc<tempfile::TempDir>, Vec<PathBuf>) {
-    let house = House::new(Plan::default());
+    let house = House::new(Plan { inline_bytes: 0, ..Plan::default() });
     let mut client = house.enter(Door::Sftp);
     for name in ["a.hl7", "b.hl7", "c.hl7"] {
         client.put(name, name.as_bytes()).unwrap();

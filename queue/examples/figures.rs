@@ -11,7 +11,7 @@ use forebay_queue::{
     Action, Actor, ClaimRequest, Filter, NewEntry, Order, QueueStore, RouteRequest, Settlement, State,
     embedded::{EmbeddedQueue, Options},
 };
-use forebay_storage::{FileId, Sha256, disk::OsDisk};
+use forebay_storage::{Content, FileId, Sha256, disk::OsDisk};
 
 const PARTNERS: usize = 64;
 
@@ -85,7 +85,7 @@ async fn enqueue(queue: &Arc<EmbeddedQueue>, count: usize, tasks: usize) {
         let share = count / tasks + usize::from(task < count % tasks);
         running.push(tokio::spawn(async move {
             for n in 0..share {
-                queue.accept(new_entry(task, n), Utc::now()).await.unwrap();
+                queue.accept(new_entry(task, n), Content::Kept, Utc::now()).await.unwrap();
             }
         }));
     }
@@ -152,7 +152,7 @@ async fn cancel(queue: &EmbeddedQueue) {
 
 async fn purge(queue: &EmbeddedQueue) {
     let before: DateTime<Utc> = Utc::now() + TimeDelta::days(1);
-    while !queue.purge(before, 10_000, Utc::now()).await.unwrap().is_empty() {}
+    while queue.purge(before, 10_000, Utc::now()).await.unwrap().files > 0 {}
 }
 
 async fn rate(what: &str, count: usize, work: impl Future<Output = ()>) {

@@ -204,6 +204,9 @@ pub struct Entry {
     /// No claim gives it before this time, unless its sender was seen to read the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimable_from: Option<DateTime<Utc>>,
+    /// The journal's sequence of the record that brought its bytes; without it storage keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<u64>,
     /// The partner has deleted its receipt, as it stands.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub receipt_hidden: bool,

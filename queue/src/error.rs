@@ -50,6 +50,14 @@ pub enum QueueError {
     /// The id is in the queue already.
     #[error("file {0} is in the queue already")]
     Exists(FileId),
+    /// The bytes of a small file are not what was accepted, or are missing.
+    #[error("file {id} is damaged: {what}")]
+    Damaged {
+        /// The file.
+        id: FileId,
+        /// What was found.
+        what: String,
+    },
     /// Another process has the queue open.
     #[error("{0}")]
     Locked(String),

@@ -18,9 +18,9 @@ pub use entry::{Child, Entry, Lane, Lease, LeaseToken, NewEntry, State, Supersed
 pub use error::{QueueError, Result};
 pub use hold::Hold;
 pub use origin::KnownOrigin;
-pub use record::{Actor, Fact, MovedFile, Record, Shown};
+pub use record::{Actor, Fact, Inline, MovedFile, Record, Shown};
 pub use retry::Backoff;
 pub use store::{
-    Action, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Filter, LaneInfo, NewName, Order, Page, QueueStore,
-    Recovered, RouteRequest, Settlement, StateCount, Stats, Verified,
+    Action, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Filter, LaneInfo, NewName, Order, Page, Purged,
+    QueueStore, Recovered, RouteRequest, Settlement, StateCount, Stats, Verified,
 };

@@ -10,7 +10,7 @@ use crate::{Child, Entry, Hold, LeaseToken, State};
 
 /// One thing that happened.
 ///
-/// Stored as one version byte (1) and JSON. Unknown fields are an error of a newer version, told by the version byte.
+/// Stored as one version byte and JSON. Unknown fields are an error of a newer version, told by the version byte.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// When, by the wall clock of the server.
@@ -83,6 +83,9 @@ pub enum Fact {
         /// No claim gives it before this time, unless its sender is seen to read the reply.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         claimable_from: Option<DateTime<Utc>>,
+        /// Where its bytes are in the journal; without it storage keeps them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inline: Option<Inline>,
     },
     /// Its sender never read the reply: it is as if it had not come.
     Withdrawn {
@@ -266,6 +269,16 @@ pub enum Fact {
         /// The sentence.
         text: String,
     },
+}
+
+/// Where in the journal the bytes of a small file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inline {
+    /// This record brings them along.
+    Here,
+    /// The record with this sequence brought them.
+    With(u64),
 }
 
 /// The place of a file in the catalogue.

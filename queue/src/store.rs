@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use forebay_storage::FileId;
+use forebay_storage::{Content, FileId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -19,9 +20,19 @@ use crate::{Actor, Child, Entry, Hold, KnownOrigin, Lane, LeaseToken, NewEntry, 
 pub trait QueueStore: Send + Sync + 'static {
     /// Takes a file. Ok: journalled, synced, shown in the catalogue under its name (in place of an older file of that
     /// name; folders above it are made if need be), and visible to claims if it is ready and not before
-    /// `claimable_from`. With `supersedes`, the earlier entry becomes `superseded` in the same record, if no processor
+    /// `claimable_from`; and its bytes are durable, those of [`Content::Inline`] by this very call. With `supersedes`, the earlier entry becomes `superseded` in the same record, if no processor
     /// has begun it; otherwise the new one is a file of its own, and its `supersedes` is none.
-    async fn accept(&self, new: NewEntry, now: DateTime<Utc>) -> Result<Entry>;
+    async fn accept(&self, new: NewEntry, content: Content, now: DateTime<Utc>) -> Result<Entry>;
+
+    /// All bytes of a file that came inline, of which the digest was found right; none when storage keeps them. The entry may
+    /// be an earlier look at it.
+    ///
+    /// # Errors
+    /// [`QueueError::Damaged`](crate::QueueError::Damaged) when they are something else, or missing.
+    async fn content(&self, entry: &Entry) -> Result<Option<Bytes>>;
+
+    /// As [`QueueStore::content`], for those who are on a thread that may block.
+    fn content_blocking(&self, entry: &Entry) -> Result<Option<Bytes>>;
 
     /// Gives a file that no processor has begun another name, with the route and state that follow from it. An
     /// `unfinished` one is accepted by that and gets its turn; any other keeps its turn. The catalogue shows it under the
@@ -111,13 +122,16 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Every id, ascending.
     async fn ids(&self) -> Result<Vec<FileId>>;
 
+    /// The ids of the files whose bytes storage keeps, ascending.
+    async fn kept_ids(&self) -> Result<Vec<FileId>>;
+
     /// Whether this file has an entry, or the journal, as far back as it goes, says that it was purged. Damage may have
     /// taken the acceptance and left later records: such a file is not known, so that its bytes are not removed.
     async fn knows(&self, id: FileId) -> Result<bool>;
 
-    /// Forgets `done`, `cancelled` and `duplicate` entries that ended before `before`, at most `limit`, and gives
-    /// their ids. Ok: the journal says so; the caller removes the bytes afterwards.
-    async fn purge(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Vec<FileId>>;
+    /// Forgets entries that are over and ended before `before`, at most `limit`. Ok: the journal says so; the caller has
+    /// storage remove the bytes of those it keeps afterwards. The room of the others comes back by itself.
+    async fn purge(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Purged>;
 
     /// Every file whose origin was not said to be gone, also of files that are purged since.
     async fn origins(&self) -> Result<Vec<KnownOrigin>>;
@@ -144,6 +158,15 @@ pub trait EmbeddedMaintenance: Send + Sync + 'static {
 
     /// Makes the index anew from the journal.
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<Verified>;
+}
+
+/// Files that were forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many.
+    pub files: usize,
+    /// Those of them whose bytes storage keeps.
+    pub kept: Vec<FileId>,
 }
 
 /// What a file is called from now on.

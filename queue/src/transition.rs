@@ -2,7 +2,7 @@
 
 use forebay_storage::FileId;
 
-use crate::{Action, Entry, Fact, Hold, Lease, QueueError, Record, Result, State, Superseded};
+use crate::{Action, Entry, Fact, Hold, Inline, Lease, QueueError, Record, Result, State, Superseded};
 
 /// The reason of an entry that no route serves.
 pub(crate) const NO_ROUTE: &str = "no route serves this file";
@@ -205,6 +205,7 @@ fn accepted(seq: u64, record: &Record) -> Option<Entry> {
         hold,
         supersedes,
         claimable_from,
+        inline,
         ..
     } = &record.fact
     else {
@@ -235,6 +236,10 @@ fn accepted(seq: u64, record: &Record) -> Option<Entry> {
         supersedes: *supersedes,
         superseded: None,
         claimable_from: *claimable_from,
+        content: inline.map(|inline| match inline {
+            Inline::Here => seq,
+            Inline::With(seq) => seq,
+        }),
         receipt_hidden: false,
     };
     entry.set_hold(*hold);

@@ -152,6 +152,7 @@ mod tests {
             supersedes: None,
             superseded: None,
             claimable_from: None,
+            content: None,
             receipt_hidden: false,
         }
     }

@@ -234,6 +234,7 @@ impl Config {
             segment_bytes: self.queue.segment,
             cache_bytes: self.queue.cache,
             keep_days: self.queue.keep_days,
+            ..embedded::Options::default()
         }
     }
 

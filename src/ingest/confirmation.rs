@@ -5,8 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use forebay_queue::{Action, Actor, Hold};
-use forebay_storage::Retract;
+use bytes::Bytes;
+use forebay_queue::{Action, Actor, Entry, Hold};
+use forebay_storage::{NewFile, Retract};
 use tracing::{info, warn};
 
 use super::{Accepted, Ingest, Refusal};
@@ -43,10 +44,46 @@ impl Ingest {
             let entry = ingest.queue.withdraw(id, &why, ingest.clock.now()).await?;
             info!(file.id = %id, name = ?entry.name, partner = %entry.partner, why, "accepted file withdrawn");
             // The record is durable first: bytes that are a partial again must not be claimed after a crash.
-            ingest.storage.retract(id, Retract::ToPartial).await?;
+            match entry.content {
+                Some(_) => ingest.inline_to_partial(&entry).await,
+                None => ingest.storage.retract(id, Retract::ToPartial).await?,
+            }
             Ok(())
         })
         .await
+    }
+
+    /// The bytes of a small file that was withdrawn are a partial, where that can be: only convenience depends on it.
+    async fn inline_to_partial(&self, entry: &Entry) {
+        let kept = match self.queue.content(entry).await {
+            Ok(Some(bytes)) => {
+                let file = NewFile {
+                    id: entry.id,
+                    partner: entry.partner.clone(),
+                    name: entry.name.clone(),
+                    door: entry.door.clone(),
+                    began_at: entry.received_at,
+                    origin: None,
+                };
+                self.keep_as_partial(file, bytes).await
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = kept {
+            warn!(file.id = %entry.id, %error, "a file that was withdrawn could not be kept as a partial");
+        }
+    }
+
+    /// Keeps the bytes of a small file as a partial.
+    pub(super) async fn keep_as_partial(&self, file: NewFile, bytes: Bytes) -> Result<(), Refusal> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut upload = self.storage.begin(file).await?;
+        upload.write(bytes).await?;
+        upload.keep_partial().await?;
+        Ok(())
     }
 
     /// The sender of an accepted file was gone, and may not have read the reply. It is held unless it is processed already.

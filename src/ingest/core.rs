@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     answers::Answers,
     clock::Clock,
+    contents::Contents,
     partners::{Complete, PartnerName, Partners, Policy},
     routes::Routes,
 };
@@ -80,6 +81,7 @@ impl fmt::Display for Peer {
 pub struct Ingest {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) queue: Arc<dyn QueueStore>,
+    pub(super) contents: Contents,
     pub(super) catalogue: Arc<dyn Catalogue>,
     pub(super) answers: Arc<Answers>,
     pub(super) routes: Arc<Routes>,
@@ -122,6 +124,7 @@ impl Ingest {
     pub fn new(on: Dependencies, options: Options) -> Arc<Self> {
         Arc::new(Self {
             quota: Arc::new(Quota::new(on.storage.clone(), on.queue.clone())),
+            contents: Contents::new(on.storage.clone(), on.queue.clone()),
             storage: on.storage,
             queue: on.queue,
             catalogue: on.catalogue,

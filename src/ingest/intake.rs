@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use forebay_queue::{Entry, Hold, NewEntry, QueueError, State};
-use forebay_storage::{FileId, FileMeta, NewFile, Origin, Retract, Sealed, Upload};
+use forebay_storage::{Content, FileId, FileMeta, NewFile, Origin, Retract, Sealed, Upload};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
@@ -203,20 +203,59 @@ impl Intake {
 enum Decided {
     /// It is in the queue.
     Queued(Box<Entry>),
-    /// It is in the spool, and the evidence says that it is not whole.
+    /// Its bytes are durable, and the evidence says that it is not whole.
     Cut(FileMeta, String),
-    /// It is in the spool, and the queue did not take it.
+    /// Its bytes are durable, and the queue did not take it.
     NotQueued(FileMeta, QueueError),
 }
 
+/// What the evidence leaves of a file that is to be queued.
+struct Judged {
+    standing: Standing,
+    claimable_from: Option<DateTime<Utc>>,
+}
+
 impl Incoming {
-    /// Commits, decides and queues. All of it up to the journal is one piece of work on one thread, for every change of
-    /// threads costs a small file as much as writing it.
+    /// Decides and queues. The bytes of a small file become durable with its record; those of any other are committed
+    /// first.
     async fn settle(self: Arc<Self>, open: Open, evidence: Box<dyn Evidence>) -> Result<Accepted, Refusal> {
         let Open { upload, reservation, .. } = open;
         let sealed = upload.seal().await?;
+        match sealed.into_inline(self.ingest.clock.now()) {
+            Ok((meta, bytes)) => self.settle_inline(meta, bytes, reservation, evidence).await,
+            Err(sealed) => self.settle_kept(sealed, reservation, evidence).await,
+        }
+    }
+
+    /// Nothing of it blocks, and nothing is on the disk before the one append.
+    async fn settle_inline(
+        &self,
+        meta: FileMeta,
+        bytes: Bytes,
+        reservation: Reservation,
+        mut evidence: Box<dyn Evidence>,
+    ) -> Result<Accepted, Refusal> {
+        let judged = match self.judge(&mut *evidence) {
+            Ok(judged) => judged,
+            Err(why) => return self.cut_inline(&meta, bytes, reservation, why).await,
+        };
+        let entry = self.queue_up(&meta, judged, Content::Inline(bytes)).await.inspect_err(|error| {
+            warn!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, %error, "cannot queue a file");
+        })?;
+        reservation.settle(entry.size_bytes);
+        Ok(Accepted::new(entry))
+    }
+
+    /// All of it up to the journal is one piece of work on one thread, for every change of threads costs as much as much
+    /// of the rest.
+    async fn settle_kept(
+        self: Arc<Self>,
+        sealed: Box<dyn Sealed>,
+        reservation: Reservation,
+        evidence: Box<dyn Evidence>,
+    ) -> Result<Accepted, Refusal> {
         let (file, runtime) = (self.clone(), Handle::current());
-        let work = tokio::task::spawn_blocking(move || file.decide(sealed, evidence, &runtime));
+        let work = tokio::task::spawn_blocking(move || file.commit_and_queue(sealed, evidence, &runtime));
         let partner = &self.session.partner;
         match work.await.map_err(|error| Refusal::Internal(error.to_string()))?? {
             Decided::Queued(entry) => {
@@ -240,36 +279,81 @@ impl Incoming {
     }
 
     /// Blocks. What is to be taken back is left to the caller: that must not wait here for other threads.
-    fn decide(
+    fn commit_and_queue(
         &self,
         sealed: Box<dyn Sealed>,
         mut evidence: Box<dyn Evidence>,
         runtime: &Handle,
     ) -> Result<Decided, Refusal> {
-        let ingest = &self.ingest;
-        let partner = self.session.partner.as_str();
+        let meta = sealed.commit(self.ingest.clock.now())?;
+        Ok(match self.judge(&mut *evidence) {
+            Err(why) => Decided::Cut(meta, why),
+            Ok(judged) => match runtime.block_on(self.queue_up(&meta, judged, Content::Kept)) {
+                Ok(entry) => Decided::Queued(Box::new(entry)),
+                Err(error) => Decided::NotQueued(meta, error),
+            },
+        })
+    }
+
+    /// Looks at the evidence, right before the append.
+    ///
+    /// # Errors
+    /// The signs that it was cut.
+    fn judge(&self, evidence: &mut dyn Evidence) -> Result<Judged, String> {
+        let (ingest, partner) = (&self.ingest, self.session.partner.as_str());
         // A copy has its final name already: nobody could rename it here.
         let named = if self.origin.is_some() { Named::ByRename } else { Named::ByUpload };
         let mut standing = ingest.standing(&self.policy, partner, &self.name, named);
-        let meta = sealed.commit(ingest.clock.now())?;
         let mut wait = Duration::ZERO;
         match evidence.look() {
             Verdict::Whole => wait = ingest.options.rename_wait,
             Verdict::Hold(reason) => standing.hold(Hold::Evidence, reason),
             Verdict::Unconfirmed => wait = ingest.options.confirm_after,
-            Verdict::Cut(why) => return Ok(Decided::Cut(meta, why)),
+            Verdict::Cut(why) => return Err(why),
         }
         // An unfinished one is confirmed by its rename, what is held stays so, and nobody renames a copy here.
         let waits = standing.state == State::Ready && self.origin.is_none() && !wait.is_zero();
         let claimable_from = waits.then(|| ingest.in_the_future(wait));
-        let new = self.entry(&meta, standing, claimable_from);
-        let entry = match runtime.block_on(ingest.queue.accept(new, ingest.clock.now())) {
-            Ok(entry) => entry,
-            Err(error) => return Ok(Decided::NotQueued(meta, error)),
-        };
-        info!(file.id = %self.id, name = ?self.name, %partner, size_bytes = entry.size_bytes, state = %entry.state,
-            door = self.session.door, "accepted");
-        Ok(Decided::Queued(Box::new(entry)))
+        Ok(Judged { standing, claimable_from })
+    }
+
+    async fn queue_up(&self, meta: &FileMeta, judged: Judged, content: Content) -> Result<Entry, QueueError> {
+        let ingest = &self.ingest;
+        let entry = ingest.queue.accept(self.entry(meta, judged), content, ingest.clock.now()).await?;
+        info!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, size_bytes = entry.size_bytes,
+            state = %entry.state, door = self.session.door, "accepted");
+        Ok(entry)
+    }
+
+    /// A small file was cut: what came is a partial, where that can be.
+    async fn cut_inline(
+        &self,
+        meta: &FileMeta,
+        bytes: Bytes,
+        reservation: Reservation,
+        why: String,
+    ) -> Result<Accepted, Refusal> {
+        info!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, size_bytes = meta.size_bytes,
+            why, "upload was cut");
+        // Of a copy the original is there.
+        if self.origin.is_none() {
+            match self.ingest.keep_as_partial(self.new_file(), bytes).await {
+                Ok(()) => reservation.settle(meta.size_bytes),
+                Err(error) => warn!(name = %self.name, %error, "cannot keep the partial of an upload that was cut"),
+            }
+        }
+        Err(Refusal::Cut(why))
+    }
+
+    fn new_file(&self) -> NewFile {
+        NewFile {
+            id: self.id,
+            partner: self.session.partner.as_str().to_owned(),
+            name: self.name.as_str().to_owned(),
+            door: self.session.door.to_owned(),
+            began_at: self.ingest.clock.now(),
+            origin: self.origin.clone(),
+        }
     }
 
     async fn take_back(&self, meta: &FileMeta, reservation: Reservation, why: String) -> Result<Accepted, Refusal> {
@@ -284,7 +368,8 @@ impl Incoming {
         Err(Refusal::Cut(why))
     }
 
-    fn entry(&self, meta: &FileMeta, standing: Standing, claimable_from: Option<DateTime<Utc>>) -> NewEntry {
+    fn entry(&self, meta: &FileMeta, judged: Judged) -> NewEntry {
+        let Judged { standing, claimable_from } = judged;
         NewEntry {
             id: meta.id,
             partner: meta.partner.clone(),

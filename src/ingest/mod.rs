@@ -1,13 +1,15 @@
 //! The one way in. Every door takes a file through [`Ingest`], so that what is promised is promised once.
 //!
-//! `begin → write → finish` of an [`Intake`]: the bytes are committed to storage, the door's [`Evidence`] is looked
-//! at, the queue takes the entry, with which the catalogue shows the name, and only then the door may reply.
+//! `begin → write → finish` of an [`Intake`]: the bytes of a large file are committed to storage, the door's [`Evidence`]
+//! is looked at, the queue takes the entry, with the bytes of a small file, the catalogue shows the name, and only then the
+//! door may reply.
 //!
 //! # Guarantees
 //! [`Accepted`] means: bytes, metadata and queue entry are on stable storage. A [`Refusal`] means: it is not in the
 //! queue, and nothing of it will appear there later. What was cut is kept as a partial, nothing else is left behind.
 //! One case is not to be told apart from a crash before the reply, and is treated as one: when the journal itself fails
-//! under a file, the answer is [`Refusal::Stopped`], the bytes stay, and the restart finds the record or adopts the file.
+//! under a file, the answer is [`Refusal::Stopped`], and the restart finds the record or not; a large file's bytes stay, and are adopted
+//! where it does not.
 //! A door's task that ends early does not stop a commit that has begun: it is finished or taken back.
 //!
 //! # After a crash

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
 use forebay_queue::{Action, Actor, Entry, Hold, NewEntry, QueueError, Recovered, State};
-use forebay_storage::{FileId, FileMeta, SpoolItem};
+use forebay_storage::{Content, FileId, FileMeta, SpoolItem, SpoolMaintenance};
 use tracing::{info, warn};
 
 use super::{Ingest, Refusal};
@@ -35,14 +35,18 @@ impl Ingest {
     ///
     /// # Errors
     /// When storage or queue fail.
-    pub async fn recover(self: &Arc<Self>, recovered: &Recovered) -> Result<RecoveryReport, Refusal> {
+    pub async fn recover(
+        self: &Arc<Self>,
+        recovered: &Recovered,
+        spool: &dyn SpoolMaintenance,
+    ) -> Result<RecoveryReport, Refusal> {
         let mut report = RecoveryReport::default();
-        let spooled: HashSet<FileId> = self.storage.ids().await?.into_iter().collect();
-        let queued: HashSet<FileId> = self.queue.ids().await?.into_iter().collect();
+        let spooled: HashSet<FileId> = spool.ids().await?.into_iter().collect();
+        let queued: HashSet<FileId> = self.queue.kept_ids().await?.into_iter().collect();
         let mut strangers: Vec<FileId> = spooled.difference(&queued).copied().collect();
         strangers.sort();
         for id in strangers {
-            self.settle_stranger(id, &mut report).await?;
+            self.settle_stranger(id, spool, &mut report).await?;
         }
         let missing: Vec<FileId> = queued.difference(&spooled).copied().collect();
         self.settle_missing(missing, &mut report).await?;
@@ -56,14 +60,19 @@ impl Ingest {
         Ok(report)
     }
 
-    async fn settle_stranger(&self, id: FileId, report: &mut RecoveryReport) -> Result<(), Refusal> {
+    async fn settle_stranger(
+        &self,
+        id: FileId,
+        spool: &dyn SpoolMaintenance,
+        report: &mut RecoveryReport,
+    ) -> Result<(), Refusal> {
         // It has no entry, so what is known of it is that it was purged.
         if self.queue.knows(id).await? {
             self.storage.remove(&[id]).await?;
             report.purged += 1;
             return Ok(());
         }
-        match self.storage.inspect(id).await? {
+        match spool.inspect(id).await? {
             SpoolItem::Sound(meta) => {
                 info!(file.id = %id, name = ?meta.name, partner = %meta.partner,
                     "adopted a file that the journal did not know");
@@ -72,7 +81,7 @@ impl Ingest {
             }
             SpoolItem::Damaged { what, .. } => {
                 warn!(file.id = %id, %what, "set a damaged spool file aside");
-                self.storage.set_aside(id, &what).await?;
+                spool.set_aside(id, &what).await?;
                 let text = format!("spool file {id} was set aside: {what}");
                 self.queue.note(Actor::Server, "spool.set_aside", &text, self.clock.now()).await?;
                 report.set_aside.push((id, what));
@@ -103,7 +112,7 @@ impl Ingest {
             supersedes: None,
             claimable_from: None,
         };
-        let entry = self.queue.accept(new, self.clock.now()).await?;
+        let entry = self.queue.accept(new, Content::Kept, self.clock.now()).await?;
         if !there {
             return Ok(entry);
         }

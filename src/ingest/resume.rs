@@ -133,9 +133,10 @@ impl Ingest {
     }
 
     async fn copy_into(&self, intake: &mut Intake, id: FileId, bytes: u64) -> Result<(), Refusal> {
+        let content = self.contents.open(id).await?;
         let mut at = 0;
         while at < bytes {
-            let piece = self.storage.read(id, at..bytes.min(at + PIECE_BYTES)).await?;
+            let piece = content.read(at..bytes.min(at + PIECE_BYTES)).await?;
             if piece.is_empty() {
                 return Err(Refusal::CannotResume { at: bytes, have: at });
             }

@@ -73,11 +73,11 @@ impl Ingest {
         let mut purged = 0;
         loop {
             let now = self.clock.now();
-            let ids = self.queue.purge(before(now, self.options.retention), BATCH, now).await?;
+            let gone = self.queue.purge(before(now, self.options.retention), BATCH, now).await?;
             // The journal has said so first: bytes without an entry would be adopted again.
-            self.storage.remove(&ids).await?;
-            purged += ids.len();
-            if ids.len() < BATCH {
+            self.storage.remove(&gone.kept).await?;
+            purged += gone.files;
+            if gone.files < BATCH {
                 if purged > 0 {
                     info!(purged, "purged files whose retention has ended");
                 }

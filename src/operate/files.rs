@@ -169,9 +169,10 @@ impl Operator {
         let id = self.resolve(id).await?;
         let entry = self.dependencies.queue.get(id).await?;
         answer.give(Reply::File(self.view(&entry))).await?;
+        let content = self.dependencies.contents.open(id).await?;
         let (mut at, mut digest) = (0, sha2::Sha256::new());
         loop {
-            let piece = self.dependencies.storage.read(id, at..at + CHUNK).await?;
+            let piece = content.read(at..at + CHUNK).await?;
             if piece.is_empty() {
                 break;
             }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use forebay_queue::{Actor, Catalogue, EmbeddedMaintenance, QueueStore};
-use forebay_storage::Storage;
+use forebay_storage::{SpoolMaintenance, Storage};
 
 use super::{
     answer::Answer,
@@ -14,14 +14,20 @@ use super::{
     request::Request,
     time_input::{self, Direction},
 };
-use crate::{clock::Clock, doors::drop, gate::Gate, partners::Partners, process::Dispatcher, routes::Routes};
+use crate::{
+    clock::Clock, contents::Contents, doors::drop, gate::Gate, partners::Partners, process::Dispatcher, routes::Routes,
+};
 
 /// The services that an operator acts on.
 pub struct Dependencies {
     /// The data directory.
     pub data: PathBuf,
-    /// Where bytes are.
+    /// Where bytes go.
     pub storage: Arc<dyn Storage>,
+    /// Upkeep of those that are files of their own.
+    pub spool: Arc<dyn SpoolMaintenance>,
+    /// The bytes of accepted files.
+    pub contents: Contents,
     /// The queue.
     pub queue: Arc<dyn QueueStore>,
     /// The names that partners see.

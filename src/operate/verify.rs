@@ -13,23 +13,28 @@ use super::{
 };
 
 impl Operator {
-    /// Reads journal, index and every spooled byte.
+    /// Reads journal, index and every byte of every file.
     pub(super) async fn queue_verify(&self, answer: &Answer) -> Result<()> {
         let progress = answer.progress("journal");
         let mut found = view(self.dependencies.maintenance.verify(&*progress).await?);
-        let spooled = self.dependencies.storage.ids().await?;
-        let total = spooled.len() as u64;
-        for (done, id) in spooled.iter().enumerate() {
+        let spooled = self.dependencies.spool.ids().await?;
+        let spooled: HashSet<FileId> = spooled.into_iter().collect();
+        let mut others = self.dependencies.queue.ids().await?;
+        others.retain(|id| !spooled.contains(id));
+        let total = (spooled.len() + others.len()) as u64;
+        for (done, id) in spooled.iter().chain(&others).enumerate() {
             let progress = ProgressView { what: "files".to_owned(), done: done as u64, total };
             answer.give(Reply::Progress(progress)).await?;
-            self.verify_file(*id, &mut found).await?;
+            match spooled.contains(id) {
+                true => self.verify_file(*id, &mut found).await?,
+                false => self.verify_unspooled(*id, &mut found).await?,
+            }
         }
-        self.verify_missing(spooled.into_iter().collect(), &mut found).await?;
         answer.give(Reply::Verified(found)).await
     }
 
     async fn verify_file(&self, id: FileId, found: &mut VerifiedView) -> Result<()> {
-        match self.dependencies.storage.inspect(id).await {
+        match self.dependencies.spool.inspect(id).await {
             Ok(SpoolItem::Sound(meta)) => {
                 found.files += 1;
                 found.size_bytes += meta.size_bytes;
@@ -51,16 +56,25 @@ impl Operator {
         Ok(())
     }
 
-    async fn verify_missing(&self, spooled: HashSet<FileId>, found: &mut VerifiedView) -> Result<()> {
-        for id in self.dependencies.queue.ids().await? {
-            if spooled.contains(&id) || self.dependencies.storage.meta(id).await.is_ok() {
-                continue;
+    /// A file that is not in the spool: its bytes came with its record, or are missing.
+    async fn verify_unspooled(&self, id: FileId, found: &mut VerifiedView) -> Result<()> {
+        // Gone from the queue too: purged since the listing.
+        let Ok(entry) = self.dependencies.queue.get(id).await else { return Ok(()) };
+        if entry.content.is_some() {
+            match self.dependencies.contents.open(id).await {
+                Ok(_) => {
+                    found.files += 1;
+                    found.size_bytes += entry.size_bytes;
+                }
+                Err(forebay_storage::StorageError::NotFound(_)) => {}
+                Err(error) => found.faults.push(error.to_string()),
             }
-            // Gone from the queue too: purged since the listing.
-            let Ok(entry) = self.dependencies.queue.get(id).await else { continue };
-            if !entry.state.is_over() || entry.state == State::Done {
-                found.faults.push(format!("file {id} ({}) has no bytes in the spool", entry.state));
-            }
+            return Ok(());
+        }
+        // In the spool since the listing.
+        let is_missing = self.dependencies.spool.meta(id).await.is_err();
+        if is_missing && (!entry.state.is_over() || entry.state == State::Done) {
+            found.faults.push(format!("file {id} ({}) has no bytes in the spool", entry.state));
         }
         Ok(())
     }

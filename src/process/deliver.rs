@@ -21,7 +21,7 @@ use std::{
 
 use async_trait::async_trait;
 use forebay_queue::Entry;
-use forebay_storage::{Durability, Storage};
+use forebay_storage::Durability;
 use rustix::{
     fs::{CWD, RenameFlags, XattrFlags, lgetxattr, renameat_with, setxattr},
     io::Errno,
@@ -33,6 +33,8 @@ use super::{
     directory::{Syncs, make_durably},
     exec::verify,
 };
+use crate::contents::Contents;
+
 const ID_ATTRIBUTE: &str = "user.forebay.id";
 const NAME_MAX_BYTES: usize = 255;
 
@@ -43,15 +45,15 @@ pub struct Deliver {
 
 struct Inner {
     directory: PathBuf,
-    storage: Arc<dyn Storage>,
+    contents: Contents,
     syncs: Syncs,
 }
 
 impl Deliver {
     /// Delivers into `directory`, which is made when it is missing.
     #[must_use]
-    pub fn new(directory: PathBuf, storage: Arc<dyn Storage>) -> Self {
-        Self { inner: Arc::new(Inner { directory, storage, syncs: Syncs::default() }) }
+    pub fn new(directory: PathBuf, contents: Contents) -> Self {
+        Self { inner: Arc::new(Inner { directory, contents, syncs: Syncs::default() }) }
     }
 }
 
@@ -89,7 +91,7 @@ impl Inner {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(down(&temporary.0, &error)),
             _ => {}
         }
-        verify(self.storage.materialize_blocking(entry.id, &temporary.0, Durability::Unsynced), entry)?;
+        verify(self.contents.materialize(entry, &temporary.0, Durability::Unsynced), entry)?;
         finish_file(&temporary.0, entry).map_err(|error| down(&temporary.0, &error))?;
         for candidate in names(name, entry) {
             let path = dir.join(candidate);

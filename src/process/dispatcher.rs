@@ -16,7 +16,6 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use forebay_queue::{Claim, ClaimRequest, QueueError, QueueStore, RouteRequest};
-use forebay_storage::Storage;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +25,7 @@ use uuid::Uuid;
 use super::{Deliver, Exec, Options, Paused, Processor, Running, pause::Pause, running::Table, worker::Worker};
 use crate::{
     clock::Clock,
+    contents::Contents,
     gate::{Gate, Permit},
     routes::{ProcessorKind, Route, Routes},
 };
@@ -44,7 +44,7 @@ pub struct Dependencies {
     /// The entries to be processed.
     pub queue: Arc<dyn QueueStore>,
     /// The bytes of the files.
-    pub storage: Arc<dyn Storage>,
+    pub contents: Contents,
     /// Decides whether files may be processed now.
     pub gate: Arc<Gate>,
     /// The routes with their processors.
@@ -399,11 +399,11 @@ fn processor(dependencies: &Dependencies, route: &Route) -> Arc<dyn Processor> {
     match options.processor {
         ProcessorKind::Deliver => {
             let directory = options.directory.clone().unwrap_or_else(|| dependencies.data.join("delivered"));
-            Arc::new(Deliver::new(directory, Arc::clone(&dependencies.storage)))
+            Arc::new(Deliver::new(directory, dependencies.contents.clone()))
         }
         ProcessorKind::Exec => Arc::new(Exec::new(
             options,
-            Arc::clone(&dependencies.storage),
+            dependencies.contents.clone(),
             Arc::clone(&dependencies.queue),
             Arc::clone(&dependencies.clock),
             dependencies.data.join("scratch"),

@@ -25,7 +25,7 @@ use std::{
 
 use async_trait::async_trait;
 use forebay_queue::{Entry, QueueError, QueueStore};
-use forebay_storage::{Durability, Storage, StorageError, Verified};
+use forebay_storage::{Durability, StorageError, Verified};
 use rustix::process::Signal;
 use tokio::{task, time};
 use tracing::warn;
@@ -36,7 +36,7 @@ use super::{
     attempt::{Attempt, describe},
     scratch::Scratch,
 };
-use crate::{clock::Clock, routes, units};
+use crate::{clock::Clock, contents::Contents, routes, units};
 
 /// A program that has run for this long is written into the journal. One that the server leaves behind sooner is
 /// found by its environment alone.
@@ -55,7 +55,7 @@ pub struct Exec {
 struct Inner {
     command: Vec<String>,
     environment: BTreeMap<OsString, OsString>,
-    storage: Arc<dyn Storage>,
+    contents: Contents,
     scratch: PathBuf,
 }
 
@@ -64,7 +64,7 @@ impl Exec {
     #[must_use]
     pub fn new(
         route: &routes::Options,
-        storage: Arc<dyn Storage>,
+        contents: Contents,
         queue: Arc<dyn QueueStore>,
         clock: Arc<dyn Clock>,
         scratch: PathBuf,
@@ -79,7 +79,7 @@ impl Exec {
         environment.extend(route.environment.iter().map(|(name, value)| (name.into(), value.into())));
         environment.insert("FOREBAY_ROUTE".into(), route.name.clone().into());
         environment.insert("FOREBAY_INSTANCE".into(), instance.to_string().into());
-        let inner = Inner { command: route.command.clone(), environment, storage, scratch };
+        let inner = Inner { command: route.command.clone(), environment, contents, scratch };
         Self { inner: Arc::new(inner), queue, clock, timeout: route.timeout, kill_after }
     }
 
@@ -166,7 +166,7 @@ impl Inner {
         let scratch = Scratch::make(&self.scratch, entry.id, work.attempt, &entry.name)
             .map_err(|error| down("cannot make the attempt's directory", &error))?;
         // A copy: what is kept must not change whatever the program does with its file.
-        let placed = self.storage.materialize_blocking(entry.id, scratch.file(), Durability::Unsynced);
+        let placed = self.contents.materialize(entry, scratch.file(), Durability::Unsynced);
         verify(placed, entry)?;
         let stdin = fs::File::open(scratch.file()).map_err(|error| down("cannot open the attempt's file", &error))?;
         let mut command = self.command(work, &scratch)?;

@@ -3,12 +3,13 @@
 use std::{os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
 use forebay_queue::{Catalogue, EmbeddedMaintenance, QueueStore, Recovered, embedded::EmbeddedQueue};
-use forebay_storage::{Storage, disk::OsDisk, local::LocalStorage};
+use forebay_storage::{SpoolMaintenance, Storage, disk::OsDisk, local::LocalStorage};
 
 use super::lock::{DataLock, private_dir};
 use crate::{
     clock::Clock,
     config::Config,
+    contents::Contents,
     gate::Gate,
     operate::{Dependencies, Operator, Problem, system_users},
     partners::{Partners, Policies},
@@ -21,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The opened data directory, locked while this lives.
 pub(super) struct OpenDataDir {
     pub(super) storage: Arc<dyn Storage>,
+    pub(super) spool: Arc<dyn SpoolMaintenance>,
     pub(super) queue: Arc<dyn QueueStore>,
     pub(super) catalogue: Arc<dyn Catalogue>,
     pub(super) maintenance: Arc<dyn EmbeddedMaintenance>,
@@ -58,9 +60,10 @@ impl OpenDataDir {
             let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
             Problem::usage(faults.join("\n"))
         })?;
-        let queue = Arc::new(queue);
+        let (storage, queue) = (Arc::new(storage), Arc::new(queue));
         Ok(Self {
-            storage: Arc::new(storage),
+            storage: storage.clone(),
+            spool: storage,
             catalogue: queue.clone(),
             maintenance: queue.clone(),
             queue,
@@ -68,6 +71,11 @@ impl OpenDataDir {
             recovered,
             lock,
         })
+    }
+
+    /// The bytes of accepted files, whoever holds them.
+    pub(super) fn contents(&self) -> Contents {
+        Contents::new(Arc::clone(&self.storage), Arc::clone(&self.queue))
     }
 
     pub(super) fn gate(&self, config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<Gate>, Problem> {
@@ -97,6 +105,8 @@ pub async fn open_offline(config: &Config, clock: Arc<dyn Clock>) -> Result<Offl
     let operator = Operator::new(Dependencies {
         data: config.data.clone(),
         storage: Arc::clone(&data_dir.storage),
+        spool: Arc::clone(&data_dir.spool),
+        contents: data_dir.contents(),
         queue: Arc::clone(&data_dir.queue),
         catalogue: Arc::clone(&data_dir.catalogue),
         maintenance: Arc::clone(&data_dir.maintenance),

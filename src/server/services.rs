@@ -49,7 +49,7 @@ impl Services {
         let ingest = recover_ingest(config, &data_dir, &gate, &partners, &clock).await?;
         let dispatcher = Dispatcher::new(process::Dependencies {
             queue: Arc::clone(&data_dir.queue),
-            storage: Arc::clone(&data_dir.storage),
+            contents: data_dir.contents(),
             gate: Arc::clone(&gate),
             routes: Arc::clone(&data_dir.routes),
             clock: Arc::clone(&clock),
@@ -97,7 +97,7 @@ async fn recover_ingest(
     };
     let ingest = Ingest::new(dependencies, config.ingest.clone());
     let found = ingest
-        .recover(&data_dir.recovered)
+        .recover(&data_dir.recovered, &*data_dir.spool)
         .await
         .map_err(|error| Problem::failed(format!("cannot put spool and queue in order: {error}")))?;
     ingest

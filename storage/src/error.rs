@@ -52,6 +52,12 @@ pub enum StorageError {
     },
 }
 
+/// Whether the disk has lost what was to be read: that is damage, as other bytes would be, and no reason to wait for better
+/// times.
+pub(crate) fn is_lost(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EBADMSG | libc::EUCLEAN))
+}
+
 impl StorageError {
     /// An I/O error with what was being done. ENOSPC and EDQUOT become [`StorageError::Full`].
     pub fn io(doing: impl Into<String>, source: io::Error) -> Self {

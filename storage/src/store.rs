@@ -5,13 +5,13 @@ use std::{ops::Range, path::Path};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use tokio::io::AsyncRead;
 
 use crate::{FileId, FileMeta, NewFile, Result, StorageError};
 
 /// A place that keeps bytes. Cheap to share; every method may be called from many tasks at once.
 ///
-/// No caller assumes that an accepted file is a file of its own on a local disk, or that there is one process.
+/// No caller assumes that an accepted file is a file of its own on a local disk, or that there is one process. Small
+/// files need not be here at all ([`Sealed::into_inline`]).
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
     /// Begins an upload. Ok promises nothing yet; [`StorageError::Full`] and [`StorageError::Poisoned`] are answered
@@ -35,37 +35,12 @@ pub trait Storage: Send + Sync + 'static {
     /// When that cannot be made durable the store is poisoned, for a file that was refused must not appear later.
     async fn retract(&self, id: FileId, keep: Retract) -> Result<()>;
 
-    /// The bytes of an accepted file. The reader fails with `InvalidData` at its end when size or digest differ.
-    async fn reader(&self, id: FileId) -> Result<Box<dyn AsyncRead + Send + Unpin>>;
-
     /// A range of the bytes of an accepted file, short at its end. Not verified: only the whole has a digest.
     async fn read(&self, id: FileId, range: Range<u64>) -> Result<Bytes>;
 
-    /// What the file says of itself.
-    async fn meta(&self, id: FileId) -> Result<FileMeta>;
-
-    /// Puts the accepted bytes at `dest`, which must not exist. Not synced: the caller decides what that name promises.
-    /// A copy is verified on the way ([`StorageError::Damaged`], and nothing at `dest`); a link is not.
-    async fn place(&self, id: FileId, dest: &Path, how: Placement) -> Result<()>;
-
     /// Puts a copy (a reflink where the file system can) of the accepted bytes at `destination`, which must not exist.
     /// Verified on the way: on an error nothing is left there. Blocks.
-    fn materialize_blocking(&self, id: FileId, destination: &Path, durability: Durability) -> Result<Verified>;
-
-    /// As [`Storage::place`], for those who are on a thread that may block already.
-    fn place_blocking(&self, id: FileId, dest: &Path, how: Placement) -> Result<()>;
-
-    /// Whether `at` is a link to these very bytes. A copy is none.
-    async fn is_link(&self, id: FileId, at: &Path) -> Result<bool>;
-
-    /// Every id in the spool, in ascending order.
-    async fn ids(&self) -> Result<Vec<FileId>>;
-
-    /// Reads a spool file whole and says whether it is what it claims to be. What is sound is also synced.
-    async fn inspect(&self, id: FileId) -> Result<SpoolItem>;
-
-    /// Moves a spool file that cannot be trusted out of the way, with the reason beside it. It is never deleted.
-    async fn set_aside(&self, id: FileId, reason: &str) -> Result<()>;
+    fn materialize(&self, id: FileId, destination: &Path, durability: Durability) -> Result<Verified>;
 
     /// Removes files for good. Ok: none of them comes back after a crash. Missing files are no error.
     async fn remove(&self, ids: &[FileId]) -> Result<()>;
@@ -82,6 +57,22 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Why the store takes nothing more, if it does not.
     fn poisoned(&self) -> Option<String>;
+}
+
+/// Upkeep of a place that keeps bytes on this machine's disk: for recovery and for operators.
+#[async_trait]
+pub trait SpoolMaintenance: Send + Sync + 'static {
+    /// Every id in the spool, in ascending order.
+    async fn ids(&self) -> Result<Vec<FileId>>;
+
+    /// What the file says of itself.
+    async fn meta(&self, id: FileId) -> Result<FileMeta>;
+
+    /// Reads a spool file whole and says whether it is what it claims to be. What is sound is also synced.
+    async fn inspect(&self, id: FileId) -> Result<SpoolItem>;
+
+    /// Moves a spool file that cannot be trusted out of the way, with the reason beside it. It is never deleted.
+    async fn set_aside(&self, id: FileId, reason: &str) -> Result<()>;
 }
 
 /// An upload in progress. Dropping it without a word keeps nothing, nor does a failed commit: also the partial it
@@ -118,8 +109,24 @@ pub trait Upload: Send {
     async fn abort(self: Box<Self>) -> Result<()>;
 }
 
+/// Where the bytes of an accepted file are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Here: they are few, and become durable with the record of the acceptance.
+    Inline(Bytes),
+    /// In storage, durable already.
+    Kept,
+}
+
 /// An upload that has all its bytes. Dropping it keeps nothing.
 pub trait Sealed: Send {
+    /// The bytes themselves and what they are, when they are so few that they need no place of their own. Nothing of them
+    /// is on the disk then: they are as durable as what the caller does with them. Does not block.
+    ///
+    /// # Errors
+    /// The upload again, when its bytes are too many: they are to be committed.
+    fn into_inline(self: Box<Self>, received_at: DateTime<Utc>) -> Result<(FileMeta, Bytes), Box<dyn Sealed>>;
+
     /// Ok: bytes, metadata and directory entry are on stable storage, and the file is immutable.
     /// Err: nothing of it is in the spool. Blocks.
     fn commit(self: Box<Self>, received_at: DateTime<Utc>) -> Result<FileMeta>;
@@ -159,15 +166,6 @@ pub struct Verified {
     pub size_bytes: u64,
     /// Digest of all bytes.
     pub sha256: crate::Sha256,
-}
-
-/// How accepted bytes get to another name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// A copy of its own, a reflink where the file system can.
-    Copy,
-    /// The same inode under a second, read-only name; a copy where that cannot be.
-    Link,
 }
 
 /// A spool file after a look at all of it.

@@ -197,6 +197,29 @@ impl Machine {
         json_lines(&self.ok(&["queue", "list", "--json"]))
     }
 
+    /// Waits until no entry is in one of these states, as long as they become fewer. Asks for the figures alone, for a
+    /// queue may be long.
+    pub fn wait_until_none_is(&self, states: &[&str], what: &str) {
+        let count = || {
+            let stats: serde_json::Value = serde_json::from_str(&self.ok(&["queue", "stats", "--json"])).unwrap();
+            let rows = stats["states"].as_array().expect("states").clone();
+            let wanted = rows.iter().filter(|row| states.iter().any(|state| row["state"] == *state));
+            wanted.map(|row| row["files"].as_u64().expect("a number")).sum::<u64>()
+        };
+        let (mut left, mut since) = (u64::MAX, Instant::now());
+        loop {
+            let now = count();
+            if now == 0 {
+                return;
+            }
+            if now < left {
+                (left, since) = (now, Instant::now());
+            }
+            assert!(since.elapsed() < BOUND, "{what}: {now} are left\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until the queue as a whole is as wanted.
     pub fn wait_queue(
         &self,

@@ -29,6 +29,7 @@ use std::{
 use forebay::{
     answers::Answers,
     clock::{Clock, SystemClock},
+    contents::Contents,
     doors::{ftp, sftp},
     gate::{self, Gate},
     ingest::{self, Ingest, RecoveryReport},
@@ -39,7 +40,7 @@ use forebay_queue::{
     Catalogue, Entry, Filter, QueueStore, State,
     embedded::{self, EmbeddedQueue},
 };
-use forebay_storage::{Storage, disk::OsDisk, local};
+use forebay_storage::{SpoolMaintenance, Storage, disk::OsDisk, local};
 use tokio::{runtime::Runtime, sync::watch, task::JoinHandle, time::Instant};
 
 pub use client::{Addresses, Answer, Client, Door, Why};
@@ -57,6 +58,8 @@ pub struct Plan {
     pub sftp: sftp::Options,
     pub gate: gate::Options,
     pub reserve_bytes: u64,
+    /// Files of up to so many bytes have no spool file.
+    pub inline_bytes: u64,
     /// Whether partners get receipts and notices.
     pub receipts: bool,
     /// Whether the partner has an outbox that it may delete from.
@@ -91,6 +94,7 @@ impl Default for Plan {
             sftp,
             gate: gate::Options::default(),
             reserve_bytes: 0,
+            inline_bytes: local::Options::default().inline_bytes,
             receipts: false,
             outbox: false,
             routes: vec![toml::from_str(route).expect("a route")],
@@ -112,6 +116,8 @@ pub struct House {
     pub queue: Arc<dyn QueueStore>,
     pub catalogue: Arc<dyn Catalogue>,
     pub storage: Arc<dyn Storage>,
+    pub spool: Arc<dyn SpoolMaintenance>,
+    pub contents: Contents,
     pub gate: Arc<Gate>,
     pub address: SocketAddr,
     pub implicit: Option<SocketAddr>,
@@ -138,9 +144,9 @@ impl House {
         let entered = runtime.enter();
         let at = |name: &str| data.path().join(name);
         let clock = plan.clock;
-        let options = local::Options { reserve_bytes: plan.reserve_bytes, intake_bytes: 1 << 20 };
-        let storage: Arc<dyn Storage> =
-            Arc::new(local::LocalStorage::open(Arc::new(OsDisk), data.path(), options).unwrap());
+        let options = local::Options { reserve_bytes: plan.reserve_bytes, inline_bytes: plan.inline_bytes };
+        let spool = Arc::new(local::LocalStorage::open(Arc::new(OsDisk), data.path(), options).unwrap());
+        let storage: Arc<dyn Storage> = spool.clone();
         let small = embedded::Options { segment_bytes: 1 << 20, ..embedded::Options::default() };
         let (queue, recovered) = EmbeddedQueue::open(Arc::new(OsDisk), &at("journal"), &at("queue"), small).unwrap();
         let queue = Arc::new(queue);
@@ -169,7 +175,7 @@ impl House {
             clock: clock.clone(),
         };
         let ingest = Ingest::new(dependencies, ingest::Options::default());
-        let recovered = runtime.block_on(ingest.recover(&recovered)).unwrap();
+        let recovered = runtime.block_on(ingest.recover(&recovered, &*spool)).unwrap();
         runtime.block_on(ingest.take_over(&at("home"))).unwrap();
         let (ingested, known, gated) = (ingest.clone(), partners.clone(), gate.clone());
         let ftp = ftp::Door::bind(plan.ftp, ingested, known, gated, clock.clone(), &at("tls")).unwrap();
@@ -180,11 +186,13 @@ impl House {
         let doors = vec![runtime.spawn(ftp.run(stopped.clone())), runtime.spawn(sftp.run(stopped))];
         drop(entered);
         Self {
+            contents: Contents::new(storage.clone(), queue.clone()),
             ingest,
             partners,
             queue,
             catalogue,
             storage,
+            spool,
             gate,
             address,
             implicit,
@@ -248,7 +256,10 @@ impl House {
 
     /// The accepted bytes.
     pub fn bytes(&self, entry: &Entry) -> Vec<u8> {
-        self.block_on(async { self.storage.read(entry.id, 0..entry.size_bytes + 1).await.unwrap().to_vec() })
+        self.block_on(async {
+            let content = self.contents.open(entry.id).await.unwrap();
+            content.read(0..entry.size_bytes + 1).await.unwrap().to_vec()
+        })
     }
 
     pub fn wait_until(&self, what: &str, met: impl Fn() -> bool) {

@@ -1,13 +1,18 @@
 //! One group of changes on its way to the journal: each is checked against everything before it.
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use forebay_storage::FileId;
+use forebay_storage::{
+    FileId,
+    journal::{NewContent, NewRecord},
+};
 
 use super::{
     index::{Fault, Index},
     keys,
     names::Leaf,
     record_codec,
+    recover::io,
     staged::after,
     state::{QueueState, Take, may_be_purged, missing},
     waiting::Waiting,
@@ -23,17 +28,26 @@ pub(super) struct Batch<'a> {
     pub(super) index: &'a Index,
     pub(super) waiting: &'a Waiting,
     /// What the journal is to take.
-    pub(super) records: Vec<Vec<u8>>,
+    pub(super) records: Vec<NewRecord>,
     /// The sequence of the next record.
     pub(super) next: u64,
+    /// The longest record that the journal takes, in bytes.
+    pub(super) most_record: usize,
 }
 
 impl Batch<'_> {
     /// Adds a record if it may follow, and gives what becomes of its entry.
     pub(super) fn write(&mut self, record: &Record) -> Result<Option<Entry>, Fault> {
         let bytes = record_codec::encode(record)?;
+        // Refused here, or it would take its whole group along.
+        if bytes.len() > self.most_record {
+            let what = format!("a record of {} bytes is over the limit of {}", bytes.len(), self.most_record);
+            return Err(
+                io("cannot write to the journal", std::io::Error::new(std::io::ErrorKind::InvalidInput, what)).into()
+            );
+        }
         let entry = self.state.apply(self.index, self.next, record, Take::Checked)?;
-        self.records.push(bytes);
+        self.records.push(bytes.into());
         self.next += 1;
         Ok(entry)
     }
@@ -131,13 +145,13 @@ impl Batch<'_> {
         Ok(answers)
     }
 
-    /// Forgets what ended before `before`, the oldest end first.
+    /// Forgets what ended before `before`, the oldest end first. Gives each with the record that brought its bytes.
     pub(super) fn purge(
         &mut self,
         before: DateTime<Utc>,
         limit: usize,
         at: DateTime<Utc>,
-    ) -> Result<Vec<FileId>, Fault> {
+    ) -> Result<Vec<(FileId, Option<u64>)>, Fault> {
         let mut purged = Vec::new();
         let mut from = b"x".to_vec();
         // One second more: the key has whole seconds, and the entry's own time decides.
@@ -145,17 +159,20 @@ impl Batch<'_> {
         while purged.len() < limit {
             let Some((key, value)) = self.state.staged.first(self.index, &from, &to)? else { break };
             let id = keys::id(&value).ok_or_else(|| Fault::Index("an end names no id".into()))?;
-            if self.listed(id, may_be_purged)?.since < before {
+            let entry = self.listed(id, may_be_purged)?;
+            if entry.since < before {
                 self.write(&Record { at, actor: Actor::Server, id: Some(id), fact: Fact::Purged })?;
-                purged.push(id);
+                purged.push((id, entry.content));
             }
             from = after(&key);
         }
         Ok(purged)
     }
 
-    /// Accepts a file. The entry that it is to supersede is left alone when a processor has begun that meanwhile.
-    pub(super) fn accept(&mut self, record: &mut Record) -> Result<Entry, Fault> {
+    /// Accepts a file, with its bytes if the record brings them. The entry that it is to supersede is left alone when a processor has begun that meanwhile.
+    pub(super) fn accept(&mut self, record: &Record, inline: Option<&Bytes>) -> Result<Entry, Fault> {
+        // A copy: it may be staged once more, beside others.
+        let mut record = record.clone();
         if let Fact::Accepted { supersedes: supersedes @ Some(_), partner, .. } = &mut record.fact {
             let earlier = supersedes.map(|id| self.state.stored(self.index, id)).transpose()?.flatten();
             let fits = earlier.is_some_and(|it| it.entry.partner == *partner && it.entry.may_be_renamed());
@@ -163,7 +180,11 @@ impl Batch<'_> {
                 *supersedes = None;
             }
         }
-        self.write_entry(record)
+        let entry = self.write_entry(&record)?;
+        if let (Some(bytes), Some(new)) = (inline, self.records.last_mut()) {
+            new.content = Some(NewContent { id: entry.id, bytes: bytes.clone() });
+        }
+        Ok(entry)
     }
 
     /// Changes names. Files below something that is moved and that a processor has begun meanwhile are left as they are.

@@ -30,6 +30,9 @@ pub(super) trait Change: Send {
 
     /// Bytes that it brings along, by which a group is bounded.
     fn bytes(&self) -> usize;
+
+    /// Whether there is a file's content among them.
+    fn brings_content(&self) -> bool;
 }
 
 /// A change whose effect is a closure over the group.
@@ -37,18 +40,21 @@ pub(super) struct Staged<T, F> {
     stage: F,
     outcome: Option<Result<T>>,
     answer: Answer<T>,
-    bytes: usize,
+    content_bytes: Option<usize>,
 }
+
+/// What a record counts for in the bound of a group, in bytes.
+const RECORD_BYTES: usize = 512;
 
 impl<T, F> Staged<T, F>
 where
     T: Send + 'static,
     F: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
 {
-    /// A command, and where its answer comes.
-    pub(super) fn command(stage: F, bytes: usize) -> (Command, oneshot::Receiver<Result<T>>) {
+    /// A command, and where its answer comes. It may bring a content of so many bytes.
+    pub(super) fn command(stage: F, content_bytes: Option<usize>) -> (Command, oneshot::Receiver<Result<T>>) {
         let (answer, told) = oneshot::channel();
-        (Command::Change(Box::new(Self { stage, outcome: None, answer, bytes })), told)
+        (Command::Change(Box::new(Self { stage, outcome: None, answer, content_bytes })), told)
     }
 }
 
@@ -79,7 +85,11 @@ where
     }
 
     fn bytes(&self) -> usize {
-        self.bytes
+        RECORD_BYTES + self.content_bytes.unwrap_or(0)
+    }
+
+    fn brings_content(&self) -> bool {
+        self.content_bytes.is_some()
     }
 }
 

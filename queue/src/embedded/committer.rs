@@ -16,7 +16,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use forebay_storage::{
     StorageError,
-    log::{Log, LogReader},
+    journal::{Journal, JournalReader, NewRecord},
 };
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
@@ -47,7 +47,7 @@ pub(super) struct Shared {
     pub(super) generation: AtomicU64,
     /// Whether the journal has records that are not in the index yet.
     pub(super) behind: AtomicBool,
-    pub(super) journal: LogReader,
+    pub(super) journal: JournalReader,
     pub(super) poisoned: OnceLock<String>,
     /// As of the last commit.
     pub(super) counts: RwLock<HashMap<String, Counts>>,
@@ -79,7 +79,7 @@ impl Shared {
 
 pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
-    pub(super) log: Log,
+    pub(super) journal: Journal,
     pub(super) state: QueueState,
     pub(super) index_dir: PathBuf,
     pub(super) cache_bytes: u64,
@@ -132,7 +132,7 @@ impl Committer {
     /// Gives up segments of the journal that lie wholly before this sequence.
     pub(super) fn retire(&mut self, before: u64) -> Result<()> {
         self.sound()?;
-        self.log.retire(before).map_err(|error| self.journal_error(error))
+        self.journal.retire(before).map_err(|error| self.journal_error(error))
     }
 
     /// Reads the index, and once more after it was made anew if it turns out to be damaged.
@@ -156,12 +156,16 @@ impl Committer {
         if records.is_empty() {
             return answer(changes, None);
         }
-        let first = self.log.next_seq();
-        match self.log.append(&records) {
+        let first = self.journal.next_seq();
+        match self.journal.append(&records) {
             Ok(range) if range.start == first => {}
             Ok(_) => {
                 self.shared.poison("the journal gave other sequences than it had said");
                 return answer(changes, Some(&self.shared.unknown_error()));
+            }
+            Err(StorageError::Full) if changes.iter().any(|change| change.brings_content()) => {
+                self.discard();
+                return self.commit_without_contents(changes);
             }
             Err(error) => {
                 let error = self.journal_error(error);
@@ -172,11 +176,20 @@ impl Committer {
         // The journal has it, so the answers are true whatever becomes of the index. Readers see it first.
         self.publish();
         self.shared.behind.store(true, Ordering::Release);
-        self.shared.changed.send_replace(self.log.next_seq() - 1);
+        self.shared.changed.send_replace(self.journal.next_seq() - 1);
         answer(changes, None);
         if self.state.staged.len() >= MOST_STAGED {
             // A failure has been told by poisoning.
             let _ = self.catch_up();
+        }
+    }
+
+    /// Refuses the changes that bring contents, and commits the others: a full disk must not keep an outcome out.
+    fn commit_without_contents(&mut self, changes: Vec<Box<dyn Change>>) {
+        let (with, without): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.brings_content());
+        answer(with, Some(&QueueError::Full));
+        if !without.is_empty() {
+            self.commit(without);
         }
     }
 
@@ -204,6 +217,7 @@ impl Committer {
         if !self.shared.behind.load(Ordering::Acquire) {
             return Ok(());
         }
+        self.sound()?;
         let batch = self.state.take_batch();
         let outcome = applied(&self.shared.index.read(), batch);
         if let Err(what) = outcome {
@@ -219,7 +233,7 @@ impl Committer {
 
     /// Checks every change against all before it. An index that turns out to be damaged is made anew, and all is checked
     /// once more.
-    fn stage_all(&mut self, changes: &mut [Box<dyn Change>]) -> Result<Vec<Vec<u8>>> {
+    fn stage_all(&mut self, changes: &mut [Box<dyn Change>]) -> Result<Vec<NewRecord>> {
         self.sound()?;
         match self.try_stage_all(changes) {
             Ok(records) => Ok(records),
@@ -233,11 +247,12 @@ impl Committer {
         }
     }
 
-    fn try_stage_all(&mut self, changes: &mut [Box<dyn Change>]) -> Result<Vec<Vec<u8>>, String> {
+    fn try_stage_all(&mut self, changes: &mut [Box<dyn Change>]) -> Result<Vec<NewRecord>, String> {
         let index = self.shared.index.read();
-        let (next, waiting) = (self.log.next_seq(), &self.shared.waiting);
+        let (next, waiting) = (self.journal.next_seq(), &self.shared.waiting);
         let records = Vec::with_capacity(changes.len());
-        let mut batch = Batch { state: &mut self.state, index: &index, waiting, records, next };
+        let most_record = self.journal.most_record_bytes();
+        let mut batch = Batch { state: &mut self.state, index: &index, waiting, records, next, most_record };
         for change in changes {
             change.stage(&mut batch)?;
         }
@@ -327,9 +342,16 @@ impl Committer {
             *index = fresh;
             let mut state = QueueState::default();
             let mut replay = Replay::default();
-            replay.run(&mut state, &index, &self.shared.journal, self.shared.journal.first_seq(), progress)?;
+            let first = self.shared.journal.first_seq();
+            replay.run(&mut state, &index, &self.shared.journal, first, progress)?;
+            // What damage took has to be known before anybody takes what the index does not know for purged.
+            recover::after_replay(&replay.gaps, first, &mut self.journal, &index, &mut state)?;
             Ok((state, replay))
         });
+        if made.is_err() {
+            // Half of it is there, which nobody must believe.
+            index.close();
+        }
         drop(index);
         match made {
             Ok((state, replay)) => {

@@ -61,7 +61,12 @@ impl Stored {
         let e = &self.entry;
         let mut out = Vec::with_capacity(160 + e.name.len());
         out.push(code(e.state));
-        out.push(u8::from(e.not_duplicate) | u8::from(e.begun) << 1 | u8::from(e.receipt_hidden) << 2);
+        out.push(
+            u8::from(e.not_duplicate)
+                | u8::from(e.begun) << 1
+                | u8::from(e.receipt_hidden) << 2
+                | u8::from(e.content.is_some()) << 3,
+        );
         put_hold(&mut out, e.hold);
         put_number(&mut out, e.turn);
         put_number(&mut out, e.changed_seq);
@@ -82,6 +87,7 @@ impl Stored {
         put_option(&mut out, e.supersedes, put_id);
         put_option(&mut out, e.superseded.as_deref(), put_superseded);
         put_option(&mut out, e.claimable_from, put_time);
+        put_option(&mut out, e.content, put_number);
         put_option(&mut out, self.replaced, |out, (id, at)| {
             put_id(out, id);
             put_time(out, at);
@@ -94,6 +100,11 @@ impl Stored {
             before = *seq;
         }
         out
+    }
+
+    /// Whether storage keeps the bytes of the entry that is stored so.
+    pub(super) fn is_kept(bytes: &[u8]) -> bool {
+        bytes.get(1).is_some_and(|flags| flags & 8 == 0)
     }
 
     pub(super) fn decode(id: FileId, bytes: &[u8]) -> Result<Self, Fault> {
@@ -171,6 +182,7 @@ impl Input<'_> {
             supersedes: None,
             superseded: None,
             claimable_from: None,
+            content: None,
             turn: self.number()?,
             changed_seq: self.number()?,
             partner: self.text()?,
@@ -191,6 +203,7 @@ impl Input<'_> {
         entry.supersedes = self.option(Self::file)?;
         entry.superseded = self.option(Self::superseded)?.map(Box::new);
         entry.claimable_from = self.option(Self::time)?;
+        entry.content = self.option(Self::number)?;
         let replaced = self.option(|input| Some((input.file()?, input.time()?)))?;
         let basis = self.number()?;
         let count = self.number()?;

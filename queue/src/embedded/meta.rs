@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::entry_codec::Input;
 
 /// The layout of keys and values. An index of another layout is made anew.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// Written in every batch, so that entries and the applied sequence agree also after a crash.
 #[derive(Clone, Debug, Default, PartialEq)]

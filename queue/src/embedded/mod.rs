@@ -21,6 +21,7 @@ mod catalogue;
 mod claim;
 mod command;
 mod committer;
+mod contents;
 mod entry_codec;
 mod figures;
 mod index;

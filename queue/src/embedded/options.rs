@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 pub struct Options {
     /// Size of a journal segment in bytes.
     pub segment_bytes: u64,
+    /// The journal's short log, which has the bytes of small files too, is emptied when it is so long, in bytes. A record
+    /// with its file takes a sixteenth of it at most.
+    #[serde(skip)]
+    pub recent_bytes: u64,
     /// Memory that the index may keep pages in, in bytes.
     pub cache_bytes: u64,
     /// For so many days the journal keeps what happened to files that are gone. Of files that are still there it
@@ -17,7 +21,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, cache_bytes: 64 << 20, keep_days: 400 }
+        Self { segment_bytes: 16 << 20, recent_bytes: 32 << 20, cache_bytes: 64 << 20, keep_days: 400 }
     }
 }
 

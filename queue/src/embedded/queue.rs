@@ -12,8 +12,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use forebay_storage::{FileId, disk::Disk};
+use forebay_storage::{Content, FileId, disk::Disk};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -22,7 +23,7 @@ use super::{
     batch::Batch,
     command::{Command, Staged, again},
     committer::{Committer, Shared},
-    figures,
+    contents, figures,
     index::{Fault, Index},
     names, read,
     recover::{self, Opened},
@@ -33,8 +34,8 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
-    Action, Actor, Child, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Entry, Fact, Filter, KnownOrigin,
-    LeaseToken, NewEntry, NewName, Page, QueueError, QueueStore, Record, Recovered, Result, Settlement, Stats,
+    Action, Actor, Child, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Entry, Fact, Filter, Inline, KnownOrigin,
+    LeaseToken, NewEntry, NewName, Page, Purged, QueueError, QueueStore, Record, Recovered, Result, Settlement, Stats,
     Verified,
 };
 
@@ -48,8 +49,6 @@ const REASON_BYTES: usize = 4 << 10;
 const NOTE_BYTES: usize = 16 << 10;
 /// Ids that are acted on, purged or carried in one group.
 const GROUP: usize = 256;
-/// What a record counts for in the bound of a group, in bytes.
-const RECORD_BYTES: usize = 512;
 
 /// How long a queue that is locked may still be closing: sled's threads hold it a little longer than its owner.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -62,6 +61,7 @@ pub struct EmbeddedQueue {
     keep: TimeDelta,
     /// When old segments were last looked for.
     retired_at: Mutex<Option<DateTime<Utc>>>,
+    unswept: contents::Unswept,
 }
 
 impl EmbeddedQueue {
@@ -77,13 +77,13 @@ impl EmbeddedQueue {
         index_dir: &Path,
         options: Options,
     ) -> Result<(Self, Recovered)> {
-        let Opened { log, index, state, recovered } =
+        let Opened { journal, index, state, recovered } =
             once_closed(|| recover::open(disk.clone(), journal_dir, index_dir, &options))?;
         let shared = Arc::new(Shared {
             index: RwLock::new(index),
             generation: AtomicU64::new(0),
             behind: AtomicBool::new(false),
-            journal: log.reader(),
+            journal: journal.reader(),
             poisoned: OnceLock::new(),
             counts: RwLock::new(state.all_counts().collect()),
             changed: watch::Sender::new(state.meta.applied),
@@ -93,7 +93,7 @@ impl EmbeddedQueue {
         let void: HashSet<LeaseToken> = state.lanes.leases.values().map(|held| held.token).collect();
         let committer = Committer {
             shared: shared.clone(),
-            log,
+            journal,
             state,
             index_dir: index_dir.to_owned(),
             cache_bytes: options.cache_bytes,
@@ -110,8 +110,14 @@ impl EmbeddedQueue {
         let thread = std::thread::Builder::new().name("queue".into()).spawn(work);
         let thread = thread.map_err(|error| recover::io("cannot start the queue's thread", error))?;
         let keep = TimeDelta::days(i64::from(options.keep_days));
-        let queue =
-            Self { shared, commands: Some(commands), committer: Some(thread), keep, retired_at: Mutex::new(None) };
+        let queue = Self {
+            shared,
+            commands: Some(commands),
+            committer: Some(thread),
+            keep,
+            retired_at: Mutex::new(None),
+            unswept: contents::Unswept::default(),
+        };
         Ok((queue, recovered))
     }
 
@@ -125,7 +131,7 @@ impl EmbeddedQueue {
         &self,
         stage: impl FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T> {
-        let (command, answer) = Staged::command(stage, RECORD_BYTES);
+        let (command, answer) = Staged::command(stage, None);
         self.send(command, answer).await
     }
 
@@ -239,6 +245,17 @@ impl EmbeddedQueue {
         self.between(move |committer| committer.heal(generation)).await
     }
 
+    /// Gives back the room of contents that came with these records and are purged.
+    async fn sweep(&self, purged: Vec<u64>) -> Result<()> {
+        let what = self.unswept.with(purged);
+        if what.is_nothing() {
+            return Ok(());
+        }
+        let end = self.agreed().await?;
+        let swept = self.read(move |shared, index| contents::sweep(index, &shared.journal, end, &what)).await;
+        self.unswept.settle(swept)
+    }
+
     /// Gives up segments of the journal that are older than is to be kept, once a day.
     async fn retire(&self, now: DateTime<Utc>) -> Result<()> {
         {
@@ -266,6 +283,8 @@ impl EmbeddedQueue {
             let folders = folders.to_vec();
             self.journal(move |batch| batch.carry_folders(&folders, now)).await?;
         }
+        // Before the journal forgets that they are purged. Here, for it may take its time.
+        self.read(move |shared, index| contents::sweep_before(index, &shared.journal, before)).await?;
         self.between(move |committer| committer.retire(before)).await
     }
 }
@@ -300,18 +319,34 @@ impl std::fmt::Debug for EmbeddedQueue {
 
 #[async_trait]
 impl QueueStore for EmbeddedQueue {
-    async fn accept(&self, new: NewEntry, now: DateTime<Utc>) -> Result<Entry> {
+    async fn accept(&self, new: NewEntry, content: Content, now: DateTime<Utc>) -> Result<Entry> {
         let (id, claimable_from, shared) = (new.id, new.claimable_from, Arc::clone(&self.shared));
-        let mut record = accepted(new, now);
-        self.journal(move |batch| {
-            let entry = batch.accept(&mut record)?;
+        let bytes = match content {
+            Content::Inline(bytes) => Some(bytes),
+            Content::Kept => None,
+        };
+        let (record, content_bytes) = (accepted(new, bytes.is_some(), now), bytes.as_ref().map(Bytes::len));
+        let stage = move |batch: &mut Batch<'_>| {
+            let entry = batch.accept(&record, bytes.as_ref())?;
             // Before any claim can see it: this is the thread that claims.
             if let Some(from) = claimable_from {
                 shared.waiting.begin(id, from);
             }
             Ok(entry)
-        })
-        .await
+        };
+        let (command, answer) = Staged::command(stage, content_bytes);
+        self.send(command, answer).await
+    }
+
+    async fn content(&self, entry: &Entry) -> Result<Option<Bytes>> {
+        let Some(seq) = entry.content else { return Ok(None) };
+        let (shared, entry) = (Arc::clone(&self.shared), entry.clone());
+        let work = tokio::task::spawn_blocking(move || contents::read(&shared.journal, &entry, seq));
+        work.await.map_err(|_| broken("reading was cut short"))?.map(Some)
+    }
+
+    fn content_blocking(&self, entry: &Entry) -> Result<Option<Bytes>> {
+        entry.content.map(|seq| contents::read(&self.shared.journal, entry, seq)).transpose()
     }
 
     async fn rename(&self, id: FileId, to: NewName, actor: Actor, now: DateTime<Utc>) -> Result<Entry> {
@@ -443,6 +478,10 @@ impl QueueStore for EmbeddedQueue {
         self.read(|_, index| read::ids(index)).await
     }
 
+    async fn kept_ids(&self) -> Result<Vec<FileId>> {
+        self.read(|_, index| read::kept_ids(index)).await
+    }
+
     async fn knows(&self, id: FileId) -> Result<bool> {
         match self.look(move |index| read::knows(index, id)).await? {
             Some(knows) => Ok(knows),
@@ -450,18 +489,25 @@ impl QueueStore for EmbeddedQueue {
         }
     }
 
-    async fn purge(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Vec<FileId>> {
-        let mut purged = Vec::new();
+    async fn purge(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Purged> {
+        let (mut purged, mut contents) = (Purged::default(), Vec::new());
         // In small groups: sled's memory grows with what one batch removes, and others wait meanwhile.
-        while purged.len() < limit {
-            let group = GROUP.min(limit - purged.len());
+        while purged.files < limit {
+            let group = GROUP.min(limit - purged.files);
             match self.journal(move |batch| batch.purge(before, group, now)).await {
-                Ok(ids) if ids.is_empty() => break,
-                Ok(ids) => purged.extend(ids),
+                Ok(gone) if gone.is_empty() => break,
+                Ok(gone) => {
+                    purged.files += gone.len();
+                    contents.extend(gone.iter().filter_map(|(_, content)| *content));
+                    purged.kept.extend(gone.iter().filter(|(_, content)| content.is_none()).map(|(id, _)| *id));
+                }
                 // What is journalled as purged has to be told, or its bytes would stay.
-                Err(_) if !purged.is_empty() => return Ok(purged),
+                Err(_) if purged.files > 0 => break,
                 Err(error) => return Err(error),
             }
+        }
+        if let Err(error) = self.sweep(contents).await {
+            tracing::warn!(%error, "the room of files that were purged could not be given back");
         }
         if let Err(error) = self.retire(now).await {
             tracing::warn!(%error, "old segments of the journal could not be given up");
@@ -520,7 +566,7 @@ impl EmbeddedMaintenance for EmbeddedQueue {
     }
 }
 
-fn accepted(new: NewEntry, now: DateTime<Utc>) -> Record {
+fn accepted(new: NewEntry, is_inline: bool, now: DateTime<Utc>) -> Record {
     let actor = Actor::Partner(new.partner.clone());
     let fact = Fact::Accepted {
         partner: new.partner,
@@ -536,6 +582,7 @@ fn accepted(new: NewEntry, now: DateTime<Utc>) -> Record {
         origin: new.origin,
         supersedes: new.supersedes,
         claimable_from: new.claimable_from,
+        inline: is_inline.then_some(Inline::Here),
     };
     Record { at: now, actor, id: Some(new.id), fact }
 }

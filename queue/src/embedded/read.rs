@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, ops::ControlFlow};
 
-use forebay_storage::{FileId, log::LogReader};
+use forebay_storage::{FileId, journal::JournalReader};
 
 use super::{
     entry_codec::Stored,
@@ -103,7 +103,7 @@ fn passes(entry: &Entry, filter: &Filter) -> bool {
 }
 
 /// What the journal says of a file, as far back as the journal goes.
-pub(super) fn history(index: &Index, journal: &LogReader, id: FileId) -> Result<Vec<(u64, Record)>, Fault> {
+pub(super) fn history(index: &Index, journal: &JournalReader, id: FileId) -> Result<Vec<(u64, Record)>, Fault> {
     let mut records = Vec::new();
     for seq in stored(index, id)?.seqs {
         for (found, bytes) in journal.read(seq, 1).map_err(journal_error)? {
@@ -115,7 +115,7 @@ pub(super) fn history(index: &Index, journal: &LogReader, id: FileId) -> Result<
     Ok(records)
 }
 
-pub(super) fn audit(journal: &LogReader, after: u64, limit: usize) -> Result<Vec<(u64, Record)>> {
+pub(super) fn audit(journal: &JournalReader, after: u64, limit: usize) -> Result<Vec<(u64, Record)>> {
     let records = journal.read(after.saturating_add(1), limit).map_err(journal_error)?;
     records.into_iter().map(|(seq, bytes)| Ok((seq, record_codec::decode(seq, &bytes)?))).collect()
 }
@@ -146,6 +146,18 @@ pub(super) fn ids(index: &Index) -> Result<Vec<FileId>, Fault> {
     let mut ids = Vec::new();
     index.scan(b"e", &keys::behind(b'e'), |key, _| {
         ids.push(entry_id(&key)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(ids)
+}
+
+/// The ids of the files whose bytes storage keeps.
+pub(super) fn kept_ids(index: &Index) -> Result<Vec<FileId>, Fault> {
+    let mut ids = Vec::new();
+    index.scan(b"e", &keys::behind(b'e'), |key, value| {
+        if Stored::is_kept(&value) {
+            ids.push(entry_id(&key)?);
+        }
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(ids)
@@ -205,7 +217,7 @@ pub(super) fn knows(index: &Index, id: FileId) -> Result<Option<bool>, Fault> {
 }
 
 /// Whether a record of the journal says that this file was purged.
-pub(super) fn purged_long_ago(journal: &LogReader, id: FileId) -> Result<bool> {
+pub(super) fn purged_long_ago(journal: &JournalReader, id: FileId) -> Result<bool> {
     let mut next = journal.first_seq();
     loop {
         let records = journal.read(next, CHUNK).map_err(journal_error)?;

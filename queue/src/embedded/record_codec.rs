@@ -3,7 +3,7 @@
 use crate::{QueueError, Record, Result};
 
 /// The version that this program writes.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The oldest that it reads.
 const OLDEST: u8 = 1;
 

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use forebay_storage::{
     FileId, StorageError,
     disk::Disk,
-    log::{Log, LogOptions, LogReader, Recovery},
+    journal::{Journal, JournalOptions, JournalReader},
+    log::Recovery,
 };
 
 use super::{
@@ -14,11 +15,11 @@ use super::{
     batch::Batch,
     entry_codec::Stored,
     index::{self, Fault, Index},
-    keys, record_codec,
+    keys, read, record_codec,
     state::{QueueState, Take, damage_text},
     waiting::Waiting,
 };
-use crate::{Actor, Entry, Fact, Hold, QueueError, Record, Recovered, Result, State};
+use crate::{Actor, Entry, Fact, Hold, Inline, QueueError, Record, Recovered, Result, State};
 
 /// Records that are read, and applied as one batch, at a time.
 const CHUNK: usize = 2_048;
@@ -36,14 +37,14 @@ pub(super) enum Old {
 
 /// An open journal with an index that agrees with it.
 pub(super) struct Opened {
-    pub(super) log: Log,
+    pub(super) journal: Journal,
     pub(super) index: Index,
     pub(super) state: QueueState,
     pub(super) recovered: Recovered,
 }
 
 /// Opens journal and index and makes them agree.
-pub(super) fn open(disk: Arc<dyn Disk>, journal: &Path, dir: &Path, options: &Options) -> Result<Opened> {
+pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options: &Options) -> Result<Opened> {
     let mut recovered = Recovered::default();
     // The index first: its lock keeps a second process away from the journal.
     let found = match open_index(dir, options.cache_bytes) {
@@ -51,9 +52,13 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal: &Path, dir: &Path, options: &Op
         found => found,
     };
     let applied = found.as_ref().map_or(0, |(_, state)| state.meta.applied);
-    let segments = LogOptions { segment_bytes: options.segment_bytes };
-    let (mut log, recovery) = Log::open(disk, journal, segments, applied + 1, &mut |_, _| {}).map_err(journal_error)?;
-    let reader = log.reader();
+    let layout = JournalOptions {
+        segment_bytes: options.segment_bytes,
+        recent_segment_bytes: options.recent_bytes / 4,
+        recent_bytes: options.recent_bytes,
+    };
+    let (mut journal, recovery) = Journal::open(disk, journal_dir, layout, applied + 1).map_err(journal_error)?;
+    let reader = journal.reader();
     // A newer version's journal is left alone, and so is its index.
     if let Some((seq, bytes)) = reader.read(recovery.next.saturating_sub(1), 1).map_err(journal_error)?.last() {
         record_codec::decode(*seq, bytes)?;
@@ -102,10 +107,13 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal: &Path, dir: &Path, options: &Op
             recovered.lost_records += gap.1 - gap.0;
             knowledge(gap, known)
         };
-        deal_with(gap, knowledge, &mut log, &index, &mut state)?;
+        deal_with(gap, knowledge, &mut journal, &index, &mut state)?;
+    }
+    if known == 0 {
+        adopt_contents((0, recovery.first), &mut journal, &index, &mut state)?;
     }
     state.lanes.void_leases();
-    Ok(Opened { log, index, state, recovered })
+    Ok(Opened { journal, index, state, recovered })
 }
 
 fn open_index(dir: &Path, cache_bytes: u64) -> Result<(Index, QueueState), Fault> {
@@ -118,7 +126,7 @@ fn open_index(dir: &Path, cache_bytes: u64) -> Result<(Index, QueueState), Fault
 }
 
 /// Whether this index is one of this journal.
-fn belongs(index: &Index, state: &QueueState, journal: &LogReader, recovery: &Recovery) -> Result<(), Fault> {
+fn belongs(index: &Index, state: &QueueState, journal: &JournalReader, recovery: &Recovery) -> Result<(), Fault> {
     let applied = state.meta.applied;
     if applied >= recovery.next {
         return Err(Fault::Index(format!("it is at record {applied}, ahead of the journal's {}", recovery.next - 1)));
@@ -157,7 +165,7 @@ impl Replay {
         &mut self,
         state: &mut QueueState,
         index: &Index,
-        journal: &LogReader,
+        journal: &JournalReader,
         from: u64,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), Fault> {
@@ -222,11 +230,28 @@ fn knowledge((_, next): (u64, u64), applied: u64) -> Knowledge {
     if applied + 1 >= next { Knowledge::Index } else { Knowledge::Nothing }
 }
 
+/// After an index was made anew from the journal: what follows from damage, also from that before the journal's first record.
+pub(super) fn after_replay(
+    gaps: &[(u64, u64)],
+    first: u64,
+    journal: &mut Journal,
+    index: &Index,
+    state: &mut QueueState,
+) -> Result<(), Fault> {
+    for gap in gaps {
+        if index.get(&keys::damage(gap.0, gap.1))?.is_none() {
+            deal_with(*gap, Knowledge::Nothing, journal, index, state)?;
+        }
+    }
+    // What was given up in good order has left nothing behind but what was carried on.
+    adopt_contents((0, first), journal, index, state).map(drop)
+}
+
 /// Journals what follows from a loss, and that it has been dealt with.
 fn deal_with(
     gap: (u64, u64),
     known: Knowledge,
-    log: &mut Log,
+    journal: &mut Journal,
     index: &Index,
     state: &mut QueueState,
 ) -> Result<(), Fault> {
@@ -243,7 +268,7 @@ fn deal_with(
         Ok(ControlFlow::Continue(()))
     })?;
     for chunk in entries.chunks(CHUNK) {
-        commit(log, index, state, |batch| {
+        commit(journal, index, state, |batch| {
             for entry in chunk {
                 let record = after_loss(batch, entry, gap, known, at)?;
                 batch.write(&record)?;
@@ -252,11 +277,45 @@ fn deal_with(
         })?;
     }
     let text = damage_text(gap.0, gap.1);
-    tracing::warn!(files = entries.len(), "journal: {text}");
-    commit(log, index, state, |batch| {
+    let adopted = adopt_contents(gap, journal, index, state)?;
+    tracing::warn!(files = entries.len(), adopted, "journal: {text}");
+    commit(journal, index, state, |batch| {
         let fact = Fact::Damaged { first: gap.0, next: gap.1 };
         batch.write(&Record { at, actor: Actor::Server, id: None, fact }).map(|_| ())
     })
+}
+
+/// Files whose acceptance is lost, and whose bytes are in a pack with a copy of its record, are in the queue again, held.
+/// Gives how many.
+fn adopt_contents(
+    gap: (u64, u64),
+    journal: &mut Journal,
+    index: &Index,
+    state: &mut QueueState,
+) -> Result<usize, Fault> {
+    let mut lost = Vec::new();
+    for (seq, bytes) in journal.reader().packed_records(gap.0..gap.1).map_err(journal_error)? {
+        let mut record = record_codec::decode(seq, &bytes)?;
+        let Some(id) = record.id else { continue };
+        // It is known by what was journalled later, or was purged.
+        let is_known = match read::knows(index, id)? {
+            Some(knows) => knows,
+            None => read::purged_long_ago(&journal.reader(), id)?,
+        };
+        if is_known || state.stored(index, id)?.is_some() {
+            continue;
+        }
+        if let Fact::Accepted { state, reason, hold, inline, supersedes, claimable_from, .. } = &mut record.fact {
+            *reason = Some(format!("{}: what became of this file is not known", damage_text(gap.0, gap.1)));
+            (*state, *hold, *inline) = (State::Held, Some(Hold::JournalDamage), Some(Inline::With(seq)));
+            (*supersedes, *claimable_from) = (None, None);
+            lost.push(record);
+        }
+    }
+    for chunk in lost.chunks(CHUNK) {
+        commit(journal, index, state, |batch| chunk.iter().try_for_each(|record| batch.write(record).map(drop)))?;
+    }
+    Ok(lost.len())
 }
 
 /// What the index knows is written again; a file whose outcome may have been lost waits for an operator.
@@ -287,17 +346,18 @@ impl State {
 
 /// One group of records, before the committer runs.
 fn commit(
-    log: &mut Log,
+    journal: &mut Journal,
     index: &Index,
     state: &mut QueueState,
     write: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let next = log.next_seq();
+    let next = journal.next_seq();
     let waiting = Waiting::default();
-    let mut batch = Batch { state, index, waiting: &waiting, records: Vec::new(), next };
+    let most_record = journal.most_record_bytes();
+    let mut batch = Batch { state, index, waiting: &waiting, records: Vec::new(), next, most_record };
     write(&mut batch)?;
     let records = batch.records;
-    log.append(&records).map_err(journal_error)?;
+    journal.append(&records).map_err(journal_error)?;
     index.apply(state.take_batch())
 }
 

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use chrono::{DateTime, Utc};
-use forebay_storage::{FileId, log::LogReader};
+use forebay_storage::{FileId, journal::JournalReader};
 
 use super::{
     index::{Fault, Index},
@@ -14,7 +14,7 @@ use crate::Result;
 
 /// The first record that is not older than `limit`; none when there is nothing before it. Clocks that were set back
 /// make this a little early or late, and no harm comes of either: what is live is carried forward.
-pub(super) fn cutoff(journal: &LogReader, limit: DateTime<Utc>) -> Result<Option<u64>> {
+pub(super) fn cutoff(journal: &JournalReader, limit: DateTime<Utc>) -> Result<Option<u64>> {
     let (first, mut high) = (journal.first_seq(), journal.next_seq());
     let mut low = first;
     while low < high {

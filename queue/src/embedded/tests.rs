@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use forebay_storage::{FileId, Sha256, disk::OsDisk};
+use forebay_storage::{Content, FileId, Sha256, disk::OsDisk};
 
 use super::{EmbeddedQueue, Options};
 use crate::{Action, Actor, ClaimRequest, EmbeddedMaintenance, NewEntry, Order, QueueStore, RouteRequest, State};
@@ -51,16 +51,16 @@ fn set_aside(dir: &Path) -> usize {
 async fn an_index_that_fails_after_the_journal_changes_no_answer() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path());
-    let first = queue.accept(file("a"), at(0)).await.unwrap();
+    let first = queue.accept(file("a"), Content::Kept, at(0)).await.unwrap();
     queue.shared().index.read().fail.store(true, Ordering::SeqCst);
-    let second = queue.accept(file("b"), at(1)).await.unwrap();
+    let second = queue.accept(file("b"), Content::Kept, at(1)).await.unwrap();
     for entry in [&first, &second] {
         assert_eq!(queue.get(entry.id).await.unwrap(), *entry);
     }
     assert_eq!(set_aside(dir.path()), 1);
     assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
     assert_eq!(queue.poisoned(), None);
-    let third = queue.accept(file("c"), at(2)).await.unwrap();
+    let third = queue.accept(file("c"), Content::Kept, at(2)).await.unwrap();
     assert_eq!(queue.changes(0, 9).await.unwrap(), [first, second, third]);
 }
 
@@ -68,7 +68,7 @@ async fn an_index_that_fails_after_the_journal_changes_no_answer() {
 async fn an_index_that_a_reader_finds_broken_is_made_anew_once() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path());
-    let entry = queue.accept(file("a"), at(0)).await.unwrap();
+    let entry = queue.accept(file("a"), Content::Kept, at(0)).await.unwrap();
     for _ in 0..2 {
         queue.shared().index.write().close();
         let (one, two) = tokio::join!(queue.get(entry.id), queue.get(entry.id));
@@ -81,7 +81,7 @@ async fn an_index_that_a_reader_finds_broken_is_made_anew_once() {
 async fn a_damaged_key_is_found_by_verify_and_mended_by_rebuild() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path());
-    let entry = queue.accept(file("a"), at(0)).await.unwrap();
+    let entry = queue.accept(file("a"), Content::Kept, at(0)).await.unwrap();
     let mut batch = sled::Batch::default();
     batch.remove(super::keys::by_state(State::Ready, entry.turn));
     batch.insert(super::keys::by_state(State::Done, entry.turn), entry.id.as_bytes());
@@ -103,8 +103,8 @@ async fn a_listing_that_names_what_cannot_be_claimed_is_mended_by_the_claim() {
     for gone in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         let queue = open(dir.path());
-        let entry = queue.accept(file("a"), at(0)).await.unwrap();
-        let other = queue.accept(file("b"), at(0)).await.unwrap();
+        let entry = queue.accept(file("a"), Content::Kept, at(0)).await.unwrap();
+        let other = queue.accept(file("b"), Content::Kept, at(0)).await.unwrap();
         for done in queue.act(&[other.id], Action::Hold(crate::Hold::Operator), None, Actor::Server, at(1)).await {
             done.unwrap();
         }
@@ -132,7 +132,7 @@ async fn whoever_was_answered_finds_what_was_answered() {
         let queue = queue.clone();
         tasks.push(tokio::spawn(async move {
             for n in 0..60 {
-                let entry = queue.accept(file(&format!("{task}-{n}")), at(n)).await.unwrap();
+                let entry = queue.accept(file(&format!("{task}-{n}")), Content::Kept, at(n)).await.unwrap();
                 assert_eq!(queue.get(entry.id).await.unwrap(), entry);
                 assert!(queue.unprocessed_bytes("clinic").await.unwrap() >= u64::try_from(n).unwrap());
                 let since = queue.changes(entry.changed_seq - 1, 1).await.unwrap();
@@ -157,7 +157,7 @@ async fn what_is_written_while_it_is_verified_is_no_fault() {
         let (queue, over) = (queue.clone(), over.clone());
         tasks.push(tokio::spawn(async move {
             while !over.load(Ordering::SeqCst) {
-                let entry = queue.accept(file("a"), at(0)).await.unwrap();
+                let entry = queue.accept(file("a"), Content::Kept, at(0)).await.unwrap();
                 for done in
                     queue.act(&[entry.id], Action::Hold(crate::Hold::Operator), None, Actor::Server, at(1)).await
                 {

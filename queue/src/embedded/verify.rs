@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, ops::ControlFlow};
 
-use forebay_storage::{FileId, log::LogReader};
+use forebay_storage::{FileId, journal::JournalReader};
 
 use super::{
     entry_codec::{self, Stored},
@@ -25,7 +25,7 @@ const MOST_FAULTS: usize = 1_000;
 /// the index. What has changed since then is not judged.
 pub(super) fn verify(
     index: &Index,
-    journal: &LogReader,
+    journal: &JournalReader,
     end: u64,
     progress: &dyn Fn(u64, u64),
 ) -> Result<Verified, Fault> {
@@ -69,7 +69,7 @@ pub(super) fn verify(
 }
 
 fn replay(
-    journal: &LogReader,
+    journal: &JournalReader,
     end: u64,
     whole: bool,
     found: &mut Verified,

@@ -1,7 +1,7 @@
 //! What operators, partners and retention do.
 
 use forebay_queue::{Action, EmbeddedMaintenance, Filter, NewName, QueueError, QueueStore, State};
-use forebay_storage::FileId;
+use forebay_storage::{Content, FileId};
 
 use crate::house::{House, assert_sound, at, claim_one, file, finish, operator, put};
 
@@ -69,7 +69,7 @@ async fn a_rename_to_a_final_name_is_the_acceptance() {
     let mut new = file("clinic", "a.tmp");
     new.state = State::Unfinished;
     new.route = None;
-    let id = queue.accept(new, at(0)).await.unwrap().id;
+    let id = queue.accept(new, Content::Kept, at(0)).await.unwrap().id;
     let other = put(&queue, "clinic", "b").await;
     let to = |name: &str, state, route: Option<&str>| NewName {
         name: name.into(),
@@ -101,8 +101,9 @@ async fn purge_takes_what_ended_and_nothing_else() {
         finish(&queue, &claim, state, ended).await;
         ids.push(claim.entry.id);
     }
-    assert_eq!(queue.purge(at(10), 99, at(100)).await.unwrap(), [], "before, not at");
-    assert_eq!(queue.purge(at(20), 99, at(100)).await.unwrap(), [ids[0]]);
+    assert_eq!(queue.purge(at(10), 99, at(100)).await.unwrap().files, 0, "before, not at");
+    assert_eq!(queue.purge(at(20), 99, at(100)).await.unwrap().files, 1);
+    assert!(matches!(queue.get(ids[0]).await, Err(QueueError::NotFound(_))));
     assert!(matches!(queue.get(ids[0]).await, Err(QueueError::NotFound(_))));
     assert!(queue.knows(ids[0]).await.unwrap(), "as purged");
     assert!(queue.knows(ids[1]).await.unwrap());
@@ -123,7 +124,7 @@ async fn a_purged_done_file_makes_no_duplicate() {
     put(&queue, "clinic", "a").await;
     let claim = claim_one(&queue, 1).await;
     finish(&queue, &claim, State::Done, 2).await;
-    assert_eq!(queue.purge(at(3), 1, at(3)).await.unwrap().len(), 1);
+    assert_eq!(queue.purge(at(3), 1, at(3)).await.unwrap().files, 1);
     let id = put(&queue, "clinic", "a").await;
     assert_eq!(queue.claim(window, at(4)).await.unwrap()[0].entry.id, id);
 }

@@ -4,7 +4,7 @@ use forebay_queue::{
     Actor, Catalogue, EmbeddedMaintenance, Hold, NameChange, NameFault, NewName, Node, QueueError, QueueStore, State,
     embedded::EmbeddedQueue,
 };
-use forebay_storage::FileId;
+use forebay_storage::{Content, FileId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::house::{House, assert_sound, at, claim_one, end, file, picture, put};
@@ -109,7 +109,7 @@ async fn a_rename_before_a_processor_has_begun_changes_what_is_processed() {
     let queue = house.open();
     let mut new = file("clinic", "lab.hl7.writing");
     (new.route, new.state, new.hold) = (None, State::Held, Some(Hold::NoRoute));
-    let id = queue.accept(new, at(0)).await.unwrap().id;
+    let id = queue.accept(new, Content::Kept, at(0)).await.unwrap().id;
     let other = put(&queue, "clinic", "b").await;
     let to = |name: &str| NewName {
         name: name.into(),
@@ -145,7 +145,7 @@ async fn a_withdrawn_file_gives_its_name_and_its_turn_back() {
     assert_eq!(queue.path_of(before).await.unwrap().as_deref(), Some("a"));
     let mut whole = file("clinic", "a");
     whole.supersedes = Some(before);
-    let whole = queue.accept(whole, at(2)).await.unwrap();
+    let whole = queue.accept(whole, Content::Kept, at(2)).await.unwrap();
     assert_eq!(whole.supersedes, Some(before));
     assert_eq!(queue.get(before).await.unwrap().state, State::Superseded);
     queue.withdraw(whole.id, "reset", at(3)).await.unwrap();
@@ -158,7 +158,7 @@ async fn a_withdrawn_file_gives_its_name_and_its_turn_back() {
     assert_eq!(claim_one(&queue, 4).await.entry.id, before);
     let mut late = file("clinic", "a");
     late.supersedes = Some(before);
-    assert_eq!(queue.accept(late, at(5)).await.unwrap().supersedes, None, "a processor has begun it");
+    assert_eq!(queue.accept(late, Content::Kept, at(5)).await.unwrap().supersedes, None, "a processor has begun it");
     assert!(matches!(queue.withdraw(before, "late", at(6)).await, Err(QueueError::WrongState { .. })));
     assert_sound(&queue).await;
 }
@@ -227,7 +227,7 @@ async fn whatever_happened_an_index_made_anew_says_the_same() {
                 let mut new = file("clinic", &one);
                 new.supersedes = some.filter(|_| random.random_bool(0.3));
                 new.state = if random.random_bool(0.2) { State::Unfinished } else { State::Ready };
-                files.push(queue.accept(new, at(step)).await.unwrap().id);
+                files.push(queue.accept(new, Content::Kept, at(step)).await.unwrap().id);
             }
             3 => drop(make(&queue, &one).await),
             4 => drop(change(&queue, NameChange::RemoveFolder { path: one }, step).await),

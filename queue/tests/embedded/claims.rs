@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use forebay_queue::{Action, ClaimRequest, EmbeddedMaintenance, Order, QueueError, QueueStore, Settlement, State};
-use forebay_storage::FileId;
+use forebay_storage::{Content, FileId};
 
 use crate::house::{House, ask, ask_of, at, claim_one, end, file, finish, later, operator, put};
 
@@ -51,7 +51,7 @@ async fn only_routes_that_were_asked_for_are_given() {
     let queue = house.open();
     let mut other = file("clinic", "x");
     other.route = Some("other".into());
-    queue.accept(other, at(0)).await.unwrap();
+    queue.accept(other, Content::Kept, at(0)).await.unwrap();
     let wanted = put(&queue, "clinic", "y").await;
     let claims = queue.claim(ask(10), at(1)).await.unwrap();
     assert_eq!(claims.iter().map(|claim| claim.entry.id).collect::<Vec<_>>(), [wanted]);
@@ -111,7 +111,7 @@ async fn bounds_of_an_ask_are_kept() {
     for n in 0..40 {
         let mut new = file(&format!("p{}", n % 4), &format!("{n}"));
         new.route = Some(if n % 2 == 0 { "even" } else { "odd" }.into());
-        queue.accept(new, at(0)).await.unwrap();
+        queue.accept(new, Content::Kept, at(0)).await.unwrap();
     }
     let mut asked = ask_of(&["even", "odd"], 100, Order::None);
     asked.routes[0].slots = 3;
@@ -163,7 +163,7 @@ async fn the_same_file_done_shortly_before_makes_a_duplicate() {
     let second = put(&queue, "clinic", "a").await;
     let mut differs = file("clinic", "a");
     differs.sha256 = crate::house::digest("other");
-    let differs = queue.accept(differs, at(3)).await.unwrap().id;
+    let differs = queue.accept(differs, Content::Kept, at(3)).await.unwrap().id;
     put(&queue, "other", "a").await;
     let mut claimed: Vec<FileId> =
         queue.claim(day.clone(), at(4)).await.unwrap().iter().map(|claim| claim.entry.id).collect();

@@ -1,6 +1,7 @@
 //! Files that wait for the sign that their sender has read the reply.
 
 use forebay_queue::{Order, QueueStore};
+use forebay_storage::Content;
 
 use crate::house::{House, ask, ask_of, at, file};
 
@@ -10,8 +11,8 @@ async fn a_file_is_claimable_when_it_is_confirmed_or_its_time_has_come() {
     let queue = house.open();
     let mut new = file("clinic", "a");
     new.claimable_from = Some(at(2));
-    let first = queue.accept(new, at(0)).await.unwrap().id;
-    let second = queue.accept(file("clinic", "b"), at(0)).await.unwrap().id;
+    let first = queue.accept(new, Content::Kept, at(0)).await.unwrap().id;
+    let second = queue.accept(file("clinic", "b"), Content::Kept, at(0)).await.unwrap().id;
     assert!(queue.claim(ask(2), at(1)).await.unwrap().is_empty(), "in order: it holds up those behind it");
     assert_eq!(queue.next_due(at(1)).await.unwrap(), Some(at(2)));
     queue.put_off(first, at(5));
@@ -33,7 +34,7 @@ async fn after_a_restart_the_time_counts() {
     let queue = house.open();
     let mut new = file("clinic", "a");
     new.claimable_from = Some(at(2));
-    let id = queue.accept(new, at(0)).await.unwrap().id;
+    let id = queue.accept(new, Content::Kept, at(0)).await.unwrap().id;
     queue.put_off(id, at(50));
     drop(queue);
     let queue = house.open();
@@ -47,7 +48,7 @@ async fn what_is_withdrawn_is_never_given() {
     let queue = house.open();
     let mut new = file("clinic", "a");
     new.claimable_from = Some(at(2));
-    let id = queue.accept(new, at(0)).await.unwrap().id;
+    let id = queue.accept(new, Content::Kept, at(0)).await.unwrap().id;
     queue.withdraw(id, "reset", at(1)).await.unwrap();
     queue.confirm(id);
     assert!(queue.claim(ask(1), at(9)).await.unwrap().is_empty());

@@ -13,7 +13,7 @@ use crate::house::{House, assert_sound};
 const RECORDS: &str = include_str!("../fixtures/records-v1.jsonl");
 
 fn write_journal(house: &House, records: &[Vec<u8>]) {
-    let options = LogOptions { segment_bytes: 256 << 10 };
+    let options = LogOptions { segment_bytes: 256 << 10, ..LogOptions::default() };
     let (mut log, _) = Log::open(Arc::new(OsDisk), &house.journal(), options, 1, &mut |_, _| {}).unwrap();
     log.append(records).unwrap();
 }
@@ -57,10 +57,10 @@ fn a_newer_format_is_left_alone() {
     let house = House::new();
     drop(house.open());
     let mut records = version_one();
-    records.push(b"\x03what a newer version writes".to_vec());
+    records.push(b"\x04what a newer version writes".to_vec());
     write_journal(&house, &records);
     let Err(QueueError::Unreadable(said)) = house.try_open() else { panic!("opened") };
-    assert!(said.contains("format 3") && said.contains("newer"), "{said}");
+    assert!(said.contains("format 4") && said.contains("newer"), "{said}");
     let left: Vec<_> = std::fs::read_dir(house.dir()).unwrap().map(|item| item.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "nothing was set aside: {left:?}");
 }

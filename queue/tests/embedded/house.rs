@@ -5,13 +5,15 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_queue::{
     Actor, Claim, ClaimRequest, EmbeddedMaintenance, Entry, Filter, NewEntry, Order, QueueStore, Recovered, Result,
     RouteRequest, Settlement, State, Stats,
     embedded::{EmbeddedQueue, Options},
 };
-use forebay_storage::{FileId, Sha256, disk::OsDisk};
+use forebay_storage::{Content, FileId, Sha256, disk::OsDisk};
+use sha2::Digest;
 use tempfile::TempDir;
 
 pub(crate) struct House {
@@ -50,14 +52,22 @@ impl House {
         EmbeddedQueue::open(Arc::new(OsDisk), &self.journal(), &self.index(), options).unwrap().0
     }
 
-    /// The only segment that has records, or the last of them.
+    /// The only segment of the journal proper that has records, or the last of them.
     pub(crate) fn last_segment(&self) -> PathBuf {
-        let names = std::fs::read_dir(self.journal()).unwrap().map(|item| item.unwrap().path());
-        let mut names: Vec<_> =
-            names.filter(|path| path.is_file() && !path.to_string_lossy().contains("spare")).collect();
-        names.sort();
-        names.pop().unwrap()
+        last_segment(&self.journal())
     }
+
+    /// The same of the journal's short log.
+    pub(crate) fn last_recent_segment(&self) -> PathBuf {
+        last_segment(&self.journal().join("recent"))
+    }
+}
+
+fn last_segment(dir: &Path) -> PathBuf {
+    let names = std::fs::read_dir(dir).unwrap().map(|item| item.unwrap().path());
+    let mut names: Vec<_> = names.filter(|path| path.is_file() && !path.to_string_lossy().contains("spare")).collect();
+    names.sort();
+    names.pop().unwrap()
 }
 
 pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
@@ -70,6 +80,13 @@ pub(crate) fn digest(text: &str) -> Sha256 {
         bytes[at % 32] = bytes[at % 32].wrapping_mul(31).wrapping_add(byte);
     }
     Sha256(bytes)
+}
+
+/// A file that brings its bytes along, and those.
+pub(crate) fn small_file(partner: &str, name: &str) -> (NewEntry, Content) {
+    let bytes = Bytes::from(format!("{partner} sends {name}. ").repeat(20));
+    let sha256 = Sha256(sha2::Sha256::digest(&bytes).into());
+    (NewEntry { size_bytes: bytes.len() as u64, sha256, ..file(partner, name) }, Content::Inline(bytes))
 }
 
 pub(crate) fn file(partner: &str, name: &str) -> NewEntry {
@@ -114,7 +131,8 @@ pub(crate) fn operator() -> Actor {
 }
 
 pub(crate) async fn put(queue: &EmbeddedQueue, partner: &str, name: &str) -> FileId {
-    queue.accept(file(partner, name), at(0)).await.unwrap().id
+    let (new, content) = small_file(partner, name);
+    queue.accept(new, content, at(0)).await.unwrap().id
 }
 
 pub(crate) async fn claim_one(queue: &EmbeddedQueue, now: i64) -> Claim {

@@ -6,6 +6,7 @@ mod acting;
 mod catalogue;
 mod claims;
 mod confirmation;
+mod contents;
 mod damage;
 mod format;
 mod house;

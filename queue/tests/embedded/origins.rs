@@ -1,7 +1,7 @@
 //! What a file was copied from is known from its acceptance on until it is said to be gone, and no longer.
 
 use forebay_queue::{Action, Actor, NewEntry, QueueStore, embedded::EmbeddedQueue};
-use forebay_storage::{FileId, Origin};
+use forebay_storage::{Content, FileId, Origin};
 
 use crate::house::{House, assert_sound, at, file};
 
@@ -30,13 +30,13 @@ async fn an_origin_outlives_restarts_purges_and_the_index_until_it_is_gone() {
     let queue = house.open();
     let mut expected = Vec::new();
     for (name, inode) in [("a", 7), ("b", 8), ("c", 9)] {
-        let entry = queue.accept(copy(name, inode), at(0)).await.unwrap();
+        let entry = queue.accept(copy(name, inode), Content::Kept, at(0)).await.unwrap();
         expected.push((entry.id, name.to_owned(), inode));
     }
-    queue.accept(file("clinic", "uploaded"), at(0)).await.unwrap();
+    queue.accept(file("clinic", "uploaded"), Content::Kept, at(0)).await.unwrap();
     let purged = expected[0].0;
     queue.act(&[purged], Action::Cancel, None, Actor::Server, at(1)).await.remove(0).unwrap();
-    assert_eq!(queue.purge(at(9), 10, at(9)).await.unwrap(), [purged]);
+    assert_eq!(queue.purge(at(9), 10, at(9)).await.unwrap().kept, [purged]);
     queue.forget_origins(&[expected.remove(1).0], at(10)).await.unwrap();
     expected.sort();
     assert_eq!(known(&queue).await, expected, "a purged file's origin may still be there");

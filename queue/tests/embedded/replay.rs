@@ -3,7 +3,7 @@
 use forebay_queue::{
     Action, ClaimRequest, EmbeddedMaintenance, NewName, Order, QueueStore, Settlement, State, embedded::EmbeddedQueue,
 };
-use forebay_storage::FileId;
+use forebay_storage::{Content, FileId};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use crate::house::{House, ask_of, assert_sound, at, copy_dir, end, file, operator, picture};
@@ -16,7 +16,7 @@ async fn step(queue: &EmbeddedQueue, rng: &mut StdRng, ids: &mut Vec<FileId>, no
             let mut new = file(&format!("p{}", rng.random_range(0..4)), &format!("f{}", rng.random_range(0..6)));
             new.state = *[State::Ready, State::Ready, State::Unfinished, State::Held].choose(rng).unwrap();
             new.route = Some(format!("r{}", rng.random_range(0..2)));
-            ids.push(queue.accept(new, at(now)).await.unwrap().id);
+            ids.push(queue.accept(new, Content::Kept, at(now)).await.unwrap().id);
         }
         4..=7 => {
             let order = if rng.random_bool(0.5) { Order::Strict } else { Order::None };

@@ -84,6 +84,7 @@ fn accepted(state: State, route: Option<&str>) -> Record {
         origin: None,
         supersedes: None,
         claimable_from: None,
+        inline: None,
     };
     record(fact, 0)
 }

@@ -4,10 +4,9 @@ use std::{os::unix::fs::FileExt, sync::Arc};
 
 use bytes::Bytes;
 use forebay_queue::Node;
-use forebay_storage::FileId;
 
 use super::{Files, Place, Stat};
-use crate::ingest::{Ingest, Refusal};
+use crate::{contents::OpenContent, ingest::Refusal};
 
 /// The most that one read gives, in bytes.
 const MOST_BYTES: usize = 1 << 20;
@@ -16,7 +15,7 @@ const MOST_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     /// An accepted file.
-    Kept(FileId),
+    Accepted(OpenContent),
     /// Something that was rendered.
     Rendered(Bytes),
     /// A file of the outbox, held open.
@@ -26,7 +25,6 @@ pub(super) enum Source {
 /// A file that is open for reading. It may be read in any order and by several tasks at once.
 #[derive(Clone)]
 pub struct OpenFile {
-    ingest: Arc<Ingest>,
     stat: Stat,
     source: Source,
 }
@@ -38,7 +36,7 @@ impl Files {
     /// Bad names; [`Refusal::NotFound`]; [`Refusal::Denied`] when it is a folder.
     pub async fn open(&self, path: &str) -> Result<OpenFile, Refusal> {
         let (stat, source) = self.source(path).await?;
-        Ok(OpenFile { ingest: Arc::clone(&self.ingest), stat, source })
+        Ok(OpenFile { stat, source })
     }
 
     pub(super) async fn source(&self, path: &str) -> Result<(Stat, Source), Refusal> {
@@ -46,7 +44,9 @@ impl Files {
             Place::Root | Place::Out => Err(not_a_file()),
             Place::InOut(below) => self.source_in_out(&below).await,
             Place::Own(name) => match self.ingest.catalogue.stat(self.partner(), name.as_str()).await? {
-                Some(node @ Node::File { id, .. }) => Ok((Stat::from(&node), Source::Kept(id))),
+                Some(node @ Node::File { id, .. }) => {
+                    Ok((Stat::from(&node), Source::Accepted(self.ingest.contents.open(id).await?)))
+                }
                 Some(Node::Folder { .. }) => Err(not_a_file()),
                 None => Err(Refusal::NotFound),
             },
@@ -75,7 +75,7 @@ impl OpenFile {
             return Ok(Bytes::new());
         }
         match &self.source {
-            Source::Kept(id) => Ok(self.ingest.storage.read(*id, offset..end).await?),
+            Source::Accepted(content) => Ok(content.read(offset..end).await?),
             Source::Rendered(text) => {
                 let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(text.len());
                 Ok(text.slice(within(offset)..within(end)))

@@ -93,8 +93,8 @@ impl Files {
     /// As [`Files::stat`]; when it is a folder.
     pub async fn sha256(&self, path: &str) -> Result<Option<(Sha256, u64)>, Refusal> {
         match self.source(path).await?.1 {
-            Source::Kept(id) => {
-                let entry = self.ingest.queue.get(id).await?;
+            Source::Accepted(content) => {
+                let entry = self.ingest.queue.get(content.id()).await?;
                 Ok(Some((entry.sha256, entry.size_bytes)))
             }
             _ => Ok(None),

@@ -36,21 +36,10 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Makes the names in this directory durable (fsync of the directory).
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// The file system that holds `path`, to be synced as a whole; none where such a sync cannot be believed.
-    fn open_fs(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFs>>>;
-    /// A second name for the same inode.
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Free and total bytes of the file system that holds `path`; the reserve is left 0.
     fn space(&self, path: &Path) -> io::Result<Space>;
     /// The real path, when bytes can be reached by one (reflink, copy by the kernel).
     fn real_path(&self, path: &Path) -> Option<PathBuf>;
-}
-
-/// A file system, held open.
-pub trait DiskFs: Send + Sync + Debug {
-    /// Makes everything in it durable (syncfs). Fails when anything that was written since it was opened did not reach
-    /// the disk, once: who asks again is told nothing more of it.
-    fn sync(&self) -> io::Result<()>;
 }
 
 /// An open file.

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::AsRawFd,
         unix::fs::{FileExt, MetadataExt},
     },
     path::{Path, PathBuf},
@@ -12,11 +12,11 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FsWord, Mode, OFlags, RenameFlags, XattrFlags},
+    fs::{CWD, Mode, OFlags, RenameFlags, XattrFlags},
     io::Errno,
 };
 
-use super::{Disk, DiskFile, DiskFs};
+use super::{Disk, DiskFile};
 use crate::Space;
 
 /// The machine's own disk. Links at the end of a path are never followed.
@@ -69,19 +69,6 @@ impl Disk for OsDisk {
         Ok(rustix::fs::fsync(rustix::fs::open(dir, flags, Mode::empty())?)?)
     }
 
-    fn open_fs(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFs>>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty())?;
-        let kind = rustix::fs::fstatfs(&fd)?.f_type;
-        let believed =
-            SYNCED_WHOLE.contains(&kind) && tells_of_failures(&rustix::system::uname().release().to_string_lossy());
-        Ok(believed.then(|| Arc::new(OsFs(fd)) as Arc<dyn DiskFs>))
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::hard_link(from, to)
-    }
-
     fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(Space {
@@ -96,31 +83,11 @@ impl Disk for OsDisk {
     }
 }
 
-/// The file systems whose syncfs is known to reach the disk: ext4, XFS, Btrfs, F2FS, ZFS and tmpfs (statfs(2), and
-/// OpenZFS' zfs_vfsops.h). FUSE's, say, ends at its server.
-const SYNCED_WHOLE: [FsWord; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0x0102_1994];
-
-/// Since Linux 5.8 syncfs fails when a page could not be written (syncfs(2), "Errors").
-fn tells_of_failures(release: &str) -> bool {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
-}
-
 fn open(path: &Path, flags: OFlags) -> io::Result<Arc<dyn DiskFile>> {
     // A FIFO that someone put here must not stop the opener; on regular files the flag means nothing.
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
     Ok(Arc::new(OsFile(File::from(fd))))
-}
-
-/// A file system of the machine. Its descriptor is what the kernel remembers unseen failures by.
-#[derive(Debug)]
-struct OsFs(OwnedFd);
-
-impl DiskFs for OsFs {
-    fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(&self.0)?)
-    }
 }
 
 /// An open file of the machine.
@@ -238,25 +205,6 @@ mod tests {
         let mut bytes = [9; 9];
         assert_eq!(OsDisk.open(&b, false).expect("opened").read_at(&mut bytes, 0).expect("read"), 8);
         assert_eq!(&bytes, b"\0\0\0hello\x09");
-    }
-
-    #[test]
-    fn a_whole_file_system_is_synced_where_that_can_be_believed() {
-        let dir = tempfile::tempdir().expect("a directory");
-        if let Some(fs) = OsDisk.open_fs(dir.path()).expect("opened") {
-            fs.sync().expect("synced");
-        }
-        assert!(OsDisk.open_fs(Path::new("/proc")).expect("opened").is_none(), "proc is no place for files");
-        for (release, tells) in [
-            ("6.18.5", true),
-            ("5.8.0-1-amd64", true),
-            ("10.0", true),
-            ("5.7.19", false),
-            ("4.18.0-553.el8", false),
-            ("odd", false),
-        ] {
-            assert_eq!(tells_of_failures(release), tells, "{release}");
-        }
     }
 
     #[test]

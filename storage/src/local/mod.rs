@@ -3,34 +3,31 @@
 //! | below the root | what |
 //! |---|---|
 //! | `spool/<YYYYMMDD>/<id>` | accepted files, by the UTC day in their id; mode 0400, metadata in `user.forebay` |
-//! | `intake/` | the intake log: bytes of small files until they are durable in the spool |
 //! | `tmp/<id>` | uploads that come in; emptied at every start |
 //! | `partials/<partner>/<digest of the name>` | uploads that were cut, to resume; `user.forebay.partial` says how far |
 //! | `aside/<id>`, `aside/<id>.reason` | spool files that cannot be trusted, and why; never deleted |
 //!
 //! # Guarantees
 //! A commit writes to `tmp/`, sets the metadata and mode 0400, and renames into the spool without replacing anything.
-//! Then a small file goes into the intake log, which is synced, and any other is synced itself (contents, metadata and
-//! mode), with its directory, and the directory's parent when that day is new; a sync of the log or of a directory serves
-//! all who came together. What is reported as a partial was synced before its length was recorded. After a failed sync
+//! Then the file is synced (contents, metadata and mode), with its directory, and the directory's parent when that day is
+//! new; a sync of a directory serves all who came together. What is reported as a partial was synced before its length was recorded. After a failed sync
 //! the store takes nothing more, for the page cache cannot be believed any more.
 //!
 //! # After a crash
-//! [`LocalStorage::open`] empties `tmp/`, syncs every directory, and writes again what the intake log holds and the spool
-//! does not; nothing else is touched. A file in the spool whose commit was never answered may be there, whole or not:
+//! [`LocalStorage::open`] empties `tmp/`, syncs every directory, and takes over what the version before had in `intake/`;
+//! nothing else is touched. A file in the spool whose commit was never answered may be there, whole or not:
 //! `inspect` syncs it and says which. Partials end at their recorded length, whatever else was written.
 
 mod dirs;
-mod intake;
 mod partial;
 mod place;
 mod poison;
 #[cfg(test)]
 mod power_tests;
-mod read;
 mod root;
 mod rounds;
 mod spool;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -41,11 +38,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncRead;
 
-use self::{read::VerifiedReader, root::Root, upload::LocalUpload};
+use self::{root::Root, upload::LocalUpload};
 use crate::{
-    Durability, FileId, FileMeta, NewFile, PartialInfo, Placement, Result, Retract, Space, SpoolItem, Storage,
+    Durability, FileId, FileMeta, NewFile, PartialInfo, Result, Retract, Space, SpoolItem, SpoolMaintenance, Storage,
     StorageError, Upload, Verified, disk::Disk,
 };
 
@@ -55,14 +51,13 @@ use crate::{
 pub struct Options {
     /// Bytes of the disk that uploads leave free, so that the journal can go on.
     pub reserve_bytes: u64,
-    /// When the intake log alone keeps so many bytes, the file system is synced. Where that takes its time the log grows
-    /// up to four times as long.
-    pub intake_bytes: u64,
+    /// Files of up to so many bytes need no place of their own.
+    pub inline_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { reserve_bytes: 256 << 20, intake_bytes: 32 << 20 }
+        Self { reserve_bytes: 256 << 20, inline_bytes: 64 << 10 }
     }
 }
 
@@ -152,54 +147,8 @@ impl Storage for LocalStorage {
         .await
     }
 
-    async fn reader(&self, id: FileId) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
-        self.blocking(move |root| {
-            let (file, meta) = root.described(id)?;
-            Ok(Box::new(VerifiedReader::new(file, meta)) as Box<dyn AsyncRead + Send + Unpin>)
-        })
-        .await
-    }
-
-    async fn meta(&self, id: FileId) -> Result<FileMeta> {
-        self.blocking(move |root| Ok(root.described(id)?.1)).await
-    }
-
-    async fn place(&self, id: FileId, dest: &Path, how: Placement) -> Result<()> {
-        let dest = dest.to_path_buf();
-        self.blocking(move |root| place::place(root, id, &dest, how)).await
-    }
-
-    fn materialize_blocking(&self, id: FileId, destination: &Path, durability: Durability) -> Result<Verified> {
-        place::place(&self.root, id, destination, Placement::Copy)?;
-        if durability == Durability::Synced {
-            let file = self.root.disk.open(destination, true);
-            let synced = file.and_then(|file| file.sync_all());
-            synced.map_err(|e| StorageError::io(format!("cannot sync {}", destination.display()), e))?;
-        }
-        let meta = self.root.described(id)?.1;
-        Ok(Verified { size_bytes: meta.size_bytes, sha256: meta.sha256 })
-    }
-
-    fn place_blocking(&self, id: FileId, dest: &Path, how: Placement) -> Result<()> {
-        place::place(&self.root, id, dest, how)
-    }
-
-    async fn is_link(&self, id: FileId, at: &Path) -> Result<bool> {
-        let at = at.to_path_buf();
-        self.blocking(move |root| place::is_link(root, id, &at)).await
-    }
-
-    async fn ids(&self) -> Result<Vec<FileId>> {
-        self.blocking(|root| root.ids()).await
-    }
-
-    async fn inspect(&self, id: FileId) -> Result<SpoolItem> {
-        self.blocking(move |root| root.inspect(id)).await
-    }
-
-    async fn set_aside(&self, id: FileId, reason: &str) -> Result<()> {
-        let reason = reason.to_owned();
-        self.blocking(move |root| root.set_aside(id, &reason)).await
+    fn materialize(&self, id: FileId, destination: &Path, durability: Durability) -> Result<Verified> {
+        place::copy(&self.root, id, destination, durability)
     }
 
     async fn remove(&self, ids: &[FileId]) -> Result<()> {
@@ -217,5 +166,25 @@ impl Storage for LocalStorage {
 
     fn poisoned(&self) -> Option<String> {
         self.root.poisoned()
+    }
+}
+
+#[async_trait]
+impl SpoolMaintenance for LocalStorage {
+    async fn ids(&self) -> Result<Vec<FileId>> {
+        self.blocking(|root| root.ids()).await
+    }
+
+    async fn meta(&self, id: FileId) -> Result<FileMeta> {
+        self.blocking(move |root| Ok(root.described(id)?.1)).await
+    }
+
+    async fn inspect(&self, id: FileId) -> Result<SpoolItem> {
+        self.blocking(move |root| root.inspect(id)).await
+    }
+
+    async fn set_aside(&self, id: FileId, reason: &str) -> Result<()> {
+        let reason = reason.to_owned();
+        self.blocking(move |root| root.set_aside(id, &reason)).await
     }
 }

@@ -204,8 +204,6 @@ pub(super) fn from_spool(root: &Arc<Root>, id: FileId) -> Result<()> {
     if meta.size_bytes == 0 || make_dir(&*root.disk, &key.dir).is_err() {
         return root.drop_file(id);
     }
-    // The bytes before the length that will speak of them.
-    root.detach(&*file, id)?;
     // A rename onto another name of the same file would do nothing at all.
     let _ = root.disk.unlink(&key.path);
     if root.disk.rename_new(&root.spool_path(id), &key.path).is_err() {
@@ -213,7 +211,7 @@ pub(super) fn from_spool(root: &Arc<Root>, id: FileId) -> Result<()> {
     }
     // Gone from the spool for good before it changes: until then a crash may bring back the whole file, unchanged.
     settle(root, &key)?;
-    root.settle_leave(id)?;
+    root.settle_day(id)?;
     let changed = (|| {
         file.make_writable()?;
         file.remove_xattr(META)?;

@@ -3,8 +3,9 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
+    sync::Arc,
 };
 
 use sha2::Digest;
@@ -13,59 +14,31 @@ use super::{
     root::Root,
     spool::{mismatch, unreadable},
 };
-use crate::{FileId, FileMeta, Placement, Result, Sha256, StorageError, disk::DiskFile};
+use crate::{Durability, FileId, FileMeta, Result, Sha256, StorageError, Verified, disk::DiskFile};
 
 /// The most that is copied at a time.
 const BUFFER_BYTES: u64 = 256 << 10;
-
-pub(super) fn place(root: &Root, id: FileId, dest: &Path, how: Placement) -> Result<()> {
-    match how {
-        Placement::Copy => copy(root, id, dest).map(drop),
-        Placement::Link => link(root, id, dest),
-    }
-}
 
 fn placing(id: FileId, dest: &Path) -> impl Fn(io::Error) -> StorageError {
     let doing = format!("cannot place file {id} at {}", dest.display());
     move |error| StorageError::io(doing.clone(), error)
 }
 
-fn link(root: &Root, id: FileId, dest: &Path) -> Result<()> {
-    use io::ErrorKind::{CrossesDevices, NotFound, PermissionDenied, TooManyLinks, Unsupported};
-    match root.disk.link(&root.spool_path(id), dest) {
-        Ok(()) => Ok(()),
-        // File systems without hard links say EPERM.
-        Err(error) if matches!(error.kind(), CrossesDevices | PermissionDenied | TooManyLinks | Unsupported) => {
-            copy(root, id, dest)?.make_read_only().map_err(placing(id, dest))
-        }
-        Err(error) if error.kind() == NotFound => {
-            root.open_spooled(id)?;
-            Err(placing(id, dest)(error))
-        }
-        Err(error) => Err(placing(id, dest)(error)),
-    }
-}
-
-/// Whether both names are one inode's.
-pub(super) fn is_link(root: &Root, id: FileId, at: &Path) -> Result<bool> {
-    let (Some(spooled), Some(there)) = (root.disk.real_path(&root.spool_path(id)), root.disk.real_path(at)) else {
-        return Ok(false);
-    };
-    let inode = |path: &Path| match path.symlink_metadata() {
-        Ok(found) => Ok(Some((found.dev(), found.ino()))),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(StorageError::io(format!("cannot look at {}", path.display()), error)),
-    };
-    let spooled = inode(&spooled)?;
-    Ok(spooled.is_some() && spooled == inode(&there)?)
-}
-
 /// A copy that is known to be what was accepted; nothing is left at `dest` otherwise.
-fn copy(root: &Root, id: FileId, dest: &Path) -> Result<std::sync::Arc<dyn DiskFile>> {
+pub(super) fn copy(root: &Root, id: FileId, dest: &Path, durability: Durability) -> Result<Verified> {
     let (source, meta) = root.described(id)?;
+    let copy = copy_of(root, &*source, &meta, dest)?;
+    if durability == Durability::Synced {
+        copy.sync_all().map_err(placing(id, dest)).inspect_err(|_| remove(root, dest))?;
+    }
+    Ok(Verified { size_bytes: meta.size_bytes, sha256: meta.sha256 })
+}
+
+fn copy_of(root: &Root, source: &dyn DiskFile, meta: &FileMeta, dest: &Path) -> Result<Arc<dyn DiskFile>> {
+    let id = meta.id;
     let copy = match clone(root, id, dest).map_err(placing(id, dest))? {
         Cloned::Whole => {
-            let checked = root.check(&*source, &meta);
+            let checked = root.check(source, meta);
             checked.inspect_err(|_| remove(root, dest))?;
             return root.disk.open(dest, true).map_err(placing(id, dest));
         }
@@ -73,7 +46,7 @@ fn copy(root: &Root, id: FileId, dest: &Path) -> Result<std::sync::Arc<dyn DiskF
         Cloned::Nothing => root.disk.create_new(dest),
     };
     let copy = copy.map_err(placing(id, dest))?;
-    copy_bytes(&*source, &*copy, &meta, dest).inspect_err(|_| remove(root, dest))?;
+    copy_bytes(source, &*copy, meta, dest).inspect_err(|_| remove(root, dest))?;
     Ok(copy)
 }
 

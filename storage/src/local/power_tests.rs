@@ -10,7 +10,7 @@ use sha2::Digest;
 
 use super::{LocalStorage, Options};
 use crate::{
-    FileId, NewFile, Retract, Sha256, SpoolItem, Storage, StorageError,
+    FileId, NewFile, Retract, Sha256, SpoolItem, SpoolMaintenance, Storage, StorageError,
     disk::{
         Disk,
         sim::{SimDisk, SyncClass},
@@ -24,7 +24,7 @@ fn now(day: u64) -> DateTime<Utc> {
 }
 
 fn open(disk: &SimDisk) -> Result<LocalStorage, StorageError> {
-    LocalStorage::open(disk.shared(), Path::new(ROOT), Options { reserve_bytes: 0, intake_bytes: 32 << 10 })
+    LocalStorage::open(disk.shared(), Path::new(ROOT), Options { reserve_bytes: 0, inline_bytes: 0 })
 }
 
 fn new_file(name: String, day: u64) -> NewFile {
@@ -33,7 +33,7 @@ fn new_file(name: String, day: u64) -> NewFile {
 }
 
 fn contents(rng: &mut StdRng) -> Vec<u8> {
-    // Half go into the intake log; now and then one does not stay in memory.
+    // Now and then one does not stay in memory.
     let len = match rng.random_range(0..10) {
         0 => rng.random_range(300_000..400_000),
         1..5 => rng.random_range(5_000..7_000),
@@ -217,8 +217,8 @@ async fn no_power_cut_breaks_a_promise() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_sync_of_the_store_is_needed() {
-    use SyncClass::{File, FileAttributes, FileSystem, Intake, IntakeDir, Partial, PartialDir, Shard, ShardParent};
-    for class in [File, FileAttributes, Shard, ShardParent, Intake, IntakeDir, FileSystem, Partial, PartialDir] {
+    use SyncClass::{File, FileAttributes, Partial, PartialDir, Shard, ShardParent};
+    for class in [File, FileAttributes, Shard, ShardParent, Partial, PartialDir] {
         let mut red = None;
         for seed in 0..400 {
             red = run(seed, Some(class)).await;
@@ -231,7 +231,7 @@ async fn each_sync_of_the_store_is_needed() {
     }
 }
 
-/// A partial says how long it is only once its bytes are on the disk, also when the intake log alone had them before.
+/// A partial says how long it is only once its bytes are on the disk, wherever they were before.
 #[tokio::test]
 async fn a_file_that_is_taken_back_never_leaves_a_partial_of_other_bytes() {
     let bytes: Vec<u8> = (0..3_000u32).map(|at| (at % 251) as u8).collect();
@@ -259,67 +259,17 @@ async fn a_file_that_is_taken_back_never_leaves_a_partial_of_other_bytes() {
 
 #[tokio::test]
 async fn a_failed_sync_poisons_the_store_and_the_file_is_not_there() {
-    for class in [SyncClass::File, SyncClass::Shard, SyncClass::ShardParent, SyncClass::Intake] {
+    for class in [SyncClass::File, SyncClass::Shard, SyncClass::ShardParent] {
         let disk = SimDisk::new(1).with_dir(Path::new(ROOT));
         let store = open(&disk).expect("opens");
         let mut upload = store.begin(new_file("x".to_owned(), 0)).await.expect("begun");
-        let len = if class == SyncClass::Intake { 10 } else { 100_000 };
-        // The log syncs what it prepares ahead.
-        for _ in 0..1_000_000 {
-            if disk.syncs(SyncClass::Intake) >= 2 {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-        upload.write(Bytes::from(vec![1; len])).await.expect("written");
+        upload.write(Bytes::from(vec![1; 100_000])).await.expect("written");
         disk.fail_next(class);
         let error = upload.commit(now(0)).await.expect_err("not durable");
         assert!(matches!(error, StorageError::Poisoned(_)), "{class:?}: {error}");
         assert_eq!(store.ids().await.expect("ids"), []);
         assert!(matches!(store.begin(new_file("y".to_owned(), 0)).await, Err(StorageError::Poisoned(_))));
         assert!(store.poisoned().is_some());
-    }
-}
-
-/// What was acknowledged by the log stays in it when the file system cannot be synced.
-#[tokio::test]
-async fn a_file_system_that_cannot_be_synced_stops_the_store_and_loses_nothing() {
-    for errno in [libc::EIO, libc::ENOSPC, libc::ENOMEM] {
-        stops_and_loses_nothing(errno).await;
-    }
-}
-
-async fn stops_and_loses_nothing(errno: i32) {
-    let disk = SimDisk::new(1).with_dir(Path::new(ROOT));
-    let store = open(&disk).expect("opens");
-    disk.fail_next_with(SyncClass::FileSystem, errno);
-    let mut kept = Vec::new();
-    while store.poisoned().is_none() {
-        assert!(kept.len() < 10_000, "the file system is never synced");
-        let Ok(mut upload) = store.begin(new_file(kept.len().to_string(), 0)).await else { break };
-        if upload.write(Bytes::from_static(&[1; 3000])).await.is_err() {
-            break;
-        }
-        match upload.commit(now(0)).await {
-            Ok(meta) => kept.push(meta),
-            Err(error) => assert!(matches!(error, StorageError::Poisoned(_)), "{error}"),
-        }
-    }
-    // An orderly end, as an operator would have it then, must not believe another sync.
-    assert!(store.close().await.is_err());
-    drop(store);
-    // The program starts again on the same machine, and then after a power cut.
-    let same = disk.fork(2);
-    drop(open(&same).expect("opens"));
-    let again = open(&same.reboot()).expect("opens");
-    for meta in &kept {
-        assert_eq!(again.inspect(meta.id).await.expect("inspected"), SpoolItem::Sound(meta.clone()));
-    }
-    let after = disk.reboot();
-    let store = open(&after).expect("opens");
-    assert!(kept.len() >= 10, "{}", kept.len());
-    for meta in kept {
-        assert_eq!(store.inspect(meta.id).await.expect("inspected"), SpoolItem::Sound(meta));
     }
 }
 
@@ -342,44 +292,6 @@ async fn two_who_empty_a_day_do_not_stop_the_store() {
         one.await.expect("it ends").expect("removed");
         other.await.expect("it ends").expect("dropped");
         assert_eq!(store.poisoned(), None, "round {round}");
-    }
-}
-
-/// As when the data moves to another file system, or another kernel runs it.
-#[tokio::test]
-async fn where_a_whole_sync_cannot_be_believed_the_log_is_replayed_file_by_file() {
-    for cut in [None, Some(3), Some(10), Some(20), Some(30)] {
-        let disk = SimDisk::new(1).with_dir(Path::new(ROOT));
-        let store = open(&disk).expect("opens");
-        let mut kept = Vec::new();
-        for number in 0..5 {
-            let mut upload = store.begin(new_file(number.to_string(), 0)).await.expect("begun");
-            upload.write(Bytes::from_static(b"MSH|^~")).await.expect("written");
-            kept.push(upload.commit(now(0)).await.expect("committed"));
-        }
-        disk.create_new(Path::new("/data/spool/.stray")).expect("made");
-        disk.cut_now();
-        drop(store);
-        let after = disk.reboot();
-        after.without_whole_sync();
-        if let Some(cut) = cut {
-            after.cut_at(after.operations() + cut);
-        }
-        if let Ok(store) = open(&after) {
-            let mut upload = store.begin(new_file("late".to_owned(), 0)).await.expect("begun");
-            upload.write(Bytes::from_static(b"late")).await.expect("written");
-            if let Ok(meta) = upload.commit(now(0)).await {
-                kept.push(meta);
-            }
-        }
-        assert_eq!(after.syncs(SyncClass::FileSystem), 0);
-        after.cut_now();
-        for _ in 0..10 {
-            let store = open(&after.reboot()).expect("opens");
-            for meta in &kept {
-                assert_eq!(store.inspect(meta.id).await.expect("inspected"), SpoolItem::Sound(meta.clone()), "{cut:?}");
-            }
-        }
     }
 }
 

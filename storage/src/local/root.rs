@@ -10,7 +10,7 @@ use std::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use uuid::Uuid;
 
-use super::{Options, dirs::DirSync, intake::IntakeLog, poison::Poison, spool::Days};
+use super::{Options, dirs::DirSync, poison::Poison, spool::Days, takeover};
 use crate::{FileMeta, NewFile, Result, Sha256, Space, StorageError, disk::Disk};
 
 /// The extended attribute with the metadata of an accepted file.
@@ -23,19 +23,18 @@ const MOST_META_BYTES: usize = 3_900;
 pub(super) struct Root {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) options: Options,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(super) spool: PathBuf,
     pub(super) tmp: PathBuf,
     pub(super) partials: PathBuf,
     pub(super) aside: PathBuf,
     dirs: DirSync,
-    pub(super) intake: IntakeLog,
     pub(super) days: Days,
     /// Partials that are being written.
     pub(super) claimed: Mutex<HashSet<PathBuf>>,
     /// Bytes of all uploads that are in memory.
     pub(super) in_memory: AtomicUsize,
-    poison: Arc<Poison>,
+    poison: Poison,
     /// Held to read while the spool changes, and to write while the store closes.
     work: RwLock<()>,
 }
@@ -46,9 +45,7 @@ impl Root {
         for dir in [&spool, &tmp, &partials, &aside] {
             make_dir(&*disk, dir)?;
         }
-        let poison = Arc::<Poison>::default();
         let root = Self {
-            intake: IntakeLog::open(disk.clone(), path, options.intake_bytes, poison.clone())?,
             disk,
             options,
             path: path.to_path_buf(),
@@ -60,13 +57,13 @@ impl Root {
             days: Days::default(),
             claimed: Mutex::default(),
             in_memory: AtomicUsize::new(0),
-            poison,
+            poison: Poison::default(),
             work: RwLock::default(),
         };
         root.sync_what_is_there()?;
         root.empty_tmp()?;
         root.probe()?;
-        root.replay()?;
+        takeover::take_over(&root)?;
         Ok(root)
     }
 
@@ -145,10 +142,9 @@ impl Root {
     /// Ends the store: nothing changes the spool any more when this returns.
     pub(super) fn close(&self) -> Result<()> {
         let _alone = self.work.write();
-        let settled = self.sound().and_then(|()| self.intake.settle());
-        self.intake.stop();
+        let sound = self.sound();
         self.poison.close();
-        settled
+        sound
     }
 
     pub(super) fn stop(&self, why: String) -> StorageError {

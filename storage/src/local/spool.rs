@@ -7,16 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use chrono::DateTime;
 use parking_lot::RwLock;
 use sha2::Digest;
 
-use super::{
-    intake::Said,
-    root::{META, Root, encode, make_dir},
-};
-use crate::{FileId, FileMeta, Result, Sha256, SpoolItem, StorageError, disk::DiskFile};
+use super::root::{META, Root, encode, make_dir};
+use crate::{FileId, FileMeta, Result, Sha256, SpoolItem, StorageError, disk::DiskFile, error::is_lost};
 
 /// The days whose directories are known to be in the spool, and whether durably.
 #[derive(Debug, Default)]
@@ -63,7 +59,7 @@ fn day(id: FileId) -> String {
 }
 
 impl Root {
-    fn day_dir(&self, id: FileId) -> PathBuf {
+    pub(super) fn day_dir(&self, id: FileId) -> PathBuf {
         self.spool.join(day(id))
     }
 
@@ -71,25 +67,15 @@ impl Root {
         self.day_dir(id).join(id.to_string())
     }
 
-    /// Takes a written file into the spool: metadata, mode, name, and all of it durable. `small` has its bytes when they
-    /// may go into the intake log. On failure after the name was given it is taken back.
-    pub(super) fn admit(
-        &self,
-        file: &dyn DiskFile,
-        from: &Path,
-        meta: &FileMeta,
-        small: Option<&[Bytes]>,
-    ) -> Result<()> {
+    /// Takes a written file into the spool: metadata, mode, name, and all of it durable. On failure after the name was
+    /// given it is taken back.
+    pub(super) fn admit(&self, file: &dyn DiskFile, from: &Path, meta: &FileMeta) -> Result<()> {
         let _work = self.at_work()?;
-        let json = self.describe(file, meta)?;
+        self.describe(file, meta)?;
         // After the metadata, which needs write permission.
         file.make_read_only().map_err(|e| StorageError::io(format!("cannot make file {} read-only", meta.id), e))?;
         self.name(meta.id, from)?;
-        let kept = match small.filter(|_| self.intake.takes(meta.size_bytes)) {
-            Some(pieces) => self.intake.keep(meta.id, &json, pieces),
-            None => self.make_durable(file, meta.id),
-        };
-        kept.inspect_err(|_| self.take_name_back(meta.id))
+        self.make_durable(file, meta.id).inspect_err(|_| self.take_name_back(meta.id))
     }
 
     fn name(&self, id: FileId, from: &Path) -> Result<()> {
@@ -133,12 +119,12 @@ impl Root {
     }
 
     /// Makes removals from the day of this id durable.
-    fn settle_day(&self, id: FileId) -> Result<()> {
+    pub(super) fn settle_day(&self, id: FileId) -> Result<()> {
         self.settle_removals(&self.day_dir(id))
     }
 
     /// Makes removals from a day durable, also that of the day itself: whoever removes its last file removes it.
-    fn settle_removals(&self, dir: &Path) -> Result<()> {
+    pub(super) fn settle_removals(&self, dir: &Path) -> Result<()> {
         match self.try_settle(dir) {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 self.settle(&self.spool)
@@ -147,88 +133,10 @@ impl Root {
         }
     }
 
-    /// Puts right what the intake log holds and the spool may not.
-    pub(super) fn replay(&self) -> Result<()> {
-        let (mut restored, mut days) = (BTreeSet::new(), BTreeSet::new());
-        // Where the file system cannot be synced as a whole, each file is.
-        let each = !self.intake.settles();
-        let replayed = self.intake.replay(|said| match said {
-            Said::File(meta, bytes) => {
-                let id = meta.id;
-                days.insert(self.day_dir(id));
-                if !self.has_whole(&meta) && self.restore(&meta, &bytes).map_err(too_full_to_start)? {
-                    restored.insert(id);
-                }
-                if each { self.sync_if_there(id) } else { Ok(()) }
-            }
-            Said::Gone(id) => {
-                days.insert(self.day_dir(id));
-                restored.remove(&id);
-                match self.disk.unlink(&self.spool_path(id)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        Err(StorageError::io(format!("cannot remove spool file {id}"), error))
-                    }
-                    _ => Ok(()),
-                }
-            }
-        })?;
-        if each && replayed {
-            days.iter().try_for_each(|day| self.settle_removals(day))?;
-            self.settle(&self.spool)?;
-        }
-        self.intake.begin(replayed)?;
-        if !restored.is_empty() {
-            tracing::info!(files = restored.len(), "the spool was completed from the intake log");
-        }
-        Ok(())
-    }
-
-    fn sync_if_there(&self, id: FileId) -> Result<()> {
-        match self.open_spooled(id) {
-            Ok(file) => file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}"))),
-            Err(StorageError::NotFound(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether the disk has this file as it was accepted, as far as its bytes go: names and attributes are what the kernel
-    /// knows. Its mode is put right.
-    fn has_whole(&self, meta: &FileMeta) -> bool {
-        self.described(meta.id).is_ok_and(|(file, there)| {
-            file.drop_cached();
-            there == *meta && self.check(&*file, meta).is_ok() && file.make_read_only().is_ok()
-        })
-    }
-
-    /// Writes a file of the intake log into the spool, over what a crash may have left there. Gives whether it did.
-    fn restore(&self, meta: &FileMeta, bytes: &[u8]) -> Result<bool> {
-        let id = meta.id;
-        let restoring = |e| StorageError::io(format!("cannot restore file {id} from the intake log"), e);
-        if Sha256(sha2::Sha256::digest(bytes).into()) != meta.sha256 {
-            tracing::error!(file.id = %id, "the intake log has other bytes than were accepted; the spool is left as it is");
-            return Ok(false);
-        }
-        let aside = self.tmp.join(id.to_string());
-        let file = self.disk.create_new(&aside).map_err(restoring)?;
-        file.write_at(bytes, 0).map_err(restoring)?;
-        self.describe(&*file, meta)?;
-        file.make_read_only().map_err(restoring)?;
-        make_dir(&*self.disk, &self.day_dir(id))?;
-        self.disk.rename_over(&aside, &self.spool_path(id)).map_err(restoring).map(|()| true)
-    }
-
-    /// Has a file be durable without the intake log, for those who take it somewhere else.
-    pub(super) fn detach(&self, file: &dyn DiskFile, id: FileId) -> Result<()> {
-        if !self.intake.carries(id) {
-            return Ok(());
-        }
-        file.sync_all().map_err(|error| self.stop(format!("cannot sync spool file {id}: {error}")))
-    }
-
-    /// Writes the metadata beside the bytes, and gives it.
-    fn describe(&self, file: &dyn DiskFile, meta: &FileMeta) -> Result<Vec<u8>> {
+    /// Writes the metadata beside the bytes.
+    pub(super) fn describe(&self, file: &dyn DiskFile, meta: &FileMeta) -> Result<()> {
         let json = encode(meta)?;
-        let described = file.set_xattr(META, &json).map_err(|error| match error.kind() {
+        file.set_xattr(META, &json).map_err(|error| match error.kind() {
             // ext4 says so too when only the room beside the inode is spent.
             io::ErrorKind::StorageFull if self.has_room().is_ok() => StorageError::Unsupported(format!(
                 "the file system has no room for {} bytes of metadata beside file {}; the disk is not full",
@@ -236,8 +144,7 @@ impl Root {
                 meta.id
             )),
             _ => StorageError::io(format!("cannot set the metadata of file {}", meta.id), error),
-        });
-        described.map(|()| json)
+        })
     }
 
     pub(super) fn open_spooled(&self, id: FileId) -> Result<Arc<dyn DiskFile>> {
@@ -321,7 +228,7 @@ impl Root {
                 // A file that was refused must not appear later.
                 Err(self.stop(format!("cannot take file {id} back: {error}")))
             }
-            _ => self.settle_leave(id),
+            _ => self.settle_day(id),
         }
     }
 
@@ -340,10 +247,7 @@ impl Root {
         for day in days {
             emptied |= self.forget(&day)?;
         }
-        if emptied {
-            self.settle(&self.spool)?;
-        }
-        self.intake.gone(ids)
+        if emptied { self.settle(&self.spool) } else { Ok(()) }
     }
 
     /// Makes removals in a day durable. Gives whether the day is gone itself, which is not durable yet.
@@ -370,23 +274,11 @@ impl Root {
         }
     }
 
-    /// Makes it durable that this file has left the spool.
-    pub(super) fn settle_leave(&self, id: FileId) -> Result<()> {
-        self.settle_day(id)?;
-        self.intake.gone(&[id]).map_err(|error| match error {
-            // A file that was refused must not appear later.
-            StorageError::Full => self.stop(format!("no room to note that file {id} was taken back")),
-            error => error,
-        })
-    }
-
     /// Moves a file out of the spool, with the reason beside it.
     pub(super) fn set_aside(&self, id: FileId, reason: &str) -> Result<()> {
         let _work = self.at_work()?;
-        match self.open_spooled(id) {
-            Ok(file) => self.detach(&*file, id)?,
-            Err(missing @ StorageError::NotFound(_)) => return Err(missing),
-            Err(_) => {}
+        if let Err(missing @ StorageError::NotFound(_)) = self.open_spooled(id) {
+            return Err(missing);
         }
         let setting = |e| StorageError::io(format!("cannot set file {id} aside"), e);
         let mut stem = id.to_string();
@@ -412,29 +304,15 @@ impl Root {
         })?;
         // The new name first, so that a crash leaves two names rather than none.
         self.settle(&self.aside)?;
-        self.settle_leave(id)
-    }
-}
-
-/// Without these files the start would call them missing.
-fn too_full_to_start(error: StorageError) -> StorageError {
-    match error {
-        StorageError::Full => StorageError::Unsupported(
-            "there is no room to write back the files that the intake log keeps; make some, also from the reserve, and start \
-             again: nothing is lost"
-                .to_owned(),
-        ),
-        other => other,
+        self.settle_day(id)
     }
 }
 
 /// Bytes that the disk has lost are damage of this file, as other bytes would be, and no reason to wait for better times.
 pub(super) fn unreadable(id: FileId) -> impl Fn(io::Error) -> StorageError {
-    move |error| match error.raw_os_error() {
-        Some(libc::EIO | libc::EBADMSG | libc::EUCLEAN) => {
-            StorageError::Damaged { id, what: format!("it cannot be read: {error}") }
-        }
-        _ => StorageError::io(format!("cannot read spool file {id}"), error),
+    move |error| match is_lost(&error) {
+        true => StorageError::Damaged { id, what: format!("it cannot be read: {error}") },
+        false => StorageError::io(format!("cannot read spool file {id}"), error),
     }
 }
 

@@ -5,11 +5,11 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sha2::Digest;
-use tokio::io::AsyncReadExt;
 
 use super::{LocalStorage, Options};
 use crate::{
-    FileId, FileMeta, NewFile, Placement, Retract, Sha256, SpoolItem, Storage, StorageError, Upload, disk::OsDisk,
+    Durability, FileId, FileMeta, NewFile, Retract, Sha256, SpoolItem, SpoolMaintenance, Storage, StorageError, Upload,
+    Verified, disk::OsDisk,
 };
 
 fn now() -> DateTime<Utc> {
@@ -48,10 +48,16 @@ async fn put(store: &LocalStorage, bytes: &[u8], chunk: usize) -> FileMeta {
     upload.commit(now()).await.expect("committed")
 }
 
-async fn all_of(store: &LocalStorage, id: FileId) -> std::io::Result<Vec<u8>> {
+async fn all_of(store: &LocalStorage, id: FileId) -> Vec<u8> {
     let mut bytes = Vec::new();
-    store.reader(id).await.expect("opened").read_to_end(&mut bytes).await?;
-    Ok(bytes)
+    loop {
+        let at = bytes.len() as u64;
+        let piece = store.read(id, at..at + 100_000).await.expect("read");
+        if piece.is_empty() {
+            return bytes;
+        }
+        bytes.extend_from_slice(&piece);
+    }
 }
 
 fn sha256(bytes: &[u8]) -> Sha256 {
@@ -82,7 +88,7 @@ async fn what_is_committed_is_read_again_in_every_size() {
         let meta = put(&store, &bytes, chunk).await;
         assert_eq!((meta.size_bytes, meta.sha256), (len as u64, sha256(&bytes)));
         assert_eq!(store.meta(meta.id).await.expect("meta"), meta);
-        assert!(all_of(&store, meta.id).await.expect("read") == bytes, "{len}");
+        assert!(all_of(&store, meta.id).await == bytes, "{len}");
         assert_eq!(store.inspect(meta.id).await.expect("inspected"), SpoolItem::Sound(meta.clone()));
         let path = dir.path().join(format!("spool/20260425/{}", meta.id));
         assert_eq!(fs::metadata(path).expect("there").permissions().mode() & 0o777, 0o400);
@@ -162,7 +168,7 @@ async fn a_partial_is_resumed_by_one_and_only_as_far_as_it_goes() {
         send(&mut *upload, &bytes[900_000..], 70_000).await;
         let meta = upload.commit(now()).await.expect("committed");
         assert_eq!(meta.sha256, sha256(&bytes));
-        assert!(all_of(&store, meta.id).await.expect("read") == bytes);
+        assert!(all_of(&store, meta.id).await == bytes);
         assert_eq!(store.partial("clinic", "in/big.hl7").await.expect("asked"), None);
     }
 }
@@ -214,9 +220,8 @@ async fn damage_is_found_by_every_reader_and_set_aside() {
     let mut bytes = fs::read(&path).expect("read");
     bytes[200_000] ^= 1;
     fs::write(&path, bytes).expect("written");
-    assert_eq!(all_of(&store, meta.id).await.expect_err("found").kind(), std::io::ErrorKind::InvalidData);
     let dest = dir.path().join("dest");
-    let refusal = store.place(meta.id, &dest, Placement::Copy).await.expect_err("found");
+    let refusal = store.materialize(meta.id, &dest, Durability::Unsynced).expect_err("found");
     assert!(matches!(refusal, StorageError::Damaged { .. }), "{refusal}");
     assert!(!dest.exists());
     let SpoolItem::Damaged { what, .. } = store.inspect(meta.id).await.expect("inspected") else { panic!("sound") };
@@ -233,12 +238,12 @@ async fn damage_is_found_by_every_reader_and_set_aside() {
 async fn a_file_that_the_disk_cannot_read_is_damaged() {
     let root = Path::new("/data");
     let disk = crate::disk::sim::SimDisk::new(1).with_dir(root);
-    let options = Options { reserve_bytes: 0, intake_bytes: 256 << 10 };
+    let options = Options { reserve_bytes: 0, inline_bytes: 0 };
     let store = LocalStorage::open(disk.shared(), root, options).expect("opens");
     for len in [100, 300_000] {
         let meta = put(&store, &contents(len), 100_000).await;
         disk.fail_reads(&spooled(root, meta.id)).expect("there");
-        let placed = store.place(meta.id, &root.join("copy"), Placement::Copy).await;
+        let placed = store.materialize(meta.id, &root.join("copy"), Durability::Unsynced);
         assert!(matches!(&placed, Err(StorageError::Damaged { id, what }) if *id == meta.id && what.contains("read")));
         assert!(crate::disk::Disk::open(&disk, &root.join("copy"), false).is_err(), "nothing is left of the copy");
         assert!(matches!(store.inspect(meta.id).await, Ok(SpoolItem::Damaged { .. })));
@@ -260,25 +265,54 @@ async fn removed_files_are_gone_and_their_day_with_the_last() {
 }
 
 #[tokio::test]
-async fn accepted_bytes_are_placed_as_a_copy_or_a_link_and_never_over_something() {
+async fn accepted_bytes_are_materialized_and_never_over_something() {
     use std::os::unix::fs::MetadataExt;
     let dir = tempfile::tempdir().expect("a directory");
     let store = store(dir.path());
     let bytes = contents(400_000);
     let meta = put(&store, &bytes, 100_000).await;
-    let (copy, link) = (dir.path().join("copy"), dir.path().join("link"));
-    store.place(meta.id, &copy, Placement::Copy).await.expect("copied");
-    store.place(meta.id, &link, Placement::Link).await.expect("linked");
-    assert!(fs::read(&copy).expect("read") == bytes && fs::read(&link).expect("read") == bytes);
-    let inode = |path: &Path| fs::metadata(path).expect("there").ino();
-    let spooled = dir.path().join(format!("spool/20260425/{}", meta.id));
-    assert!(inode(&copy) != inode(&spooled) && inode(&link) == inode(&spooled));
-    for how in [Placement::Copy, Placement::Link] {
-        assert!(store.place(meta.id, &copy, how).await.is_err(), "taken");
+    for durability in [Durability::Synced, Durability::Unsynced] {
+        let copy = dir.path().join(format!("{durability:?}"));
+        let verified = store.materialize(meta.id, &copy, durability).expect("copied");
+        assert_eq!(verified, Verified { size_bytes: 400_000, sha256: meta.sha256 });
+        assert!(fs::read(&copy).expect("read") == bytes);
+        assert_eq!(fs::metadata(&copy).expect("there").nlink(), 1, "nobody is handed what is kept");
+        assert!(store.materialize(meta.id, &copy, durability).is_err(), "taken");
+        assert!(fs::read(&copy).expect("read") == bytes, "what was there is left alone");
     }
-    assert!(fs::read(&copy).expect("read") == bytes, "what was there is left alone");
-    let absent = store.place(FileId::new(now()), &dir.path().join("x"), Placement::Link).await.expect_err("absent");
-    assert!(matches!(absent, StorageError::NotFound(_)), "{absent}");
+    assert_eq!(fs::metadata(spooled(dir.path(), meta.id)).expect("there").nlink(), 1);
+    let absent = store.materialize(FileId::new(now()), &dir.path().join("x"), Durability::Unsynced);
+    assert!(matches!(absent, Err(StorageError::NotFound(_))), "{absent:?}");
+}
+
+#[tokio::test]
+async fn few_bytes_need_no_place_of_their_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    for (len, is_inline) in [(0, true), (10_000, true), (65_536, true), (65_537, false), (300_000, false)] {
+        let mut upload = store.begin(new_file("a.hl7")).await.expect("begun");
+        send(&mut *upload, &contents(len), 5_000).await;
+        let sealed = upload.seal().await.expect("sealed");
+        match sealed.into_inline(now()) {
+            Ok((meta, bytes)) => {
+                assert!(is_inline && bytes == contents(len), "{len}");
+                assert_eq!((meta.size_bytes, meta.sha256), (len as u64, sha256(&contents(len))));
+            }
+            Err(sealed) => {
+                assert!(!is_inline, "{len}");
+                let meta = sealed.commit(now()).expect("committed");
+                assert_eq!(meta.sha256, sha256(&contents(len)));
+            }
+        }
+    }
+    assert_eq!((store.ids().await.expect("ids").len(), names(dir.path().join("tmp"))), (2, 0));
+    // What a partial began has a place already.
+    let mut upload = store.begin(new_file("b.hl7")).await.expect("begun");
+    send(&mut *upload, b"MSH", 3).await;
+    upload.keep_partial().await.expect("kept");
+    let mut upload = store.resume(new_file("b.hl7"), 3).await.expect("resumed");
+    send(&mut *upload, b"|", 1).await;
+    assert!(upload.seal().await.expect("sealed").into_inline(now()).is_err());
 }
 
 #[tokio::test]
@@ -366,11 +400,11 @@ async fn what_is_synced_is_a_partial_that_stays_the_uploads_until_it_is_over() {
     }
     send(&mut *upload, &bytes[2 << 20..], 65_536).await;
     let meta = upload.commit(now()).await.expect("committed");
-    assert_eq!(all_of(&store, meta.id).await.expect("read"), bytes);
+    assert_eq!(all_of(&store, meta.id).await, bytes);
     assert_eq!(store.partial("clinic", "x").await.expect("asked"), None);
     assert_eq!(other.sync().await.expect("the name is free"), 5);
     let meta = other.commit(now()).await.expect("committed");
-    assert_eq!(all_of(&store, meta.id).await.expect("read"), b"other");
+    assert_eq!(all_of(&store, meta.id).await, b"other");
     assert_eq!(names(dir.path().join("partials/clinic")), 0);
 }
 
@@ -403,7 +437,7 @@ async fn what_was_synced_and_not_kept_goes_with_its_upload() {
     let mut upload = store.resume(new_file("x"), 9).await.expect("resumed");
     assert_eq!(upload.sync().await.expect("synced"), 9);
     let meta = upload.commit(now()).await.expect("committed");
-    assert_eq!(all_of(&store, meta.id).await.expect("read"), b"bytesmore");
+    assert_eq!(all_of(&store, meta.id).await, b"bytesmore");
 }
 
 /// Whoever opens many files and leaves them open must not be able to take all memory.
@@ -443,47 +477,80 @@ fn spooled(dir: &Path, id: FileId) -> std::path::PathBuf {
     dir.join(format!("spool/20260425/{id}"))
 }
 
-#[tokio::test]
-async fn what_the_intake_log_keeps_is_put_right_at_the_start_and_what_left_stays_away() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let first = store(dir.path());
-    let mut kept = Vec::new();
-    for len in [0, 1, 100, 10_240, 65_536] {
-        kept.push(put(&first, &contents(len), 5_000).await);
-    }
-    let long = put(&first, &contents(65_537), 5_000).await;
-    let [dropped, to_partial, removed] =
-        [put(&first, b"a", 1).await, put(&first, b"b", 1).await, put(&first, b"c", 1).await];
-    first.retract(dropped.id, Retract::Drop).await.expect("dropped");
-    first.retract(to_partial.id, Retract::ToPartial).await.expect("taken back");
-    first.remove(&[removed.id]).await.expect("removed");
-    drop(first);
-    // What a power cut may leave of files that were never synced: nothing, other bytes, no metadata, another mode.
-    fs::remove_file(spooled(dir.path(), kept[1].id)).expect("removed");
-    for (meta, bytes) in [(&kept[2], &[0; 100][..]), (&kept[3], b"")] {
-        fs::set_permissions(spooled(dir.path(), meta.id), fs::Permissions::from_mode(0o600)).expect("set");
-        fs::write(spooled(dir.path(), meta.id), bytes).expect("written");
-    }
-    fs::remove_file(spooled(dir.path(), kept[4].id)).expect("removed");
-    fs::write(spooled(dir.path(), kept[4].id), contents(65_536)).expect("written");
+/// The intake log as the version before wrote it.
+mod old_intake {
+    use super::*;
+    use crate::log::{Log, LogOptions};
 
-    let second = store(dir.path());
-    for meta in &kept {
-        assert_eq!(second.inspect(meta.id).await.expect("inspected"), SpoolItem::Sound(meta.clone()));
-        let mode = fs::metadata(spooled(dir.path(), meta.id)).expect("there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o400);
+    fn record(kind: u8, about: [u8; 16]) -> Vec<u8> {
+        [&[kind][..], &about].concat()
     }
-    let mut there: Vec<_> = kept.iter().map(|meta| meta.id).chain([long.id]).collect();
-    there.sort_unstable();
-    assert_eq!(second.ids().await.expect("ids"), there);
-    drop(second);
-    // All that is durable by itself now, and no affair of the log any more.
-    fs::remove_file(spooled(dir.path(), kept[1].id)).expect("removed");
-    assert!(!store(dir.path()).ids().await.expect("ids").contains(&kept[1].id));
+
+    fn file(meta: &FileMeta, bytes: &[u8]) -> Vec<u8> {
+        let (mask, json) = ([0x5a; 32], serde_json::to_vec(meta).expect("json"));
+        let mut record = record(1, *meta.id.as_bytes());
+        record.extend_from_slice(&mask);
+        record.extend_from_slice(&u32::try_from(json.len()).expect("short").to_le_bytes());
+        record.extend(json.iter().chain(bytes).map(|byte| byte ^ 0x5a));
+        record
+    }
+
+    fn log(dir: &Path) -> Log {
+        Log::open(OsDisk::shared(), &dir.join("intake"), LogOptions::default(), 0, &mut |_, _| {}).expect("opens").0
+    }
+
+    /// A store with files as a power cut may leave them that were never synced, and the log that has them. Gives what is
+    /// to be there.
+    async fn broken_spool(dir: &Path) -> Vec<FileMeta> {
+        let first = store(dir);
+        let mut kept = Vec::new();
+        for len in [0, 1, 100, 10_240, 65_536] {
+            kept.push(put(&first, &contents(len), 5_000).await);
+        }
+        let removed = put(&first, b"c", 1).await;
+        let settled = put(&first, b"settled and gone since", 22).await;
+        drop(first);
+        let mut log = log(dir);
+        let mut records = vec![
+            file(&settled, b"settled and gone since"),
+            record(3, [&2u64.to_le_bytes()[..], &[0; 8]].concat().try_into().expect("16")),
+        ];
+        records.push(file(&removed, b"c"));
+        for (meta, len) in kept.iter().zip([0, 1, 100, 10_240, 65_536]) {
+            records.push(file(meta, &contents(len)));
+        }
+        records.push(record(2, *removed.id.as_bytes()));
+        log.append(&records).expect("appended");
+        for id in [settled.id, kept[1].id, kept[4].id] {
+            fs::remove_file(spooled(dir, id)).expect("removed");
+        }
+        for (meta, bytes) in [(&kept[2], &[0; 100][..]), (&kept[3], b"")] {
+            fs::set_permissions(spooled(dir, meta.id), fs::Permissions::from_mode(0o600)).expect("set");
+            fs::write(spooled(dir, meta.id), bytes).expect("written");
+        }
+        fs::write(spooled(dir, kept[4].id), contents(65_536)).expect("written");
+        kept
+    }
+
+    #[tokio::test]
+    async fn what_it_keeps_is_put_right_and_it_goes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let kept = broken_spool(dir.path()).await;
+        let second = store(dir.path());
+        for meta in &kept {
+            assert_eq!(second.inspect(meta.id).await.expect("inspected"), SpoolItem::Sound(meta.clone()));
+            let mode = fs::metadata(spooled(dir.path(), meta.id)).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o400);
+        }
+        let mut there: Vec<_> = kept.iter().map(|meta| meta.id).collect();
+        there.sort_unstable();
+        assert_eq!(second.ids().await.expect("ids"), there, "neither what was removed nor what was settled comes back");
+        assert!(!dir.path().join("intake").exists());
+    }
 }
 
 #[tokio::test]
-async fn a_store_that_was_closed_relies_on_no_log_and_takes_nothing_more() {
+async fn a_store_that_was_closed_takes_nothing_more() {
     let dir = tempfile::tempdir().expect("a directory");
     let first = store(dir.path());
     let meta = put(&first, b"bytes", 5).await;
@@ -493,124 +560,11 @@ async fn a_store_that_was_closed_relies_on_no_log_and_takes_nothing_more() {
         send(&mut *upload, &contents(len), 5_000).await;
         late.push(upload);
     }
-    assert!(first.root.intake.carries(meta.id));
     first.close().await.expect("closed");
-    assert!(!first.root.intake.carries(meta.id));
     for upload in late {
         assert!(matches!(upload.commit(now()).await, Err(StorageError::Poisoned(_))));
     }
     assert!(matches!(first.begin(new_file("later")).await, Err(StorageError::Poisoned(_))));
     assert!(matches!(first.remove(&[meta.id]).await, Err(StorageError::Poisoned(_))));
     assert_eq!(first.ids().await.expect("ids"), [meta.id]);
-    // Nothing is put right at the start.
-    fs::remove_file(spooled(dir.path(), meta.id)).expect("removed");
-    assert_eq!(store(dir.path()).ids().await.expect("ids"), []);
-}
-
-/// Also one that was settled: its record may still be read when the one that says so is damaged.
-#[tokio::test]
-async fn what_was_removed_stays_away_when_the_log_is_damaged_behind_it() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let first = store(dir.path());
-    let [gone, kept] = [put(&first, b"gone", 4).await.id, put(&first, b"kept", 4).await.id];
-    first.remove(&[gone]).await.expect("removed");
-    drop(first);
-    let second = store(dir.path());
-    assert_eq!(second.ids().await.expect("ids"), [kept]);
-    second.remove(&[kept]).await.expect("removed");
-    second.close().await.expect("closed");
-    drop(second);
-    let intake = dir.path().join("intake");
-    let mut segments: Vec<_> = fs::read_dir(&intake).expect("listed").map(|one| one.expect("listed").path()).collect();
-    segments.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
-    segments.sort();
-    let begins_anew = segments[0].file_stem().is_some_and(|stem| stem != "00000000000000000001");
-    assert!(segments.len() == 1 && begins_anew, "what was settled is given up, and its bytes with it: {segments:?}");
-    // The one record that is left says what is settled.
-    let mut bytes = fs::read(&segments[0]).expect("read");
-    bytes[4096 + 30] ^= 1;
-    fs::write(&segments[0], bytes).expect("written");
-    assert_eq!(store(dir.path()).ids().await.expect("ids"), []);
-}
-
-/// When the disk was too slow, or full for a moment, it must not stay so for ever.
-#[tokio::test]
-async fn a_log_that_is_too_long_is_settled_without_another_file() {
-    let disk = crate::disk::sim::SimDisk::new(1).with_dir(Path::new("/data"));
-    let options = Options { reserve_bytes: 0, intake_bytes: 1 << 10 };
-    let store = LocalStorage::open(disk.shared(), Path::new("/data"), options).expect("opens");
-    for _ in 0..20 {
-        put(&store, &contents(1_000), 1_000).await;
-    }
-    let settled = async {
-        while !store.root.intake.takes(1_000) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(10), settled).await.expect("it takes files again");
-}
-
-/// A damaged log is searched for sound records: none must be found in the bytes of a partner.
-#[tokio::test]
-async fn what_a_partner_sends_does_not_stand_in_the_intake_log_as_it_was_sent() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = store(dir.path());
-    let sent = b"FORGED RECORD ".repeat(500);
-    put(&store, &sent, 1_000).await;
-    let mut looked_at = 0;
-    for segment in fs::read_dir(dir.path().join("intake")).expect("listed") {
-        let bytes = fs::read(segment.expect("listed").path()).expect("read");
-        looked_at += bytes.len();
-        assert!(!bytes.windows(8).any(|window| window == &sent[..8] || window == b"clinic\",\""));
-    }
-    assert!(looked_at > sent.len());
-}
-
-#[tokio::test]
-async fn a_long_intake_log_is_settled_while_files_come_in() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let options = Options { reserve_bytes: 1 << 20, intake_bytes: 128 << 10 };
-    let store = LocalStorage::open(OsDisk::shared(), dir.path(), options).expect("opens");
-    let mut ids = Vec::new();
-    for _ in 0..400 {
-        ids.push(put(&store, &contents(3_000), 3_000).await.id);
-    }
-    let segments = || fs::read_dir(dir.path().join("intake")).expect("listed").count();
-    // 1.4 MB went through it in segments of 32 KiB.
-    let settled = async {
-        while segments() > 24 || store.root.intake.carries(ids[0]) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(10), settled).await.expect("it is settled");
-    drop(store);
-    let store = LocalStorage::open(OsDisk::shared(), dir.path(), options).expect("opens");
-    ids.sort_unstable();
-    assert_eq!(store.ids().await.expect("ids"), ids);
-}
-
-#[tokio::test]
-async fn a_full_disk_refuses_a_file_of_the_intake_log_and_keeps_nothing_of_it() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let disk = crate::disk::sim::SimDisk::new(1).with_dir(dir.path());
-    let options = Options { reserve_bytes: 0, intake_bytes: 32 << 10 };
-    let store = LocalStorage::open(disk.shared(), dir.path(), options).expect("opens");
-    // Room for the file itself and for no further segment of the log.
-    disk.set_capacity(3 * (32 << 10) + 40_000);
-    let mut kept = Vec::new();
-    let full = loop {
-        let mut upload = match store.begin(new_file("x")).await {
-            Ok(upload) => upload,
-            Err(error) => break error,
-        };
-        send(&mut *upload, &contents(1_000), 1_000).await;
-        match upload.commit(now()).await {
-            Ok(meta) => kept.push(meta.id),
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(full, StorageError::Full), "{full}");
-    kept.sort_unstable();
-    assert_eq!(store.ids().await.expect("ids"), kept);
-    assert_eq!(store.poisoned(), None);
 }

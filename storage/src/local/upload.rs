@@ -343,6 +343,20 @@ struct Last {
 }
 
 impl Sealed for Last {
+    fn into_inline(mut self: Box<Self>, received_at: DateTime<Utc>) -> Result<(FileMeta, Bytes), Box<dyn Sealed>> {
+        let is_in_memory = self.written == 0 && !self.working.is_partial();
+        if !is_in_memory || self.len > self.root.options.inline_bytes {
+            return Err(self);
+        }
+        let bytes = match &self.pieces[..] {
+            [piece] => piece.clone(),
+            pieces => pieces.concat().into(),
+        };
+        self.hasher.update(&bytes);
+        let Self { new, len, hasher, .. } = *self;
+        Ok((described(new, len, hasher, received_at), bytes))
+    }
+
     fn commit(mut self: Box<Self>, received_at: DateTime<Utc>) -> Result<FileMeta> {
         self.root.sound()?;
         self.pieces.iter().for_each(|piece| self.hasher.update(piece));
@@ -354,21 +368,24 @@ impl Sealed for Last {
             let outcome = file.remove_xattr(partial::PARTIAL);
             outcome.map_err(|e| StorageError::io(format!("cannot finish the partial of {}", self.new.id), e))?;
         }
-        let meta = FileMeta {
-            version: 1,
-            id: self.new.id,
-            partner: self.new.partner,
-            name: self.new.name,
-            door: self.new.door,
-            size_bytes: self.len,
-            sha256: Sha256(self.hasher.finalize().into()),
-            received_at,
-            origin: self.new.origin,
-        };
-        let small = (self.written == 0).then_some(&self.pieces[..]);
-        self.root.admit(&**file, self.working.path(), &meta, small)?;
+        let meta = described(self.new, self.len, self.hasher, received_at);
+        self.root.admit(&**file, self.working.path(), &meta)?;
         self.working.keep();
         Ok(meta)
+    }
+}
+
+fn described(new: NewFile, size_bytes: u64, hasher: sha2::Sha256, received_at: DateTime<Utc>) -> FileMeta {
+    FileMeta {
+        version: 1,
+        id: new.id,
+        partner: new.partner,
+        name: new.name,
+        door: new.door,
+        size_bytes,
+        sha256: Sha256(hasher.finalize().into()),
+        received_at,
+        origin: new.origin,
     }
 }
 

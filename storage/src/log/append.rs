@@ -11,7 +11,7 @@ use super::{
     open::open,
     read::Shared,
     record,
-    segment::{DATA_START, MOST_BYTES, Segment, Spares},
+    segment::{DATA_START, HEADER_BYTES, MOST_BYTES, Salt, Segment, Spares},
 };
 use crate::{Result, StorageError, disk::DiskFile};
 
@@ -74,7 +74,7 @@ impl Log {
 
     /// Prepares every segment that these records will need, before any of them is written.
     fn make_room(&mut self, records: &[Vec<u8>]) -> Result<()> {
-        let (mut at, mut end, mut needed) = (self.at, self.current.bytes, 0);
+        let (mut at, mut end, mut needed) = (self.at, self.current.end, 0);
         for payload in records {
             let size = record::size(payload.len()) as u64;
             if size > self.options.segment_bytes / 4 {
@@ -82,7 +82,7 @@ impl Log {
                 return Err(StorageError::Unsupported(format!("a record of {len} bytes is over the limit of {most}")));
             }
             if at + size > end {
-                (at, end) = (DATA_START, self.options.segment_bytes);
+                (at, end) = (DATA_START, self.options.segment_bytes - HEADER_BYTES as u64);
                 needed += 1;
             }
             at += size;
@@ -101,14 +101,14 @@ impl Log {
         let mut buffer = Vec::with_capacity(records.iter().map(|payload| record::size(payload.len())).sum());
         for payload in records {
             let at = self.at + buffer.len() as u64;
-            if at + record::size(payload.len()) as u64 > self.current.bytes {
+            if at + record::size(payload.len()) as u64 > self.current.end {
                 self.flush(&mut buffer)?;
                 // Synced before the next segment has a record: a hole here would look like damage.
                 self.sync()?;
                 self.rotate()?;
             }
             self.current.mark(self.next, self.at + buffer.len() as u64);
-            record::encode(self.next, batch, payload, &mut buffer);
+            record::encode(self.current.salt, self.next, batch, payload, &mut buffer);
             self.next += 1;
         }
         self.flush(&mut buffer)?;
@@ -128,6 +128,37 @@ impl Log {
     fn sync(&self) -> Result<()> {
         let path = &self.current.path;
         self.file.sync_data().map_err(|e| broken(format!("cannot sync {}", path.display()), e))
+    }
+
+    /// Has the next record go into a segment of this version of the format, which versions before refuse to open.
+    ///
+    /// # Errors
+    /// As [`Log::begin_segment`].
+    pub fn renew_format(&mut self) -> Result<()> {
+        self.sound()?;
+        if self.current.salt != Salt::Absent {
+            return Ok(());
+        }
+        self.spares.ensure(1)?;
+        self.rotate().inspect_err(|error| self.poison = Some(error.to_string()))
+    }
+
+    /// Has the next record have this sequence: those in between are not there. It goes into a segment of its own.
+    ///
+    /// # Errors
+    /// As [`Log::begin_segment`]; [`StorageError::Unsupported`] when the sequence was given already.
+    pub fn skip_to(&mut self, seq: Seq) -> Result<()> {
+        self.sound()?;
+        if seq < self.next {
+            return Err(StorageError::Unsupported(format!("record {seq} is already in the log")));
+        }
+        if seq > self.next {
+            self.spares.ensure(1)?;
+            self.next = seq;
+            self.rotate().inspect_err(|error| self.poison = Some(error.to_string()))?;
+            self.shared.next.store(seq, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Has the next record go into a segment of its own, so that all before it can be given up.
@@ -152,15 +183,15 @@ impl Log {
         let Some(spare) = self.spares.take() else {
             return Err(StorageError::Unsupported("no segment was prepared".to_owned()));
         };
-        let segment = Segment::new(&self.shared.dir, self.next, self.options.segment_bytes);
+        let segment = Segment::new(&self.shared.dir, self.next, self.options.segment_bytes, spare.salt);
         let naming = |e| broken(format!("cannot begin {}", segment.path.display()), e);
         let disk = &self.shared.disk;
         // A damaged last segment without one sound record has the name already; a copy of it was set aside.
         let replaces = self.current.first == self.next;
         if replaces {
-            disk.rename_over(&spare, &segment.path).map_err(naming)?;
+            disk.rename_over(&spare.path, &segment.path).map_err(naming)?;
         } else {
-            disk.rename_new(&spare, &segment.path).map_err(naming)?;
+            disk.rename_new(&spare.path, &segment.path).map_err(naming)?;
         }
         disk.sync_dir(&self.shared.dir).map_err(naming)?;
         self.file = disk.open(&segment.path, true).map_err(naming)?;
@@ -187,7 +218,7 @@ impl Log {
 
     /// Records from `from` on, at most `limit`.
     pub fn read(&self, from: Seq, limit: usize) -> Result<Vec<(Seq, Vec<u8>)>> {
-        self.shared.read(from, limit)
+        self.reader().read(from, limit)
     }
 
     /// Reads from other threads while this one appends.
@@ -206,6 +237,12 @@ impl Log {
     #[must_use]
     pub fn first_seq(&self) -> Seq {
         self.shared.first_seq()
+    }
+
+    /// The sequence with which the current segment begins: all before it lies in segments that are never written again.
+    #[must_use]
+    pub fn current_seq(&self) -> Seq {
+        self.current.first
     }
 
     /// Bytes that the segments take on the disk.

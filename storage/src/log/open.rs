@@ -12,8 +12,8 @@ use parking_lot::RwLock;
 use super::{
     Log, LogOptions, Recovery, Seq, SharedDisk,
     read::Shared,
-    record::{Piece, Scan},
-    segment::{self, DATA_START, Header, MOST_BYTES, Segment, Spares, read_full},
+    record::{Piece, Scan, used},
+    segment::{self, DATA_START, HEADER_BYTES, Header, MOST_BYTES, Salt, Segment, Spares, read_full},
 };
 use crate::{
     Result, StorageError,
@@ -31,7 +31,8 @@ pub(super) fn open(
     let names = disk.list(dir).map_err(|e| StorageError::io(format!("cannot list {}", dir.display()), e))?;
     let mut firsts: Vec<Seq> = names.iter().filter_map(|name| segment::first_of(name)).collect();
     firsts.sort_unstable();
-    let files = firsts.iter().map(|first| Found::open(&*disk, dir, *first)).collect::<Result<Vec<_>>>()?;
+    let mut files =
+        firsts.iter().map(|first| Found::open(&*disk, dir, *first, options.is_salted)).collect::<Result<Vec<_>>>()?;
     // All are looked at before anything is changed.
     if let Some(newer) = files.iter().find(|file| matches!(file.header, Header::Newer(_))) {
         return Err(newer_version(&newer.path));
@@ -40,25 +41,29 @@ pub(super) fn open(
         file.file.sync_all().map_err(|e| StorageError::io(format!("cannot sync {}", file.path.display()), e))?;
     }
     drop_spares(&*disk, dir, &names)?;
+    let until = cut_off_from(&files, &options.elsewhere)?;
+    drop_behind(&*disk, dir, &mut files, until)?;
+    firsts.truncate(files.len());
 
-    let mut walk = Walk { disk: &*disk, dir, from, visit, recovery: Recovery::default(), next: 0, at: DATA_START };
+    let mut walk =
+        Walk { disk: &*disk, dir, from, until, visit, recovery: Recovery::default(), next: 0, at: DATA_START };
     let mut segments = Vec::new();
     for (at, found) in files.iter().enumerate() {
         segments.push(Arc::new(walk.segment(found, firsts.get(at + 1).copied())?));
     }
-    let (mut recovery, next, at) = (walk.recovery, walk.next.max(1), walk.at);
+    let (mut recovery, next, at) = (walk.recovery, walk.next.max(options.first), walk.at);
 
     let mut spares = Spares::new(disk.clone(), dir.to_path_buf(), options.segment_bytes);
     let (current, file) = match (segments.last(), files.into_iter().next_back()) {
         (Some(last), Some(found)) => (last.clone(), found.file),
         _ => {
-            let (first, file) = first_segment(&*disk, dir, &mut spares, options.segment_bytes)?;
+            let (first, file) = first_segment(&*disk, dir, &mut spares, &options)?;
             segments.push(first.clone());
             (first, file)
         }
     };
     spares.begin();
-    recovery.first = segments.first().map_or(1, |segment| segment.first);
+    recovery.first = segments.first().map_or(options.first, |segment| segment.first);
     recovery.next = next;
     let shared = Shared { disk, dir: dir.to_path_buf(), segments: RwLock::new(segments), next: AtomicU64::new(next) };
     let log = Log { shared: Arc::new(shared), options, next, at, current, file, spares, poison: None };
@@ -66,7 +71,7 @@ pub(super) fn open(
 }
 
 /// Makes the directory if need be, and its name and its names durable before anything acts on them.
-fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
+pub(crate) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let making = |e| StorageError::io(format!("cannot make {}", dir.display()), e);
     match disk.create_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(making(error)),
@@ -87,18 +92,45 @@ fn drop_spares(disk: &dyn Disk, dir: &Path, names: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
+/// The sequence from which on records are cut off; the greatest of all when none are.
+fn cut_off_from(files: &[Found], elsewhere: &Range<Seq>) -> Result<Seq> {
+    let Some(last) = files.last().filter(|_| !elsewhere.is_empty()) else { return Ok(Seq::MAX) };
+    let bytes = last.contents()?;
+    let end = bytes.len().min(usize::try_from(last.end).unwrap_or(usize::MAX));
+    let start = end.min(DATA_START as usize);
+    let newest = Scan::new(last.salt, &bytes[..end], start, last.first).filter_map(|piece| match piece {
+        Piece::Record(_, record) => Some(record.seq),
+        _ => None,
+    });
+    let newest = newest.last().unwrap_or(last.first);
+    Ok(if newest < elsewhere.end { elsewhere.start } else { Seq::MAX })
+}
+
+/// Removes the segments that are to be cut off whole, the newest first: a crash in between leaves no hole. One that begins
+/// with the first of these records is emptied instead: a version before that reads no such segment must go on finding it.
+fn drop_behind(disk: &dyn Disk, dir: &Path, files: &mut Vec<Found>, until: Seq) -> Result<()> {
+    while let Some(last) = files.last().filter(|file| file.first > until) {
+        let removing = |e| StorageError::io(format!("cannot remove {}", last.path.display()), e);
+        disk.unlink(&last.path).map_err(removing)?;
+        disk.sync_dir(dir).map_err(removing)?;
+        files.pop();
+    }
+    Ok(())
+}
+
 fn first_segment(
     disk: &dyn Disk,
     dir: &Path,
     spares: &mut Spares,
-    bytes: u64,
+    options: &LogOptions,
 ) -> Result<(Arc<Segment>, Arc<dyn DiskFile>)> {
     spares.ensure(1)?;
-    let segment = Segment::new(dir, 1, bytes);
+    let Some(spare) = spares.take() else {
+        return Err(StorageError::Unsupported("no segment was prepared".to_owned()));
+    };
+    let segment = Segment::new(dir, options.first, options.segment_bytes, spare.salt);
     let naming = |e| StorageError::io(format!("cannot begin {}", segment.path.display()), e);
-    if let Some(spare) = spares.take() {
-        disk.rename_new(&spare, &segment.path).map_err(naming)?;
-    }
+    disk.rename_new(&spare.path, &segment.path).map_err(naming)?;
     disk.sync_dir(dir).map_err(naming)?;
     let file = disk.open(&segment.path, true).map_err(naming)?;
     Ok((Arc::new(segment), file))
@@ -115,10 +147,14 @@ struct Found {
     file: Arc<dyn DiskFile>,
     len: u64,
     header: Header,
+    /// From the header, or from its copy at the end.
+    salt: Salt,
+    /// Where records end.
+    end: u64,
 }
 
 impl Found {
-    fn open(disk: &dyn Disk, dir: &Path, first: Seq) -> Result<Self> {
+    fn open(disk: &dyn Disk, dir: &Path, first: Seq, is_salted: bool) -> Result<Self> {
         let path = segment::path(dir, first);
         let opening = |e| StorageError::io(format!("cannot open {}", path.display()), e);
         let file = disk.open(&path, true).map_err(opening)?;
@@ -127,10 +163,22 @@ impl Found {
             let what = format!("{} is no segment: it has {len} bytes", path.display());
             return Err(StorageError::Unsupported(what));
         }
-        let mut start = [0; 24];
-        let got = read_full(&*file, &mut start, 0).map_err(opening)?;
-        let header = if len < DATA_START { Header::Damaged } else { segment::judge(&start[..got]) };
-        Ok(Self { first, path, file, len, header })
+        let judge = |at| {
+            let mut bytes = [0; HEADER_BYTES];
+            let got = read_full(&*file, &mut bytes, at).map_err(opening)?;
+            Ok::<_, StorageError>(segment::judge(&bytes[..got]))
+        };
+        let header = if len < DATA_START { Header::Damaged } else { judge(0)? };
+        let copy = judge(len.saturating_sub(HEADER_BYTES as u64))?;
+        let salt = match (header, copy) {
+            (Header::Sound(salt), _) | (_, Header::Sound(salt)) => salt,
+            // Nothing is left of it, or it is of version 1.
+            _ if is_salted => Salt::random(),
+            _ => Salt::Absent,
+        };
+        // Where the length has changed there is no copy, and no room was left for it.
+        let end = if copy == Header::Sound(salt) { salt.end(len) } else { len };
+        Ok(Self { first, path, file, len, header, salt, end })
     }
 
     fn contents(&self) -> Result<Vec<u8>> {
@@ -154,6 +202,7 @@ struct Walk<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
     from: Seq,
+    until: Seq,
     visit: &'a mut dyn FnMut(Seq, &[u8]),
     recovery: Recovery,
     /// The sequence that comes next; 0 before the first segment.
@@ -165,7 +214,8 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Reads one segment; `after` is the first sequence of the one behind it.
     fn segment(&mut self, found: &Found, after: Option<Seq>) -> Result<Segment> {
-        let segment = Segment::new(self.dir, found.first, found.len);
+        let mut segment = Segment::new(self.dir, found.first, found.len, found.salt);
+        segment.end = found.end;
         if self.next != 0 && self.next < found.first {
             self.recovery.lost.push(self.next..found.first);
         }
@@ -187,8 +237,15 @@ impl Walk<'_> {
             seen.damage.push(0..start);
         }
         let mut next = found.first;
-        for piece in Scan::new(bytes, start, next) {
+        let end = bytes.len().min(usize::try_from(segment.end).unwrap_or(usize::MAX));
+        seen.limit = end.max(start);
+        for piece in Scan::new(found.salt, &bytes[..seen.limit], start, next) {
             match piece {
+                Piece::Record(at, record) if record.seq >= self.until => {
+                    // Whatever was seen right before it may be its like, torn.
+                    seen.cut_from = Some(at);
+                    break;
+                }
                 Piece::Record(at, record) => {
                     if record.seq > next {
                         seen.gaps.push(next..record.seq);
@@ -215,7 +272,12 @@ impl Walk<'_> {
     /// Decides what is a torn tail, what is damage and what is lost.
     fn judge(&mut self, found: &Found, bytes: &[u8], mut seen: Seen, last: bool) -> Result<()> {
         // A segment whose header is gone takes no further record.
-        let usable = found.header == Header::Sound;
+        let usable = matches!(found.header, Header::Sound(_));
+        if let Some(at) = seen.cut_from.filter(|_| last && usable) {
+            // What lies between the last record that stays and those that are cut off is cut with them.
+            let from = seen.damage.pop_if(|damage| damage.end == at).map_or(at, |damage| damage.start);
+            found.cut(&(from..used(bytes.get(..seen.limit).unwrap_or(bytes)).max(from)))?;
+        }
         match seen.tail.take() {
             Some(tail) if last && usable => {
                 found.cut(&tail)?;
@@ -246,6 +308,10 @@ struct Seen {
     batch: Seq,
     /// The end of the last record.
     end: usize,
+    /// The end of what may hold records.
+    limit: usize,
+    /// Where records begin that are to be cut off.
+    cut_from: Option<usize>,
     /// Whether the next record of the log follows here.
     ends_the_log: bool,
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 const DIR: &str = "/data/journal";
-const OPTIONS: LogOptions = LogOptions { segment_bytes: 16 << 10 };
+const OPTIONS: LogOptions = LogOptions { segment_bytes: 16 << 10, first: 1, elsewhere: 0..0, is_salted: true };
 
 fn disk(seed: u64) -> SimDisk {
     SimDisk::new(seed).with_dir(Path::new("/data"))

@@ -14,11 +14,13 @@ use parking_lot::RwLock;
 use super::{
     Seq, SharedDisk,
     record::{self, Parsed, Piece, Scan},
-    segment::{Segment, read_full},
+    segment::{Salt, Segment, read_full},
 };
 use crate::{Result, StorageError, disk::DiskFile};
 
+/// What is read of a segment at a time, when many records are wanted and when one is.
 const WINDOW: usize = 256 << 10;
+const SMALL_WINDOW: usize = 64 << 10;
 
 /// A handle that reads records while the log is written. Cheap to clone; shows durable records only. Sequences are
 /// missing where damage took them. Records of segments that are retired meanwhile may be missing too.
@@ -30,7 +32,12 @@ pub struct LogReader {
 impl LogReader {
     /// Records from `from` on, at most `limit`.
     pub fn read(&self, from: Seq, limit: usize) -> Result<Vec<(Seq, Vec<u8>)>> {
-        self.shared.read(from, limit)
+        self.shared.read(from, Most { records: limit, bytes: usize::MAX })
+    }
+
+    /// Records from `from` on, until they are `bytes` long together: at least one if there is one.
+    pub fn read_bytes(&self, from: Seq, bytes: usize) -> Result<Vec<(Seq, Vec<u8>)>> {
+        self.shared.read(from, Most { records: usize::MAX, bytes })
     }
 
     /// The sequence after the last durable record.
@@ -43,6 +50,31 @@ impl LogReader {
     #[must_use]
     pub fn first_seq(&self) -> Seq {
         self.shared.first_seq()
+    }
+}
+
+/// How much is wanted at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub(super) records: usize,
+    pub(super) bytes: usize,
+}
+
+/// Records that are gathered.
+struct Gathered {
+    records: Vec<(Seq, Vec<u8>)>,
+    bytes: usize,
+    most: Most,
+}
+
+impl Gathered {
+    fn is_enough(&self) -> bool {
+        self.records.len() >= self.most.records || self.bytes >= self.most.bytes
+    }
+
+    fn push(&mut self, seq: Seq, record: Vec<u8>) {
+        self.bytes += record.len();
+        self.records.push((seq, record));
     }
 }
 
@@ -69,32 +101,25 @@ impl Shared {
         (second.first <= before).then(|| segments.remove(0))
     }
 
-    pub(super) fn read(&self, from: Seq, limit: usize) -> Result<Vec<(Seq, Vec<u8>)>> {
+    pub(super) fn read(&self, from: Seq, most: Most) -> Result<Vec<(Seq, Vec<u8>)>> {
         let end = self.next.load(Ordering::Acquire);
         let segments: Vec<_> = {
             let all = self.segments.read();
             let start = all.partition_point(|segment| segment.first <= from).saturating_sub(1);
             all[start..].to_vec()
         };
-        let mut records = Vec::new();
+        let mut gathered = Gathered { records: Vec::new(), bytes: 0, most };
         for (at, segment) in segments.iter().enumerate() {
             let until = segments.get(at + 1).map_or(end, |next| next.first.min(end));
-            if records.len() >= limit || segment.first >= end {
+            if gathered.is_enough() || segment.first >= end {
                 break;
             }
-            self.read_segment(segment, from, until, limit, &mut records)?;
+            self.read_segment(segment, from, until, &mut gathered)?;
         }
-        Ok(records)
+        Ok(gathered.records)
     }
 
-    fn read_segment(
-        &self,
-        segment: &Segment,
-        from: Seq,
-        until: Seq,
-        limit: usize,
-        records: &mut Vec<(Seq, Vec<u8>)>,
-    ) -> Result<()> {
+    fn read_segment(&self, segment: &Segment, from: Seq, until: Seq, gathered: &mut Gathered) -> Result<()> {
         let reading = |e| StorageError::io(format!("cannot read {}", segment.path.display()), e);
         let file = match self.disk.open(&segment.path, false) {
             Ok(file) => file,
@@ -103,14 +128,14 @@ impl Shared {
             Err(error) => return Err(reading(error)),
         };
         let (mut next, mut at) = segment.near(from);
-        let mut window = Window::default();
-        while next < until && records.len() < limit {
-            let Some((record, size)) = window.record(&*file, at, next).map_err(reading)? else {
-                return past_damage(&*file, segment, (at, next), (from, until, limit), records).map_err(reading);
+        let mut window = Window::of(if gathered.most.records == 1 { SMALL_WINDOW } else { WINDOW });
+        while next < until && !gathered.is_enough() {
+            let Some((record, size)) = window.record(&*file, segment.salt, at, next).map_err(reading)? else {
+                return past_damage(&*file, segment, (at, next), (from, until), gathered).map_err(reading);
             };
             segment.mark(next, at);
             if next >= from {
-                records.push((next, record));
+                gathered.push(next, record);
             }
             (at, next) = (at + size as u64, next + 1);
         }
@@ -119,29 +144,33 @@ impl Shared {
 }
 
 /// A piece of a segment in memory.
-#[derive(Default)]
 struct Window {
     bytes: Vec<u8>,
     start: u64,
+    size: usize,
 }
 
 impl Window {
+    fn of(size: usize) -> Self {
+        Self { bytes: Vec::new(), start: 0, size }
+    }
+
     /// The record `seq` at `at`, and the bytes it takes there; none when the bytes are not that record.
-    fn record(&mut self, file: &dyn DiskFile, at: u64, seq: Seq) -> io::Result<Option<(Vec<u8>, usize)>> {
-        for size in [0, WINDOW, usize::MAX] {
+    fn record(&mut self, file: &dyn DiskFile, salt: Salt, at: u64, seq: Seq) -> io::Result<Option<(Vec<u8>, usize)>> {
+        for attempt in 0..3 {
             let inside = usize::try_from(at.saturating_sub(self.start)).unwrap_or(usize::MAX);
             let bytes = self.bytes.get(inside..).unwrap_or_default();
-            if let Parsed::Record(record) = record::parse(bytes)
+            if let Parsed::Record(record) = record::parse(salt, bytes)
                 && record.seq == seq
             {
                 return Ok(Some((record.payload.to_vec(), record.size())));
             }
             // Only a record that goes past the window is worth a second read.
             let claimed = record::claimed_size(bytes).unwrap_or(usize::MAX);
-            match size {
+            match attempt {
                 0 if claimed <= bytes.len() => return Ok(None),
-                0 => self.load(file, at, WINDOW)?,
-                WINDOW if claimed > bytes.len() && claimed < 1 << 28 => self.load(file, at, claimed)?,
+                0 => self.load(file, at, self.size)?,
+                1 if claimed > bytes.len() && claimed < 1 << 28 => self.load(file, at, claimed)?,
                 _ => return Ok(None),
             }
         }
@@ -163,15 +192,15 @@ fn past_damage(
     file: &dyn DiskFile,
     segment: &Segment,
     (at, next): (u64, Seq),
-    (from, until, limit): (Seq, Seq, usize),
-    records: &mut Vec<(Seq, Vec<u8>)>,
+    (from, until): (Seq, Seq),
+    gathered: &mut Gathered,
 ) -> io::Result<()> {
-    let mut rest = vec![0; usize::try_from(segment.bytes.saturating_sub(at)).unwrap_or(0)];
+    let mut rest = vec![0; usize::try_from(segment.end.saturating_sub(at)).unwrap_or(0)];
     let got = read_full(file, &mut rest, at)?;
-    for piece in Scan::new(&rest[..got], 0, next) {
+    for piece in Scan::new(segment.salt, &rest[..got], 0, next) {
         match piece {
-            Piece::Record(_, record) if record.seq >= until || records.len() >= limit => break,
-            Piece::Record(_, record) if record.seq >= from => records.push((record.seq, record.payload.to_vec())),
+            Piece::Record(_, record) if record.seq >= until || gathered.is_enough() => break,
+            Piece::Record(_, record) if record.seq >= from => gathered.push(record.seq, record.payload.to_vec()),
             _ => {}
         }
     }

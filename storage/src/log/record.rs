@@ -7,49 +7,50 @@
 //! | 4..8 | length of the payload |
 //! | 8..16 | sequence |
 //! | 16..20 | how many sequences earlier the append began that wrote it |
-//! | 20..24 | CRC-32C over bytes 0..20 and the payload |
+//! | 20..24 | CRC-32C over the segment's salt, bytes 0..20 and the payload |
 //!
-//! Numbers are little-endian. The payload follows, then zeros up to a multiple of 8.
+//! Numbers are little-endian. The payload follows, then zeros up to a multiple of 8. A payload may hold bytes of partners,
+//! who know neither the salt nor any checksum with it: nothing that they send can pass for a record ([`Salt`]).
 
 use std::ops::Range;
 
-use super::Seq;
+use super::{Seq, segment::Salt};
 
 /// The record format this code writes.
-pub(super) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 /// Bytes before the payload.
-pub(super) const HEADER: usize = 24;
+pub(crate) const HEADER: usize = 24;
 const ALIGN: usize = 8;
 
 /// A sound record among bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record<'a> {
-    pub(super) seq: Seq,
+pub(crate) struct Record<'a> {
+    pub(crate) seq: Seq,
     /// The first sequence of the append that wrote it: everything before that was synced by then.
-    pub(super) batch: Seq,
-    pub(super) payload: &'a [u8],
+    pub(crate) batch: Seq,
+    pub(crate) payload: &'a [u8],
 }
 
 impl Record<'_> {
     /// Bytes it takes in the segment.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         size(self.payload.len())
     }
 }
 
 /// Bytes that a payload of this length takes in a segment.
-pub(super) fn size(payload: usize) -> usize {
+pub(crate) fn size(payload: usize) -> usize {
     (HEADER + payload).next_multiple_of(ALIGN)
 }
 
 /// Adds a record to `out`. The caller has bounded the payload.
-pub(super) fn encode(seq: Seq, batch: Seq, payload: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode(salt: Salt, seq: Seq, batch: Seq, payload: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[VERSION, 0, 0, 0]);
     out.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(&seq.to_le_bytes());
     out.extend_from_slice(&u32::try_from(seq - batch).unwrap_or(u32::MAX).to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&out[start..]), payload);
+    let crc = crc32c::crc32c_append(salt.checksum(&out[start..]), payload);
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(payload);
     out.resize(start + size(payload.len()), 0);
@@ -57,7 +58,7 @@ pub(super) fn encode(seq: Seq, batch: Seq, payload: &[u8], out: &mut Vec<u8>) {
 
 /// What stands at the beginning of some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Parsed<'a> {
+pub(crate) enum Parsed<'a> {
     Record(Record<'a>),
     /// A record with a right checksum in a format this code does not know.
     Newer(u8),
@@ -65,7 +66,7 @@ pub(super) enum Parsed<'a> {
 }
 
 /// The record at the beginning of `bytes`, if there is a sound one. No bytes make it panic.
-pub(super) fn parse(bytes: &[u8]) -> Parsed<'_> {
+pub(crate) fn parse(salt: Salt, bytes: &[u8]) -> Parsed<'_> {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else { return Parsed::Nothing };
     let &[version, a, b, c, l0, l1, l2, l3, s0, s1, s2, s3, s4, s5, s6, s7, e0, e1, e2, e3, c0, c1, c2, c3] = header;
     if version == 0 || [a, b, c] != [0; 3] {
@@ -73,7 +74,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed<'_> {
     }
     let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
     let Some(payload) = rest.get(..length) else { return Parsed::Nothing };
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&header[..20]), payload);
+    let crc = crc32c::crc32c_append(salt.checksum(&header[..20]), payload);
     if crc != u32::from_le_bytes([c0, c1, c2, c3]) {
         return Parsed::Nothing;
     }
@@ -85,15 +86,24 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed<'_> {
     Parsed::Record(Record { seq, batch, payload })
 }
 
+/// The sequence and the length of the payload that the header at the beginning of `bytes` speaks of, sound or not. To be
+/// looked at before a checksum is computed: among hostile bytes anything may be said.
+pub(crate) fn claim(bytes: &[u8]) -> Option<(Seq, usize)> {
+    let header = bytes.first_chunk::<HEADER>()?;
+    let length = header[4..].first_chunk::<4>().map(|length| u32::from_le_bytes(*length) as usize)?;
+    let seq = header[8..].first_chunk::<8>().map(|seq| Seq::from_le_bytes(*seq))?;
+    (header[0] != 0 && header[1..4] == [0; 3]).then_some((seq, length))
+}
+
 /// How many bytes the header at the beginning of `bytes` speaks of, sound or not.
-pub(super) fn claimed_size(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn claimed_size(bytes: &[u8]) -> Option<usize> {
     let length = bytes.get(4..8)?;
     Some(size(u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize))
 }
 
 /// What a walk over a segment finds, with offsets into its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     Record(usize, Record<'a>),
     /// Bytes that are no record, with a sound record behind them.
     Damage(Range<usize>),
@@ -106,7 +116,8 @@ pub(super) enum Piece<'a> {
 }
 
 /// Walks over the records of a segment, also past damage.
-pub(super) struct Scan<'a> {
+pub(crate) struct Scan<'a> {
+    salt: Salt,
     bytes: &'a [u8],
     at: usize,
     next: Seq,
@@ -115,18 +126,17 @@ pub(super) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// A walk from offset `at`, where the record `next` is expected.
-    pub(super) fn new(bytes: &'a [u8], at: usize, next: Seq) -> Self {
-        Self { bytes, at, next, over: false }
+    pub(crate) fn new(salt: Salt, bytes: &'a [u8], at: usize, next: Seq) -> Self {
+        Self { salt, bytes, at, next, over: false }
     }
 
     fn found(&self, at: usize) -> Parsed<'a> {
-        match parse(self.bytes.get(at..).unwrap_or_default()) {
-            Parsed::Record(record) => {
-                // The bytes that were skipped can have held only so many records. This keeps stale and forged ones out.
-                let most = self.next.saturating_add(((at - self.at) / HEADER) as u64);
-                if (self.next..=most).contains(&record.seq) { Parsed::Record(record) } else { Parsed::Nothing }
-            }
-            other => other,
+        let bytes = self.bytes.get(at..).unwrap_or_default();
+        // The bytes that were skipped can have held only so many records. This keeps stale and forged ones out.
+        let most = self.next.saturating_add(((at - self.at) / HEADER) as u64);
+        match claim(bytes) {
+            Some((seq, _)) if bytes[0] != VERSION || (self.next..=most).contains(&seq) => parse(self.salt, bytes),
+            _ => Parsed::Nothing,
         }
     }
 
@@ -180,7 +190,7 @@ impl<'a> Iterator for Scan<'a> {
 }
 
 /// How many bytes there are up to the last one that is not zero.
-pub(super) fn used(bytes: &[u8]) -> usize {
+pub(crate) fn used(bytes: &[u8]) -> usize {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut end = bytes.len();
     for chunk in bytes.rchunks(ZEROS.len()) {
@@ -196,11 +206,13 @@ pub(super) fn used(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
+    const SALT: Salt = Salt::Of([7; 8]);
+
     fn three() -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode(7, 7, b"seven", &mut bytes);
-        encode(8, 7, b"", &mut bytes);
-        encode(9, 7, &[1; 100], &mut bytes);
+        encode(SALT, 7, 7, b"seven", &mut bytes);
+        encode(SALT, 8, 7, b"", &mut bytes);
+        encode(SALT, 9, 7, &[1; 100], &mut bytes);
         bytes.resize(bytes.len() + 300, 0);
         bytes
     }
@@ -208,7 +220,7 @@ mod tests {
     #[test]
     fn records_are_found_in_order() {
         let bytes = three();
-        let found: Vec<_> = Scan::new(&bytes, 0, 7).collect();
+        let found: Vec<_> = Scan::new(SALT, &bytes, 0, 7).collect();
         let [Piece::Record(0, seven), Piece::Record(32, eight), Piece::Record(56, nine), Piece::End(184)] = found[..]
         else {
             panic!("{found:?}")
@@ -220,7 +232,7 @@ mod tests {
     fn a_flipped_bit_takes_one_record_and_no_other() {
         let mut bytes = three();
         bytes[33] ^= 1;
-        let found: Vec<_> = Scan::new(&bytes, 0, 7).collect();
+        let found: Vec<_> = Scan::new(SALT, &bytes, 0, 7).collect();
         assert_eq!(found[1], Piece::Damage(32..56));
         assert!(matches!(found[2], Piece::Record(56, Record { seq: 9, .. })), "{found:?}");
     }
@@ -229,18 +241,27 @@ mod tests {
     fn damage_at_the_end_is_a_tail_and_a_stale_record_is_none() {
         let mut bytes = three();
         bytes[60] ^= 1;
-        assert_eq!(Scan::new(&bytes, 0, 7).last(), Some(Piece::Tail(56..180)));
-        assert_eq!(Scan::new(&three(), 0, 700).next(), Some(Piece::Tail(0..180)));
+        assert_eq!(Scan::new(SALT, &bytes, 0, 7).last(), Some(Piece::Tail(56..180)));
+        assert_eq!(Scan::new(SALT, &three(), 0, 700).next(), Some(Piece::Tail(0..180)));
     }
 
     #[test]
     fn the_format_of_version_1_stays() {
         let mut bytes = Vec::new();
-        encode(0x0102, 0x0100, b"forebay", &mut bytes);
+        encode(Salt::Absent, 0x0102, 0x0100, b"forebay", &mut bytes);
         let fixture = [
             1, 0, 0, 0, 7, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 158, 133, 67, 2, 102, 111, 114, 101, 98, 97,
             121, 0,
         ];
         assert_eq!(bytes, fixture);
+    }
+
+    #[test]
+    fn what_is_salted_otherwise_is_no_record() {
+        let bytes = three();
+        for other in [Salt::Absent, Salt::Of([8; 8])] {
+            let found: Vec<_> = Scan::new(other, &bytes, 0, 7).collect();
+            assert_eq!(found, [Piece::Tail(0..180)], "{other:?}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! A segment: a file of fixed length that begins with a header and is zeros where no record has come yet.
 //!
 //! Segments are named by the sequence of their first record. The header (4 KiB, of which 24 bytes are used) holds
-//! magic, format version and a CRC-32C; it is durable before the file has a segment's name.
+//! magic, format version, salt and a CRC-32C; it is durable before the file has a segment's name. The last 24 bytes of the
+//! file are the same header once more, for without the salt no record can be read. Version 1 had neither salt nor copy.
 
 use std::{
     io,
@@ -15,30 +16,73 @@ use super::{Seq, SharedDisk};
 use crate::{Result, StorageError, disk::DiskFile};
 
 /// Where records begin.
-pub(super) const DATA_START: u64 = 4096;
+pub(crate) const DATA_START: u64 = 4096;
 /// More than this is no segment of ours.
-pub(super) const MOST_BYTES: u64 = 1 << 30;
+pub(crate) const MOST_BYTES: u64 = 1 << 30;
 const MAGIC: &[u8; 8] = b"FBAYLOG\0";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Without salt and without the second header.
+const UNSALTED: u32 = 1;
+/// Bytes of a header that are used.
+pub(crate) const HEADER_BYTES: usize = 24;
 const MARK_EVERY: u64 = 32 << 10;
+
+/// Random bytes that go into each checksum of a segment, so that nobody who does not read the disk can make a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Salt {
+    /// A segment of version 1.
+    Absent,
+    /// A segment of this version.
+    Of([u8; 8]),
+}
+
+impl Salt {
+    pub(crate) fn random() -> Self {
+        let random = uuid::Uuid::new_v4().into_bytes();
+        // Not those of version and variant, which are fixed.
+        let [a, b, c, d, e, f, ..] = random;
+        Self::Of([a, b, c, d, e, f, random[14], random[15]])
+    }
+
+    /// CRC-32C over the salt and these bytes.
+    pub(crate) fn checksum(self, bytes: &[u8]) -> u32 {
+        match self {
+            Self::Absent => crc32c::crc32c(bytes),
+            Self::Of(salt) => crc32c::crc32c_append(crc32c::crc32c(&salt), bytes),
+        }
+    }
+
+    /// Where records end in a segment of this length.
+    pub(crate) fn end(self, bytes: u64) -> u64 {
+        match self {
+            Self::Absent => bytes,
+            Self::Of(_) => bytes.saturating_sub(HEADER_BYTES as u64),
+        }
+    }
+}
 
 /// A segment that has a name.
 #[derive(Debug)]
-pub(super) struct Segment {
-    pub(super) first: Seq,
-    pub(super) path: PathBuf,
-    pub(super) bytes: u64,
+pub(crate) struct Segment {
+    pub(crate) first: Seq,
+    pub(crate) path: PathBuf,
+    /// Length of the file.
+    pub(crate) bytes: u64,
+    pub(crate) salt: Salt,
+    /// Where records end.
+    pub(crate) end: u64,
     /// Offsets of some records, ascending, so that a reader need not begin at the beginning.
     marks: Mutex<Vec<(Seq, u64)>>,
 }
 
 impl Segment {
-    pub(super) fn new(dir: &Path, first: Seq, bytes: u64) -> Self {
-        Self { first, path: path(dir, first), bytes, marks: Mutex::new(vec![(first, DATA_START)]) }
+    pub(crate) fn new(dir: &Path, first: Seq, bytes: u64, salt: Salt) -> Self {
+        let marks = Mutex::new(vec![(first, DATA_START)]);
+        Self { first, path: path(dir, first), bytes, salt, end: salt.end(bytes), marks }
     }
 
     /// Notes where a record lies; most are not worth remembering.
-    pub(super) fn mark(&self, seq: Seq, at: u64) {
+    pub(crate) fn mark(&self, seq: Seq, at: u64) {
         let mut marks = self.marks.lock();
         if marks.last().is_none_or(|(_, last)| at >= last + MARK_EVERY) {
             marks.push((seq, at));
@@ -46,7 +90,7 @@ impl Segment {
     }
 
     /// A record at or before `seq` and where it lies.
-    pub(super) fn near(&self, seq: Seq) -> (Seq, u64) {
+    pub(crate) fn near(&self, seq: Seq) -> (Seq, u64) {
         let marks = self.marks.lock();
         let after = marks.partition_point(|(marked, _)| *marked <= seq);
         marks.get(after.saturating_sub(1)).copied().unwrap_or((self.first, DATA_START))
@@ -54,56 +98,64 @@ impl Segment {
 }
 
 /// The path of the segment that begins with `first`.
-pub(super) fn path(dir: &Path, first: Seq) -> PathBuf {
+pub(crate) fn path(dir: &Path, first: Seq) -> PathBuf {
     dir.join(format!("{first:020}.log"))
 }
 
 /// The first sequence of the segment with this file name, if it is one's.
-pub(super) fn first_of(name: &Path) -> Option<Seq> {
+pub(crate) fn first_of(name: &Path) -> Option<Seq> {
     let digits = name.to_str()?.strip_suffix(".log")?;
     let first = digits.parse().ok()?;
     (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()) && first > 0).then_some(first)
 }
 
 /// Whether this is the file name of a spare, finished or not.
-pub(super) fn is_spare(name: &Path) -> bool {
+pub(crate) fn is_spare(name: &Path) -> bool {
     name.to_str().is_some_and(|name| name.starts_with("spare-"))
 }
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Header {
-    Sound,
+pub(crate) enum Header {
+    Sound(Salt),
     Newer(u32),
     Damaged,
 }
 
-/// The 24 bytes at the start of every segment.
-pub(super) fn header(version: u32) -> [u8; 24] {
-    let mut header = [0; 24];
+/// The 24 bytes at the start and the end of every segment.
+pub(crate) fn header(salt: Salt) -> [u8; HEADER_BYTES] {
+    match salt {
+        Salt::Absent => header_of(UNSALTED, [0; 8]),
+        Salt::Of(salt) => header_of(VERSION, salt),
+    }
+}
+
+pub(crate) fn header_of(version: u32, salt: [u8; 8]) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(MAGIC);
     header[8..12].copy_from_slice(&version.to_le_bytes());
+    header[12..20].copy_from_slice(&salt);
     let crc = crc32c::crc32c(&header[..20]);
     header[20..].copy_from_slice(&crc.to_le_bytes());
     header
 }
 
 /// Judges the beginning of a segment.
-pub(super) fn judge(bytes: &[u8]) -> Header {
-    let Some(&[m0, m1, m2, m3, m4, m5, m6, m7, v0, v1, v2, v3, ..]) = bytes.first_chunk::<24>() else {
-        return Header::Damaged;
-    };
+pub(crate) fn judge(bytes: &[u8]) -> Header {
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Header::Damaged };
+    let &[m0, m1, m2, m3, m4, m5, m6, m7, v0, v1, v2, v3, salt @ .., c0, c1, c2, c3] = header;
     let version = u32::from_le_bytes([v0, v1, v2, v3]);
-    let crc = crc32c::crc32c(&bytes[..20]).to_le_bytes();
-    match [m0, m1, m2, m3, m4, m5, m6, m7] == *MAGIC && bytes[20..24] == crc {
-        true if version == VERSION => Header::Sound,
+    let crc = crc32c::crc32c(&header[..20]).to_le_bytes();
+    match [m0, m1, m2, m3, m4, m5, m6, m7] == *MAGIC && [c0, c1, c2, c3] == crc {
+        true if version == VERSION => Header::Sound(Salt::Of(salt)),
+        true if version == UNSALTED => Header::Sound(Salt::Absent),
         true => Header::Newer(version),
         false => Header::Damaged,
     }
 }
 
 /// Reads up to `buffer.len()` bytes, fewer only at the end of the file.
-pub(super) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut got = 0;
     while got < buffer.len() {
         match file.read_at(&mut buffer[got..], offset + got as u64)? {
@@ -116,17 +168,24 @@ pub(super) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> 
 
 /// Segments that are made ahead: header and zeros written and synced, so that they need a name and nothing else.
 #[derive(Debug)]
-pub(super) struct Spares {
+pub(crate) struct Spares {
     disk: SharedDisk,
     dir: PathBuf,
     bytes: u64,
-    ready: Vec<PathBuf>,
+    ready: Vec<Spare>,
     made: u64,
-    work: Option<JoinHandle<Result<PathBuf>>>,
+    work: Option<JoinHandle<Result<Spare>>>,
+}
+
+/// A segment without a name.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) path: PathBuf,
+    pub(crate) salt: Salt,
 }
 
 impl Spares {
-    pub(super) fn new(disk: SharedDisk, dir: PathBuf, bytes: u64) -> Self {
+    pub(crate) fn new(disk: SharedDisk, dir: PathBuf, bytes: u64) -> Self {
         Self { disk, dir, bytes, ready: Vec::new(), made: 0, work: None }
     }
 
@@ -136,7 +195,7 @@ impl Spares {
     }
 
     /// Begins to make the next one in the background, if there is none.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         if !self.ready.is_empty() || self.work.is_some() {
             return;
         }
@@ -144,7 +203,7 @@ impl Spares {
         self.spawn(move |disk, bytes| make(disk, path, bytes));
     }
 
-    fn spawn(&mut self, work: impl FnOnce(&SharedDisk, u64) -> Result<PathBuf> + Send + 'static) {
+    fn spawn(&mut self, work: impl FnOnce(&SharedDisk, u64) -> Result<Spare> + Send + 'static) {
         let (disk, bytes) = (self.disk.clone(), self.bytes);
         let thread = std::thread::Builder::new().name("log-spare".to_owned());
         // Without a thread the spare is made at the rotation, which is slower and nothing worse.
@@ -152,7 +211,7 @@ impl Spares {
     }
 
     /// Waits until `count` are there.
-    pub(super) fn ensure(&mut self, count: usize) -> Result<()> {
+    pub(crate) fn ensure(&mut self, count: usize) -> Result<()> {
         if self.ready.len() < count {
             self.collect()?;
         }
@@ -173,12 +232,12 @@ impl Spares {
     }
 
     /// One that [`Spares::ensure`] made sure of.
-    pub(super) fn take(&mut self) -> Option<PathBuf> {
+    pub(crate) fn take(&mut self) -> Option<Spare> {
         self.ready.pop()
     }
 
     /// Removes a segment's name, durably, and uses the file again when a spare is wanted. Nobody may be reading it.
-    pub(super) fn recycle(&mut self, segment: &Segment, reuse: bool) -> Result<()> {
+    pub(crate) fn recycle(&mut self, segment: &Segment, reuse: bool) -> Result<()> {
         let retiring = |e| StorageError::io(format!("cannot retire {}", segment.path.display()), e);
         if reuse && segment.bytes == self.bytes && self.ready.is_empty() && self.work.is_none() {
             let path = self.next_path();
@@ -187,8 +246,8 @@ impl Spares {
             self.disk.sync_dir(&self.dir).map_err(retiring)?;
             self.spawn(move |disk, bytes| {
                 let file = disk.open(&path, true).map_err(retiring_spare(&path))?;
-                fill(&*file, bytes).map_err(retiring_spare(&path))?;
-                Ok(path)
+                let salt = fill(&*file, bytes).map_err(retiring_spare(&path))?;
+                Ok(Spare { path, salt })
             });
             return Ok(());
         }
@@ -211,18 +270,20 @@ fn retiring_spare(path: &Path) -> impl Fn(io::Error) -> StorageError {
     move |e| StorageError::io(doing.clone(), e)
 }
 
-fn make(disk: &SharedDisk, path: PathBuf, bytes: u64) -> Result<PathBuf> {
+fn make(disk: &SharedDisk, path: PathBuf, bytes: u64) -> Result<Spare> {
     let file = disk.create_new(&path).map_err(retiring_spare(&path))?;
-    if let Err(error) = fill(&*file, bytes) {
-        // Half a spare would take the room that the disk has too little of.
-        let _ = disk.unlink(&path);
-        return Err(retiring_spare(&path)(error));
+    match fill(&*file, bytes) {
+        Ok(salt) => Ok(Spare { path, salt }),
+        Err(error) => {
+            // Half a spare would take the room that the disk has too little of.
+            let _ = disk.unlink(&path);
+            Err(retiring_spare(&path)(error))
+        }
     }
-    Ok(path)
 }
 
-/// Real zeros, not a hole: a later fdatasync then has no new blocks to write down.
-fn fill(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
+/// Real zeros, not a hole: a later fdatasync then has no new blocks to write down. Gives the salt that it has from now on.
+fn fill(file: &dyn DiskFile, bytes: u64) -> io::Result<Salt> {
     let zeros = vec![0; 1 << 20];
     let mut at = 0;
     while at < bytes {
@@ -230,8 +291,10 @@ fn fill(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
         file.write_at(&zeros[..piece], at)?;
         at += piece as u64;
     }
-    file.write_at(&header(VERSION), 0)?;
-    file.sync_all()
+    let salt = Salt::random();
+    file.write_at(&header(salt), salt.end(bytes))?;
+    file.write_at(&header(salt), 0)?;
+    file.sync_all().map(|()| salt)
 }
 
 #[cfg(test)]
@@ -240,8 +303,9 @@ mod tests {
 
     #[test]
     fn headers_are_judged() {
-        assert_eq!(judge(&header(1)), Header::Sound);
-        assert_eq!(judge(&header(9)), Header::Newer(9));
+        let salt = Salt::random();
+        assert_eq!(judge(&header(salt)), Header::Sound(salt));
+        assert_eq!(judge(&header_of(9, [0; 8])), Header::Newer(9));
         assert_eq!(judge(&[0; 24]), Header::Damaged);
         assert_eq!(judge(b"short"), Header::Damaged);
     }
@@ -249,7 +313,15 @@ mod tests {
     #[test]
     fn the_header_of_version_1_stays() {
         let crc = [1, 41, 110, 35];
-        assert_eq!(header(1), *[b"FBAYLOG\0\x01\0\0\0\0\0\0\0\0\0\0\0".as_slice(), &crc].concat());
+        assert_eq!(header(Salt::Absent), *[b"FBAYLOG\0\x01\0\0\0\0\0\0\0\0\0\0\0".as_slice(), &crc].concat());
+    }
+
+    #[test]
+    fn the_header_of_version_2_stays() {
+        let mut fixture = *b"FBAYLOG\0\x02\0\0\0saltsalt\0\0\0\0";
+        let crc = crc32c::crc32c(&fixture[..20]);
+        fixture[20..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(header(Salt::Of(*b"saltsalt")), fixture);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::FileExt, path::Path};
 use super::{Log, LogOptions, Recovery, Seq, record, segment};
 use crate::{StorageError, disk::OsDisk};
 
-const SMALL: LogOptions = LogOptions { segment_bytes: 16 << 10 };
+const SMALL: LogOptions = LogOptions { segment_bytes: 16 << 10, first: 1, elsewhere: 0..0, is_salted: true };
 
 type Shown = Vec<(Seq, Vec<u8>)>;
 
@@ -101,10 +101,10 @@ fn a_torn_tail_is_cut() {
     let dir = tempfile::tempdir().expect("a directory");
     let (mut log, ..) = open(dir.path(), 1);
     fill(&mut log, 3);
-    let (path, at) = (log.current.path.clone(), log.at);
+    let (path, at, salt) = (log.current.path.clone(), log.at, log.current.salt);
     drop(log);
     let mut torn = Vec::new();
-    record::encode(7, 7, &[7; 700], &mut torn);
+    record::encode(salt, 7, 7, &[7; 700], &mut torn);
     let file = fs::OpenOptions::new().write(true).open(&path).expect("opened");
     file.write_all_at(&torn[..512], at).expect("written");
     let (mut log, recovery, shown) = open(dir.path(), 1);
@@ -167,7 +167,12 @@ fn a_newer_version_is_refused_and_left_alone() {
     fill(&mut log, 1);
     let path = log.current.path.clone();
     drop(log);
-    fs::OpenOptions::new().write(true).open(&path).expect("opened").write_all_at(&segment::header(2), 0).expect("ok");
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("opened")
+        .write_all_at(&segment::header_of(3, [0; 8]), 0)
+        .expect("ok");
     let before = fs::read(&path).expect("read");
     let refusal =
         Log::open(OsDisk::shared(), &dir.path().join("journal"), SMALL, 1, &mut |_, _| {}).expect_err("newer");

@@ -98,11 +98,6 @@ impl File {
         }
     }
 
-    /// The bytes that were to be written never will be, though everyone sees them yet.
-    pub(super) fn lose(&mut self) {
-        self.pending.retain(|change| !change.is_data());
-    }
-
     /// What is seen is read from the disk again, but for what is still to be written.
     pub(super) fn drop_cached(&mut self) {
         self.live = self.durable.clone();

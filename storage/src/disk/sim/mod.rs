@@ -9,7 +9,7 @@
 //! - of a rename, the new name may be there and the old one too, or neither;
 //! - an unsynced write may be kept in part, in sectors of 512 bytes, and its length without its bytes;
 //! - `sync_data` keeps contents and length, not attributes and mode; `sync_all` keeps the inode, not its name;
-//!   `sync_dir` keeps the names of that directory alone; nothing drags anything else along but a sync of the whole.
+//!   `sync_dir` keeps the names of that directory alone; nothing drags anything else along.
 //!
 //! # A power-cut test
 //! ```
@@ -44,10 +44,10 @@ use std::{
 use parking_lot::Mutex;
 
 use self::world::{Ino, World};
-use super::{Disk, DiskFile, DiskFs};
+use super::{Disk, DiskFile};
 use crate::Space;
 
-/// A kind of sync, by what it is for. Where a path lies tells which it is: below `journal`, `intake`, `spool`, `tmp` or
+/// A kind of sync, by what it is for. Where a path lies tells which it is: below `journal`, `spool`, `tmp` or
 /// `partials`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SyncClass {
@@ -59,16 +59,18 @@ pub enum SyncClass {
     Shard,
     /// The spool directory, which names the days.
     ShardParent,
-    /// Any file below `journal`, by either kind of sync.
+    /// Any file of the journal proper, by either kind of sync.
     Journal,
     /// The journal's directory.
     JournalDir,
-    /// Any file below `intake`, by either kind of sync.
-    Intake,
-    /// The directory of the intake log.
-    IntakeDir,
-    /// The sync of a whole file system.
-    FileSystem,
+    /// Any file of the journal's short log, by either kind of sync.
+    Recent,
+    /// The directory of the short log.
+    RecentDir,
+    /// A pack.
+    Pack,
+    /// The directory of the packs.
+    PackDir,
     /// A file in `partials` or `tmp`.
     Partial,
     /// `partials` and the directories in it.
@@ -79,16 +81,17 @@ pub enum SyncClass {
 
 impl SyncClass {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::File,
         Self::FileAttributes,
         Self::Shard,
         Self::ShardParent,
         Self::Journal,
         Self::JournalDir,
-        Self::Intake,
-        Self::IntakeDir,
-        Self::FileSystem,
+        Self::Recent,
+        Self::RecentDir,
+        Self::Pack,
+        Self::PackDir,
         Self::Partial,
         Self::PartialDir,
         Self::Elsewhere,
@@ -97,8 +100,9 @@ impl SyncClass {
     fn of_file(path: &Path) -> Self {
         let below = |name: &str| path.components().any(|part| part.as_os_str() == name);
         match () {
+            () if below("recent") => Self::Recent,
+            () if below("packs") => Self::Pack,
             () if below("journal") => Self::Journal,
-            () if below("intake") => Self::Intake,
             () if below("spool") => Self::File,
             () if below("partials") || below("tmp") => Self::Partial,
             () => Self::Elsewhere,
@@ -109,7 +113,8 @@ impl SyncClass {
         let is = |path: Option<&Path>, name: &str| path.and_then(Path::file_name).is_some_and(|last| last == name);
         match path.parent() {
             _ if is(Some(path), "journal") => Self::JournalDir,
-            _ if is(Some(path), "intake") => Self::IntakeDir,
+            _ if is(Some(path), "recent") => Self::RecentDir,
+            _ if is(Some(path), "packs") => Self::PackDir,
             _ if is(Some(path), "spool") => Self::ShardParent,
             _ if is(Some(path), "partials") => Self::PartialDir,
             parent if is(parent, "spool") => Self::Shard,
@@ -193,21 +198,9 @@ impl SimDisk {
         self.world.lock().syncs.get(&class).copied().unwrap_or(0)
     }
 
-    /// From now on it cannot be synced as a whole, nor can it after a reboot.
-    pub fn without_whole_sync(&self) {
-        self.world.lock().no_whole_sync = true;
-    }
-
-    /// Makes the next sync of this kind fail, once; what it should have synced stays unsynced. Where that is the whole file
-    /// system, the bytes that were to be written are lost, as on Linux: everyone goes on seeing them in memory, and no
-    /// later sync writes them.
+    /// Makes the next sync of this kind fail, once; what it should have synced stays unsynced.
     pub fn fail_next(&self, class: SyncClass) {
-        self.fail_next_with(class, libc::EIO);
-    }
-
-    /// The same, with this number of an error.
-    pub fn fail_next_with(&self, class: SyncClass, errno: i32) {
-        self.world.lock().failing.insert(class, errno);
+        self.world.lock().failing.insert(class);
     }
 
     /// Has every read of the file that is there now fail, as where a sector is gone (EIO).
@@ -269,32 +262,12 @@ impl Disk for SimDisk {
         self.world.lock().sync_dir(dir)
     }
 
-    fn open_fs(&self, _: &Path) -> io::Result<Option<Arc<dyn DiskFs>>> {
-        let world = self.world.clone();
-        let fs = world.lock().syncs_whole()?;
-        Ok(fs.then(|| Arc::new(SimFs(world)) as Arc<dyn DiskFs>))
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.world.lock().link(from, to)
-    }
-
     fn space(&self, _: &Path) -> io::Result<Space> {
         self.world.lock().space()
     }
 
     fn real_path(&self, _: &Path) -> Option<PathBuf> {
         None
-    }
-}
-
-/// All of a [`SimDisk`].
-#[derive(Debug)]
-struct SimFs(Arc<Mutex<World>>);
-
-impl DiskFs for SimFs {
-    fn sync(&self) -> io::Result<()> {
-        self.0.lock().sync_fs()
     }
 }
 

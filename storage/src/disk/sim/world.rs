@@ -1,7 +1,7 @@
 //! All inodes of a simulated disk.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     ffi::OsString,
     io,
     path::{Component, Path, PathBuf},
@@ -36,9 +36,8 @@ pub(super) struct World {
     pub(super) off: bool,
     pub(super) syncs: BTreeMap<SyncClass, u64>,
     pub(super) without: HashSet<SyncClass>,
-    pub(super) failing: HashMap<SyncClass, i32>,
+    pub(super) failing: HashSet<SyncClass>,
     unreadable: HashSet<Ino>,
-    pub(super) no_whole_sync: bool,
     pub(super) capacity: u64,
     pub(super) now_ms: i64,
 }
@@ -57,9 +56,8 @@ impl World {
             off: false,
             syncs: BTreeMap::new(),
             without: HashSet::new(),
-            failing: HashMap::new(),
+            failing: HashSet::new(),
             unreadable: HashSet::new(),
-            no_whole_sync: false,
             capacity: UNLIMITED,
             now_ms: 0,
         }
@@ -83,8 +81,8 @@ impl World {
     }
 
     fn with_same(&self, nodes: Vec<Node>, seed: u64) -> Self {
-        let Self { capacity, now_ms, no_whole_sync, .. } = *self;
-        Self { capacity, now_ms, no_whole_sync, ..Self::with(nodes, seed) }
+        let Self { capacity, now_ms, .. } = *self;
+        Self { capacity, now_ms, ..Self::with(nodes, seed) }
     }
 
     pub(super) fn add_durable_dir(&mut self, path: &Path) {
@@ -210,15 +208,6 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step()?;
-        let ino = self.find(from)?;
-        self.file(ino)?;
-        let (dir, name) = self.free_place(to)?;
-        self.dir(dir)?.set(name, Some(ino));
-        Ok(())
-    }
-
     pub(super) fn unlink(&mut self, path: &Path) -> io::Result<()> {
         self.step()?;
         let ino = self.find(path)?;
@@ -243,8 +232,8 @@ impl World {
     fn begin_sync(&mut self, class: SyncClass) -> io::Result<bool> {
         self.step()?;
         *self.syncs.entry(class).or_default() += 1;
-        if let Some(errno) = self.failing.remove(&class) {
-            return Err(io::Error::from_raw_os_error(errno));
+        if self.failing.remove(&class) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         Ok(!self.without.contains(&class))
     }
@@ -256,25 +245,6 @@ impl World {
             self.dir(ino)?.sync();
         }
         Ok(())
-    }
-
-    pub(super) fn syncs_whole(&self) -> io::Result<bool> {
-        self.powered().map(|()| !self.no_whole_sync)
-    }
-
-    pub(super) fn sync_fs(&mut self) -> io::Result<()> {
-        let outcome = self.begin_sync(SyncClass::FileSystem);
-        if self.off || matches!(outcome, Ok(false)) {
-            return outcome.map(drop);
-        }
-        for node in &mut self.nodes {
-            match node {
-                Node::File(file) if outcome.is_err() => file.lose(),
-                Node::File(file) => file.sync(false),
-                Node::Dir(dir) => dir.sync(),
-            }
-        }
-        outcome.map(drop)
     }
 
     pub(super) fn drop_cached(&mut self, ino: Ino) {
