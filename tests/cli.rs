@@ -328,11 +328,17 @@ fn accounts_take_effect_at_once() {
     let changed = house.json(&["partner", "passwd", "lab"]);
     let new = changed.iter().find_map(|object| object.get("password")).unwrap().as_str().unwrap().to_owned();
     assert!(server.login("lab", &password).is_err());
-    assert!(server.login("lab", &new).is_ok());
+    let mut session = server.login("lab", &new).unwrap();
+    assert!(session.command("MKD its-own").starts_with("257"));
+    drop(session);
     assert_eq!(house.json(&["partner", "list"])[0]["name"], "lab");
     house.ok(&["partner", "remove", "lab"]);
     assert!(server.login("lab", &new).is_err());
     assert_eq!(house.fails(&["partner", "remove", "lab"]).0, 3);
+    // Who has the name next sees nothing of who had it before.
+    let added = house.json(&["partner", "add", "lab"]);
+    let password = added.iter().find_map(|object| object.get("password")).unwrap().as_str().unwrap().to_owned();
+    assert!(server.login("lab", &password).unwrap().command("CWD its-own").starts_with("550"));
 }
 
 #[test]

@@ -320,6 +320,7 @@ impl Incoming {
     async fn queue_up(&self, meta: &FileMeta, judged: Judged, content: Content) -> Result<Entry, QueueError> {
         let ingest = &self.ingest;
         let entry = ingest.queue.accept(self.entry(meta, judged), content, ingest.clock.now()).await?;
+        ingest.name_changes.earn(self.session.partner.as_str());
         info!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, size_bytes = entry.size_bytes,
             state = %entry.state, door = self.session.door, "accepted");
         Ok(entry)

@@ -91,11 +91,13 @@ impl Operator {
         self.tell_password(&name, given, generated, answer).await
     }
 
-    /// Closes an account.
+    /// Closes an account. What it has sent stays, and the names that led there go: whoever has the name next sees none of it.
     pub(super) async fn partner_remove(&self, name: &str, actor: Actor, answer: &Answer) -> Result<()> {
         let name = parse(name)?;
         self.dependencies.partners.remove(&name)?;
         self.note(&actor, "partner.remove", &format!("partner {name} removed")).await?;
+        let now = self.dependencies.clock.now();
+        self.dependencies.catalogue.forget_partner(name.as_str(), now).await?;
         answer.give(Reply::Said(format!("partner {name} removed; its files and their history stay"))).await
     }
 

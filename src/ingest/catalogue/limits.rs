@@ -23,6 +23,13 @@ struct Left {
 }
 
 impl NameChanges {
+    /// A file that was accepted may be given its time without using up anything: its acceptance was a record too.
+    pub(in crate::ingest) fn earn(&self, partner: &str) {
+        if let Some(left) = self.0.lock().get_mut(partner) {
+            left.changes = (left.changes + 1.0).min(BURST);
+        }
+    }
+
     fn take(&self, partner: &str, now: Duration) -> bool {
         let mut all = self.0.lock();
         let left = all.entry(partner.to_owned()).or_insert(Left { changes: BURST, at: now });
@@ -68,5 +75,18 @@ mod tests {
         assert_eq!(made, 20_000);
         assert!(changes.take("other", at(1)));
         assert_eq!((0..1_000).filter(|_| changes.take("loop", at(3))).count(), 100);
+    }
+
+    #[test]
+    fn each_accepted_file_may_be_given_its_time() {
+        let changes = NameChanges::default();
+        let now = Duration::from_secs(1);
+        for number in 0..50_000 {
+            changes.earn("mirror");
+            assert!(changes.take("mirror", now), "{number}");
+        }
+        // And no more may be saved up than anybody begins with.
+        (0..50_000).for_each(|_| changes.earn("mirror"));
+        assert_eq!((0..50_000).filter(|_| changes.take("mirror", now)).count(), 20_000);
     }
 }
