@@ -1,4 +1,4 @@
-//! Which originals were taken and may still be there. The journal has it all; this is what of it matters now.
+//! The originals that were taken and may still be there. The journal has it all; this is what of it matters now.
 
 use std::{
     collections::HashMap,

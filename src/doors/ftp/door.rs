@@ -67,12 +67,12 @@ pub struct Door {
     listener: TcpListener,
     implicit: Option<TcpListener>,
     address: SocketAddr,
-    house: Arc<House>,
+    context: Arc<DoorContext>,
     threads: SessionThreads,
 }
 
 /// What all connections share.
-pub(super) struct House {
+pub(super) struct DoorContext {
     pub(super) options: Options,
     pub(super) ingest: Arc<Ingest>,
     pub(super) partners: Arc<Partners>,
@@ -116,7 +116,7 @@ impl Door {
             Some(at) => Some(listen(at).map_err(failed(at))?),
             None => None,
         };
-        let house = Arc::new(House {
+        let context = Arc::new(DoorContext {
             options,
             ingest,
             partners,
@@ -131,7 +131,7 @@ impl Door {
             watch: Arc::default(),
         });
         let threads = SessionThreads::start("ftp").map_err(DoorError::Threads)?;
-        Ok(Self { listener, implicit, address, house, threads })
+        Ok(Self { listener, implicit, address, context, threads })
     }
 
     /// Where it listens.
@@ -149,28 +149,28 @@ impl Door {
     /// Its certificate, unless TLS is off.
     #[must_use]
     pub fn certificate(&self) -> Option<&CertificateInfo> {
-        self.house.certificate.as_ref()
+        self.context.certificate.as_ref()
     }
 
     /// Serves until `shutdown` is true or its sender is gone, then lets transfers end for `grace`, and cuts the rest.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        info!(address = %self.address, implicit = ?self.implicit_addr(), tls = ?self.house.options.tls(), "FTP door is open");
+        info!(address = %self.address, implicit = ?self.implicit_addr(), tls = ?self.context.options.tls(), "FTP door is open");
         let mut round = tokio::time::interval(ROUND);
-        let watching = tokio::spawn(self.house.watch.clone().run(self.house.ingest.confirm_after()));
+        let watching = tokio::spawn(self.context.watch.clone().run(self.context.ingest.confirm_after()));
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => self.welcome(accepted, false).await,
                 accepted = accept(self.implicit.as_ref()) => self.welcome(accepted, true).await,
-                _ = round.tick() => self.house.look_around(),
+                _ = round.tick() => self.context.look_around(),
                 // The value seen is a lock's guard, which must not live on beside the other branches.
                 () = async { let _ = shutdown.wait_for(|&stop| stop).await; } => break,
             }
         }
         drop((self.listener, self.implicit));
-        self.house.links.drain(self.house.options.grace).await;
-        self.house.watch.close().await;
+        self.context.links.drain(self.context.options.grace).await;
+        self.context.watch.close().await;
         // What sessions began goes on when they are over, on their threads.
-        self.house.ingest.idle().await;
+        self.context.ingest.idle().await;
         drop(self.threads);
         // It has stopped by itself; one that panicked is over too.
         let _ = watching.await;
@@ -182,8 +182,8 @@ impl Door {
     async fn welcome(&self, accepted: io::Result<(TcpStream, SocketAddr)>, implicit_tls: bool) {
         match accepted {
             Ok((stream, peer)) => {
-                let house = self.house.clone();
-                self.threads.serve(stream, peer, move |stream| house.admit(stream, peer, implicit_tls));
+                let context = self.context.clone();
+                self.threads.serve(stream, peer, move |stream| context.admit(stream, peer, implicit_tls));
             }
             Err(error) => {
                 warn!(%error, "cannot accept an FTP connection");
@@ -193,7 +193,7 @@ impl Door {
     }
 }
 
-impl House {
+impl DoorContext {
     async fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, implicit_tls: bool) {
         if proxy::is_trusted(&self.options.proxy_protocol_from, peer.ip()) {
             self.admit_passed(stream, peer, implicit_tls).await;

@@ -8,7 +8,7 @@ use crate::partners::{ClientCertificate, Denied, Partner, Partners};
 
 use super::{
     access::{Access, TransferLimits},
-    door::House,
+    door::DoorContext,
     link::Link,
 };
 
@@ -60,15 +60,18 @@ pub(super) async fn verify(
 }
 
 /// Opens a session.
-pub(super) fn open(partner: &Partner, link: &Arc<Link>, house: &House) -> Result<Login, String> {
+pub(super) fn open(partner: &Partner, link: &Arc<Link>, context: &DoorContext) -> Result<Login, String> {
     let peer = link.peer;
-    let ticket = house.partners.open_session(&partner.name, "ftp", peer).map_err(|denied| {
+    let ticket = context.partners.open_session(&partner.name, "ftp", peer).map_err(|denied| {
         info!(%peer, why = %denied, "login refused");
         denied.to_string()
     })?;
     info!(partner = %partner.name, %peer, session = %ticket.id(), "logged in");
     link.logged_in(partner.name.clone());
     let limits =
-        TransferLimits { stalled: house.partners.limits().stalled, longest_per_gib: house.options.longest_per_gib };
-    Ok(Login { access: Arc::new(Access::new(&house.ingest, ticket, house.clock.clone(), limits)), link: link.clone() })
+        TransferLimits { stalled: context.partners.limits().stalled, longest_per_gib: context.options.longest_per_gib };
+    Ok(Login {
+        access: Arc::new(Access::new(&context.ingest, ticket, context.clock.clone(), limits)),
+        link: link.clone(),
+    })
 }

@@ -149,9 +149,9 @@ impl Session {
             offer,
             peer: self.link.peer.ip(),
             tls: self.data_tls(),
-            handshake: self.house.options.handshake,
+            handshake: self.context.options.handshake,
             certificate: self.certificate.clone(),
-            must_resume: self.house.options.require_data_resumption,
+            must_resume: self.context.options.require_data_resumption,
             transfer: transfer.clone(),
         }
     }
@@ -329,7 +329,7 @@ impl Session {
     fn received(&mut self, stored: Stored) -> Reply {
         let accepted = &stored.accepted;
         let then = match accepted.kept() {
-            Kept::Queued { route } => self.house.gate.deferral(&route),
+            Kept::Queued { route } => self.context.gate.deferral(&route),
             Kept::Unfinished => Some("it waits for its final name".to_owned()),
             Kept::Held { reason } => Some(format!("held: {reason}")),
         };

@@ -21,7 +21,7 @@ use super::{
     confirmation::{Claim, Sign, Stored},
     data::Offer,
     digest::Algorithm,
-    door::House,
+    door::DoorContext,
     inner::Inner,
     lines::{Line, Lines},
     link::{Link, Shutdown},
@@ -53,7 +53,7 @@ pub(super) enum Flow {
 }
 
 pub(super) struct Session {
-    pub(super) house: Arc<House>,
+    pub(super) context: Arc<DoorContext>,
     pub(super) link: Arc<Link>,
     /// None only while TLS is being set up.
     pub(super) wire: Option<Wire>,
@@ -109,7 +109,7 @@ enum Event {
 
 impl Session {
     pub(super) fn new(
-        house: Arc<House>,
+        context: Arc<DoorContext>,
         link: Arc<Link>,
         stream: TcpStream,
         reached: Option<IpAddr>,
@@ -120,7 +120,7 @@ impl Session {
             told: link.told(),
             local,
             reached: reached.unwrap_or(local),
-            house,
+            context,
             link,
             wire: Some(Wire::Urgent(stream)),
             lines: Lines::default(),
@@ -159,7 +159,7 @@ impl Session {
             }
             (self.sized, self.protected) = (true, true);
         }
-        let greeting = self.house.greeting();
+        let greeting = self.context.greeting();
         if self.say(Reply::new(220, greeting)).await == Flow::End {
             return;
         }
@@ -221,7 +221,7 @@ impl Session {
     }
 
     fn deadline(&self) -> Instant {
-        let limits = self.house.partners.limits();
+        let limits = self.context.partners.limits();
         let mut deadline = self.active + limits.idle;
         if self.login.is_none() {
             deadline = deadline.min(self.began + limits.login_grace);
@@ -237,7 +237,7 @@ impl Session {
 
     async fn time_passed(&mut self) -> Flow {
         let now = Instant::now();
-        let limits = self.house.partners.limits();
+        let limits = self.context.partners.limits();
         let (grace, idle) = (limits.login_grace, limits.idle);
         if self.inner.as_ref().is_some_and(|(_, used)| now >= *used + INNER_IDLE) {
             self.inner = None;
@@ -261,7 +261,7 @@ impl Session {
             Some(unconfirmed) => unconfirmed,
             None => {
                 let first = Arc::new(Unconfirmed::new(&login.ingest, &self.link));
-                self.house.watch.add(&first);
+                self.context.watch.add(&first);
                 self.unconfirmed.insert(first)
             }
         };
@@ -289,7 +289,7 @@ impl Session {
     /// Hands over what is still to be confirmed; whether its client has ended the connection.
     async fn leave_unconfirmed(&mut self) -> bool {
         match self.unconfirmed.take() {
-            Some(unconfirmed) => self.house.watch.take_over(unconfirmed).await,
+            Some(unconfirmed) => self.context.watch.take_over(unconfirmed).await,
             None => false,
         }
     }
@@ -340,10 +340,11 @@ impl Session {
             warn!(peer = %self.link.peer, "dropped what was sent in the clear behind AUTH TLS");
             self.waiting.clear();
         }
-        let (Some(Wire::Plain(stream) | Wire::Urgent(stream)), Some(tls)) = (self.wire.take(), self.house.tls()) else {
+        let (Some(Wire::Plain(stream) | Wire::Urgent(stream)), Some(tls)) = (self.wire.take(), self.context.tls())
+        else {
             return Flow::End;
         };
-        let tls = match self.house.options.require_data_resumption.then(|| tls.of_one_session()) {
+        let tls = match self.context.options.require_data_resumption.then(|| tls.of_one_session()) {
             None => tls,
             Some(Ok(own)) => self.own_tls.insert(own).clone(),
             Some(Err(error)) => {
@@ -351,7 +352,7 @@ impl Session {
                 return Flow::End;
             }
         };
-        match Wire::secured(stream, tls.control, self.house.options.handshake).await {
+        match Wire::secured(stream, tls.control, self.context.options.handshake).await {
             Ok(wire) => {
                 self.certificate = wire.client_certificate();
                 if let Some(shown) = &self.certificate {
@@ -374,12 +375,12 @@ impl Session {
     }
 
     pub(super) fn tls_is_required(&self) -> bool {
-        self.house.options.tls() == Tls::Required
+        self.context.options.tls() == Tls::Required
     }
 
     /// TLS for the next data connection, if there is to be any.
     pub(super) fn data_tls(&self) -> Option<Arc<ServerConfig>> {
-        let tls = || self.own_tls.clone().or_else(|| self.house.tls());
+        let tls = || self.own_tls.clone().or_else(|| self.context.tls());
         self.protected.then(tls).flatten().map(|tls| tls.data)
     }
 

@@ -1,4 +1,4 @@
-//! Which algorithms are offered.
+//! The algorithms that are offered.
 //!
 //! The defaults are what `ssh-audit` finds no fault with, but that older clients know no exchange that withstands
 //! quantum computers: no CBC, no SHA-1, no NIST curves, integrity over the encrypted text. All that can be configured

@@ -66,12 +66,12 @@ pub struct Door {
     listener: TcpListener,
     address: SocketAddr,
     host_keys: Vec<HostKeyInfo>,
-    house: Arc<House>,
+    context: Arc<DoorContext>,
     threads: SessionThreads,
 }
 
 /// The parts that all connections share.
-pub(super) struct House {
+pub(super) struct DoorContext {
     pub(super) options: Options,
     pub(super) ssh: Arc<server::Config>,
     pub(super) authorities: Option<Authorities>,
@@ -101,7 +101,7 @@ impl Door {
         let keys = host_keys::load(&options, directory)?;
         let host_keys = host_keys::shown(&keys);
         let authorities = options.trusted_ca.as_deref().map(Authorities::read).transpose();
-        let house = Arc::new(House {
+        let context = Arc::new(DoorContext {
             ssh: Arc::new(config(&options, keys, partners.limits().idle)),
             authorities: authorities.map_err(DoorError::Authorities)?,
             options,
@@ -112,7 +112,7 @@ impl Door {
             links: Links::default(),
         });
         let threads = SessionThreads::start("sftp").map_err(DoorError::Threads)?;
-        Ok(Self { listener, address, host_keys, house, threads })
+        Ok(Self { listener, address, host_keys, context, threads })
     }
 
     /// The address that it listens on.
@@ -134,15 +134,15 @@ impl Door {
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => self.welcome(accepted).await,
-                _ = round.tick() => self.house.links.dismiss_disabled(&self.house.partners),
+                _ = round.tick() => self.context.links.dismiss_disabled(&self.context.partners),
                 // The value seen is a lock's guard, which must not live on beside the other branches.
                 () = async { let _ = shutdown.wait_for(|&stop| stop).await; } => break,
             }
         }
         drop(self.listener);
-        self.house.links.drain(self.house.options.grace).await;
+        self.context.links.drain(self.context.options.grace).await;
         // What sessions began goes on when they are over, on their threads.
-        self.house.ingest.idle().await;
+        self.context.ingest.idle().await;
         drop(self.threads);
         info!("SFTP door is closed");
     }
@@ -152,8 +152,8 @@ impl Door {
     async fn welcome(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
             Ok((stream, peer)) => {
-                let house = self.house.clone();
-                self.threads.serve(stream, peer, move |stream| house.admit(stream, peer));
+                let context = self.context.clone();
+                self.threads.serve(stream, peer, move |stream| context.admit(stream, peer));
             }
             Err(error) => {
                 warn!(%error, "cannot accept an SFTP connection");
@@ -163,7 +163,7 @@ impl Door {
     }
 }
 
-impl House {
+impl DoorContext {
     async fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         if proxy::is_trusted(&self.options.proxy_protocol_from, peer.ip()) {
             self.admit_passed(stream, peer).await;

@@ -29,7 +29,7 @@ use crate::{
 };
 
 use super::{
-    door::{DOOR, House},
+    door::{DOOR, DoorContext},
     partner_session::PartnerSession,
     service,
     transfer_clock::{TransferClock, TransferLimits},
@@ -53,7 +53,7 @@ struct Shared {
 }
 
 /// Serves a client until it or the server ends it.
-pub(super) async fn run(house: Arc<House>, link: Arc<Link>, stream: TcpStream) {
+pub(super) async fn run(context: Arc<DoorContext>, link: Arc<Link>, stream: TcpStream) {
     let peer = link.peer;
     let shared = Arc::new(Shared {
         login: OnceLock::new(),
@@ -62,9 +62,9 @@ pub(super) async fn run(house: Arc<House>, link: Arc<Link>, stream: TcpStream) {
         serving: AtomicU32::new(0),
     });
     let began = Instant::now();
-    let grace = house.partners.limits().login_grace;
+    let grace = context.partners.limits().login_grace;
     let client = Client {
-        house: house.clone(),
+        context: context.clone(),
         link: link.clone(),
         shared: shared.clone(),
         channels: HashMap::new(),
@@ -72,7 +72,7 @@ pub(super) async fn run(house: Arc<House>, link: Arc<Link>, stream: TcpStream) {
         failed: 0,
         turned_away: None,
     };
-    let running = match timeout(grace, run_stream(house.ssh.clone(), stream, client)).await {
+    let running = match timeout(grace, run_stream(context.ssh.clone(), stream, client)).await {
         Ok(Ok(running)) => running,
         Ok(Err(error)) => return debug!(%peer, %error, "no SSH connection"),
         Err(_) => return debug!(%peer, "no SSH version in time"),
@@ -86,7 +86,7 @@ pub(super) async fn run(house: Arc<House>, link: Arc<Link>, stream: TcpStream) {
             }
             None
         }
-        why = dismissed(&house, &link, &shared, began + grace) => Some(why),
+        why = dismissed(&context, &link, &shared, began + grace) => Some(why),
     };
     if let Some(why) = why {
         info!(%peer, partner = link.partner().map(AsRef::as_ref), why, "closing a connection");
@@ -109,9 +109,9 @@ async fn goodbye(handle: &Handle, why: &str) {
 }
 
 /// Waits until the connection has to end, and returns the reason.
-async fn dismissed(house: &House, link: &Link, shared: &Shared, login_until: Instant) -> &'static str {
+async fn dismissed(context: &DoorContext, link: &Link, shared: &Shared, login_until: Instant) -> &'static str {
     let mut told = link.told();
-    let idle = house.partners.limits().idle;
+    let idle = context.partners.limits().idle;
     loop {
         let shutdown = *told.borrow_and_update();
         let login = shared.login.get();
@@ -150,7 +150,7 @@ async fn kicked(login: Option<&Arc<PartnerSession>>) {
 
 /// The client's side of the connection, as russh asks us for it.
 struct Client {
-    house: Arc<House>,
+    context: Arc<DoorContext>,
     link: Arc<Link>,
     shared: Arc<Shared>,
     /// Channels that nothing was asked of yet.
@@ -201,22 +201,22 @@ impl Client {
     }
 
     fn open_session(&self, partner: Partner, how: &str) -> Result<Arc<PartnerSession>, String> {
-        let (house, peer) = (&self.house, self.link.peer);
-        let ticket = house.partners.open_session(&partner.name, DOOR, peer).map_err(|denied| denied.to_string())?;
+        let (context, peer) = (&self.context, self.link.peer);
+        let ticket = context.partners.open_session(&partner.name, DOOR, peer).map_err(|denied| denied.to_string())?;
         info!(partner = %partner.name, %peer, how, session = %ticket.id(), "logged in");
         self.link.logged_in(partner.name.clone());
         let info = SessionInfo { partner: partner.name, door: DOOR, peer: peer.into(), id: ticket.id() };
         Ok(Arc::new(PartnerSession {
-            files: house.ingest.files(&info),
+            files: context.ingest.files(&info),
             info,
             ticket,
-            ingest: house.ingest.clone(),
-            clock: house.clock.clone(),
-            maintenance: house.maintenance.clone(),
+            ingest: context.ingest.clone(),
+            clock: context.clock.clone(),
+            maintenance: context.maintenance.clone(),
             under_way: AtomicUsize::new(0),
             transfer_clock: TransferClock::new(TransferLimits {
-                stalled: house.partners.limits().stalled,
-                longest_per_gib: house.options.longest_per_gib,
+                stalled: context.partners.limits().stalled,
+                longest_per_gib: context.options.longest_per_gib,
             }),
             gone: self.shared.gone.clone(),
             _link: self.link.clone(),
@@ -247,7 +247,7 @@ impl Handler for Client {
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
-        let partners = &self.house.partners;
+        let partners = &self.context.partners;
         if self.failed >= partners.limits().max_failed_logins {
             return Ok(Auth::Reject { proceed_with_methods: Some(MethodSet::empty()), partial_success: false });
         }
@@ -264,9 +264,9 @@ impl Handler for Client {
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
-        let known = || self.house.partners.knows_key(user, offer.public_key, self.link.peer.ip());
+        let known = || self.context.partners.knows_key(user, offer.public_key, self.link.peer.ip());
         // Whether a certificate comes with the key is told only when it signs.
-        let may_be = !is_sha1(offer.algorithm) && (self.house.authorities.is_some() || known());
+        let may_be = !is_sha1(offer.algorithm) && (self.context.authorities.is_some() || known());
         Ok(if may_be { Auth::Accept } else { rejected() })
     }
 
@@ -274,27 +274,27 @@ impl Handler for Client {
         if is_sha1(key.algorithm) {
             return Ok(self.denied(user, "key", "it is signed with SHA-1"));
         }
-        match self.house.partners.verify_key(user, key.public_key, self.link.peer.ip()) {
+        match self.context.partners.verify_key(user, key.public_key, self.link.peer.ip()) {
             Ok(partner) => Ok(self.proved(partner, "key")),
             Err(denied) => Ok(self.denied(user, "key", &denied.to_string())),
         }
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, russh::Error> {
-        let Some(authorities) = &self.house.authorities else { return Ok(rejected()) };
+        let Some(authorities) = &self.context.authorities else { return Ok(rejected()) };
         let peer = self.link.peer.ip();
         let Ok(name) = user.parse::<PartnerName>() else { return Ok(rejected()) };
-        if let Err(why) = authorities.vouch(certificate, &name, peer, self.house.clock.now()) {
+        if let Err(why) = authorities.vouch(certificate, &name, peer, self.context.clock.now()) {
             return Ok(self.denied(user, "certificate", &why));
         }
-        match self.house.partners.verify_vouched(&name, peer) {
+        match self.context.partners.verify_vouched(&name, peer) {
             Ok(partner) => Ok(self.proved(partner, "certificate")),
             Err(denied) => Ok(self.denied(user, "certificate", &denied.to_string())),
         }
     }
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
-        Ok(self.house.banner())
+        Ok(self.context.banner())
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
@@ -311,7 +311,7 @@ impl Handler for Client {
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
         let open = self.channels.len() as u32 + self.shared.serving.load(Ordering::Acquire);
-        if open >= self.house.options.max_channels || self.shared.login.get().is_none() {
+        if open >= self.context.options.max_channels || self.shared.login.get().is_none() {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }

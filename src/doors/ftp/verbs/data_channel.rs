@@ -59,20 +59,20 @@ impl Session {
             return self.say(Reply::new(503, "EPSV ALL was sent")).await;
         }
         let address = match how {
-            Passive::Pasv => self.house.advertised(self.reached).await,
+            Passive::Pasv => self.context.advertised(self.reached).await,
             Passive::Epsv => Some([0; 4]),
         };
         let Some([a, b, c, d]) = address else {
             return self.say(Reply::new(425, "Use EPSV")).await;
         };
-        let listener = match data::listen(self.local, self.house.options.passive_ports).await {
+        let listener = match data::listen(self.local, self.context.options.passive_ports).await {
             Ok(listener) => listener,
             Err(_) => return self.say(Reply::new(425, "No data port is free, try again")).await,
         };
         let Ok(at) = listener.local_addr() else {
             return self.say(Reply::new(425, "No data port is free, try again")).await;
         };
-        let options = &self.house.options;
+        let options = &self.context.options;
         let tls = self.data_tls().map(|tls| (tls, options.handshake));
         let proxies = options.proxy_protocol_from.clone();
         let offer = Offer::Passive(Awaited::new(listener, self.link.peer.ip(), proxies, tls));
@@ -111,7 +111,7 @@ impl Session {
         if let Some(reply) = self.unprotected() {
             return reply;
         }
-        if !self.house.options.active {
+        if !self.context.options.active {
             return Reply::new(502, "Active mode is off: use EPSV or PASV");
         }
         if self.only_epsv {

@@ -19,10 +19,10 @@ impl Session {
         if name.is_empty() {
             return self.say(Reply::new(501, "USER needs a name")).await;
         }
-        let house = self.house.clone();
+        let context = self.context.clone();
         let certified = self.certificate.as_ref();
         if let Some(partner) =
-            certified.and_then(|shown| house.partners.verify_certificate(shown, name, self.link.peer.ip()))
+            certified.and_then(|shown| context.partners.verify_certificate(shown, name, self.link.peer.ip()))
         {
             return self.open(partner, 232).await;
         }
@@ -34,9 +34,9 @@ impl Session {
         let Some(name) = self.user.take() else {
             return self.say(Reply::new(503, "Send USER first")).await;
         };
-        let house = self.house.clone();
+        let context = self.context.clone();
         let shown = self.certificate.as_ref();
-        match verify(&name, password, shown, self.link.peer, &house.partners).await {
+        match verify(&name, password, shown, self.link.peer, &context.partners).await {
             Ok(partner) => self.open(partner, 230).await,
             Err(Failed::Told(why)) => self.say(Reply::new(421, why)).await.and_end(),
             Err(Failed::Wrong) => {
@@ -45,7 +45,7 @@ impl Session {
                 if self.say(Reply::new(530, "Login incorrect")).await == Flow::End {
                     return Flow::End;
                 }
-                match self.failed_logins > house.partners.limits().max_failed_logins {
+                match self.failed_logins > context.partners.limits().max_failed_logins {
                     true => self.goodbye("Too many failed logins").await,
                     false => Flow::Continue,
                 }
@@ -54,10 +54,10 @@ impl Session {
     }
 
     async fn open(&mut self, partner: Partner, code: u16) -> Flow {
-        let house = self.house.clone();
-        match open(&partner, &self.link, &house) {
+        let context = self.context.clone();
+        match open(&partner, &self.link, &context) {
             Ok(login) => {
-                let notice = house.notice().map(|notice| format!("; {notice}")).unwrap_or_default();
+                let notice = context.notice().map(|notice| format!("; {notice}")).unwrap_or_default();
                 self.login = Some(Arc::new(login));
                 self.say(Reply::new(code, format!("Logged in{notice}"))).await
             }

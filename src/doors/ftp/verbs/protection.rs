@@ -9,7 +9,7 @@ use crate::doors::ftp::{
 impl Session {
     pub(in crate::doors::ftp) async fn auth(&mut self, mechanism: &str) -> Flow {
         let reply = match mechanism.to_ascii_uppercase().as_str() {
-            _ if self.house.tls().is_none() => Reply::new(502, "There is no TLS here"),
+            _ if self.context.tls().is_none() => Reply::new(502, "There is no TLS here"),
             _ if self.is_secure() => Reply::new(503, "The connection is protected already"),
             _ if self.login.is_some() => Reply::new(503, "AUTH comes before the login"),
             "TLS" | "TLS-C" | "SSL" | "TLS-P" => {

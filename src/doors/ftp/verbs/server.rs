@@ -29,7 +29,7 @@ impl Session {
         if counts.is_empty() {
             lines.push("none".to_owned());
         }
-        Reply::lines(211, lines, self.house.notice().unwrap_or_else(|| "Files are processed as they come".to_owned()))
+        Reply::lines(211, lines, self.context.notice().unwrap_or_else(|| "Files are processed as they come".to_owned()))
     }
 
     pub(in crate::doors::ftp) fn status(&self, login: &Arc<Login>) -> Reply {
@@ -44,6 +44,6 @@ impl Session {
     }
 
     pub(in crate::doors::ftp) fn abilities(&self) -> Abilities {
-        Abilities { tls: self.house.tls().is_some(), active: self.house.options.active, hash: self.hash }
+        Abilities { tls: self.context.tls().is_some(), active: self.context.options.active, hash: self.hash }
     }
 }
