@@ -202,7 +202,7 @@ fn contents_that_look_like_records_are_contents() {
     let mut forged = Vec::new();
     // At every place that a record may begin at, wherever the content itself does.
     for _ in 0..8 {
-        forged.push(0);
+        forged.resize(forged.len() + 1, 0);
         for seq in 1..42 {
             record::encode(Salt::Absent, seq, seq, b"\0\x05\0\0\0forge", &mut forged);
         }
