@@ -60,9 +60,10 @@ impl Contents {
         let id = entry.id;
         match self.queue.content_blocking(entry).map_err(of_queue)? {
             None => self.storage.materialize(id, destination, durability),
-            Some(bytes) => write(&bytes, destination, durability).map_err(|error| {
-                StorageError::io(format!("cannot place file {id} at {}", destination.display()), error)
-            }),
+            // Its digest was found right just now.
+            Some(bytes) => write(&bytes, destination, durability)
+                .map(|()| Verified { size_bytes: entry.size_bytes, sha256: entry.sha256 })
+                .map_err(|e| StorageError::io(format!("cannot place file {id} at {}", destination.display()), e)),
         }
     }
 }
@@ -81,16 +82,13 @@ impl OpenContent {
     pub async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         match &self.place {
             Place::Kept(storage) => storage.read(self.id, range).await,
-            Place::Inline(bytes) => {
-                let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-                Ok(bytes.slice(within(range.start)..within(range.end.max(range.start))))
-            }
+            Place::Inline(bytes) => Ok(slice(bytes, range)),
         }
     }
 }
 
 /// Makes a new file of bytes that were found to be right.
-fn write(bytes: &[u8], destination: &Path, durability: Durability) -> io::Result<Verified> {
+fn write(bytes: &[u8], destination: &Path, durability: Durability) -> io::Result<()> {
     use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt};
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(destination)?;
     let written = file.write_all(bytes).and_then(|()| match durability {
@@ -101,9 +99,13 @@ fn write(bytes: &[u8], destination: &Path, durability: Durability) -> io::Result
         if let Err(error) = std::fs::remove_file(destination) {
             tracing::warn!(path = %destination.display(), %error, "cannot remove a copy that failed");
         }
-    })?;
-    let sha256 = forebay_storage::Sha256(<sha2::Sha256 as sha2::Digest>::digest(bytes).into());
-    Ok(Verified { size_bytes: bytes.len() as u64, sha256 })
+    })
+}
+
+/// The bytes that a range covers, short at the end.
+pub(crate) fn slice(bytes: &Bytes, range: Range<u64>) -> Bytes {
+    let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(within(range.start)..within(range.end.max(range.start)))
 }
 
 fn of_queue(error: QueueError) -> StorageError {

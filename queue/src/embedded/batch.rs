@@ -169,7 +169,8 @@ impl Batch<'_> {
         Ok(purged)
     }
 
-    /// Accepts a file, with its bytes if the record brings them. The entry that it is to supersede is left alone when a processor has begun that meanwhile.
+    /// Accepts a file, with its bytes if the record brings them. The entry that it is to supersede is left alone when a
+    /// processor has begun that meanwhile.
     pub(super) fn accept(&mut self, record: &Record, inline: Option<&Bytes>) -> Result<Entry, Fault> {
         // A copy: it may be staged once more, beside others.
         let mut record = record.clone();

@@ -66,7 +66,7 @@ impl What {
 }
 
 impl Unswept {
-    /// What is to be swept now, with what was purged just now; until [`Unswept::settle`] it is nobody else's.
+    /// Takes what is to be swept, with what was purged just now; until [`Unswept::settle`] it is nobody else's.
     pub(super) fn with(&self, purged: Vec<u64>) -> What {
         let mut what = std::mem::take(&mut *self.0.lock());
         what.seqs.extend(purged);

@@ -13,7 +13,10 @@ use forebay_storage::{
 };
 use sha2::Digest;
 
-use crate::house::{House, assert_sound, at, claim_one, copy_dir, file, finish, later, put, small_file};
+use crate::{
+    damage::{find, spoil},
+    house::{House, assert_sound, at, claim_one, copy_dir, file, finish, later, put, small_file},
+};
 
 fn bytes_of(content: &Content) -> Bytes {
     match content {
@@ -24,6 +27,23 @@ fn bytes_of(content: &Content) -> Bytes {
 
 async fn read_back(queue: &EmbeddedQueue, id: FileId) -> forebay_queue::Result<Option<Bytes>> {
     queue.content(&queue.get(id).await?).await
+}
+
+async fn accept_small(queue: &EmbeddedQueue, names: &[&str]) -> Vec<(FileId, Bytes)> {
+    let mut files = Vec::new();
+    for name in names {
+        let (new, content) = small_file("clinic", name);
+        files.push((queue.accept(new, content.clone(), at(0)).await.unwrap().id, bytes_of(&content)));
+    }
+    files
+}
+
+/// Has the first `count` files in turn processed.
+async fn process(queue: &EmbeddedQueue, count: usize, now: i64) {
+    for _ in 0..count {
+        let claim = claim_one(queue, now).await;
+        finish(queue, &claim, State::Done, now + 1).await;
+    }
 }
 
 /// A file of so many bytes.
@@ -79,10 +99,7 @@ async fn room_comes_back_when_files_are_purged_and_nothing_else_goes() {
         let (new, content) = long_file(&format!("{n}"), 20_000);
         ids.push(queue.accept(new, content, at(0)).await.unwrap().id);
     }
-    for _ in 0..250 {
-        let claim = claim_one(&queue, 1).await;
-        finish(&queue, &claim, State::Done, 2).await;
-    }
+    process(&queue, 250, 1).await;
     drop(queue);
     let queue = house.open();
     let before = packed_bytes(&house);
@@ -96,13 +113,9 @@ async fn room_comes_back_when_files_are_purged_and_nothing_else_goes() {
         assert!(matches!(read_back(&queue, *id).await, Err(QueueError::NotFound(_))));
     }
     // What came since the packs were made is purged too, and its room comes back once it is in one.
-    for _ in 0..150 {
-        let claim = claim_one(&queue, 11).await;
-        finish(&queue, &claim, State::Done, 12).await;
-    }
+    process(&queue, 150, 11).await;
     let late = put(&queue, "clinic", "late").await;
-    let claim = claim_one(&queue, 13).await;
-    finish(&queue, &claim, State::Done, 14).await;
+    process(&queue, 1, 13).await;
     let stays = put(&queue, "clinic", "stays").await;
     assert_eq!(queue.purge(at(20), 1_000, at(20)).await.unwrap().files, 151);
     assert!(matches!(read_back(&queue, late).await, Err(QueueError::NotFound(_))));
@@ -125,10 +138,7 @@ async fn purge_retire_and_make_anew_bring_nothing_back() {
         let (new, content) = long_file(&format!("{n}"), 3_000);
         ids.push(queue.accept(new, content, at(0)).await.unwrap().id);
     }
-    for _ in 0..100 {
-        let claim = claim_one(&queue, 1).await;
-        finish(&queue, &claim, State::Done, 2).await;
-    }
+    process(&queue, 100, 1).await;
     drop(queue);
     let queue = house.open_keeping(1);
     // A third of the pack is dead: it is not written anew for that, until the journal forgets.
@@ -151,17 +161,10 @@ async fn purge_retire_and_make_anew_bring_nothing_back() {
 async fn a_file_whose_acceptance_is_lost_is_held_with_its_bytes() {
     let house = House::new();
     let queue = house.open();
-    let mut files = Vec::new();
-    for name in ["one", "two-is-hit", "three"] {
-        let (new, content) = small_file("clinic", name);
-        files.push((queue.accept(new, content.clone(), at(0)).await.unwrap().id, bytes_of(&content)));
-    }
+    let files = accept_small(&queue, &["one", "two-is-hit", "three"]).await;
     drop(queue);
     let segment = house.last_segment();
-    let mut bytes = fs::read(&segment).unwrap();
-    let hit = bytes.windows(10).position(|window| window == b"two-is-hit").unwrap();
-    bytes[hit] ^= 1;
-    fs::write(&segment, bytes).unwrap();
+    spoil(&segment, find(&segment, "two-is-hit"));
     fs::remove_dir_all(house.index()).unwrap();
     for round in 0..2 {
         let (queue, recovered) = house.try_open().unwrap();
@@ -223,18 +226,11 @@ async fn files_of_a_journal_that_is_gone_are_held_with_their_bytes() {
 async fn making_the_index_anew_takes_no_bytes_for_waste() {
     let house = House::new();
     let queue = house.open();
-    let mut files = Vec::new();
-    for name in ["one", "two-is-hit", "three"] {
-        let (new, content) = small_file("clinic", name);
-        files.push((queue.accept(new, content.clone(), at(0)).await.unwrap().id, bytes_of(&content)));
-    }
+    let files = accept_small(&queue, &["one", "two-is-hit", "three"]).await;
     drop(queue);
     let queue = house.open();
     let segment = house.last_segment();
-    let mut bytes = fs::read(&segment).unwrap();
-    let hit = bytes.windows(10).position(|window| window == b"two-is-hit").unwrap();
-    bytes[hit] ^= 1;
-    fs::write(&segment, bytes).unwrap();
+    spoil(&segment, find(&segment, "two-is-hit"));
     queue.rebuild(&|_, _| {}).await.unwrap();
     queue.purge(at(10), 10, at(10)).await.unwrap();
     for (id, bytes) in &files {
@@ -251,11 +247,7 @@ async fn damage_is_found_when_bytes_are_read() {
     let id = queue.accept(new, content, at(0)).await.unwrap().id;
     drop(queue);
     let pack = fs::read_dir(house.journal().join("packs")).unwrap().next().unwrap().unwrap().path();
-    let sound = fs::read(&pack).unwrap();
-    let hit = sound.windows(8).position(|window| window == b"sends a.").unwrap();
-    let mut bytes = sound.clone();
-    bytes[hit] ^= 1;
-    fs::write(&pack, bytes).unwrap();
+    spoil(&pack, find(&pack, "sends a."));
     let queue = house.open();
     assert!(matches!(read_back(&queue, id).await, Err(QueueError::Damaged { .. })));
     drop(queue);

@@ -117,12 +117,12 @@ async fn a_second_opener_is_told_so() {
 }
 
 /// Where `text` stands in the file.
-fn find(path: &Path, text: &str) -> u64 {
+pub(crate) fn find(path: &Path, text: &str) -> u64 {
     let bytes = std::fs::read(path).unwrap();
     bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap() as u64
 }
 
-fn spoil(path: &Path, at: u64) {
+pub(crate) fn spoil(path: &Path, at: u64) {
     std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"\xff\xfe\xfd", at).unwrap();
 }
 

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use forebay_queue::Node;
 
 use super::{Files, Place, Stat};
-use crate::{contents::OpenContent, ingest::Refusal};
+use crate::{
+    contents::{OpenContent, slice},
+    ingest::Refusal,
+};
 
 /// The most that one read gives, in bytes.
 const MOST_BYTES: usize = 1 << 20;
@@ -76,10 +79,7 @@ impl OpenFile {
         }
         match &self.source {
             Source::Accepted(content) => Ok(content.read(offset..end).await?),
-            Source::Rendered(text) => {
-                let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(text.len());
-                Ok(text.slice(within(offset)..within(end)))
-            }
+            Source::Rendered(text) => Ok(slice(text, offset..end)),
             Source::Outbox(file) => read_at(Arc::clone(file), offset, end).await,
         }
     }

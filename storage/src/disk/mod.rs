@@ -28,6 +28,13 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a name.
     fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// Removes a name; none there is no error.
+    fn unlink_if_there(&self, path: &Path) -> io::Result<()> {
+        match self.unlink(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
     /// Creates a directory, mode 0700; fails with `AlreadyExists`.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory, which must be empty.

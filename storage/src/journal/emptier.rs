@@ -23,19 +23,18 @@ const MOST_BEHIND: u64 = 4;
 /// Handle of the thread.
 #[derive(Debug)]
 pub(super) struct Emptier {
-    desk: Arc<Desk>,
+    work: Arc<Work>,
     thread: Option<JoinHandle<()>>,
-    /// When so many bytes are full, it begins.
-    begin_bytes: u64,
 }
 
 #[derive(Debug)]
-struct Desk {
+struct Work {
     shared: Arc<Shared>,
     orders: Mutex<Orders>,
     /// Something is to be done, or was done.
     changed: Condvar,
-    pack_bytes: u64,
+    /// When the short log is longer than this, it is emptied; a pack takes about as much.
+    begin_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -75,16 +74,16 @@ impl From<Failed> for StorageError {
 impl Emptier {
     pub(super) fn start(shared: Arc<Shared>, begin_bytes: u64) -> Result<Self> {
         let (orders, changed) = (Mutex::default(), Condvar::new());
-        let desk = Arc::new(Desk { shared, orders, changed, pack_bytes: begin_bytes });
-        let own = desk.clone();
+        let work = Arc::new(Work { shared, orders, changed, begin_bytes });
+        let own = work.clone();
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || own.work());
         let thread = thread.map_err(|error| StorageError::io("cannot start the journal's thread", error))?;
-        Ok(Self { desk, thread: Some(thread), begin_bytes })
+        Ok(Self { work, thread: Some(thread) })
     }
 
     /// Whether it can go on.
     pub(super) fn sound(&self) -> Result<()> {
-        match &self.desk.orders.lock().failed {
+        match &self.work.orders.lock().failed {
             Some((_, failed @ Failed::ForGood(_))) => Err(failed.clone().into()),
             _ => Ok(()),
         }
@@ -93,18 +92,18 @@ impl Emptier {
     /// Says up to where the short log is never written again; it is emptied when that is worth it.
     pub(super) fn tell(&self, recent: &Log) {
         let until = recent.current_seq();
-        if until > self.desk.shared.emptied() && recent.bytes() > self.begin_bytes {
+        if until > self.work.shared.emptied() && recent.bytes() > self.work.begin_bytes {
             self.ask(until, Again::WhenThereIsMore);
         }
     }
 
     /// Gives the number of the asking.
     fn ask(&self, until: Seq, again: Again) -> u64 {
-        let mut orders = self.desk.orders.lock();
+        let mut orders = self.work.orders.lock();
         if orders.until < until || again == Again::Now {
             orders.until = orders.until.max(until);
             orders.asked += 1;
-            self.desk.changed.notify_all();
+            self.work.changed.notify_all();
         }
         orders.asked
     }
@@ -112,8 +111,8 @@ impl Emptier {
     /// Waits until the short log is short enough for more. Contents are refused when the disk has no room to empty it;
     /// a group that brings none does not wait.
     pub(super) fn wait_until_short(&self, recent: &Log, brings_contents: bool) -> Result<()> {
-        let has_more = recent.current_seq() > self.desk.shared.emptied();
-        if !brings_contents || !has_more || recent.bytes() <= MOST_BEHIND * self.begin_bytes {
+        let has_more = recent.current_seq() > self.work.shared.emptied();
+        if !brings_contents || !has_more || recent.bytes() <= MOST_BEHIND * self.work.begin_bytes {
             return Ok(());
         }
         let asked = self.ask(recent.current_seq(), Again::Now);
@@ -127,13 +126,13 @@ impl Emptier {
     }
 
     fn wait(&self, asked: u64, is_done: impl Fn(&Shared) -> bool) -> Result<()> {
-        let mut orders = self.desk.orders.lock();
-        while !is_done(&self.desk.shared) {
+        let mut orders = self.work.orders.lock();
+        while !is_done(&self.work.shared) {
             match &orders.failed {
                 Some((answered, failed)) if *answered >= asked || matches!(failed, Failed::ForGood(_)) => {
                     return Err(failed.clone().into());
                 }
-                _ => self.desk.changed.wait(&mut orders),
+                _ => self.work.changed.wait(&mut orders),
             }
         }
         Ok(())
@@ -142,8 +141,8 @@ impl Emptier {
 
 impl Drop for Emptier {
     fn drop(&mut self) {
-        self.desk.orders.lock().stop = true;
-        self.desk.changed.notify_all();
+        self.work.orders.lock().stop = true;
+        self.work.changed.notify_all();
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
             tracing::error!("the thread that empties the journal's short log panicked");
         }
@@ -151,7 +150,7 @@ impl Drop for Emptier {
 }
 
 /// Tells those who wait when the thread ends by a panic.
-struct TellEnd<'a>(&'a Desk);
+struct TellEnd<'a>(&'a Work);
 
 impl Drop for TellEnd<'_> {
     fn drop(&mut self) {
@@ -164,7 +163,7 @@ impl Drop for TellEnd<'_> {
     }
 }
 
-impl Desk {
+impl Work {
     fn work(&self) {
         let _end = TellEnd(self);
         while let Some((asked, until)) = self.next() {
@@ -214,7 +213,7 @@ impl Desk {
     fn empty_a_pack(&self, until: Seq) -> Result<()> {
         let first = self.shared.emptied();
         let (mut next, mut pack, mut records) = (first, None, Vec::new());
-        while next < until && pack.as_ref().is_none_or(|pack: &Writer| pack.bytes() < self.pack_bytes) {
+        while next < until && pack.as_ref().is_none_or(|pack: &Writer| pack.bytes() < self.begin_bytes) {
             let chunk = self.shared.recent.read_bytes(next, CHUNK_BYTES)?;
             if chunk.first().is_none_or(|(seq, _)| *seq != next) {
                 tracing::error!(record = next, "damage has taken records of the journal's short log");
@@ -229,10 +228,7 @@ impl Desk {
                     };
                     pack.push(seq, id, &bytes)?;
                 }
-                let record = frame::into_record(bytes).ok_or_else(|| {
-                    StorageError::Unsupported(format!("record {seq} of the short log is none that this version knows"))
-                })?;
-                records.push((seq, record));
+                records.push((seq, frame::record_of(seq, bytes)?));
             }
         }
         if let Some(pack) = pack {

@@ -11,7 +11,7 @@
 use bytes::Bytes;
 
 use super::NewRecord;
-use crate::FileId;
+use crate::{FileId, Result, StorageError, log::Seq};
 
 const HEADER: usize = 5;
 const ID: usize = 16;
@@ -63,6 +63,16 @@ pub(super) fn into_record(mut frame: Vec<u8>) -> Option<Vec<u8>> {
     // A content was in its room.
     frame.shrink_to_fit();
     Some(frame)
+}
+
+/// The record of a frame of the short log.
+///
+/// # Errors
+/// [`StorageError::Unsupported`] when it is no frame: it has a right checksum, so another version wrote it.
+pub(super) fn record_of(seq: Seq, frame: Vec<u8>) -> Result<Vec<u8>> {
+    into_record(frame).ok_or_else(|| {
+        StorageError::Unsupported(format!("record {seq} of the journal's short log is none that this version knows"))
+    })
 }
 
 /// The content, if there is one.

@@ -48,14 +48,15 @@ pub(super) fn open(
         }
     };
     let packs = Packs::open(disk.clone(), &dir.join("packs"))?;
+    let packed = packs.end_of_all();
     // Something took the end of the short log: what it held is in the journal proper, or lost. Either way no record gets a
     // sequence that one had before.
     let next = kept_found.next.max(recent_found.next);
-    recent.skip_to(next.max(packs.end_of_all()))?;
-    if packs.end_of_all() > next {
-        kept.skip_to(packs.end_of_all())?;
+    recent.skip_to(next.max(packed))?;
+    if packed > next {
+        kept.skip_to(packed)?;
     }
-    let recovery = Recovery { next: recent.next_seq(), ..merged(&kept_found, &recent_found, cut, packs.end_of_all()) };
+    let recovery = Recovery { next: recent.next_seq(), ..merged(&kept_found, &recent_found, cut, packed) };
     let emptied = kept.next_seq().max(recent_found.first);
     let shared = Arc::new(Shared {
         recent: recent.reader(),

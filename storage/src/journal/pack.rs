@@ -206,10 +206,7 @@ impl Writer {
     pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path, unfinished: &str) -> Result<Self> {
         let path = dir.join(unfinished);
         let making = |e| StorageError::io(format!("cannot make {}", path.display()), e);
-        match disk.unlink(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(making(error)),
-            _ => {}
-        }
+        disk.unlink_if_there(&path).map_err(making)?;
         let file = disk.create_new(&path).map_err(making)?;
         let salt = Salt::random();
         let mut buffer = segment::header(salt).to_vec();

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Result, StorageError,
     disk::Disk,
-    log::{Seq, segment::HEADER_BYTES},
+    log::{self, Seq, segment::HEADER_BYTES},
 };
 
 /// Packs of which it is remembered where their contents lie.
@@ -53,14 +53,7 @@ pub(super) struct Packs {
 impl Packs {
     pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self> {
         let opening = |e| StorageError::io(format!("cannot open {}", dir.display()), e);
-        match disk.create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(opening(error)),
-            _ => {}
-        }
-        if let Some(parent) = dir.parent() {
-            disk.sync_dir(parent).map_err(opening)?;
-        }
-        disk.sync_dir(dir).map_err(opening)?;
+        log::make_dir(&*disk, dir)?;
         let mut found = Vec::new();
         for name in disk.list(dir).map_err(opening)? {
             match Name::parse(&name) {
@@ -105,12 +98,8 @@ impl Packs {
         self.open.lock().retain(|pack| !names.contains(&pack.name));
         for name in names {
             let path = self.dir.join(name.text());
-            match self.disk.unlink(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StorageError::io(format!("cannot remove {}", path.display()), error));
-                }
-                _ => {}
-            }
+            let removed = self.disk.unlink_if_there(&path);
+            removed.map_err(|e| StorageError::io(format!("cannot remove {}", path.display()), e))?;
         }
         if names.is_empty() {
             return Ok(());
@@ -215,13 +204,6 @@ impl Packs {
         let mut found: Vec<_> = before.take_while(|name| seqs.start < name.seqs.end).cloned().collect();
         found.reverse();
         found
-    }
-
-    /// Bytes of all packs.
-    pub(super) fn bytes(&self) -> u64 {
-        let names: Vec<_> = self.names.read().values().cloned().collect();
-        let length = |name: &Name| self.disk.open(&self.dir.join(name.text()), false).and_then(|file| file.len());
-        names.iter().filter_map(|name| length(name).ok()).sum()
     }
 
     /// Gives back the room of contents that are not live any more, in packs that may hold some of `seqs`.

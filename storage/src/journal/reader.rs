@@ -70,8 +70,7 @@ impl JournalReader {
                 continue;
             }
             for (seq, bytes) in recent {
-                let record = frame::into_record(bytes).ok_or_else(|| no_frame(seq))?;
-                records.push((seq, record));
+                records.push((seq, frame::record_of(seq, bytes)?));
             }
             return Ok(records);
         }
@@ -156,14 +155,4 @@ impl JournalReader {
     pub fn first_seq(&self) -> Seq {
         self.shared.kept_reader.first_seq()
     }
-
-    /// Bytes that the packs take on the disk.
-    #[must_use]
-    pub fn packed_bytes(&self) -> u64 {
-        self.shared.packs.bytes()
-    }
-}
-
-fn no_frame(seq: Seq) -> StorageError {
-    StorageError::Unsupported(format!("record {seq} of the journal's short log is none that this version knows"))
 }

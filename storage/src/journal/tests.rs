@@ -51,6 +51,10 @@ fn packs(dir: &Path) -> Vec<std::path::PathBuf> {
     packs
 }
 
+fn packed_bytes(dir: &Path) -> u64 {
+    packs(dir).iter().map(|pack| fs::metadata(pack).expect("asked").len()).sum()
+}
+
 #[test]
 fn records_and_contents_are_read_wherever_they_are() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -99,16 +103,16 @@ fn room_comes_back_when_contents_are_given_up() {
     let (mut journal, _) = open(dir.path());
     fill(&mut journal, 400);
     journal.empty().expect("emptied");
-    let (reader, before) = (journal.reader(), journal.reader().packed_bytes());
+    let (reader, before) = (journal.reader(), packed_bytes(dir.path()));
     let dead: Vec<Seq> = (1..500).collect();
     reader.sweep(&dead, &|file, seq| Ok(file == id(seq) && seq >= 500)).expect("swept");
     check(&journal, 500..801);
-    assert!(reader.packed_bytes() < before * 6 / 10, "{} of {before}", reader.packed_bytes());
+    assert!(packed_bytes(dir.path()) < before * 6 / 10, "{} of {before}", packed_bytes(dir.path()));
     // Half of what is left, in no order: packs are written anew.
     let dead: Vec<Seq> = (500..801).filter(|seq| seq % 3 > 0).collect();
     reader.sweep(&dead, &|file, seq| Ok(file == id(seq) && seq >= 500 && seq % 3 == 0)).expect("swept");
     check(&journal, (500..801).filter(|seq| seq % 3 == 0));
-    assert!(reader.packed_bytes() < before * 3 / 10, "{} of {before}", reader.packed_bytes());
+    assert!(packed_bytes(dir.path()) < before * 3 / 10, "{} of {before}", packed_bytes(dir.path()));
     assert_eq!(reader.content(500).expect("read"), None, "it was given up");
     drop(journal);
     let (journal, _) = open(dir.path());
@@ -166,7 +170,7 @@ fn a_damaged_sector_of_the_short_log_costs_what_lies_in_it() {
     let (mut journal, _) = open(dir.path());
     fill(&mut journal, 20);
     // As a killed process leaves it.
-    let copy = copy(dir.path());
+    let copy = copy_of(dir.path());
     drop(journal);
     let segment = copy.path().join("journal/recent/00000000000000000001.log");
     let sound = fs::read(&segment).expect("read");
@@ -176,10 +180,7 @@ fn a_damaged_sector_of_the_short_log_costs_what_lies_in_it() {
         (1..41).filter(|seq| reader.read(*seq, 1).expect("read") == [(*seq, new(*seq).record)]).count()
     };
     for sector in 0..used.div_ceil(512) {
-        let trial = tempfile::tempdir().expect("a directory");
-        let status =
-            std::process::Command::new("cp").arg("-r").arg(copy.path().join("journal")).arg(trial.path()).status();
-        assert!(status.expect("run").success());
+        let trial = copy_of(copy.path());
         let file =
             fs::OpenOptions::new().write(true).open(trial.path().join("journal/recent/00000000000000000001.log"));
         file.expect("opened").write_all_at(&[0xa5; 512], sector as u64 * 512).expect("damaged");
@@ -211,9 +212,7 @@ fn contents_that_look_like_records_are_contents() {
         let content = Some(NewContent { id: id(seq), bytes: Bytes::from(forged.clone()) });
         journal.append(&[NewRecord { record: new(seq).record, content }]).expect("appended");
     }
-    let copy = tempfile::tempdir().expect("a directory");
-    let status = std::process::Command::new("cp").arg("-r").arg(dir.path().join("journal")).arg(copy.path()).status();
-    assert!(status.expect("run").success());
+    let copy = copy_of(dir.path());
     let recent = copy.path().join("journal/recent");
     let mut segments: Vec<_> = fs::read_dir(&recent).expect("listed").map(|one| one.expect("listed").path()).collect();
     segments.sort();
@@ -226,10 +225,7 @@ fn contents_that_look_like_records_are_contents() {
             let mut bytes = sound.clone();
             let until = if hole { torn + 512 } else { used };
             bytes[torn..until.min(used)].fill(0);
-            let trial = tempfile::tempdir().expect("a directory");
-            let status =
-                std::process::Command::new("cp").arg("-r").arg(copy.path().join("journal")).arg(trial.path()).status();
-            assert!(status.expect("run").success());
+            let trial = copy_of(copy.path());
             fs::write(trial.path().join("journal/recent").join(last.file_name().expect("a name")), &bytes)
                 .expect("torn");
             let (journal, _) = open(trial.path());
@@ -259,7 +255,7 @@ fn records_behind_those_of_the_short_log_are_not_cut_off() {
     check(&journal, 20..22);
 }
 
-fn copy(from: &Path) -> tempfile::TempDir {
+fn copy_of(from: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir().expect("a directory");
     let status = std::process::Command::new("cp").arg("-r").arg(from.join("journal")).arg(to.path()).status();
     assert!(status.expect("run").success());
@@ -295,7 +291,7 @@ fn holes_in_the_last_write_of_both_logs_cost_nothing_that_was_acknowledged() {
     while journal.shared.emptied() < until {
         std::thread::yield_now();
     }
-    let (last, copy) = (journal.next_seq() - 1, copy(dir.path()));
+    let (last, copy) = (journal.next_seq() - 1, copy_of(dir.path()));
     drop(journal);
     spoil(&newest_segment(&copy.path().join("journal")), &format!("record {}", until - 5));
     spoil(&newest_segment(&copy.path().join("journal/recent")), &format!("record {}", last - 1));
@@ -320,7 +316,7 @@ fn a_record_that_the_short_log_has_lost_since_is_kept() {
     while journal.shared.emptied() < until {
         std::thread::yield_now();
     }
-    let (last, copy) = (journal.next_seq() - 1, copy(dir.path()));
+    let (last, copy) = (journal.next_seq() - 1, copy_of(dir.path()));
     drop(journal);
     spoil(&copy.path().join("journal/recent/00000000000000000001.log"), "record 10");
     // The owner's index is far ahead, so that old segments need not be read.

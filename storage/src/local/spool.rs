@@ -223,12 +223,10 @@ impl Root {
     /// Takes a committed file back for good.
     pub(super) fn drop_file(&self, id: FileId) -> Result<()> {
         let _work = self.at_work()?;
-        match self.disk.unlink(&self.spool_path(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                // A file that was refused must not appear later.
-                Err(self.stop(format!("cannot take file {id} back: {error}")))
-            }
-            _ => self.settle_day(id),
+        match self.disk.unlink_if_there(&self.spool_path(id)) {
+            // A file that was refused must not appear later.
+            Err(error) => Err(self.stop(format!("cannot take file {id} back: {error}"))),
+            Ok(()) => self.settle_day(id),
         }
     }
 
@@ -236,12 +234,9 @@ impl Root {
         let _work = self.at_work()?;
         let mut days = BTreeSet::new();
         for id in ids {
-            match self.disk.unlink(&self.spool_path(*id)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StorageError::io(format!("cannot remove spool file {id}"), error));
-                }
-                _ => days.insert(day(*id)),
-            };
+            let removed = self.disk.unlink_if_there(&self.spool_path(*id));
+            removed.map_err(|e| StorageError::io(format!("cannot remove spool file {id}"), e))?;
+            days.insert(day(*id));
         }
         let mut emptied = false;
         for day in days {

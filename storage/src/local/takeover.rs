@@ -6,7 +6,7 @@
 //! Nothing of the log goes before all that it holds is durable in the spool, and its oldest segment goes first: the next
 //! start does the rest.
 
-use std::{collections::BTreeSet, io};
+use std::collections::BTreeSet;
 
 use sha2::Digest;
 
@@ -20,7 +20,7 @@ use crate::{
 const PAGE: usize = 64;
 
 /// What a record of the log says.
-enum Said {
+enum LogRecord {
     /// This file is in the spool.
     File(Box<FileMeta>, Vec<u8>),
     /// This one no longer is.
@@ -47,20 +47,16 @@ pub(super) fn take_over(root: &Root) -> Result<()> {
     let mut days = BTreeSet::new();
     let from = settled(&log, recovery.first, recovery.next)?;
     each(&log, from, recovery.next, |said| match said {
-        Said::File(meta, bytes) => {
+        LogRecord::File(meta, bytes) => {
             days.insert(root.day_dir(meta.id));
             root.take_over_file(&meta, &bytes).map_err(too_full_to_start)
         }
-        Said::Gone(id) => {
+        LogRecord::Gone(id) => {
             days.insert(root.day_dir(id));
-            match root.disk.unlink(&root.spool_path(id)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(StorageError::io(format!("cannot remove spool file {id}"), error))
-                }
-                _ => Ok(()),
-            }
+            let removed = root.disk.unlink_if_there(&root.spool_path(id));
+            removed.map_err(|e| StorageError::io(format!("cannot remove spool file {id}"), e))
         }
-        Said::Settled(_) => Ok(()),
+        LogRecord::Settled(_) => Ok(()),
     })?;
     days.iter().try_for_each(|day| root.settle_removals(day))?;
     root.settle(&root.spool)?;
@@ -86,7 +82,7 @@ fn remove(root: &Root) -> Result<()> {
 fn settled(log: &Log, first: Seq, next: Seq) -> Result<Seq> {
     let mut from = first;
     each(log, first, next, |said| {
-        if let Said::Settled(before) = said {
+        if let LogRecord::Settled(before) = said {
             from = from.max(before);
         }
         Ok(())
@@ -94,7 +90,7 @@ fn settled(log: &Log, first: Seq, next: Seq) -> Result<Seq> {
     Ok(from)
 }
 
-fn each(log: &Log, from: Seq, end: Seq, mut visit: impl FnMut(Said) -> Result<()>) -> Result<()> {
+fn each(log: &Log, from: Seq, end: Seq, mut visit: impl FnMut(LogRecord) -> Result<()>) -> Result<()> {
     let mut next = from;
     while next < end {
         let records = log.read(next, PAGE)?;
@@ -118,7 +114,7 @@ fn each(log: &Log, from: Seq, end: Seq, mut visit: impl FnMut(Said) -> Result<()
 /// | 49..53 | file: length of the metadata |
 ///
 /// Numbers are little-endian. Metadata and bytes of a file follow, both under the mask (exclusive or).
-fn parse(record: &[u8]) -> Option<Said> {
+fn parse(record: &[u8]) -> Option<LogRecord> {
     let (kind, rest) = record.split_first()?;
     let (about, rest) = rest.split_first_chunk::<16>()?;
     match *kind {
@@ -129,10 +125,10 @@ fn parse(record: &[u8]) -> Option<Said> {
             meta.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
             let len = u32::from_le_bytes(*len) as usize;
             let bytes = (len <= meta.len()).then(|| meta.split_off(len))?;
-            Some(Said::File(serde_json::from_slice(&meta).ok()?, bytes))
+            Some(LogRecord::File(serde_json::from_slice(&meta).ok()?, bytes))
         }
-        2 => Some(Said::Gone(FileId::from_bytes(*about))),
-        3 => Some(Said::Settled(Seq::from_le_bytes(*about.first_chunk::<8>()?))),
+        2 => Some(LogRecord::Gone(FileId::from_bytes(*about))),
+        3 => Some(LogRecord::Settled(Seq::from_le_bytes(*about.first_chunk::<8>()?))),
         _ => None,
     }
 }

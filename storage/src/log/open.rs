@@ -332,10 +332,7 @@ fn set_aside(disk: &dyn Disk, dir: &Path, found: &Found, bytes: &[u8], damage: &
         Err(_) => {}
     }
     let unfinished = path.with_extension("unfinished");
-    match disk.unlink(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(copying(error)),
-        _ => {}
-    }
+    disk.unlink_if_there(&unfinished).map_err(copying)?;
     let copy = disk.create_new(&unfinished).map_err(copying)?;
     copy.write_at(bytes, 0).map_err(copying)?;
     copy.sync_all().map_err(copying)?;
