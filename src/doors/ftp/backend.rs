@@ -18,10 +18,12 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use unftp_core::storage::{ErrorKind, FEATURE_RESTART, FEATURE_SITEMD5, Fileinfo, Result, StorageBackend};
 
-use crate::ingest::{Kind, Listing, Refusal, Start, Stat};
+use crate::{
+    doors::core::{PartnerSession, words},
+    ingest::{Kind, Listing, Refusal, Start, Stat},
+};
 
 use super::{
-    access::Access,
     data_ended::DataEnded,
     digest::{self, Algorithm},
     download::{self, FileReader},
@@ -51,20 +53,20 @@ impl StorageBackend<FtpUser> for FtpBackend {
     }
 
     async fn metadata<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<FtpMetadata> {
-        let (access, path) = asked(user, path.as_ref())?;
+        let (session, path) = asked(user, path.as_ref())?;
         // A stock server asks here where an upload goes on (SIZE, APPE); the guard has asked `ingest`.
         if user.inner().is_none()
-            && let Ok(Some(bytes)) = access.ingest.resumable(&access.session, &path).await
+            && let Ok(Some(bytes)) = session.ingest.resumable(&session.info, &path).await
         {
-            return Ok(FtpMetadata(Stat::file(bytes, access.clock.now())));
+            return Ok(FtpMetadata(Stat::file(bytes, session.clock.now())));
         }
-        access.files.stat(&path).await.map(FtpMetadata).map_err(|refusal| user.refused(refusal))
+        session.files.stat(&path).await.map(FtpMetadata).map_err(|refusal| user.refused(refusal))
     }
 
     /// In place of the default, which takes a failed read for the end of the file.
     async fn md5<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<String> {
-        let (access, path) = asked(user, path.as_ref())?;
-        let digest = digest::of(&access.files, &path, Algorithm::Md5).await;
+        let (session, path) = asked(user, path.as_ref())?;
+        let digest = digest::of(&session.files, &path, Algorithm::Md5).await;
         digest.map(|(hex, _)| hex).map_err(|refusal| user.refused(refusal))
     }
 
@@ -92,10 +94,10 @@ impl StorageBackend<FtpUser> for FtpBackend {
         P: AsRef<Path> + Send + Debug,
     {
         let path = path.as_ref();
-        let (access, mut listing) = listing(user, path).await?;
+        let (session, mut listing) = listing(user, path).await?;
         let mut lines = vec![format!("Status of {}:", path.display())];
         while let Some(page) = listing.next().await.map_err(|refusal| user.refused(refusal))? {
-            let now = access.clock.now();
+            let now = session.clock.now();
             lines.extend(page.iter().map(|one| Format::List.line(one, now)));
             if lines.len() > MOST_IN_STAT {
                 return Err(user.refused(Refusal::Denied("too many names for STAT: use LIST".to_owned())));
@@ -113,8 +115,8 @@ impl StorageBackend<FtpUser> for FtpBackend {
     }
 
     async fn get<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P, start_pos: u64) -> Result<Reader> {
-        let (access, path) = asked(user, path.as_ref())?;
-        let file = download::open(&access, &path, start_pos).await.map_err(|refusal| user.refused(refusal))?;
+        let (session, path) = asked(user, path.as_ref())?;
+        let file = download::open(&session, &path, start_pos).await.map_err(|refusal| user.refused(refusal))?;
         Ok(Box::new(FileReader::new(file, start_pos)))
     }
 
@@ -124,11 +126,11 @@ impl StorageBackend<FtpUser> for FtpBackend {
         W: AsyncWrite + Unpin + Sync + Send + ?Sized,
         P: AsRef<Path> + Send + Debug,
     {
-        let (access, path) = asked(user, path.as_ref())?;
+        let (session, path) = asked(user, path.as_ref())?;
         let sent = match user.inner().map(|inner| inner.take_handover()) {
-            Some(Some(handover)) => handover.send(&access, &path).await,
+            Some(Some(handover)) => handover.send(&session, &path).await,
             Some(None) => return Err(ErrorKind::PermissionDenied.into()),
-            None => send(&access, &path, start_pos, output).await,
+            None => send(&session, &path, start_pos, output).await,
         };
         sent.map_err(|refusal| user.refused(refusal))
     }
@@ -138,10 +140,10 @@ impl StorageBackend<FtpUser> for FtpBackend {
         P: AsRef<Path> + Send + Debug,
         R: AsyncRead + Send + Sync + Unpin + 'static,
     {
-        let (access, path) = asked(user, path.as_ref())?;
-        access.ticket.doing(format!("STOR {path}"));
-        let put = put(&access, &mut input, &path, start_pos).await;
-        access.ticket.doing("");
+        let (session, path) = asked(user, path.as_ref())?;
+        session.ticket.doing(format!("STOR {path}"));
+        let put = put(&session, &mut input, &path, start_pos).await;
+        session.ticket.doing("");
         if matches!(&put, Err(refusal) if !matches!(refusal, Refusal::Cut(_))) {
             receiving::drain(&mut input).await;
         }
@@ -149,29 +151,29 @@ impl StorageBackend<FtpUser> for FtpBackend {
     }
 
     async fn del<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<()> {
-        let (access, path) = asked(user, path.as_ref())?;
-        access.files.remove(&path).await.map_err(|refusal| user.refused(refusal))
+        let (session, path) = asked(user, path.as_ref())?;
+        session.files.remove(&path).await.map_err(|refusal| user.refused(refusal))
     }
 
     async fn mkd<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<()> {
-        let (access, path) = asked(user, path.as_ref())?;
-        access.files.make_folder(&path).await.map_err(|refusal| user.refused(refusal))
+        let (session, path) = asked(user, path.as_ref())?;
+        session.files.make_folder(&path).await.map_err(|refusal| user.refused(refusal))
     }
 
     async fn rmd<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<()> {
-        let (access, path) = asked(user, path.as_ref())?;
-        access.files.remove_folder(&path).await.map_err(|refusal| user.refused(refusal))
+        let (session, path) = asked(user, path.as_ref())?;
+        session.files.remove_folder(&path).await.map_err(|refusal| user.refused(refusal))
     }
 
     async fn rename<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, from: P, to: P) -> Result<()> {
-        let (access, from) = asked(user, from.as_ref())?;
+        let (session, from) = asked(user, from.as_ref())?;
         let to = text(user, to.as_ref())?;
-        access.files.rename(&from, &to).await.map(drop).map_err(|refusal| user.refused(refusal))
+        session.files.rename(&from, &to).await.map(drop).map_err(|refusal| user.refused(refusal))
     }
 
     async fn cwd<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<()> {
-        let (access, path) = asked(user, path.as_ref())?;
-        match access.files.stat(&path).await.map(|there| there.kind) {
+        let (session, path) = asked(user, path.as_ref())?;
+        match session.files.stat(&path).await.map(|there| there.kind) {
             Ok(Kind::Folder) => Ok(()),
             Ok(Kind::File) | Err(Refusal::NotFound | Refusal::BadName(_)) => {
                 Err(user.refused(Refusal::Denied("no such directory".to_owned())))
@@ -181,9 +183,9 @@ impl StorageBackend<FtpUser> for FtpBackend {
     }
 }
 
-/// The access of the user, and a path as `ingest` takes it.
-fn asked(user: &FtpUser, path: &Path) -> Result<(Arc<Access>, String)> {
-    Ok((user.access()?, text(user, path)?))
+/// The session of the user, and a path as `ingest` takes it.
+fn asked(user: &FtpUser, path: &Path) -> Result<(Arc<PartnerSession>, String)> {
+    Ok((user.session()?, text(user, path)?))
 }
 
 fn text(user: &FtpUser, path: &Path) -> Result<String> {
@@ -191,53 +193,53 @@ fn text(user: &FtpUser, path: &Path) -> Result<String> {
     Ok(path.to_owned())
 }
 
-async fn listing(user: &FtpUser, path: &Path) -> Result<(Arc<Access>, Listing)> {
-    let (access, path) = asked(user, path)?;
-    let listing = access.files.list(&path).await.map_err(|refusal| user.refused(refusal))?;
-    Ok((access, listing))
+async fn listing(user: &FtpUser, path: &Path) -> Result<(Arc<PartnerSession>, Listing)> {
+    let (session, path) = asked(user, path)?;
+    let listing = session.files.list(&path).await.map_err(|refusal| user.refused(refusal))?;
+    Ok((session, listing))
 }
 
 /// A whole listing: libunftp takes it in one piece.
 async fn lines(user: &FtpUser, path: &Path, format: Format) -> Result<Vec<u8>> {
-    let (access, mut listing) = listing(user, path).await?;
+    let (session, mut listing) = listing(user, path).await?;
     let mut bytes = Vec::new();
     while let Some(page) = listing.next().await.map_err(|refusal| user.refused(refusal))? {
-        bytes.extend(format.lines(&page, access.clock.now()));
+        bytes.extend(format.lines(&page, session.clock.now()));
     }
     Ok(bytes)
 }
 
-async fn send<W>(access: &Access, path: &str, start: u64, output: &mut W) -> std::result::Result<u64, Refusal>
+async fn send<W>(session: &PartnerSession, path: &str, start: u64, output: &mut W) -> std::result::Result<u64, Refusal>
 where
     W: AsyncWrite + Unpin + Send + ?Sized,
 {
-    access.ticket.doing(format!("RETR {path}"));
+    session.ticket.doing(format!("RETR {path}"));
     let sent = async {
-        let file = download::open(access, path, start).await?;
-        download::send(access, &file, start, output).await
+        let file = download::open(session, path, start).await?;
+        download::send(session, &file, start, output).await
     };
     let sent = tokio::select! {
         sent = sent => sent,
-        () = access.ticket.kicked() => Err(ended_by_operator()),
+        () = session.ticket.kicked() => Err(ended_by_operator()),
     };
-    access.ticket.doing("");
+    session.ticket.doing("");
     sent
 }
 
-async fn put<R>(access: &Access, input: &mut R, path: &str, start: u64) -> std::result::Result<u64, Refusal>
+async fn put<R>(session: &PartnerSession, input: &mut R, path: &str, start: u64) -> std::result::Result<u64, Refusal>
 where
     R: AsyncRead + Send + Unpin,
 {
-    let intake = upload::begin(access, path, Start::At(start), None).await?;
+    let intake = upload::begin(session, path, Start::At(start), None).await?;
     let file = Incoming { start: intake.size_bytes(), declared: None, intake };
     let transfer = Arc::new(Transfer::default());
     let kicked = async {
-        access.ticket.kicked().await;
-        transfer.cancel("an operator has ended the session", Rest::Dropped);
+        session.ticket.kicked().await;
+        transfer.cancel(words::KICKED, Rest::Dropped);
         std::future::pending::<()>().await;
     };
     let taken = async {
-        let received = upload::receive(access, file, input, &transfer).await?;
+        let received = upload::receive(session, file, input, &transfer).await?;
         let Judged { intake, verdict, .. } = received.judge().await?;
         intake.finish(Box::new(DataEnded { transfer: Arc::clone(&transfer), otherwise: verdict })).await
     };
@@ -248,5 +250,5 @@ where
 }
 
 fn ended_by_operator() -> Refusal {
-    Refusal::Cut("an operator has ended the session".to_owned())
+    Refusal::Cut(words::KICKED.to_owned())
 }

@@ -76,23 +76,16 @@ impl<'a> Command<'a> {
         if argument.is_empty() && needs_name(&verb) {
             return Self::Nameless(verb);
         }
-        match verb.as_str() {
-            "USER" => Self::User(argument),
-            "PASS" => Self::Pass(argument),
-            "ACCT" => Self::Acct,
-            "AUTH" => Self::Auth(argument),
-            "PBSZ" => Self::Pbsz(argument),
-            "PROT" => Self::Prot(argument),
-            "CCC" => Self::Ccc,
-            "FEAT" => Self::Feat,
-            "HELP" => Self::Help,
-            "SYST" => Self::Syst,
-            "NOOP" => Self::Noop,
-            "OPTS" => Self::Opts(argument),
-            "CLNT" => Self::Clnt,
-            "LANG" => Self::Lang(argument),
-            "HOST" => Self::Host(argument),
-            "QUIT" => Self::Quit,
+        let parsed = Self::of_transfer(&verb, argument)
+            .or_else(|| Self::of_names(&verb, argument))
+            .or_else(|| Self::of_session(&verb, argument))
+            .or_else(|| Self::of_digest(&verb, argument));
+        parsed.unwrap_or(Self::Unknown)
+    }
+
+    /// Transfers and their parameters.
+    fn of_transfer(verb: &str, argument: &'a str) -> Option<Self> {
+        Some(match verb {
             "STOR" => Self::Stor(argument),
             "APPE" => Self::Appe(argument),
             "STOU" => Self::Stou,
@@ -110,6 +103,13 @@ impl<'a> Command<'a> {
             "TYPE" => Self::Type(argument),
             "MODE" => Self::Mode(argument),
             "STRU" => Self::Stru(argument),
+            _ => return None,
+        })
+    }
+
+    /// Names, and what is known of them.
+    fn of_names(verb: &str, argument: &'a str) -> Option<Self> {
+        Some(match verb {
             "CWD" | "XCWD" => Self::Cwd(argument),
             "CDUP" | "XCUP" => Self::Cwd(".."),
             "PWD" | "XPWD" => Self::Pwd,
@@ -124,16 +124,46 @@ impl<'a> Command<'a> {
             "MFMT" => Self::Mfmt(argument),
             "STAT" if argument.is_empty() => Self::Stat,
             "STAT" => Self::StatOf(without_options(argument)),
-            "HASH" => Self::Hash(argument),
-            "XSHA256" => Self::Digest(Algorithm::Sha256, argument),
-            "XSHA512" => Self::Digest(Algorithm::Sha512, argument),
-            "XSHA1" => Self::Digest(Algorithm::Sha1, argument),
-            "XMD5" => Self::Digest(Algorithm::Md5, argument),
-            "XCRC" => Self::Digest(Algorithm::Crc32, argument),
+            _ => return None,
+        })
+    }
+
+    /// The login, protection, and the session as a whole.
+    fn of_session(verb: &str, argument: &'a str) -> Option<Self> {
+        Some(match verb {
+            "USER" => Self::User(argument),
+            "PASS" => Self::Pass(argument),
+            "ACCT" => Self::Acct,
+            "AUTH" => Self::Auth(argument),
+            "PBSZ" => Self::Pbsz(argument),
+            "PROT" => Self::Prot(argument),
+            "CCC" => Self::Ccc,
+            "FEAT" => Self::Feat,
+            "HELP" => Self::Help,
+            "SYST" => Self::Syst,
+            "NOOP" => Self::Noop,
+            "OPTS" => Self::Opts(argument),
+            "CLNT" => Self::Clnt,
+            "LANG" => Self::Lang(argument),
+            "HOST" => Self::Host(argument),
             "SITE" => Self::Site(argument),
+            "QUIT" => Self::Quit,
             "REIN" | "SMNT" => Self::NotServed,
-            _ => Self::Unknown,
-        }
+            _ => return None,
+        })
+    }
+
+    fn of_digest(verb: &str, argument: &'a str) -> Option<Self> {
+        let algorithm = match verb {
+            "HASH" => return Some(Self::Hash(argument)),
+            "XSHA256" => Algorithm::Sha256,
+            "XSHA512" => Algorithm::Sha512,
+            "XSHA1" => Algorithm::Sha1,
+            "XMD5" => Algorithm::Md5,
+            "XCRC" => Algorithm::Crc32,
+            _ => return None,
+        };
+        Some(Self::Digest(algorithm, argument))
     }
 
     /// Returns whether REST's position and ALLO's size outlive it: they are for the transfer that is named next, and

@@ -17,7 +17,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{PortRange, wire::Wire};
-use crate::{doors::proxy, partners::Network};
+use crate::{doors::core::proxy, partners::Network};
 
 /// Rounds over the ports when all are taken.
 const ROUNDS: u32 = 200;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::ingest::Refusal;
+use crate::{doors::core::PartnerSession, ingest::Refusal};
 
-use super::{access::Access, download, transfer::Transfer, wire::Wire};
+use super::{download, transfer::Transfer, wire::Wire};
 
 /// The client's data connection, and what the guard wants to know of the download.
 pub(super) struct DataHandover {
@@ -22,13 +22,12 @@ pub(super) struct DataHandover {
 
 impl DataHandover {
     /// Sends the file over it.
-    pub(super) async fn send(self, access: &Access, path: &str) -> Result<u64, Refusal> {
+    pub(super) async fn send(self, partner: &PartnerSession, path: &str) -> Result<u64, Refusal> {
         let Self { transfer, start, opened, wire, done } = self;
         let sent = tokio::select! {
-            sent = send(access, path, start, opened, wire) => sent,
+            sent = send(partner, path, start, opened, wire) => sent,
             (why, _) = transfer.cancelled() => Err(Refusal::Cut(why)),
         };
-        access.ticket.doing("");
         // The guard may have gone; the inner server is told all the same.
         let _ = done.send(sent.clone());
         sent
@@ -36,17 +35,17 @@ impl DataHandover {
 }
 
 async fn send(
-    access: &Access,
+    partner: &PartnerSession,
     path: &str,
     start: u64,
     opened: oneshot::Sender<u64>,
     wire: oneshot::Receiver<Wire>,
 ) -> Result<u64, Refusal> {
-    let file = download::open(access, path, start).await?;
+    let file = download::open(partner, path, start).await?;
     // Gone: nobody asks any more.
     let _ = opened.send(file.stat().size_bytes - start);
     let mut wire = wire.await.map_err(|_| Refusal::Cut("there was no data connection".to_owned()))?;
-    let sent = download::send(access, &file, start, &mut wire).await?;
+    let sent = download::send(partner, &file, start, &mut wire).await?;
     wire.finish().await;
     Ok(sent)
 }

@@ -4,22 +4,16 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    time::{Instant, timeout},
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::{
-    doors::time_limit::time_limit_for,
+    doors::core::{PartnerSession, TransferTime, words},
     ingest::{OpenFile, Refusal},
 };
-
-use super::access::{Access, TransferLimits};
 
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -27,8 +21,8 @@ const PIECE_BYTES: usize = 256 << 10;
 const STEP_BYTES: usize = 64 << 10;
 
 /// Opens a file that is to be sent from this byte on.
-pub(super) async fn open(access: &Access, path: &str, start: u64) -> Result<OpenFile, Refusal> {
-    let file = access.files.open(path).await?;
+pub(super) async fn open(partner: &PartnerSession, path: &str, start: u64) -> Result<OpenFile, Refusal> {
+    let file = partner.files.open(path).await?;
     let have = file.stat().size_bytes;
     if start > have {
         return Err(Refusal::CannotResume { at: start, have });
@@ -37,11 +31,16 @@ pub(super) async fn open(access: &Access, path: &str, start: u64) -> Result<Open
 }
 
 /// Sends a file from this byte on, as fast as the partner may fetch.
-pub(super) async fn send<W>(access: &Access, file: &OpenFile, start: u64, output: &mut W) -> Result<u64, Refusal>
+pub(super) async fn send<W>(
+    partner: &PartnerSession,
+    file: &OpenFile,
+    start: u64,
+    output: &mut W,
+) -> Result<u64, Refusal>
 where
     W: AsyncWrite + Unpin + Send + ?Sized,
 {
-    let mut sending = Sending::new(access);
+    let mut sending = Sending::new(partner);
     loop {
         let piece = file.read(start + sending.sent, PIECE_BYTES).await?;
         if piece.is_empty() {
@@ -49,52 +48,43 @@ where
         }
         sending.send(&piece, output).await?;
     }
-    within(access.limits.stalled, output.flush()).await?;
+    sending.step(output.flush()).await?;
     Ok(sending.sent)
 }
 
 /// Bytes on their way to a client, within the bounds of its session.
 pub(super) struct Sending<'a> {
-    access: &'a Access,
-    began: Instant,
-    /// The time that was waited for the partner's bandwidth, which is not the client's.
-    paced: Duration,
+    partner: &'a PartnerSession,
+    time: TransferTime,
     pub(super) sent: u64,
 }
 
 impl<'a> Sending<'a> {
-    pub(super) fn new(access: &'a Access) -> Self {
-        Self { access, began: Instant::now(), paced: Duration::ZERO, sent: 0 }
+    pub(super) fn new(partner: &'a PartnerSession) -> Self {
+        Self { partner, time: partner.transfers.begin(), sent: 0 }
     }
 
     pub(super) async fn send<W>(&mut self, piece: &[u8], output: &mut W) -> Result<(), Refusal>
     where
         W: AsyncWrite + Unpin + Send + ?Sized,
     {
-        let TransferLimits { stalled, longest_per_gib } = self.access.limits;
-        let ticket = &self.access.ticket;
         // In small steps: a client that takes some bytes now and then does not stall.
-        for step in piece.chunks(STEP_BYTES) {
-            within(stalled, output.write_all(step)).await?;
-            self.sent += step.len() as u64;
-            ticket.add_bytes(step.len() as u64);
+        for bytes in piece.chunks(STEP_BYTES) {
+            self.step(output.write_all(bytes)).await?;
+            self.sent += bytes.len() as u64;
+            self.partner.ticket.add_bytes(bytes.len() as u64);
         }
-        let before = Instant::now();
-        ticket.throttle(piece.len() as u64).await;
-        self.paced += before.elapsed();
-        match self.began.elapsed().saturating_sub(self.paced) > time_limit_for(longest_per_gib, self.sent) {
-            true => Err(Refusal::Cut("the transfer took too long".to_owned())),
-            false => Ok(()),
-        }
+        self.partner.throttle(piece.len() as u64).await;
+        Ok(())
     }
-}
 
-/// Waits for the client to take data.
-pub(super) async fn within(patience: Duration, work: impl Future<Output = io::Result<()>>) -> Result<(), Refusal> {
-    match timeout(patience, work).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Refusal::Cut(format!("the data connection failed: {error}"))),
-        Err(_) => Err(Refusal::Cut("the client takes no data".to_owned())),
+    /// Waits for the client to take data.
+    pub(super) async fn step(&self, work: impl Future<Output = io::Result<()>>) -> Result<(), Refusal> {
+        match self.partner.transfers.step(&self.time, self.sent, work).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Refusal::Cut(format!("the data connection failed: {error}"))),
+            Err(overdue) => Err(Refusal::Cut(words::download_overdue(overdue).to_owned())),
+        }
     }
 }
 

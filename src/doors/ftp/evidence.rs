@@ -8,9 +8,12 @@
 
 use std::{os::fd::AsFd, sync::Arc};
 
-use crate::ingest::{Evidence, Verdict};
+use crate::{
+    doors::core::Link,
+    ingest::{Evidence, Verdict},
+};
 
-use super::{link::Link, tcp_state::tcp_state, transfer::Transfer};
+use super::{tcp_state::tcp_state, transfer::Transfer};
 
 pub(super) struct ControlStillUp {
     pub(super) link: Arc<Link>,

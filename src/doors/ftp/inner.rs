@@ -29,7 +29,9 @@ use unftp_core::auth::{
     AuthenticationError, Authenticator, Credentials, Principal, UserDetailError, UserDetailProvider,
 };
 
-use super::{access::Access, backend::FtpBackend, inner_state::InnerState, reply::Reply, user::FtpUser};
+use crate::doors::core::PartnerSession;
+
+use super::{backend::FtpBackend, inner_state::InnerState, reply::Reply, user::FtpUser};
 
 /// The time for a reply of the inner server. Nothing it does by itself takes long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -95,10 +97,10 @@ pub(super) struct Inner {
 
 impl Inner {
     /// Opens one and logs in.
-    pub(super) async fn open(access: &Arc<Access>) -> io::Result<Self> {
+    pub(super) async fn open(partner: &Arc<PartnerSession>) -> io::Result<Self> {
         let state = Arc::new(InnerState::default());
         let token = format!("{:032x}", rand::random::<u128>());
-        let login = Arc::new(TokenLogin { token: token.clone(), user: FtpUser::behind_guard(access, &state) });
+        let login = Arc::new(TokenLogin { token: token.clone(), user: FtpUser::behind_guard(partner, &state) });
         let server =
             ServerBuilder::<FtpBackend, FtpUser>::with_user_detail_provider(Box::new(|| FtpBackend), login.clone())
                 .authenticator(login)

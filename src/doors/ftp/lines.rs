@@ -28,6 +28,12 @@ pub(super) enum Line {
     Flood,
 }
 
+impl Line {
+    pub(super) fn is_abort(&self) -> bool {
+        matches!(self, Self::Command(command) if command.trim_end().eq_ignore_ascii_case("ABOR"))
+    }
+}
+
 /// Bytes that have come and are no line yet.
 #[derive(Debug, Default)]
 pub(super) struct Lines {

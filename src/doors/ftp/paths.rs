@@ -1,9 +1,9 @@
 //! Paths as a client means them, in FTP's words.
 
 use super::reply::Reply;
-use crate::doors::paths;
+use crate::doors::core::paths;
 
-pub(super) use crate::doors::paths::looked_at;
+pub(super) use crate::doors::core::paths::looked_at;
 
 /// The path for a command that changes something.
 pub(super) fn changed(directory: &str, given: &str) -> Result<String, Reply> {

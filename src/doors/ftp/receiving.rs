@@ -13,14 +13,11 @@ use tokio::{
 };
 
 use crate::{
-    doors::time_limit::time_limit_for,
+    doors::core::{PartnerSession, TransferTime, words},
     ingest::{Intake, Refusal},
 };
 
-use super::{
-    access::Access,
-    transfer::{Rest, Transfer},
-};
+use super::transfer::{Rest, Transfer};
 
 const BUFFER_BYTES: usize = 256 << 10;
 /// As many as storage gathers in two of its batches, and those on their way.
@@ -43,7 +40,7 @@ pub(super) enum Ending {
 
 /// Moves bytes until the data ends. Everything that was read has been written when this returns an ending.
 pub(super) async fn pump<R>(
-    access: &Access,
+    partner: &PartnerSession,
     intake: &mut Intake,
     input: &mut R,
     transfer: &Transfer,
@@ -51,16 +48,10 @@ pub(super) async fn pump<R>(
 where
     R: AsyncRead + Send + Unpin,
 {
-    let (give, mut take) = mpsc::channel::<Bytes>(1);
-    let reading = read_all(input, give, access, transfer);
-    let writing = async {
-        while let Some(chunk) = take.recv().await {
-            let bytes = chunk.len() as u64;
-            intake.write(chunk).await?;
-            access.ticket.add_bytes(bytes);
-        }
-        Ok::<(), Refusal>(())
-    };
+    let (give, take) = mpsc::channel(1);
+    let (time, buffers) = (partner.transfers.begin(), Buffers::default());
+    let reading = Reader { partner, transfer, input, give, time, came: 0, buffers }.run();
+    let writing = write_all(partner, intake, take);
     tokio::pin!(reading, writing);
     tokio::select! {
         ending = &mut reading => {
@@ -75,92 +66,103 @@ where
     }
 }
 
-async fn read_all<R>(input: &mut R, give: mpsc::Sender<Bytes>, access: &Access, transfer: &Transfer) -> Ending
-where
-    R: AsyncRead + Send + Unpin,
-{
-    let mut buffers = Buffers::default();
-    let (began, mut came, mut paced) = (Instant::now(), 0, Duration::ZERO);
-    loop {
-        let (mut buffer, room) = buffers.next();
-        let end = (began + paced).checked_add(time_limit_for(access.limits.longest_per_gib, came));
-        let mut ending = tokio::select! {
+async fn write_all(
+    partner: &PartnerSession,
+    intake: &mut Intake,
+    mut take: mpsc::Receiver<Bytes>,
+) -> Result<(), Refusal> {
+    while let Some(chunk) = take.recv().await {
+        let bytes = chunk.len() as u64;
+        intake.write(chunk).await?;
+        partner.ticket.add_bytes(bytes);
+    }
+    Ok(())
+}
+
+/// The reading half of an upload.
+struct Reader<'a, R> {
+    partner: &'a PartnerSession,
+    transfer: &'a Transfer,
+    input: &'a mut R,
+    give: mpsc::Sender<Bytes>,
+    time: TransferTime,
+    came: u64,
+    buffers: Buffers,
+}
+
+impl<R: AsyncRead + Send + Unpin> Reader<'_, R> {
+    /// Reads buffer after buffer until the data ends.
+    async fn run(mut self) -> Ending {
+        loop {
+            let (mut buffer, room) = self.buffers.next();
+            let mut ending = self.fill_or_cancel(&mut buffer, room).await;
+            self.came += buffer.len() as u64;
+            if !matches!(ending, Some(Ending::Cut(_))) {
+                ending = self.throttle(buffer.len()).await.or(ending);
+            }
+            if !buffer.is_empty() && self.give.send(self.buffers.filled(buffer)).await.is_err() {
+                return Ending::Cut("the upload was refused".to_owned());
+            }
+            if let Some(ending) = ending {
+                return ending;
+            }
+        }
+    }
+
+    async fn fill_or_cancel(&mut self, buffer: &mut BytesMut, room: usize) -> Option<Ending> {
+        let transfer = self.transfer;
+        tokio::select! {
             biased;
-            ending = fill(input, &mut buffer, room, access.limits.stalled, end) => ending,
+            ending = self.fill(buffer, room) => ending,
             (why, rest) = transfer.cancelled() => {
                 if rest == Rest::Kept {
-                    keep_last(input, &mut buffer, &give).await;
+                    self.keep_last(buffer).await;
                 }
                 Some(Ending::Cut(why))
             }
-        };
-        came += buffer.len() as u64;
-        if !matches!(ending, Some(Ending::Cut(_))) {
-            let before = Instant::now();
-            // What has come stands, and ends the transfer like any other moment when it is cancelled meanwhile.
-            tokio::select! {
-                biased;
-                () = access.ticket.throttle(buffer.len() as u64) => {}
-                (why, _) = transfer.cancelled() => ending = Some(Ending::Cut(why)),
-            }
-            paced += before.elapsed();
-        }
-        if !buffer.is_empty() && give.send(buffers.filled(buffer)).await.is_err() {
-            return Ending::Cut("the upload was refused".to_owned());
-        }
-        if let Some(ending) = ending {
-            return ending;
         }
     }
-}
 
-/// Takes what a sender that has gone had sent, in pieces that are written while the next comes.
-async fn keep_last<R>(input: &mut R, buffer: &mut BytesMut, give: &mpsc::Sender<Bytes>)
-where
-    R: AsyncRead + Send + Unpin,
-{
-    let end = Instant::now() + DRAIN_TIME;
-    while let Ok(Ok(Ok(1..))) = timeout_at(end, timeout(LAST_BYTES, input.read_buf(buffer))).await {
-        if buffer.len() >= BUFFER_BYTES && give.send(buffer.split().freeze()).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Fills the buffer; how the data ended, if it did. A client that sends a byte now and then never stalls: the whole
-/// transfer has its `end` too.
-async fn fill<R>(
-    input: &mut R,
-    buffer: &mut BytesMut,
-    room: usize,
-    stalled: Duration,
-    end: Option<Instant>,
-) -> Option<Ending>
-where
-    R: AsyncRead + Send + Unpin,
-{
-    while buffer.len() < room {
-        let now = Instant::now();
-        if end.is_some_and(|end| now >= end) {
-            return Some(Ending::Cut("the transfer took too long".to_owned()));
-        }
-        let stalled = end.map_or(stalled, |end| stalled.min(end - now));
-        let left = room - buffer.len();
-        let mut rest = (&mut *buffer).limit(left);
-        match timeout(stalled, input.read_buf(&mut rest)).await {
-            Ok(Ok(0)) => return Some(Ending::Closed { close_notify_missing: false }),
-            Ok(Ok(_)) => {}
-            // rustls says so when the connection ends without close_notify; a plain one has no such error.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Some(Ending::Closed { close_notify_missing: true });
+    /// Fills the buffer; how the data ended, if it did. A client that sends a byte now and then never stalls: the whole
+    /// transfer has its time too.
+    async fn fill(&mut self, buffer: &mut BytesMut, room: usize) -> Option<Ending> {
+        while buffer.len() < room {
+            let left = room - buffer.len();
+            let mut rest = (&mut *buffer).limit(left);
+            let read = self.input.read_buf(&mut rest);
+            match self.partner.transfers.step(&self.time, self.came, read).await {
+                Ok(Ok(0)) => return Some(Ending::Closed { close_notify_missing: false }),
+                Ok(Ok(_)) => {}
+                // rustls says so when the connection ends without close_notify; a plain one has no such error.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Some(Ending::Closed { close_notify_missing: true });
+                }
+                Ok(Err(error)) => return Some(Ending::Cut(format!("the data connection failed: {error}"))),
+                Err(overdue) => return Some(Ending::Cut(words::upload_overdue(overdue).to_owned())),
             }
-            Ok(Err(error)) => return Some(Ending::Cut(format!("the data connection failed: {error}"))),
-            // At its end the next turn says so.
-            Err(_) if end.is_some_and(|end| Instant::now() >= end) => {}
-            Err(_) => return Some(Ending::Cut("no data came for too long".to_owned())),
+        }
+        None
+    }
+
+    /// Waits for the partner's bandwidth. What has come stands, and ends the transfer like any other moment when it is
+    /// cancelled meanwhile.
+    async fn throttle(&self, bytes: usize) -> Option<Ending> {
+        tokio::select! {
+            biased;
+            () = self.partner.throttle(bytes as u64) => None,
+            (why, _) = self.transfer.cancelled() => Some(Ending::Cut(why)),
         }
     }
-    None
+
+    /// Takes what a sender that has gone had sent, in pieces that are written while the next comes.
+    async fn keep_last(&mut self, buffer: &mut BytesMut) {
+        let end = Instant::now() + DRAIN_TIME;
+        while let Ok(Ok(Ok(1..))) = timeout_at(end, timeout(LAST_BYTES, self.input.read_buf(buffer))).await {
+            if buffer.len() >= BUFFER_BYTES && self.give.send(buffer.split().freeze()).await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// Buffers whose memory is used again when what was sent of them has been written.

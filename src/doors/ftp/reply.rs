@@ -2,7 +2,7 @@
 
 use unftp_core::storage::{Error, ErrorKind};
 
-use crate::ingest::Refusal;
+use crate::{doors::core::words, ingest::Refusal};
 
 /// A reply of one or more lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +56,7 @@ impl From<&Refusal> for Reply {
             Refusal::NotFound | Refusal::Exists | Refusal::Denied(_) => 550,
             Refusal::Stopped(_) | Refusal::Internal(_) => 451,
         };
-        let text = match refusal {
-            // What failed inside is for the log.
-            Refusal::Stopped(_) => "the server takes no files at the moment, try again later".to_owned(),
-            Refusal::Internal(_) => "internal error, try again later".to_owned(),
-            told => told.to_string(),
-        };
-        Self::new(code, capitalised(&text))
+        Self::new(code, words::capitalised(&words::refusal(refusal)))
     }
 }
 
@@ -79,11 +73,6 @@ pub(super) fn error(refusal: Refusal) -> Error {
         Refusal::Stopped(_) | Refusal::Internal(_) => ErrorKind::LocalError,
     };
     Error::new(kind, refusal)
-}
-
-pub(super) fn capitalised(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 fn clean(text: &str) -> String {

@@ -1,31 +1,27 @@
-//! Files that wait for the sign that their sender has the reply, and the watch over them.
+//! Files that wait for the sign that their sender has the reply, and the facts of their connection.
 //!
-//! A session keeps its own (`Unconfirmed`), oldest first. A client that goes on costs one look at the kernel for each
-//! file, when its next command is here: mostly that came with the acknowledgement. Nothing else is done for it, no timer
-//! and no task. The door's `Watch` looks after the others each half second: sessions that fall silent, and the
-//! connections of sessions that are over, on descriptors of its own. It holds no place of a session or connection.
+//! A session keeps its own, oldest first. A client that goes on costs one look at the kernel for each file, when its next
+//! command is here: mostly that came with the acknowledgement. Nothing else is done for it, no timer and no task.
 
 use std::{
     collections::VecDeque,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use rustix::{io::Errno, net::sockopt::socket_error};
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use tracing::warn;
 
-use crate::ingest::{Accepted, Ingest};
+use crate::{
+    doors::core::Link,
+    ingest::{Accepted, Ingest},
+};
 
 use super::{
     confirmation::{Claim, Client, Decision, Facts, ReplySeen, Sign, Stored},
-    link::Link,
     tcp_state::{Stage, tcp_state, unacknowledged_bytes},
 };
 
@@ -36,11 +32,6 @@ const LEAST_TICK: Duration = Duration::from_millis(10);
 const TICKS_BEFORE: u32 = 2;
 /// A file is put off for this long at a time: a reply that is acknowledged later makes it claimable at once.
 const PUT_OFF: Duration = Duration::from_secs(5);
-/// Sessions that are over and watched at most.
-const MOST_ENDED: usize = 1024;
-/// The time for what is undecided when the door closes.
-const LAST_LOOKS: Duration = Duration::from_secs(2);
-const LAST_STEP: Duration = Duration::from_millis(20);
 /// Looks for a moment at which no acknowledgement comes in between.
 const STEADY_LOOKS: u32 = 8;
 const NEVER_READ: &str = "the connection was reset before its sender had the reply";
@@ -53,11 +44,20 @@ pub(super) struct Unconfirmed {
     files: Mutex<Files>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Control {
     OfSession(Arc<Link>),
     /// The session is over.
-    Own(OwnedFd),
+    Own(Arc<OwnedFd>),
+}
+
+/// The files that a session leaves when it is over.
+pub(super) struct Left {
+    pub(super) files: Arc<Unconfirmed>,
+    /// They hold no place of the session's connection.
+    pub(super) has_descriptor: bool,
+    /// The client has ended the connection, and a reset may follow.
+    pub(super) client_has_ended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -169,14 +169,14 @@ impl Unconfirmed {
         taken.map(|(waiting, facts)| (waiting.stored, facts.decide(confirm_after))).collect()
     }
 
-    async fn settle(&self) {
+    pub(super) async fn settle(&self) {
         for (stored, decision) in self.decide() {
             act(&self.ingest, &stored, decision).await;
         }
     }
 
     /// The server stops: whoever has the reply counts as having read it.
-    async fn settle_last(&self) {
+    pub(super) async fn settle_last(&self) {
         self.settle().await;
         let left = std::mem::take(&mut self.files.lock().waiting);
         for waiting in left {
@@ -186,12 +186,24 @@ impl Unconfirmed {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    /// The session is over: the files that are left, on a descriptor of their own if the system has one.
+    pub(super) fn leave(&self) -> Left {
+        let mut files = std::mem::take(&mut *self.files.lock());
+        let client_has_ended = files.ended.is_some();
+        files.closing = !client_has_ended;
+        let own = self.control.as_fd().try_clone_to_owned();
+        let has_descriptor = own.is_ok();
+        let control = own.map_or_else(|_| self.control.clone(), |own| Control::Own(Arc::new(own)));
+        let files = Arc::new(Self { ingest: self.ingest.clone(), control, files: Mutex::new(files) });
+        Left { files, has_descriptor, client_has_ended }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.files.lock().waiting.is_empty()
     }
 
     /// Returns whether the oldest file is to be looked at already.
-    fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
         let confirm_after = self.ingest.confirm_after();
         let files = self.files.lock();
         let oldest = files.waiting.front().map(|oldest| now - oldest.replied_at);
@@ -323,110 +335,7 @@ pub(super) async fn withdraw(ingest: &Arc<Ingest>, accepted: &Accepted, why: &st
     }
 }
 
-fn tick(confirm_after: Duration) -> Duration {
+/// The time between two looks at a file that waits.
+pub(super) fn tick(confirm_after: Duration) -> Duration {
     (confirm_after / 4).clamp(LEAST_TICK, TICK)
-}
-
-/// The watch of a door over all files that wait.
-#[derive(Debug, Default)]
-pub(super) struct Watch {
-    known: Mutex<Known>,
-    came: Notify,
-    stopping: CancellationToken,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    sessions: Vec<Weak<Unconfirmed>>,
-    /// Those of sessions that are over.
-    ended: Vec<Arc<Unconfirmed>>,
-}
-
-impl Watch {
-    /// A session has its first file that waits.
-    pub(super) fn add(&self, unconfirmed: &Arc<Unconfirmed>) {
-        self.known.lock().sessions.push(Arc::downgrade(unconfirmed));
-        self.came.notify_one();
-    }
-
-    /// The session is over: decides what can be decided now, and watches over the rest. Gives whether the client has
-    /// ended the connection and a reset may follow; what is said to it now would only provoke one.
-    pub(super) async fn take_over(&self, unconfirmed: Arc<Unconfirmed>) -> bool {
-        unconfirmed.settle().await;
-        if unconfirmed.is_empty() {
-            return false;
-        }
-        let control = unconfirmed.control.as_fd().try_clone_to_owned();
-        let mut files = std::mem::take(&mut *unconfirmed.files.lock());
-        let has_ended = files.ended.is_some();
-        files.closing = !has_ended;
-        let control = match control {
-            Ok(control) => Control::Own(control),
-            Err(_) => Control::OfSession(match &unconfirmed.control {
-                Control::OfSession(link) => link.clone(),
-                Control::Own(_) => return has_ended,
-            }),
-        };
-        let is_own = matches!(control, Control::Own(_));
-        let left = Arc::new(Unconfirmed { ingest: unconfirmed.ingest.clone(), control, files: Mutex::new(files) });
-        let has_room = is_own && self.known.lock().ended.len() < MOST_ENDED && !self.stopping.is_cancelled();
-        match has_room {
-            true => {
-                self.known.lock().ended.push(left);
-                self.came.notify_one();
-            }
-            false => left.settle_last().await,
-        }
-        has_ended
-    }
-
-    /// Watches until [`Watch::close`].
-    pub(super) async fn run(self: Arc<Self>, confirm_after: Duration) {
-        let tick = tick(confirm_after);
-        loop {
-            let next = async {
-                if self.is_idle() {
-                    self.came.notified().await;
-                }
-                sleep(tick).await;
-            };
-            tokio::select! {
-                () = next => self.round().await,
-                () = self.stopping.cancelled() => return,
-            }
-        }
-    }
-
-    /// The door is closed and its sessions are over: what is undecided gets a last while.
-    pub(super) async fn close(&self) {
-        self.stopping.cancel();
-        let end = Instant::now() + LAST_LOOKS;
-        while !self.known.lock().ended.is_empty() && Instant::now() < end {
-            self.round().await;
-            sleep(LAST_STEP).await;
-        }
-        let left = std::mem::take(&mut self.known.lock().ended);
-        for unconfirmed in left {
-            unconfirmed.settle_last().await;
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        let mut known = self.known.lock();
-        known.sessions.retain(|session| session.strong_count() > 0);
-        known.sessions.is_empty() && known.ended.is_empty()
-    }
-
-    async fn round(&self) {
-        let now = Instant::now();
-        let due: Vec<_> = {
-            let known = self.known.lock();
-            let sessions = known.sessions.iter().filter_map(Weak::upgrade).filter(|session| session.is_due(now));
-            sessions.chain(known.ended.iter().cloned()).collect()
-        };
-        for unconfirmed in due {
-            unconfirmed.settle().await;
-        }
-        self.known.lock().ended.retain(|unconfirmed| !unconfirmed.is_empty());
-    }
 }

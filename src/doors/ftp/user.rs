@@ -12,32 +12,29 @@ use unftp_core::{
 
 use crate::{
     clock::Clock,
+    doors::core::{PartnerSession, TransferLimits},
     ingest::{Ingest, Refusal},
     partners::{PartnerName, SessionTicket},
 };
 
-use super::{
-    access::{Access, TransferLimits},
-    inner_state::InnerState,
-    reply,
-};
+use super::{inner_state::InnerState, reply};
 
 /// A partner's session at [`super::FtpBackend`].
 #[derive(Clone)]
 pub struct FtpUser {
     partner: PartnerName,
-    access: Held,
+    session: Held,
     /// The state that the session shares with the guard, if one stands before it.
     inner: Option<Arc<InnerState>>,
 }
 
-/// An access, and how long it lives.
+/// A session, and how long it lives.
 #[derive(Clone)]
 enum Held {
     /// As long as libunftp keeps the user.
-    Here(Arc<Access>),
+    Here(Arc<PartnerSession>),
     /// As long as the client of the guard is there. libunftp may keep a session minutes longer.
-    ByGuard(Weak<Access>),
+    ByGuard(Weak<PartnerSession>),
 }
 
 impl FtpUser {
@@ -45,26 +42,26 @@ impl FtpUser {
     /// ([`crate::partners::Partners::open_session`]). The session ends when libunftp drops the user.
     #[must_use]
     pub fn new(ingest: &Arc<Ingest>, ticket: SessionTicket, clock: Arc<dyn Clock>, limits: TransferLimits) -> Self {
-        let access = Access::new(ingest, ticket, clock, limits);
-        Self { partner: access.session.partner.clone(), access: Held::Here(Arc::new(access)), inner: None }
+        let session = PartnerSession::new(ingest, ticket, clock, limits);
+        Self { partner: session.info.partner.clone(), session: Held::Here(Arc::new(session)), inner: None }
     }
 
     /// A partner whose client speaks with the guard.
-    pub(super) fn behind_guard(access: &Arc<Access>, inner: &Arc<InnerState>) -> Self {
+    pub(super) fn behind_guard(session: &Arc<PartnerSession>, inner: &Arc<InnerState>) -> Self {
         Self {
-            partner: access.session.partner.clone(),
-            access: Held::ByGuard(Arc::downgrade(access)),
+            partner: session.info.partner.clone(),
+            session: Held::ByGuard(Arc::downgrade(session)),
             inner: Some(Arc::clone(inner)),
         }
     }
 
-    /// The access that its commands work with, as long as its session lasts.
-    pub(super) fn access(&self) -> Result<Arc<Access>, Error> {
-        let access = match &self.access {
-            Held::Here(access) => Some(Arc::clone(access)),
-            Held::ByGuard(access) => access.upgrade(),
+    /// The session that its commands work with, as long as it lasts.
+    pub(super) fn session(&self) -> Result<Arc<PartnerSession>, Error> {
+        let session = match &self.session {
+            Held::Here(session) => Some(Arc::clone(session)),
+            Held::ByGuard(session) => session.upgrade(),
         };
-        access.filter(|access| !access.ticket.is_kicked()).ok_or_else(|| ErrorKind::PermissionDenied.into())
+        session.filter(|session| !session.ticket.is_kicked()).ok_or_else(|| ErrorKind::PermissionDenied.into())
     }
 
     pub(super) fn inner(&self) -> Option<&InnerState> {
@@ -82,7 +79,7 @@ impl FtpUser {
 
 impl UserDetail for FtpUser {
     fn account_enabled(&self) -> bool {
-        self.access().is_ok()
+        self.session().is_ok()
     }
 }
 

@@ -16,12 +16,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::ingest::Refusal;
+use crate::{doors::core::words, ingest::Refusal};
 
 use super::{
     packet::{Attributes, Code, Named, Reply},
-    partner_session::{Busy, PartnerSession},
-    refused,
+    refused::{self, Status},
+    sftp_session::{Busy, SftpSession},
 };
 
 /// The most requests of a channel that have no answer yet.
@@ -64,7 +64,7 @@ struct Outstanding {
 /// The answers of a channel.
 #[derive(Clone)]
 pub(super) struct Answers {
-    session: Arc<PartnerSession>,
+    session: Arc<SftpSession>,
     send: mpsc::UnboundedSender<Outgoing>,
     outstanding: Arc<Semaphore>,
     waiting_bytes: Arc<AtomicUsize>,
@@ -83,7 +83,7 @@ pub(super) struct Answer {
 }
 
 impl Answers {
-    pub(super) fn new(session: Arc<PartnerSession>) -> (Self, Way) {
+    pub(super) fn new(session: Arc<SftpSession>) -> (Self, Way) {
         let (send, outgoing) = mpsc::unbounded_channel();
         let outstanding = Arc::new(Semaphore::new(MOST_OUTSTANDING));
         (Self { session, send, outstanding, waiting_bytes: Arc::default() }, Way { outgoing })
@@ -131,6 +131,14 @@ impl Answer {
         self.status(Code::Ok, "");
     }
 
+    /// Answers that it is done, or why it is not.
+    pub(super) fn done(self, done: Result<(), Status>) {
+        match done {
+            Ok(()) => self.ok(),
+            Err((code, text)) => self.status(code, &text),
+        }
+    }
+
     pub(super) fn refuse(self, refusal: &Refusal) {
         let (code, text) = refused::status(refusal);
         self.status(code, &text);
@@ -167,7 +175,7 @@ impl Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         if self.outstanding.is_some() {
-            let packet = Reply::status(self.id, Code::Failure, "internal error, try again later");
+            let packet = Reply::status(self.id, Code::Failure, words::INTERNAL);
             let outstanding = self.outstanding.take();
             self.answers.put(packet, None, outstanding);
         }

@@ -5,22 +5,24 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::warn;
 
-use crate::ingest::OpenFile;
+use crate::{
+    doors::core::{TransferTime, words},
+    ingest::OpenFile,
+};
 
 use super::{
     answer::Answer,
     attributes,
     handles::{Asked, Op},
     packet::{Code, MAX_DATA_BYTES, Reply},
-    partner_session::{Busy, PartnerSession},
-    transfer_clock::{TOO_LONG, Transfer},
+    sftp_session::{Busy, SftpSession},
 };
 
 /// An open file on its way to the client.
 pub(super) struct Download {
-    pub(super) session: Arc<PartnerSession>,
+    pub(super) session: Arc<SftpSession>,
     pub(super) file: OpenFile,
-    pub(super) transfer: Transfer,
+    pub(super) time: TransferTime,
     pub(super) sent_bytes: u64,
     /// Memory for what is read and not yet sent, shared by the channel.
     pub(super) room: Arc<Semaphore>,
@@ -51,33 +53,32 @@ impl Download {
     }
 
     async fn read(&mut self, offset: u64, length: u32, answer: Answer) {
-        if self.session.transfer_clock.is_too_long(&self.transfer, self.sent_bytes) {
-            return answer.status(Code::Failure, TOO_LONG);
+        if self.session.transfers.is_too_long(&self.time, self.sent_bytes) {
+            return answer.status(Code::Failure, words::TOO_LONG);
         }
         if offset >= self.file.stat().size_bytes {
             return answer.status(Code::Eof, "end of file");
         }
         let length = length.min(MAX_DATA_BYTES);
         let session = self.session.clone();
-        let _moving = session.transfer_clock.moving();
+        let _moving = session.transfers.moving();
         // The semaphore is never closed.
         let Ok(held) = self.room.clone().acquire_many_owned(length).await else { return };
-        let count = match self.file.read(offset, length as usize).await {
-            Ok(data) if data.is_empty() => return answer.status(Code::Eof, "end of file"),
+        match self.file.read(offset, length as usize).await {
+            Ok(data) if data.is_empty() => answer.status(Code::Eof, "end of file"),
             Ok(data) => {
                 let count = data.len() as u64;
                 let packet = Reply::data(answer.id(), &data);
                 // For a moment there are two copies, of this one piece alone.
                 drop(data);
                 answer.packet(packet, Some(held));
-                count
+                self.sent_bytes += count;
+                session.moved(count).await;
             }
             Err(refusal) => {
                 warn!(partner = %session.info.partner, %refusal, "cannot read a file");
-                return answer.status(Code::Failure, "the file cannot be read");
+                answer.status(Code::Failure, "the file cannot be read");
             }
-        };
-        self.sent_bytes += count;
-        session.moved(count).await;
+        }
     }
 }

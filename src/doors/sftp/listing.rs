@@ -12,7 +12,7 @@ use super::{
     attributes,
     handles::{Asked, Op},
     packet::Code,
-    partner_session::PartnerSession,
+    sftp_session::SftpSession,
 };
 
 /// Names in one answer: some 20 KiB.
@@ -22,7 +22,7 @@ const NAMES_BYTES: u32 = 96 << 10;
 
 /// An open folder. A page of the catalogue feeds several answers, and no page is read before it is asked for.
 pub(super) struct Listing {
-    pub(super) session: Arc<PartnerSession>,
+    pub(super) session: Arc<SftpSession>,
     pub(super) stat: Stat,
     pub(super) names: Names,
     /// Memory for what is read and not yet sent, shared by the channel.

@@ -1,10 +1,11 @@
 //! The SFTP door: SSH by russh, and an SFTP service of our own on its channels.
 //!
-//! `door` accepts, `session` is one connection with its login, `service` one channel, whose requests `dispatch` hands
-//! on: to `opening`, `stat` and `names`, or to what is open. Packets are read and written by `packet`, which does no
-//! I/O. Each open file is a task: `upload` writes, `download` reads, `listing` gives the names of a folder; `handles`
-//! knows them all. `turns` keeps requests for the same names in order, `answer` gives each request its one answer.
-//! `transfer_clock` ends transfers that stall.
+//! `connection` is one connection with its end, `client` its other side as russh asks for it, `login` the ways in, and
+//! `sftp_session` the session from there on. `service` is one channel, whose requests `dispatch` hands on: to what is open,
+//! or by name to `named_requests`, `opening`, `stat` and `names`. Packets are read and written by `packet`, which does no
+//! I/O. Each open file is a task: `upload` writes (it begins in `upload_opening`, is in an `upload_state`, and its bytes go
+//! through `writing`), `download` reads, `listing` gives the names of a folder; `handles` knows them all. `turns` keeps
+//! requests for the same names in order, `answer` gives each request its one answer.
 //!
 //! # Trust
 //! Nothing a client sends is trusted. Connections are counted before the first byte is read, and time to log in is
@@ -22,25 +23,31 @@ mod algorithms;
 mod answer;
 mod attributes;
 mod authorities;
+mod client;
+mod connection;
+mod context;
 mod dispatch;
 mod door;
 mod download;
 mod handles;
 mod host_keys;
 mod listing;
+mod login;
+mod named_requests;
 mod names;
 mod opening;
 mod options;
 pub mod packet;
-mod partner_session;
 mod refused;
 mod reorder;
 mod service;
-mod session;
+mod sftp_session;
 mod stat;
-mod transfer_clock;
 mod turns;
 mod upload;
+mod upload_opening;
+mod upload_state;
+mod writing;
 
 pub use door::{Door, DoorError};
 pub use host_keys::{HostKeyError, HostKeyInfo};

@@ -6,26 +6,26 @@ use crate::ingest::Name;
 
 use super::{
     answer::Answer,
-    dispatch::to_change,
-    partner_session::PartnerSession,
+    named_requests::to_change,
     refused::{self, Status},
     service::Service,
+    sftp_session::SftpSession,
 };
 
 /// Removes a file. A folder is none.
-pub(super) async fn remove(session: &PartnerSession, path: &str) -> Result<(), Status> {
+pub(super) async fn remove(session: &SftpSession, path: &str) -> Result<(), Status> {
     let Err(refusal) = session.files.remove(path).await else { return Ok(()) };
     let is_folder = session.files.stat(path).await.is_ok_and(|stat| stat.is_folder());
     Err(if is_folder { refused::wrong_kind(&refusal) } else { refused::status(&refusal) })
 }
 
 /// Makes a folder.
-pub(super) async fn make_folder(session: &PartnerSession, path: &str) -> Result<(), Status> {
+pub(super) async fn make_folder(session: &SftpSession, path: &str) -> Result<(), Status> {
     session.files.make_folder(path).await.map_err(|refusal| refused::status(&refusal))
 }
 
 /// Removes an empty folder.
-pub(super) async fn remove_folder(session: &PartnerSession, path: &str) -> Result<(), Status> {
+pub(super) async fn remove_folder(session: &SftpSession, path: &str) -> Result<(), Status> {
     let Err(refusal) = session.files.remove_folder(path).await else { return Ok(()) };
     // Of the partner's own folders nothing is denied but to remove one that is not empty.
     let is_own = Name::parse(path).is_ok_and(|name| !name.is_in_out());

@@ -7,18 +7,19 @@ use super::{
     packet::{Attributes, Code},
     refused::{self, Status},
     service::Service,
-    upload,
+    upload_opening::Opening,
 };
 
 impl Service {
     /// Opens a file for writing.
     pub(super) async fn open_to_write(&self, path: String, flags: u32, attributes: &Attributes, answer: Answer) {
-        let emptied = self.handles.is_emptied(&path);
-        let upload = match upload::begin(&self.session, path, flags, attributes, emptied, self.early.clone()).await {
+        let (is_emptied, room) = (self.handles.is_emptied(&path), self.early.clone());
+        let opening = Opening { path, flags, attributes, is_emptied, room };
+        let upload = match opening.begin(&self.session).await {
             Ok(upload) => upload,
             Err(refusal) => return answer.refuse(&refusal),
         };
-        match self.handles.add(Some((upload.path().to_owned(), upload.size()))) {
+        match self.handles.add(Some((upload.path.clone(), upload.size.clone()))) {
             Ok((handle, asked)) => {
                 tokio::spawn(upload.run(asked));
                 answer.handle(handle);
@@ -37,8 +38,8 @@ impl Service {
             Ok((handle, asked)) => {
                 self.session.ticket.doing(format!("get {}", path.trim_start_matches('/')));
                 let (session, room) = (self.session.clone(), self.reading.clone());
-                let transfer = session.transfer_clock.begin();
-                let download = Download { _busy: session.busy(), session, file, transfer, sent_bytes: 0, room };
+                let time = session.transfers.begin();
+                let download = Download { _busy: session.busy(), session, file, time, sent_bytes: 0, room };
                 tokio::spawn(download.run(asked));
                 answer.handle(handle);
             }

@@ -1,6 +1,6 @@
 //! Refusals as SFTP tells them.
 
-use crate::ingest::Refusal;
+use crate::{doors::core::words, ingest::Refusal};
 
 use super::packet::Code;
 
@@ -25,13 +25,7 @@ pub(super) fn status(refusal: &Refusal) -> Status {
         | Refusal::Exists
         | Refusal::Internal(_) => Code::Failure,
     };
-    let text = match refusal {
-        // What failed inside is for the log.
-        Refusal::Stopped(_) => "the server takes no files at the moment, try again later".to_owned(),
-        Refusal::Internal(_) => "internal error, try again later".to_owned(),
-        told => told.to_string(),
-    };
-    (code, text)
+    (code, words::refusal(refusal))
 }
 
 /// The status when a folder cannot be removed because it is a folder or not empty: OpenSSH's server answers FAILURE

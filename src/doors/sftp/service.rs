@@ -17,7 +17,7 @@ use super::{
     answer::Answers,
     handles::Handles,
     packet::{Assembler, Broken, Code, Reply, Request},
-    partner_session::PartnerSession,
+    sftp_session::SftpSession,
     turns::Turns,
 };
 
@@ -44,7 +44,7 @@ enum End {
 /// The service of a channel, shared by all its requests.
 #[derive(Clone)]
 pub(super) struct Service {
-    pub(super) session: Arc<PartnerSession>,
+    pub(super) session: Arc<SftpSession>,
     answers: Answers,
     pub(super) handles: Handles,
     pub(super) turns: Arc<Mutex<Turns>>,
@@ -57,7 +57,7 @@ pub(super) struct Service {
 
 /// Serves the channel until the client ends it or the connection has gone. Files that are open then are cut, and what
 /// was asked before is done.
-pub(super) async fn serve(session: Arc<PartnerSession>, channel: Channel<Msg>) {
+pub(super) async fn serve(session: Arc<SftpSession>, channel: Channel<Msg>) {
     let (mut from, to) = channel.split();
     let (answers, way) = Answers::new(session.clone());
     let service = Service {
@@ -72,7 +72,7 @@ pub(super) async fn serve(session: Arc<PartnerSession>, channel: Channel<Msg>) {
         names: Arc::new(Semaphore::new(NAMES_AT_ONCE)),
     };
     let (partner, gone) = (service.session.info.partner.clone(), service.session.gone.clone());
-    let (stalled, unread) = (service.session.transfer_clock.limits().stalled, CancellationToken::new());
+    let (stalled, unread) = (service.session.transfers.limits().stalled, CancellationToken::new());
     let (end, ()) = tokio::join!(service.run(&mut from, &unread), way.run(&to, &gone, stalled, &unread));
     let status = match end {
         End::Closed => 0,

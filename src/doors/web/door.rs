@@ -13,12 +13,12 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::{
     Options, Readiness,
@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    doors::core::{Listeners, prepare},
     gate::{Gate, Scope, State},
 };
 
@@ -39,9 +40,6 @@ const HEAD_LINES: usize = 64;
 
 /// How long answers in progress may take when the door closes.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// How long to wait when the system has no more descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// What those get who find no place.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Type: text/plain\r\n\
@@ -60,7 +58,7 @@ pub struct BindError {
 
 /// The web faces on their listener.
 pub struct Door {
-    listener: TcpListener,
+    listeners: Listeners<()>,
     local: SocketAddr,
     faces: Arc<Faces>,
 }
@@ -93,8 +91,8 @@ impl Door {
         readiness: Arc<dyn Readiness>,
     ) -> Result<Self, BindError> {
         let failed = |source| BindError { listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        let local = listener.local_addr().map_err(failed)?;
+        let mut listeners = Listeners::new("web");
+        let local = listeners.listen(listen, ()).map_err(failed)?;
         let faces = Faces {
             options,
             gate,
@@ -103,7 +101,7 @@ impl Door {
             status: Kept::new(TimeDelta::seconds(1)),
             calendar: Kept::new(TimeDelta::minutes(1)),
         };
-        Ok(Self { listener, local, faces: Arc::new(faces) })
+        Ok(Self { listeners, local, faces: Arc::new(faces) })
     }
 
     /// Where it listens.
@@ -118,28 +116,19 @@ impl Door {
         let places = Arc::new(Semaphore::new(self.faces.options.max_connections));
         let mut connections = JoinSet::new();
         loop {
-            let accepted = tokio::select! {
+            let stream = tokio::select! {
                 // Also when the sender is gone: nobody could stop us any more.
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(_) = connections.join_next() => continue,
-                accepted = self.listener.accept() => accepted,
+                incoming = self.listeners.accept() => incoming.stream,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    warn!(%error, "cannot accept a web connection");
-                    sleep(PAUSE).await;
-                    continue;
-                }
-            };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => _ = connections.spawn(Arc::clone(&self.faces).serve(stream, place, shutdown.clone())),
                 // It fits into the socket's buffer, or is lost: nobody is waited for.
-                let _ = stream.try_write(FULL);
-                continue;
-            };
-            connections.spawn(Arc::clone(&self.faces).serve(stream, place, shutdown.clone()));
+                Err(_) => _ = stream.try_write(FULL),
+            }
         }
-        drop(self.listener);
+        drop(self.listeners);
         let finished = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
         if finished.is_err() {
             connections.shutdown().await;
@@ -150,8 +139,8 @@ impl Door {
 
 impl Faces {
     async fn serve(self: Arc<Self>, stream: TcpStream, _place: OwnedSemaphorePermit, mut stop: watch::Receiver<bool>) {
-        // An answer is one small write; waiting for more would only delay it.
-        let _ = stream.set_nodelay(true);
+        // A connection that is gone already is noticed by the first read.
+        let _ = prepare(&stream);
         let age = self.options.max_connection_age;
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())

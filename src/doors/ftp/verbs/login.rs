@@ -1,67 +1,89 @@
 //! The login: USER and PASS.
 
-use std::sync::Arc;
+use tracing::info;
 
 use crate::{
     doors::ftp::{
-        login::{Failed, open, verify},
+        greeting::{Greeting, Progress},
         reply::Reply,
-        session::{Flow, Session},
+        session::Flow,
     },
-    partners::Partner,
+    partners::{Denied, PartnerName},
 };
 
-impl Session {
-    pub(in crate::doors::ftp) async fn user(&mut self, name: &str) -> Flow {
-        if self.tls_is_required() && !self.is_secure() {
+impl Greeting<'_> {
+    /// USER. A certificate that is bound to the name may suffice.
+    pub(in crate::doors::ftp) async fn user(&mut self, name: &str) -> Progress {
+        if self.client.context.tls_is_required() && !self.client.control.is_secure() {
             return self.say(Reply::new(534, "TLS is required: send AUTH TLS first")).await;
         }
         if name.is_empty() {
             return self.say(Reply::new(501, "USER needs a name")).await;
         }
-        let context = self.context.clone();
-        let certified = self.certificate.as_ref();
-        if let Some(partner) =
-            certified.and_then(|shown| context.partners.verify_certificate(shown, name, self.link.peer.ip()))
-        {
-            return self.open(partner, 232).await;
+        if let Some(partner) = self.certified(name) {
+            return self.enter(&partner, "certificate", 232).await;
         }
         self.user = Some(name.to_owned());
         self.say(Reply::new(331, "Password required")).await
     }
 
-    pub(in crate::doors::ftp) async fn pass(&mut self, password: &str) -> Flow {
+    fn certified(&self, name: &str) -> Option<PartnerName> {
+        let certificate = self.client.protection.certificate.as_ref()?;
+        let (partners, peer) = (&self.client.context.common.partners, self.client.control.link.peer);
+        partners.verify_certificate(certificate, name, peer.ip()).map(|partner| partner.name)
+    }
+
+    pub(in crate::doors::ftp) async fn pass(&mut self, password: &str) -> Progress {
         let Some(name) = self.user.take() else {
             return self.say(Reply::new(503, "Send USER first")).await;
         };
-        let context = self.context.clone();
-        let shown = self.certificate.as_ref();
-        match verify(&name, password, shown, self.link.peer, &context.partners).await {
-            Ok(partner) => self.open(partner, 230).await,
-            Err(Failed::Told(why)) => self.say(Reply::new(421, why)).await.and_end(),
-            Err(Failed::Wrong) => {
-                self.failed_logins += 1;
-                // One reply for all reasons, so that it does not tell whether the name exists.
-                if self.say(Reply::new(530, "Login incorrect")).await == Flow::End {
-                    return Flow::End;
-                }
-                match self.failed_logins > context.partners.limits().max_failed_logins {
-                    true => self.goodbye("Too many failed logins").await,
-                    false => Flow::Continue,
-                }
+        let (context, peer) = (self.client.context.clone(), self.client.control.link.peer);
+        let shown = self.client.protection.certificate.as_ref();
+        match context.common.partners.verify_showing(shown, &name, password, peer.ip()).await {
+            Ok(partner) => self.enter(&partner.name, "password", 230).await,
+            Err(denied) => {
+                info!(%peer, why = %denied, "login refused");
+                self.denied(denied).await
             }
         }
     }
 
-    async fn open(&mut self, partner: Partner, code: u16) -> Flow {
-        let context = self.context.clone();
-        match open(&partner, &self.link, &context) {
-            Ok(login) => {
-                let notice = context.notice().map(|notice| format!("; {notice}")).unwrap_or_default();
-                self.login = Some(Arc::new(login));
-                self.say(Reply::new(code, format!("Logged in{notice}"))).await
-            }
-            Err(why) => self.say(Reply::new(421, why)).await.and_end(),
+    async fn denied(&mut self, denied: Denied) -> Progress {
+        if denied == Denied::Unavailable {
+            return self.last(denied).await;
         }
+        self.failed_logins += 1;
+        // One reply for all reasons, so that it does not tell whether the name exists.
+        if self.client.say(Reply::new(530, "Login incorrect")).await == Flow::End {
+            return Progress::Over;
+        }
+        match self.failed_logins > self.client.context.common.partners.limits().max_failed_logins {
+            true => self.client.control.goodbye("Too many failed logins").await.into(),
+            false => Progress::Waits,
+        }
+    }
+
+    /// Opens a session.
+    async fn enter(&mut self, partner: &PartnerName, how: &str, code: u16) -> Progress {
+        let common = &self.client.context.common;
+        let session = match common.open_session(partner, &self.client.control.link, how) {
+            Ok(session) => session,
+            Err(denied) => return self.last(denied).await,
+        };
+        let notice = common.notice().map(|notice| format!("; {notice}")).unwrap_or_default();
+        match self.client.say(Reply::new(code, format!("Logged in{notice}"))).await {
+            Flow::Continue => Progress::LoggedIn(session),
+            Flow::End => Progress::Over,
+        }
+    }
+
+    /// Says why there is no session for anyone now. It tells nothing of names and passwords.
+    async fn last(&mut self, denied: Denied) -> Progress {
+        self.say(Reply::new(421, denied.to_string())).await;
+        Progress::Over
+    }
+
+    async fn say(&mut self, reply: Reply) -> Progress {
+        self.client.say(reply).await.into()
     }
 }

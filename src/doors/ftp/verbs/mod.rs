@@ -1,10 +1,13 @@
-//! The verbs of the protocol, one file for each group. Transfers themselves are in `moving`.
+//! The verbs of the protocol, each with its like. A new one is a variant in `command`, an arm in `dispatch`, and a
+//! function here.
 
-mod data_channel;
+mod data_port;
 mod digests;
 mod facts;
 mod login;
 mod names;
 pub(super) mod parameters;
-mod protection;
+mod protect;
+mod retrieve;
 mod server;
+pub(super) mod store;

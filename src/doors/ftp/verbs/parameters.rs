@@ -1,38 +1,41 @@
 //! Parameters of transfers and replies: REST, ALLO, TYPE, MODE, STRU, OPTS, LANG, HOST.
 
-use crate::doors::ftp::{reply::Reply, session::Session};
+use crate::doors::ftp::{client::Client, logged_in::LoggedIn, reply::Reply};
 
-impl Session {
+impl Client {
     pub(in crate::doors::ftp) fn opts(&mut self, argument: &str) -> Reply {
         let mut words = argument.split_ascii_whitespace();
         let (what, value) = (words.next().unwrap_or_default().to_ascii_uppercase(), words.next());
-        match (what.as_str(), value) {
-            ("UTF8" | "UTF-8", None) => Reply::new(200, "UTF-8 is always on"),
-            ("UTF8" | "UTF-8", Some(value)) if value.eq_ignore_ascii_case("on") => {
-                Reply::new(200, "UTF-8 is always on")
-            }
-            ("UTF8" | "UTF-8", Some(_)) => Reply::new(504, "UTF-8 is always on"),
-            ("HASH", None) => Reply::new(200, self.hash.to_string()),
-            ("HASH", Some(name)) => match name.parse() {
-                Ok(algorithm) => {
-                    self.hash = algorithm;
-                    Reply::new(200, algorithm.to_string())
-                }
-                Err(()) => Reply::new(501, "Unknown algorithm"),
+        match what.as_str() {
+            "UTF8" | "UTF-8" => match value.is_none_or(|value| value.eq_ignore_ascii_case("on")) {
+                true => Reply::new(200, "UTF-8 is always on"),
+                false => Reply::new(504, "UTF-8 is always on"),
             },
-            ("MLST", _) => Reply::new(200, "MLST OPTS type;size;modify;"),
+            "HASH" => self.opts_hash(value),
+            "MLST" => Reply::new(200, "MLST OPTS type;size;modify;"),
             _ => Reply::new(501, "Unknown option"),
         }
     }
 
+    fn opts_hash(&mut self, algorithm: Option<&str>) -> Reply {
+        match algorithm.map(str::parse) {
+            Some(Err(())) => return Reply::new(501, "Unknown algorithm"),
+            Some(Ok(algorithm)) => self.hash = algorithm,
+            None => {}
+        }
+        Reply::new(200, self.hash.to_string())
+    }
+}
+
+impl LoggedIn<'_> {
     pub(in crate::doors::ftp) fn rest(&mut self, argument: &str) -> Reply {
         match argument.parse::<u64>() {
             Ok(start) => {
-                self.start = start;
+                self.next.start = start;
                 Reply::new(350, format!("The next transfer begins at byte {start}"))
             }
             Err(_) => {
-                self.start = 0;
+                self.next.start = 0;
                 Reply::new(501, "REST needs a number")
             }
         }
@@ -41,19 +44,18 @@ impl Session {
     pub(in crate::doors::ftp) fn allo(&mut self, argument: &str) -> Reply {
         match argument.split(' ').next().and_then(|size| size.parse::<u64>().ok()) {
             Some(size) => {
-                self.declared = Some(size);
+                self.next.declared = Some(size);
                 Reply::new(200, format!("{size} bytes are expected"))
             }
             None => Reply::new(501, "ALLO needs a number"),
         }
     }
+}
 
-    pub(in crate::doors::ftp) fn host(&self, name: &str) -> Reply {
-        match name {
-            _ if self.login.is_some() => Reply::new(503, "HOST comes before the login"),
-            "" => Reply::new(501, "HOST needs a name"),
-            _ => Reply::new(220, "This server is the same at every name"),
-        }
+pub(in crate::doors::ftp) fn host(name: &str) -> Reply {
+    match name {
+        "" => Reply::new(501, "HOST needs a name"),
+        _ => Reply::new(220, "This server is the same at every name"),
     }
 }
 

@@ -18,10 +18,11 @@ use tracing::info;
 
 use crate::partners::{ConnectionTicket, PartnerName, Partners};
 
+use super::words;
+
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// The time that sessions get to say goodbye after their transfers were cancelled.
 const GOODBYE_TIME: Duration = Duration::from_secs(3);
-const STOPPING: &str = "The server is stopping";
 
 /// The shutdown that is requested of a session, with the reason its client is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,23 +122,23 @@ impl Links {
     pub(in crate::doors) fn dismiss_disabled(&self, partners: &Partners) {
         for link in self.present() {
             if link.partner().is_some_and(|partner| !partners.is_enabled(partner)) {
-                link.tell(Shutdown::Now("Your account is disabled"));
+                link.tell(Shutdown::Now(words::DISABLED));
             }
         }
     }
 
     /// Shuts all connections down: gracefully within `grace`, then at once. Partial uploads are kept.
     pub(in crate::doors) async fn drain(&self, grace: Duration) {
-        self.tell_all(Shutdown::Graceful(STOPPING));
+        self.tell_all(Shutdown::Graceful(words::STOPPING));
         if self.gone_within(grace).await {
             return;
         }
         // Transfers that still run are cancelled and their partial uploads kept; a commit that has begun is finished.
-        self.tell_all(Shutdown::Now(STOPPING));
+        self.tell_all(Shutdown::Now(words::STOPPING));
         if self.gone_within(GOODBYE_TIME).await {
             return;
         }
-        self.present().iter().for_each(|link| link.close("the server is stopping"));
+        self.present().iter().for_each(|link| link.close(words::STOPPING));
     }
 
     fn tell_all(&self, shutdown: Shutdown) {

@@ -1,0 +1,97 @@
+//! The context of a door: what its connections share, whatever protocol they speak.
+
+use std::{sync::Arc, time::Duration};
+
+use tracing::info;
+
+use crate::{
+    clock::Clock,
+    gate::Gate,
+    ingest::{Accepted, Ingest},
+    partners::{Denied, Network, PartnerName, Partners},
+};
+
+use super::{
+    link::{Link, Links},
+    maintenance::Maintenance,
+    partner_session::PartnerSession,
+    transfer_clock::TransferLimits,
+    words,
+};
+
+/// The services that a door stands on.
+pub(in crate::doors) struct DoorServices {
+    pub(in crate::doors) ingest: Arc<Ingest>,
+    pub(in crate::doors) partners: Arc<Partners>,
+    pub(in crate::doors) gate: Arc<Gate>,
+    pub(in crate::doors) clock: Arc<dyn Clock>,
+}
+
+/// The settings that each door with sessions has.
+#[derive(Clone, Debug)]
+pub(in crate::doors) struct DoorSettings {
+    /// Networks of proxies that must say whose connections they pass on.
+    pub(in crate::doors) proxies: Vec<Network>,
+    /// The longest time that a transfer may take for each GiB begun.
+    pub(in crate::doors) longest_per_gib: Duration,
+    /// The longest time that transfers may go on when the server is stopped.
+    pub(in crate::doors) grace: Duration,
+}
+
+/// The part of a door's context that all doors have.
+pub(in crate::doors) struct DoorContext {
+    /// The door's name in files and sessions.
+    pub(in crate::doors) door: &'static str,
+    pub(in crate::doors) settings: DoorSettings,
+    pub(in crate::doors) ingest: Arc<Ingest>,
+    pub(in crate::doors) partners: Arc<Partners>,
+    pub(in crate::doors) gate: Arc<Gate>,
+    pub(in crate::doors) clock: Arc<dyn Clock>,
+    pub(super) links: Links,
+    maintenance: Maintenance,
+}
+
+impl DoorContext {
+    pub(in crate::doors) fn new(door: &'static str, settings: DoorSettings, on: DoorServices) -> Self {
+        let maintenance = Maintenance::new(on.gate.clone(), on.clock.clone());
+        let DoorServices { ingest, partners, gate, clock } = on;
+        Self { door, settings, ingest, partners, gate, clock, links: Links::default(), maintenance }
+    }
+
+    /// What a partner should know of maintenance that is on or near, if anything.
+    pub(in crate::doors) fn notice(&self) -> Option<String> {
+        self.maintenance.notice()
+    }
+
+    /// The part of a greeting that tells of maintenance.
+    pub(in crate::doors) fn welcome(&self) -> Option<String> {
+        self.notice().map(|notice| words::welcome(&notice))
+    }
+
+    /// The sentence about a file that was accepted.
+    pub(in crate::doors) fn told_of(&self, accepted: &Accepted) -> String {
+        words::accepted(accepted, |route| self.gate.deferral(route))
+    }
+
+    /// Opens a session for a partner that has logged in on a connection; `how` is for the log.
+    ///
+    /// # Errors
+    /// [`Denied::TooManySessions`].
+    pub(in crate::doors) fn open_session(
+        &self,
+        partner: &PartnerName,
+        link: &Arc<Link>,
+        how: &str,
+    ) -> Result<Arc<PartnerSession>, Denied> {
+        let peer = link.peer;
+        let ticket = self.partners.open_session(partner, self.door, peer).inspect_err(|denied| {
+            info!(%peer, name = %partner, how, why = %denied, "login refused");
+        })?;
+        info!(%partner, %peer, how, session = %ticket.id(), "logged in");
+        link.logged_in(partner.clone());
+        let limits =
+            TransferLimits { stalled: self.partners.limits().stalled, longest_per_gib: self.settings.longest_per_gib };
+        let session = PartnerSession::new(&self.ingest, ticket, self.clock.clone(), limits);
+        Ok(Arc::new(session.on(link.clone())))
+    }
+}

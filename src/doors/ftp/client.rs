@@ -1,0 +1,120 @@
+//! The client of a session, in all its phases: its connection, what it has protected, and its time.
+
+use std::{io, net::IpAddr, sync::Arc};
+
+use socket2::SockRef;
+use tokio::time::Instant;
+
+use crate::doors::core::{Accepted, PartnerSession, SessionTime, Shutdown};
+
+use super::{
+    confirmation::Stored,
+    context::{Entrance, FtpContext},
+    control::Control,
+    data::Offer,
+    data_channel::DataChannel,
+    digest::Algorithm,
+    lines::Line,
+    protection::Protection,
+    reply::Reply,
+    session::Flow,
+    transfer::Transfer,
+};
+
+pub(super) struct Client {
+    pub(super) context: Arc<FtpContext>,
+    pub(super) control: Control,
+    pub(super) protection: Protection,
+    pub(super) time: SessionTime,
+    /// Our address, and the one that the client has connected to: with a proxy between they differ.
+    pub(super) local: IpAddr,
+    pub(super) reached: IpAddr,
+    /// The algorithm of HASH.
+    pub(super) hash: Algorithm,
+}
+
+impl Client {
+    pub(super) fn new(context: Arc<FtpContext>, accepted: Accepted<Entrance>) -> io::Result<Self> {
+        let Accepted { stream, link, reached, .. } = accepted;
+        // ABOR comes with urgent data: it is read in its place, and not lost.
+        SockRef::from(&stream).set_out_of_band_inline(true)?;
+        let local = stream.local_addr()?.ip();
+        Ok(Self {
+            context,
+            control: Control::new(link, stream),
+            protection: Protection::default(),
+            time: SessionTime::begin(),
+            local,
+            reached: reached.unwrap_or(local),
+            hash: Algorithm::Sha256,
+        })
+    }
+
+    /// The end of the session, unless something happens before.
+    pub(super) fn ends(&self) -> Instant {
+        self.time.ends(&self.context.common.partners.limits())
+    }
+
+    /// Says goodbye if the session has lasted long enough.
+    pub(super) async fn time_passed(&mut self) -> Flow {
+        let limits = self.context.common.partners.limits();
+        match self.time.over(&limits, Instant::now()) {
+            Some(why) => self.control.goodbye(why).await,
+            None => Flow::Continue,
+        }
+    }
+
+    /// Says goodbye if the end of this session is requested.
+    pub(super) async fn dismissed(&mut self) -> Option<Flow> {
+        match self.control.ends.latest() {
+            Shutdown::No => None,
+            Shutdown::Graceful(why) | Shutdown::Now(why) => Some(self.control.goodbye(why).await),
+        }
+    }
+
+    pub(super) async fn say(&mut self, reply: Reply) -> Flow {
+        self.control.say(reply).await
+    }
+
+    /// Answers a line that is no command.
+    pub(super) async fn answer_bad_line(&mut self, line: &Line) -> Flow {
+        match line {
+            Line::TooLong => self.say(Reply::new(500, "Line is too long")).await,
+            Line::NotText => self.say(Reply::new(501, "Line is not valid UTF-8 text")).await,
+            Line::Flood => self.control.goodbye("Line is far too long").await,
+            Line::Command(_) => Flow::Continue,
+        }
+    }
+
+    /// The reply to a file is written next: its sender is to be seen to have it.
+    pub(super) fn expect_confirmation(&mut self, stored: Stored, partner: &PartnerSession) {
+        let lines_ahead = self.control.lines_ahead();
+        let Control { link, confirmations, .. } = &mut self.control;
+        confirmations.add(stored, lines_ahead, partner.clock.now(), || {
+            self.context.watch.first_of_session(&partner.ingest, link)
+        });
+    }
+
+    /// The data connection of a transfer, as it will come about.
+    pub(super) fn data_channel(&self, offer: Offer, transfer: &Arc<Transfer>) -> DataChannel {
+        let options = &self.context.options;
+        DataChannel {
+            offer,
+            link: self.control.link.clone(),
+            tls: self.protection.data_tls(&self.context.tls),
+            handshake: options.handshake,
+            certificate: self.protection.certificate.clone(),
+            must_resume: options.require_data_resumption,
+            transfer: transfer.clone(),
+        }
+    }
+
+    /// The session is over: hands over what is still to be confirmed, and ends the connection in order.
+    pub(super) async fn finish(mut self) {
+        let has_ended = self.control.confirmations.leave(&self.context.watch).await;
+        // What is said to a client that has ended the connection would only provoke a reset.
+        if !has_ended {
+            self.control.finish().await;
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A session's part in the confirmations: it notes what it hears and says, and whose files go on by it.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    command::Command,
+    confirmation::{Sign, Stored},
+    unconfirmed::Unconfirmed,
+    unconfirmed_watch::Watch,
+};
+
+/// The files of a session whose sender was not yet seen to have the reply, and the count of lines by which it is seen.
+#[derive(Debug, Default)]
+pub(super) struct Confirmations {
+    /// Lines that were brought to their commands.
+    heard: u64,
+    /// None until there was such a file.
+    unconfirmed: Option<Arc<Unconfirmed>>,
+}
+
+impl Confirmations {
+    /// The reply to a file is written next; so many lines of the client are here and were not heard. `first` makes the
+    /// place for the first file of a session.
+    pub(super) fn add(
+        &mut self,
+        stored: Stored,
+        lines_ahead: usize,
+        now: DateTime<Utc>,
+        first: impl FnOnce() -> Arc<Unconfirmed>,
+    ) {
+        let claimable_in = stored.accepted.entry.claimable_from.and_then(|at| (at - now).to_std().ok());
+        let unconfirmed = self.unconfirmed.get_or_insert_with(first);
+        unconfirmed.add(stored, self.heard + lines_ahead as u64, claimable_in.unwrap_or_default());
+    }
+
+    /// A line has come that is no command.
+    pub(super) fn heard_other(&mut self) {
+        self.heard += 1;
+    }
+
+    /// A command has come: takes out the files whose sender goes on with it.
+    pub(super) fn heard(&mut self, command: &Command<'_>, path_of: impl Fn(&str) -> Option<String>) -> Vec<Stored> {
+        self.heard += 1;
+        let Some(unconfirmed) = &self.unconfirmed else { return Vec::new() };
+        unconfirmed.heard(self.heard, |name| Sign::of(command, name, &path_of))
+    }
+
+    /// Something is written next.
+    pub(super) fn before_writing(&self) {
+        if let Some(unconfirmed) = &self.unconfirmed {
+            unconfirmed.before_writing();
+        }
+    }
+
+    /// All that was to be written is with the kernel.
+    pub(super) fn written(&self) {
+        if let Some(unconfirmed) = &self.unconfirmed {
+            unconfirmed.written();
+        }
+    }
+
+    /// The session is over: hands what is left to the door's watch, and returns whether the client has ended the
+    /// connection.
+    pub(super) async fn leave(&mut self, watch: &Watch) -> bool {
+        match self.unconfirmed.take() {
+            Some(unconfirmed) => watch.take_over(unconfirmed).await,
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What all connections of the door share, and the door as the accept loop knows it.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use crate::{
+    doors::core::{Accepted, DoorContext, SessionDoor},
+    partners::Denied,
+};
+
+use super::{Options, Tls, current_tls::CurrentTls, session, unconfirmed_watch::Watch};
+
+const GREETING: &str = "Forebay ready";
+
+/// The context of the FTP door.
+pub(super) struct FtpContext {
+    pub(super) common: DoorContext,
+    pub(super) options: Options,
+    pub(super) tls: CurrentTls,
+    /// Over files whose senders were not yet seen to have the reply.
+    pub(super) watch: Arc<Watch>,
+}
+
+/// The listener that a connection came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entrance {
+    /// Clients begin in the clear, and may go on with TLS.
+    Plain,
+    /// Clients begin with TLS.
+    ImplicitTls,
+}
+
+impl SessionDoor for FtpContext {
+    type Entrance = Entrance;
+
+    fn common(&self) -> &DoorContext {
+        &self.common
+    }
+
+    fn turn_away(entrance: Entrance, denied: &Denied) -> Option<String> {
+        (entrance == Entrance::Plain).then(|| format!("421 {denied}\r\n"))
+    }
+
+    async fn serve(self: Arc<Self>, accepted: Accepted<Entrance>) {
+        session::serve(self, accepted).await;
+    }
+
+    fn look_around(&self) {
+        self.tls.reload(&self.options, self.common.clock.now());
+    }
+
+    async fn sessions_over(&self) {
+        self.watch.close().await;
+    }
+}
+
+impl FtpContext {
+    pub(super) fn greeting(&self) -> String {
+        self.common.welcome().map_or_else(|| GREETING.to_owned(), |welcome| format!("{GREETING}; {welcome}"))
+    }
+
+    pub(super) fn tls_is_required(&self) -> bool {
+        self.options.tls() == Tls::Required
+    }
+
+    /// The IPv4 address for PASV, when there is one.
+    pub(super) async fn advertised(&self, reached: IpAddr) -> Option<[u8; 4]> {
+        let Some(host) = &self.options.advertise else {
+            return ipv4(reached.to_canonical());
+        };
+        if let Ok(at) = host.parse::<Ipv4Addr>() {
+            return Some(at.octets());
+        }
+        let found = tokio::net::lookup_host((host.as_str(), 0)).await.ok()?;
+        found.into_iter().find_map(|at| ipv4(at.ip()))
+    }
+}
+
+fn ipv4(address: IpAddr) -> Option<[u8; 4]> {
+    match address {
+        IpAddr::V4(at) => Some(at.octets()),
+        IpAddr::V6(_) => None,
+    }
+}

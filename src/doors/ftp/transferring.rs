@@ -1,0 +1,221 @@
+//! The third phase of a session: a transfer is under way. The client is heard all the time, and told the outcome.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+use crate::doors::core::{PartnerSession, Shutdown, words};
+
+use super::{
+    client::Client,
+    confirmation::{Claim, Stored},
+    data_transfer::Outcome,
+    lines::Line,
+    presence::gone,
+    reply::Reply,
+    session::Flow,
+    transfer::{Rest, Transfer},
+    unconfirmed::withdraw,
+};
+
+/// The time for a transfer to end that was told to stop.
+const STOPPING: Duration = Duration::from_secs(2);
+/// The time that committing a file may need.
+const COMMITTING: Duration = Duration::from_secs(60);
+
+/// A transfer that is under way.
+pub(super) struct Transferring<'a> {
+    client: &'a mut Client,
+    partner: &'a Arc<PartnerSession>,
+    transfer: Arc<Transfer>,
+    /// Tells when it is time for 150; None when that was said.
+    open: Option<oneshot::Receiver<u64>>,
+    outcome: oneshot::Receiver<Outcome>,
+    began: Instant,
+    /// ABOR came when the file was being committed already: it is answered behind the outcome.
+    late_abort: bool,
+}
+
+enum Event {
+    /// A download has begun, with so many bytes to come; None when it cannot.
+    Open(Option<u64>),
+    Over(Option<Outcome>),
+    Line(Line),
+    Gone,
+    EndRequested,
+}
+
+impl<'a> Transferring<'a> {
+    pub(super) fn new(
+        client: &'a mut Client,
+        partner: &'a Arc<PartnerSession>,
+        transfer: Arc<Transfer>,
+        outcome: oneshot::Receiver<Outcome>,
+    ) -> Self {
+        Self { client, partner, transfer, open: None, outcome, began: Instant::now(), late_abort: false }
+    }
+
+    /// 150 was not said yet: `open` tells when it is time.
+    pub(super) fn opening(self, open: oneshot::Receiver<u64>) -> Self {
+        Self { open: Some(open), ..self }
+    }
+
+    /// Hears the client until the transfer is over.
+    pub(super) async fn run(mut self) -> Flow {
+        loop {
+            let event = self.next().await;
+            if let Some(flow) = self.handle(event).await {
+                return flow;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let control = &mut self.client.control;
+        if let Some(abort) = control.take_waiting_abort() {
+            return Event::Line(abort);
+        }
+        let is_full = control.is_full();
+        let Some(wire) = &mut control.wire else { return Event::Gone };
+        tokio::select! {
+            biased;
+            size = opened(&mut self.open), if self.open.is_some() => Event::Open(size),
+            outcome = &mut self.outcome => Event::Over(outcome.ok()),
+            line = control.lines.next(wire), if !is_full => match line {
+                Ok(Some(line)) => Event::Line(line),
+                Ok(None) | Err(_) => Event::Gone,
+            },
+            () = control.ends.changed() => Event::EndRequested,
+            () = gone(&control.link), if is_full => Event::Gone,
+        }
+    }
+
+    /// What the session does then; None: it goes on with the transfer.
+    async fn handle(&mut self, event: Event) -> Option<Flow> {
+        match event {
+            Event::Open(bytes) => self.opened(bytes).await,
+            Event::Over(outcome) => Some(self.over(outcome).await),
+            Event::Line(line) if line.is_abort() => self.abort().await,
+            Event::Line(line) => match self.answer_meanwhile(line).await {
+                Flow::Continue => None,
+                Flow::End => Some(self.client_gone("the client went away").await),
+            },
+            Event::Gone => Some(self.client_gone("the control connection closed during the transfer").await),
+            Event::EndRequested => self.end_requested().await,
+        }
+    }
+
+    async fn opened(&mut self, bytes: Option<u64>) -> Option<Flow> {
+        self.open = None;
+        let bytes = bytes?;
+        self.client.control.hear_what_is_here();
+        match self.client.say(Reply::new(150, format!("{bytes} bytes are coming"))).await {
+            Flow::Continue => None,
+            Flow::End => {
+                self.transfer.cancel("the client went away", Rest::Dropped);
+                Some(Flow::End)
+            }
+        }
+    }
+
+    async fn over(&mut self, outcome: Option<Outcome>) -> Flow {
+        self.client.control.hear_what_is_here();
+        let reply = self.reply_to(outcome);
+        match self.client.say(reply).await {
+            Flow::Continue if self.late_abort => {
+                self.client.say(Reply::new(226, "Nothing to abort: the transfer is over")).await
+            }
+            flow => flow,
+        }
+    }
+
+    async fn abort(&mut self) -> Option<Flow> {
+        if !self.transfer.cancel("the client aborted it", Rest::Dropped) {
+            self.late_abort = true;
+            return None;
+        }
+        self.partner.ticket.doing("");
+        if self.client.say(Reply::new(426, "Transfer aborted")).await == Flow::End {
+            return Some(Flow::End);
+        }
+        Some(self.client.say(Reply::new(226, "Aborted")).await)
+    }
+
+    /// Answers what can be answered during a transfer, when nothing waits before it.
+    async fn answer_meanwhile(&mut self, line: Line) -> Flow {
+        if let Line::Command(text) = &line
+            && self.client.control.waiting.is_empty()
+        {
+            if text.eq_ignore_ascii_case("NOOP") {
+                return self.client.say(Reply::new(200, "A transfer is under way")).await;
+            }
+            if text.eq_ignore_ascii_case("STAT") {
+                return self.status().await;
+            }
+        }
+        self.client.control.waiting.push_back(line);
+        Flow::Continue
+    }
+
+    async fn status(&mut self) -> Flow {
+        let (bytes, seconds) = (self.partner.ticket.moved(), self.began.elapsed().as_secs());
+        self.client.say(Reply::new(213, format!("Transfer is under way: {bytes} bytes in {seconds} s"))).await
+    }
+
+    /// There is nobody to reply to.
+    async fn client_gone(&mut self, why: &str) -> Flow {
+        if !self.transfer.cancel(why, Rest::Kept) {
+            self.take_back_what_is_stored().await;
+        }
+        Flow::End
+    }
+
+    /// The client went while its file was being committed.
+    async fn take_back_what_is_stored(&mut self) {
+        let Ok(Ok(Outcome::Stored(stored))) = timeout(COMMITTING, &mut self.outcome).await else { return };
+        let ingest = &self.partner.ingest;
+        match stored.claim {
+            Claim::OnceConfirmed => withdraw(ingest, &stored.accepted, "its sender was gone before the reply").await,
+            Claim::AtOnce => ingest.doubt(&stored.accepted).await,
+            Claim::Settled => {}
+        }
+    }
+
+    /// Ends the session if it has to be now; what may wait is for when the transfer is over.
+    async fn end_requested(&mut self) -> Option<Flow> {
+        let Shutdown::Now(why) = self.client.control.ends.latest() else { return None };
+        self.transfer.cancel(why, Rest::Dropped);
+        let outcome = timeout(STOPPING, &mut self.outcome).await.ok().and_then(Result::ok);
+        let reply = self.reply_to(outcome);
+        self.client.say(reply).await;
+        Some(self.client.control.goodbye(why).await)
+    }
+
+    fn reply_to(&mut self, outcome: Option<Outcome>) -> Reply {
+        match outcome {
+            Some(Outcome::Stored(stored)) => self.received(*stored),
+            Some(Outcome::Sent(bytes)) => Reply::new(226, format!("Sent {bytes} bytes")),
+            Some(Outcome::Refused(refusal)) => Reply::from(&refusal),
+            Some(Outcome::Told(reply)) => reply,
+            None => Reply::new(451, words::capitalised(words::INTERNAL)),
+        }
+    }
+
+    fn received(&mut self, stored: Stored) -> Reply {
+        let reply = Reply::new(226, self.client.context.common.told_of(&stored.accepted));
+        if stored.claim != Claim::Settled {
+            self.client.expect_confirmation(stored, self.partner);
+        }
+        reply
+    }
+}
+
+async fn opened(open: &mut Option<oneshot::Receiver<u64>>) -> Option<u64> {
+    match open {
+        Some(open) => open.await.ok(),
+        None => None,
+    }
+}

@@ -1,0 +1,123 @@
+//! The door's watch over files that wait for the sign that their sender has the reply.
+//!
+//! It looks each half second after those that no command comes for: sessions that fall silent, and the connections of
+//! sessions that are over, on descriptors of its own. It holds no place of a session or connection.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{doors::core::Link, ingest::Ingest};
+
+use super::unconfirmed::{Left, Unconfirmed, tick};
+
+/// Sessions that are over and watched at most.
+const MOST_ENDED: usize = 1024;
+/// The time for what is undecided when the door closes.
+const LAST_LOOKS: Duration = Duration::from_secs(2);
+const LAST_STEP: Duration = Duration::from_millis(20);
+
+/// The watch of a door over all files that wait.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    known: Mutex<Known>,
+    came: Notify,
+    stopping: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    sessions: Vec<Weak<Unconfirmed>>,
+    /// Those of sessions that are over.
+    ended: Vec<Arc<Unconfirmed>>,
+}
+
+impl Watch {
+    /// Makes the place for the first file of a session that waits.
+    pub(super) fn first_of_session(&self, ingest: &Arc<Ingest>, link: &Arc<Link>) -> Arc<Unconfirmed> {
+        let unconfirmed = Arc::new(Unconfirmed::new(ingest, link));
+        self.known.lock().sessions.push(Arc::downgrade(&unconfirmed));
+        self.came.notify_one();
+        unconfirmed
+    }
+
+    /// The session is over: decides what can be decided now, and watches over the rest. Gives whether the client has
+    /// ended the connection and a reset may follow; what is said to it now would only provoke one.
+    pub(super) async fn take_over(&self, unconfirmed: Arc<Unconfirmed>) -> bool {
+        unconfirmed.settle().await;
+        if unconfirmed.is_empty() {
+            return false;
+        }
+        let Left { files, has_descriptor, client_has_ended } = unconfirmed.leave();
+        match has_descriptor && self.has_room() {
+            true => {
+                self.known.lock().ended.push(files);
+                self.came.notify_one();
+            }
+            false => files.settle_last().await,
+        }
+        client_has_ended
+    }
+
+    fn has_room(&self) -> bool {
+        self.known.lock().ended.len() < MOST_ENDED && !self.stopping.is_cancelled()
+    }
+
+    /// Watches until [`Watch::close`].
+    pub(super) async fn run(self: Arc<Self>, confirm_after: Duration) {
+        let tick = tick(confirm_after);
+        loop {
+            let next = async {
+                if self.is_idle() {
+                    self.came.notified().await;
+                }
+                sleep(tick).await;
+            };
+            tokio::select! {
+                () = next => self.round().await,
+                () = self.stopping.cancelled() => return,
+            }
+        }
+    }
+
+    /// The door is closed and its sessions are over: what is undecided gets a last while.
+    pub(super) async fn close(&self) {
+        self.stopping.cancel();
+        let end = Instant::now() + LAST_LOOKS;
+        while !self.known.lock().ended.is_empty() && Instant::now() < end {
+            self.round().await;
+            sleep(LAST_STEP).await;
+        }
+        let left = std::mem::take(&mut self.known.lock().ended);
+        for unconfirmed in left {
+            unconfirmed.settle_last().await;
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let mut known = self.known.lock();
+        known.sessions.retain(|session| session.strong_count() > 0);
+        known.sessions.is_empty() && known.ended.is_empty()
+    }
+
+    async fn round(&self) {
+        let now = Instant::now();
+        let due: Vec<_> = {
+            let known = self.known.lock();
+            let sessions = known.sessions.iter().filter_map(Weak::upgrade).filter(|session| session.is_due(now));
+            sessions.chain(known.ended.iter().cloned()).collect()
+        };
+        for unconfirmed in due {
+            unconfirmed.settle().await;
+        }
+        self.known.lock().ended.retain(|unconfirmed| !unconfirmed.is_empty());
+    }
+}

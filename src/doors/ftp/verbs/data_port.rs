@@ -1,0 +1,124 @@
+//! The next data connection, as the client asks for it: EPSV, PASV, EPRT, PORT.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::doors::ftp::{
+    data::{self, Awaited, Offer},
+    logged_in::LoggedIn,
+    reply::Reply,
+    session::Flow,
+};
+
+/// Ports below are those of services: nobody is connected to them.
+const LEAST_ACTIVE_PORT: u16 = 1024;
+
+impl LoggedIn<'_> {
+    pub(in crate::doors::ftp) async fn pasv(&mut self) -> Flow {
+        match self.may_pasv().await {
+            Ok([a, b, c, d]) => {
+                self.passive(|port| {
+                    let [high, low] = port.to_be_bytes();
+                    Reply::new(227, format!("Entering passive mode ({a},{b},{c},{d},{high},{low})"))
+                })
+                .await
+            }
+            Err(reply) => self.client.say(reply).await,
+        }
+    }
+
+    /// The address for PASV.
+    async fn may_pasv(&mut self) -> Result<[u8; 4], Reply> {
+        self.may_offer()?;
+        if self.data_port.only_epsv {
+            return Err(Reply::new(503, "EPSV ALL was sent"));
+        }
+        let address = self.client.context.advertised(self.client.reached).await;
+        address.ok_or_else(|| Reply::new(425, "Use EPSV"))
+    }
+
+    pub(in crate::doors::ftp) async fn epsv(&mut self, argument: &str) -> Flow {
+        match self.may_epsv(argument) {
+            Ok(()) => {
+                self.passive(|port| Reply::new(229, format!("Entering extended passive mode (|||{port}|)"))).await
+            }
+            Err(reply) => self.client.say(reply).await,
+        }
+    }
+
+    fn may_epsv(&mut self, argument: &str) -> Result<(), Reply> {
+        match (argument.to_ascii_uppercase().as_str(), self.client.reached.to_canonical()) {
+            ("", _) | ("1", IpAddr::V4(_)) | ("2", IpAddr::V6(_)) => self.may_offer(),
+            ("ALL", _) => {
+                self.data_port.only_epsv = true;
+                Err(Reply::new(200, "Only EPSV from now on"))
+            }
+            ("1" | "2", _) => Err(Reply::new(522, "Network protocol is not that of this connection")),
+            _ => Err(Reply::new(501, "EPSV takes 1, 2 or ALL")),
+        }
+    }
+
+    /// Gives the data port before up, and checks that there may be another.
+    fn may_offer(&mut self) -> Result<(), Reply> {
+        self.data_port.close();
+        self.client.protected()
+    }
+
+    /// Listens on a data port, and tells the client which.
+    async fn passive(&mut self, told: impl FnOnce(u16) -> Reply) -> Flow {
+        let port = match self.listen().await {
+            Ok(port) => port,
+            Err(_) => return self.client.say(Reply::new(425, "No data port is free, try again")).await,
+        };
+        if self.client.say(told(port)).await == Flow::End {
+            return Flow::End;
+        }
+        self.inner.make_ready(&self.partner).await;
+        Flow::Continue
+    }
+
+    async fn listen(&mut self) -> std::io::Result<u16> {
+        let (client, options) = (&self.client, &self.client.context.options);
+        let listener = data::listen(client.local, options.passive_ports).await?;
+        let port = listener.local_addr()?.port();
+        let tls = client.protection.data_tls(&client.context.tls).map(|tls| (tls, options.handshake));
+        let proxies = options.proxy_protocol_from.clone();
+        let awaited = Awaited::new(listener, client.control.link.peer.ip(), proxies, tls);
+        self.data_port.offer(Offer::Passive(awaited));
+        Ok(port)
+    }
+
+    pub(in crate::doors::ftp) fn port(&mut self, argument: &str) -> Reply {
+        self.active(data::parse_port(argument))
+    }
+
+    pub(in crate::doors::ftp) fn eprt(&mut self, argument: &str) -> Reply {
+        self.active(data::parse_eprt(argument))
+    }
+
+    fn active(&mut self, to: Option<SocketAddr>) -> Reply {
+        match self.may_connect(to) {
+            Ok(to) => {
+                self.data_port.offer(Offer::Active { from: self.client.local, to });
+                Reply::new(200, "Noted")
+            }
+            Err(reply) => reply,
+        }
+    }
+
+    /// The address that is connected to: never another than the client's own (RFC 2577, 3).
+    fn may_connect(&mut self, to: Option<SocketAddr>) -> Result<SocketAddr, Reply> {
+        self.may_offer()?;
+        if !self.client.context.options.active {
+            return Err(Reply::new(502, "Active mode is off: use EPSV or PASV"));
+        }
+        if self.data_port.only_epsv {
+            return Err(Reply::new(503, "EPSV ALL was sent"));
+        }
+        let peer = self.client.control.link.peer.ip().to_canonical();
+        match to.ok_or_else(|| Reply::new(501, "That is no address"))? {
+            to if to.ip().to_canonical() != peer => Err(Reply::new(501, "Only your own address is connected to")),
+            to if to.port() < LEAST_ACTIVE_PORT => Err(Reply::new(501, "Ports below 1024 are not connected to")),
+            to => Ok(to),
+        }
+    }
+}

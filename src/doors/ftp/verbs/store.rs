@@ -1,0 +1,97 @@
+//! Uploads: STOR, APPE, STOU.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tracing::info;
+use uuid::Uuid;
+
+use crate::{
+    doors::ftp::{
+        data::Offer,
+        data_port::no_data_port,
+        data_transfer::receive,
+        logged_in::{LoggedIn, NextTransfer},
+        paths::changed,
+        reply::Reply,
+        session::Flow,
+        transfer::Transfer,
+        transferring::Transferring,
+        upload::{self, Incoming},
+    },
+    ingest::{Intake, Start},
+};
+
+/// The name and the beginning of an upload, as the client asks for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::doors::ftp) enum Store<'a> {
+    /// STOR, at the byte of REST.
+    At(&'a str),
+    /// APPE.
+    Append(&'a str),
+    /// STOU: a name of ours.
+    Unique,
+}
+
+impl LoggedIn<'_> {
+    pub(in crate::doors::ftp) async fn store(&mut self, asked: Store<'_>, next: NextTransfer) -> Flow {
+        let (offer, path) = match self.may_store(asked) {
+            Ok(offered) => offered,
+            Err(reply) => return self.client.say(reply).await,
+        };
+        self.last_upload_is_over().await;
+        let start = match asked {
+            Store::At(_) => Start::At(next.start),
+            Store::Append(_) => Start::End,
+            Store::Unique => Start::At(0),
+        };
+        let intake = match self.begin(&path, start, next.declared).await {
+            Ok(intake) => intake,
+            Err(reply) => return self.client.say(reply).await,
+        };
+        let told = match asked {
+            Store::Unique => format!("FILE: {}", &path[1..]),
+            Store::At(_) | Store::Append(_) => "Ready for the file".to_owned(),
+        };
+        let file = Incoming { start: intake.size_bytes(), declared: next.declared, intake };
+        self.receive(offer, file, Reply::new(150, told)).await
+    }
+
+    /// The data connection and the path. A data port that was asked for is used up, whatever comes of it.
+    fn may_store(&mut self, asked: Store<'_>) -> Result<(Offer, String), Reply> {
+        let offer = self.data_port.take();
+        self.client.protected()?;
+        let path = match asked {
+            Store::At(name) | Store::Append(name) => changed(&self.directory, name)?,
+            Store::Unique => changed(&self.directory, &Uuid::new_v4().simple().to_string())?,
+        };
+        Ok((offer.ok_or_else(no_data_port)?, path))
+    }
+
+    /// Asks `ingest` before the client sends a byte.
+    async fn begin(&mut self, path: &str, start: Start, declared: Option<u64>) -> Result<Intake, Reply> {
+        let partner = self.partner.clone();
+        partner.ticket.doing(format!("STOR {path}"));
+        let begun = self.client.while_present(upload::begin(&partner, path, start, declared)).await;
+        let begun = begun.ok_or_else(Reply::interrupted);
+        begun.and_then(|begun| begun.map_err(|refusal| Reply::from(&refusal))).inspect_err(|reply| {
+            partner.ticket.doing("");
+            info!(partner = %partner.info.partner, ?path, reply = reply.text, "upload refused");
+        })
+    }
+
+    async fn receive(&mut self, offer: Offer, file: Incoming, ready: Reply) -> Flow {
+        self.client.control.hear_what_is_here();
+        if self.client.say(ready).await == Flow::End {
+            self.partner.ticket.doing("");
+            file.intake.cut("the client went away").await;
+            return Flow::End;
+        }
+        let transfer = Arc::new(Transfer::default());
+        let channel = self.client.data_channel(offer, &transfer);
+        let (tell, outcome) = oneshot::channel();
+        let upload = tokio::spawn(receive(self.partner.clone(), channel, file, tell));
+        self.last_upload = Some((transfer.clone(), upload));
+        Transferring::new(self.client, &self.partner, transfer, outcome).run().await
+    }
+}

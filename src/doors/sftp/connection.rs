@@ -1,0 +1,165 @@
+//! One client's connection: it is served until the client or the server ends it.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use russh::{
+    Disconnect,
+    server::{Handle, RunningSession, run_stream},
+};
+use tokio::{
+    net::TcpStream,
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::doors::core::{Accepted, EndRequests, Link, SessionTime, Shutdown, words};
+
+use super::{client::Client, context::SftpContext, sftp_session::SftpSession};
+
+/// The time that a client gets to read why it is disconnected.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time between two looks at whether a session is busy that is to end when it is not.
+const BUSY_STEP: Duration = Duration::from_millis(20);
+
+/// The state that the connection and those who watch it share.
+#[derive(Default)]
+pub(super) struct Shared {
+    login: OnceLock<Arc<SftpSession>>,
+    logged_in: Notify,
+    /// The connection is over.
+    pub(super) gone: CancellationToken,
+    /// Channels that serve.
+    serving: AtomicU32,
+}
+
+/// A channel that serves, until it is dropped.
+pub(super) struct Serving(Arc<Shared>);
+
+impl Shared {
+    /// A partner has logged in. There is one login on a connection.
+    pub(super) fn log_in(&self, session: SftpSession) {
+        let _ = self.login.set(Arc::new(session));
+        self.logged_in.notify_one();
+    }
+
+    pub(super) fn login(&self) -> Option<&Arc<SftpSession>> {
+        self.login.get()
+    }
+
+    pub(super) fn serve(self: &Arc<Self>) -> Serving {
+        self.serving.fetch_add(1, Ordering::AcqRel);
+        Serving(self.clone())
+    }
+
+    pub(super) fn channels(&self) -> u32 {
+        self.serving.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.serving.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Serves a client until it or the server ends the connection.
+pub(super) async fn serve(context: Arc<SftpContext>, accepted: Accepted<()>) {
+    let Accepted { stream, link, .. } = accepted;
+    let shared = Arc::new(Shared::default());
+    let end =
+        EndWatch { context: &context, shared: &shared, requests: EndRequests::of(&link), time: SessionTime::begin() };
+    let client = Client::new(context.clone(), link.clone(), shared.clone());
+    let Some(running) = begin(&context, stream, client, &link).await else { return };
+    let handle = running.handle();
+    tokio::pin!(running);
+    let why = tokio::select! {
+        ended = &mut running => {
+            if let Err(error) = ended {
+                debug!(peer = %link.peer, %error, "connection ended");
+            }
+            None
+        }
+        why = end.reached() => Some(why),
+    };
+    if let Some(why) = why {
+        info!(peer = %link.peer, partner = link.partner().map(AsRef::as_ref), why, "closing a connection");
+        goodbye(&handle, why).await;
+        // It takes its time to notice that the client does not close; we do not.
+        if timeout(LAST_WORDS, &mut running).await.is_err() {
+            link.close(why);
+            shared.gone.cancel();
+            let _ = running.await;
+        }
+    }
+    shared.gone.cancel();
+    debug!(peer = %link.peer, "session is over");
+}
+
+/// Begins SSH; None when the client does not speak it in time.
+async fn begin(
+    context: &SftpContext,
+    stream: TcpStream,
+    client: Client,
+    link: &Link,
+) -> Option<RunningSession<Client>> {
+    let grace = context.common.partners.limits().login_grace;
+    match timeout(grace, run_stream(context.ssh.clone(), stream, client)).await {
+        Ok(Ok(running)) => return Some(running),
+        Ok(Err(error)) => debug!(peer = %link.peer, %error, "no SSH connection"),
+        Err(_) => debug!(peer = %link.peer, "no SSH version in time"),
+    }
+    None
+}
+
+async fn goodbye(handle: &Handle, why: &str) {
+    let said = handle.disconnect(Disconnect::ByApplication, words::capitalised(why), "en".to_owned());
+    // A client that reads nothing is told nothing.
+    let _ = timeout(LAST_WORDS, said).await;
+}
+
+/// Watches for the moment at which the server has to end the connection.
+struct EndWatch<'a> {
+    context: &'a SftpContext,
+    shared: &'a Shared,
+    requests: EndRequests,
+    time: SessionTime,
+}
+
+impl EndWatch<'_> {
+    /// Waits until it is reached, and returns the reason.
+    async fn reached(mut self) -> &'static str {
+        loop {
+            let limits = self.context.common.partners.limits();
+            let login = self.shared.login();
+            if let Some(login) = login {
+                self.requests.logged_in(&login.partner);
+                let now = Instant::now();
+                self.time.active_at(now.checked_sub(login.ticket.idle()).unwrap_or(now));
+            }
+            let mut wakes = self.time.ends(&limits);
+            match self.requests.latest() {
+                Shutdown::Now(why) => return why,
+                // It may finish its present request.
+                Shutdown::Graceful(why) if login.is_none_or(|login| !login.is_busy()) => return why,
+                Shutdown::Graceful(_) => wakes = wakes.min(Instant::now() + BUSY_STEP),
+                Shutdown::No => {}
+            }
+            if let Some(why) = self.time.over(&limits, Instant::now()) {
+                return why;
+            }
+            tokio::select! {
+                () = self.requests.changed() => {}
+                () = self.shared.logged_in.notified() => {}
+                () = sleep_until(wakes) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The login: by password, by key, by certificate, or by two of them where the partner's policy wants both.
+
+use russh::{
+    MethodKind, MethodSet,
+    keys::{Algorithm, Certificate},
+    server::{Auth, PublicKeyOffer, VerifiedPublicKey},
+};
+use tracing::info;
+
+use crate::partners::{Authentication, Denied, Partner, PartnerName, Proof};
+
+use super::{client::Client, sftp_session::SftpSession};
+
+pub(super) fn rejected() -> Auth {
+    go_on_with(&[MethodKind::PublicKey, MethodKind::Password], false)
+}
+
+fn go_on_with(methods: &[MethodKind], partial_success: bool) -> Auth {
+    Auth::Reject { proceed_with_methods: Some(MethodSet::from(methods)), partial_success }
+}
+
+/// SHA-1 proves nothing any more.
+fn is_sha1(algorithm: &Algorithm) -> bool {
+    matches!(algorithm, Algorithm::Rsa { hash: None })
+}
+
+impl Client {
+    pub(super) async fn password(&mut self, user: &str, password: &str) -> Auth {
+        let partners = &self.context.common.partners;
+        if self.failed_logins >= partners.limits().max_failed_logins {
+            return go_on_with(&[], false);
+        }
+        let is_same = |name: &PartnerName| user.parse::<PartnerName>().is_ok_and(|user| user == *name);
+        let proof = if self.proved.as_ref().is_some_and(is_same) { Proof::Key } else { Proof::Nothing };
+        match partners.verify_behind(proof, user, password, self.link.peer.ip()).await {
+            Ok(partner) => self.enter(&partner.name, "password"),
+            Err(denied) => {
+                // What was no fault of the client's is not counted.
+                self.failed_logins += u32::from(!matches!(denied, Denied::Unavailable));
+                self.denied(user, "password", &denied.to_string())
+            }
+        }
+    }
+
+    /// Answers whether a key may be of use. Whether a certificate comes with it is told only when it signs.
+    pub(super) fn key_offered(&self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
+        let known = || self.context.common.partners.knows_key(user, offer.public_key, self.link.peer.ip());
+        match !is_sha1(offer.algorithm) && (self.context.authorities.is_some() || known()) {
+            true => Auth::Accept,
+            false => rejected(),
+        }
+    }
+
+    pub(super) fn key(&mut self, user: &str, key: &VerifiedPublicKey<'_>) -> Auth {
+        if is_sha1(key.algorithm) {
+            return self.denied(user, "key", "it is signed with SHA-1");
+        }
+        match self.context.common.partners.verify_key(user, key.public_key, self.link.peer.ip()) {
+            Ok(partner) => self.proved(partner, "key"),
+            Err(denied) => self.denied(user, "key", &denied.to_string()),
+        }
+    }
+
+    pub(super) fn certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
+        let (Some(authorities), Ok(name)) = (&self.context.authorities, user.parse::<PartnerName>()) else {
+            return rejected();
+        };
+        let (common, peer) = (&self.context.common, self.link.peer.ip());
+        if let Err(why) = authorities.vouch(certificate, &name, peer, common.clock.now()) {
+            return self.denied(user, "certificate", &why);
+        }
+        match common.partners.verify_vouched(&name, peer) {
+            Ok(partner) => self.proved(partner, "certificate"),
+            Err(denied) => self.denied(user, "certificate", &denied.to_string()),
+        }
+    }
+
+    fn denied(&self, user: &str, how: &str, why: &str) -> Auth {
+        info!(peer = %self.link.peer, name = ?user, how, why, "login refused");
+        rejected()
+    }
+
+    /// Lets the partner in, or asks for what is wanted still.
+    fn proved(&mut self, partner: Partner, how: &str) -> Auth {
+        if partner.policy.authentication != Authentication::KeyAndPassword {
+            return self.enter(&partner.name, how);
+        }
+        self.proved = Some(partner.name);
+        go_on_with(&[MethodKind::Password], true)
+    }
+
+    /// Opens a session. A partner that cannot have one is let in, to be told why.
+    fn enter(&mut self, partner: &PartnerName, how: &str) -> Auth {
+        match self.context.common.open_session(partner, &self.link, how) {
+            Ok(session) => {
+                let (context, gone) = (self.context.clone(), self.shared.gone.clone());
+                self.shared.log_in(SftpSession::new(session, context, gone));
+            }
+            Err(denied) => self.turned_away = Some(denied.to_string()),
+        }
+        Auth::Accept
+    }
+}
