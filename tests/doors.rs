@@ -48,6 +48,7 @@ at_every_door![
     a_temporary_name_waits_and_its_rename_is_the_acceptance,
     with_complete_rename_every_upload_waits_for_its_rename,
     what_no_route_serves_is_held,
+    an_acceptance_tells_of_the_closure_of_its_route_and_of_no_other,
     names_that_are_none_are_refused,
     uploads_in_parallel_cannot_exceed_the_quota,
     a_file_that_is_too_large_is_refused_and_leaves_nothing,
@@ -146,6 +147,30 @@ fn what_no_route_serves_is_held(door: Door) {
     let entry = house.entries().remove(0);
     assert_eq!((entry.state, entry.route), (State::Held, None));
     assert_eq!(entry.reason.as_deref(), Some("no route serves this file"));
+}
+
+fn an_acceptance_tells_of_the_closure_of_its_route_and_of_no_other(door: Door) {
+    let route = |name: &str| {
+        let route =
+            format!("name = {name:?}\nprocessor = \"deliver\"\ndirectory = \"/nowhere\"\npaths = [\"*.{name}\"]");
+        toml::from_str(&route).unwrap()
+    };
+    let house = House::new(Plan { routes: vec![route("hl7"), route("x12")], ..Plan::default() });
+    let mut client = house.enter(door);
+    for closed in ["hl7", "web"] {
+        house.gate.close(vec![closed.to_owned()], None, "an upgrade".to_owned(), None, "operator".to_owned()).unwrap();
+    }
+    for (name, standing) in [
+        ("a.hl7", "; processing deferred until further notice"),
+        ("b.x12", ""),
+        ("c.tmp", "; it waits for its final name"),
+        ("d.txt", "; held: no route serves this file"),
+    ] {
+        client.put(name, b"hello").unwrap();
+        let id = house.entries().into_iter().find(|entry| entry.name == name).unwrap().id;
+        let sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+        assert_eq!(client.acceptance(), format!("Received {id}; 5 bytes, sha256 {sha256}{standing}"), "{name}");
+    }
 }
 
 fn names_that_are_none_are_refused(door: Door) {

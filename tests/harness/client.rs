@@ -102,6 +102,8 @@ pub trait Client {
     fn try_more(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Ends it as one that is whole.
     fn try_finish(&mut self) -> io::Result<Answer>;
+    /// The words with which the last upload was accepted.
+    fn acceptance(&self) -> &str;
     fn try_rename(&mut self, from: &str, to: &str) -> io::Result<Answer>;
     fn delete(&mut self, name: &str) -> Answer;
     fn make_directory(&mut self, name: &str) -> Answer;

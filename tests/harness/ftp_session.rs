@@ -11,6 +11,7 @@ pub struct FtpSession {
     ftp: Ftp,
     secured: bool,
     under_way: Option<Stream>,
+    acceptance: String,
 }
 
 fn told(reply: Reply) -> Answer {
@@ -35,7 +36,7 @@ impl FtpSession {
         for command in ["PBSZ 0", "PROT P"].iter().filter(|_| secured) {
             told(ftp.try_command(command)?).map_err(|refused| io::Error::other(refused.to_string()))?;
         }
-        Ok(Self { ftp, secured, under_way: None })
+        Ok(Self { ftp, secured, under_way: None, acceptance: String::new() })
     }
 
     /// The data connection for a command, once it is allowed.
@@ -87,7 +88,15 @@ impl Client for FtpSession {
             let _ = data.read(&mut [0]);
         }
         drop(data);
-        Ok(told(self.ftp.try_reply()?))
+        let reply = self.ftp.try_reply()?;
+        if reply.code == 226 {
+            self.acceptance = reply.text["226 ".len()..].trim_end().to_owned();
+        }
+        Ok(told(reply))
+    }
+
+    fn acceptance(&self) -> &str {
+        &self.acceptance
     }
 
     fn try_rename(&mut self, from: &str, to: &str) -> io::Result<Answer> {

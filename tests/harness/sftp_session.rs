@@ -33,6 +33,7 @@ pub struct SftpSession {
     sftp: Sftp,
     /// The handle, and the next byte, or why there is none.
     under_way: Option<(Vec<u8>, Answer<u64>)>,
+    acceptance: String,
 }
 
 const SFTP_VERBS: [&str; 18] = [
@@ -85,7 +86,7 @@ fn names(body: &[u8]) -> Vec<String> {
 
 impl SftpSession {
     pub fn enter(at: SocketAddr, user: &str, password: &str) -> io::Result<Self> {
-        Ok(Self { sftp: Sftp::login(at, user, password)?, under_way: None })
+        Ok(Self { sftp: Sftp::login(at, user, password)?, under_way: None, acceptance: String::new() })
     }
 
     fn ask(&mut self, kind: u8, parts: &[&[u8]]) -> io::Result<Answer<sftp_client::Answer>> {
@@ -176,13 +177,17 @@ impl Client for SftpSession {
 
     fn try_finish(&mut self) -> io::Result<Answer> {
         let (handle, at) = self.under_way.take().expect("it was begun");
-        let closed = self.close(&handle)?;
+        let closed = self.ask(CLOSE, &[&handle])?.map(|answer| self.acceptance = answer.text());
         // What was not written is not kept either.
         if let Err(refused) = at {
             assert!(closed.is_err(), "{refused}, and then it was closed as if it were whole");
             return Ok(Err(refused));
         }
         Ok(closed)
+    }
+
+    fn acceptance(&self) -> &str {
+        &self.acceptance
     }
 
     fn try_rename(&mut self, from: &str, to: &str) -> io::Result<Answer> {

@@ -1,4 +1,5 @@
-//! The accept loop of a door with sessions: connections go to session threads, and the end of the server to all of them.
+//! The accept loop of a door with sessions: connections go to session threads, and the end of the server to all of
+//! them.
 
 use std::{future, io, sync::Arc, time::Duration};
 
@@ -56,8 +57,8 @@ impl<D: SessionDoor> AcceptLoop<D> {
         Ok(Self { door: Arc::new(door), listeners, threads })
     }
 
-    /// Accepts until `shutdown` is true or its sender is gone, then lets transfers end for the door's grace, and cuts the
-    /// rest.
+    /// Accepts until `shutdown` is true or its sender is gone, then lets transfers end for the door's grace, and cuts
+    /// the rest.
     pub(in crate::doors) async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let common = self.door.common();
         let mut round = interval(ROUND);

@@ -1,7 +1,7 @@
 //! Uploads under a name that is still busy: another upload of it was cut just now, and ends.
 //!
-//! A client whose connection broke comes back at once and goes on, often before the server has written the last bytes of
-//! what it had sent before. It waits a little instead of being refused.
+//! A client whose connection broke comes back at once and goes on, often before the server has written the last bytes
+//! of what it had sent before. It waits a little instead of being refused.
 
 use std::time::Duration;
 

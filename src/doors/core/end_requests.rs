@@ -1,4 +1,5 @@
-//! Requests to end a session that come from outside of it: the server stops, its account is disabled, an operator wants it.
+//! Requests to end a session that come from outside of it: the server stops, its account is disabled, an operator wants
+//! it.
 
 use std::sync::Arc;
 

@@ -13,8 +13,8 @@ use super::{
     transfer_clock::{TransferClock, TransferLimits},
 };
 
-/// A partner that has logged in: its place among the sessions, its files, and the clock of its transfers. Its connection
-/// counts as present as long as anything of the session is under way.
+/// A partner that has logged in: its place among the sessions, its files, and the clock of its transfers. Its
+/// connection counts as present as long as anything of the session is under way.
 #[derive(Debug)]
 pub(in crate::doors) struct PartnerSession {
     pub(in crate::doors) info: SessionInfo,

@@ -105,7 +105,8 @@ impl TransferClock {
         self.end(transfer, bytes).is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Does one step of a transfer that has moved so many bytes: something must move before it stalls or takes too long.
+    /// Does one step of a transfer that has moved so many bytes: something must move before it stalls or takes too
+    /// long.
     ///
     /// # Errors
     /// The reason why the transfer has to end. The step is dropped then.

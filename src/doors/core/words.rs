@@ -1,5 +1,5 @@
-//! The sentences that partners are told, the same through each door. A door puts them into its wire form: FTP with a code
-//! and a capital letter, SFTP with a status.
+//! The sentences that partners are told, the same through each door. A door puts them into its wire form: FTP with a
+//! code and a capital letter, SFTP with a status.
 
 use crate::ingest::{Accepted, Kept, Refusal};
 

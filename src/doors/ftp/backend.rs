@@ -1,11 +1,11 @@
 //! The storage backend that libunftp serves: everything it does goes to `ingest`.
 //!
 //! It stands behind the guard of this door, and as well behind a stock `libunftp::Server` with nothing between. There a
-//! file counts as whole when its data connection has ended, for a backend sees no more; with `complete = "confirmed"` it
-//! waits for `confirm_after`.
+//! file counts as whole when its data connection has ended, for a backend sees no more; with `complete = "confirmed"`
+//! it waits for `confirm_after`.
 //!
-//! # Guarantees
-//! `put` returns Ok, for which libunftp replies 226, only after `ingest` has the file on stable storage and in the queue.
+//! # Guarantees `put` returns Ok, for which libunftp replies 226, only after `ingest` has the file on stable storage
+//! and in the queue.
 
 use std::{
     fmt::Debug,

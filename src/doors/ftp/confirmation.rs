@@ -5,8 +5,8 @@
 //! and this module decides from what is seen of the control connection. `unconfirmed` collects these facts.
 //!
 //! # Trust
-//! - *Acknowledged* says that the reply has reached the client's system, or that of a proxy between, and not that anyone
-//!   has read it. So a sign of life must follow.
+//! - *Acknowledged* says that the reply has reached the client's system, or that of a proxy between, and not that
+//!   anyone has read it. So a sign of life must follow.
 //! - *Not acknowledged* does not say that nobody has read it: systems send an acknowledgement up to half a second late
 //!   (RFC 9293, 3.8.6.3), and that of a reset, which a client may send right after the reply was read, is not counted
 //!   (Linux handles a reset before its acknowledgement). Who closes in order or has never been written to is different:
@@ -121,7 +121,8 @@ impl Facts {
                 }
             }
             (Acknowledged, Client::Present) if self.since_reply >= confirm_after => Decision::Confirm,
-            // A proxy passes a reset on that follows an end, later than two round trips to it: so the whole time is waited.
+            // A proxy passes a reset on that follows an end, later than two round trips to it: so the whole time is
+            // waited.
             (Acknowledged, Client::Ended(ago)) if self.since_reply >= confirm_after && ago >= round_trips => {
                 Decision::Confirm
             }

@@ -1,7 +1,7 @@
 //! The transfers of a session: a file received, a file sent, a listing sent.
 //!
-//! Each goes on in a task of its own, so that the control connection is heard all the time, and so that what has begun to
-//! be kept is kept or taken back also when the client goes.
+//! Each goes on in a task of its own, so that the control connection is heard all the time, and so that what has begun
+//! to be kept is kept or taken back also when the client goes.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -35,7 +35,8 @@ pub(super) enum Outcome {
     Told(Reply),
 }
 
-/// Receives a file. The inner server has no part in it: the name has been looked at, and only `ingest` decides the rest.
+/// Receives a file. The inner server has no part in it: the name has been looked at, and only `ingest` decides the
+/// rest.
 pub(super) async fn receive(
     partner: Arc<PartnerSession>,
     channel: DataChannel,

@@ -6,11 +6,7 @@ use super::{
     logged_in::LoggedIn,
     reply::Reply,
     session::Flow,
-    speech,
-    verbs::{
-        parameters::{self, host},
-        store::Store,
-    },
+    verbs::{feat, mode, opts, stor::Store},
 };
 
 impl Client {
@@ -21,14 +17,14 @@ impl Client {
             Command::Pbsz(size) => self.pbsz(size),
             Command::Prot(level) => self.prot(level),
             Command::Ccc => Reply::new(533, "The control connection stays protected"),
-            Command::Feat => speech::feat(&self.abilities()),
-            Command::Help => speech::help(&self.abilities()),
+            Command::Feat => feat::feat(&self.abilities()),
+            Command::Help => feat::help(&self.abilities()),
             Command::Syst => Reply::new(215, "UNIX Type: L8"),
             Command::Noop => Reply::new(200, "Here"),
             Command::Opts(argument) => self.opts(argument),
             Command::Clnt => Reply::new(200, "Noted"),
-            Command::Lang(language) => parameters::language(language),
-            Command::Host(name) => host(name),
+            Command::Lang(language) => opts::language(language),
+            Command::Host(name) => opts::host(name),
             _ => return None,
         };
         Some(self.say(reply).await)
@@ -68,9 +64,9 @@ impl LoggedIn<'_> {
             Command::Abor => self.abort_nothing(),
             Command::Rest(position) => self.rest(position),
             Command::Allo(size) => self.allo(size),
-            Command::Type(argument) => parameters::transfer_type(argument),
-            Command::Mode(argument) => parameters::mode(argument),
-            Command::Stru(argument) => parameters::structure(argument),
+            Command::Type(argument) => mode::transfer_type(argument),
+            Command::Mode(argument) => mode::mode(argument),
+            Command::Stru(argument) => mode::structure(argument),
             Command::Cwd(path) => self.change_directory(path).await,
             Command::Pwd => self.current_directory(),
             Command::Mkd(path) => self.make_directory(path).await,

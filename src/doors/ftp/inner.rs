@@ -6,8 +6,8 @@
 //! data connection only to the address of the control connection.
 //!
 //! Bytes of files do not pass through it. For what a client fetches its data connection is empty and only triggers: the
-//! guard hands the client's own over. For libunftp serves whoever connects to its data port first from the right address,
-//! and any user of the machine can: who does sees nothing, and what it sends is not read.
+//! guard hands the client's own over. For libunftp serves whoever connects to its data port first from the right
+//! address, and any user of the machine can: who does sees nothing, and what it sends is not read.
 
 use std::{
     fmt, io,

@@ -190,8 +190,8 @@ mod tests {
         }
     }
 
-    /// Whatever comes, in whatever pieces: no panic, bounded memory, the lines are those of a plain parser that sees all
-    /// at once, and the last line is heard. `FOREBAY_FUZZ_INPUTS` says how many inputs, `FOREBAY_FUZZ_SEED` which.
+    /// Whatever comes, in whatever pieces: no panic, bounded memory, the lines are those of a plain parser that sees
+    /// all at once, and the last line is heard. `FOREBAY_FUZZ_INPUTS` says how many inputs, `FOREBAY_FUZZ_SEED` which.
     #[tokio::test]
     async fn fuzz_any_bytes_are_read() {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());

@@ -1,7 +1,7 @@
 //! Names and what they lead to, as FTP shows them: one formatter for each command.
 //!
-//! LIST has the columns of `ls -l`, for that is what clients parse. Mode, owner and links say nothing here: files are the
-//! partner's own.
+//! LIST has the columns of `ls -l`, for that is what clients parse. Mode, owner and links say nothing here: files are
+//! the partner's own.
 
 use std::time::SystemTime;
 

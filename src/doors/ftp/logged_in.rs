@@ -111,7 +111,8 @@ impl<'a> LoggedIn<'a> {
         flow
     }
 
-    /// Obeys a command. One that gives a file another name or takes it away is obeyed before a processor may begin the file.
+    /// Obeys a command. One that gives a file another name or takes it away is obeyed before a processor may begin the
+    /// file.
     async fn obey(&mut self, command: Command<'_>) -> Flow {
         let directory = &self.directory;
         let path_of = |given: &str| changed(directory, given).ok();
@@ -130,8 +131,8 @@ impl<'a> LoggedIn<'a> {
         }
     }
 
-    /// Waits until the upload before is over altogether: a session has one data connection, however fast its client sends
-    /// what is refused. Who asks for the next has read the reply to it.
+    /// Waits until the upload before is over altogether: a session has one data connection, however fast its client
+    /// sends what is refused. Who asks for the next has read the reply to it.
     pub(super) async fn last_upload_is_over(&mut self) {
         if let Some((transfer, upload)) = self.last_upload.take() {
             transfer.cancel("another upload begins", Rest::Dropped);

@@ -28,8 +28,8 @@ pub struct Options {
     /// The private key of `certificate` in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// Authorities in PEM whose certificates clients may show. With it clients are asked for one and may have none; one of
-    /// another authority ends the connection. Which stands for whom is said at the partners.
+    /// Authorities in PEM whose certificates clients may show. With it clients are asked for one and may have none; one
+    /// of another authority ends the connection. Which stands for whom is said at the partners.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
     /// The ports of data connections.

@@ -1,8 +1,8 @@
 //! TLS sessions that belong to one FTP session: a data connection that resumes one was opened by whoever logged in.
 //!
-//! Each FTP session has keys of its own for tickets, so that whatever can be resumed at all is its own, in TLS 1.2 as in
-//! 1.3. What it has given on the control connection is taken on data connections, and there nothing new is given: who is
-//! turned away cannot come again with what it got.
+//! Each FTP session has keys of its own for tickets, so that whatever can be resumed at all is its own, in TLS 1.2 as
+//! in 1.3. What it has given on the control connection is taken on data connections, and there nothing new is given:
+//! who is turned away cannot come again with what it got.
 
 use std::sync::Arc;
 

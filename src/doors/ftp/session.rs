@@ -1,7 +1,7 @@
 //! One client's session, phase after phase: greeting, logged in, and in it one transfer after the other.
 //!
-//! What lasts from the first byte to the last is the [`Client`]; each phase is a type of its own that borrows it, and has
-//! what only that phase needs: `greeting`, `logged_in`, `transferring`.
+//! What lasts from the first byte to the last is the [`Client`]; each phase is a type of its own that borrows it, and
+//! has what only that phase needs: `greeting`, `logged_in`, `transferring`.
 
 use std::sync::Arc;
 

@@ -43,8 +43,8 @@ const LAST_ACK: u8 = 9;
 const CLOSING: u8 = 11;
 
 /// Asks the kernel: `TCP_INFO`, tcp(7), whose fields are those of `struct tcp_info` in Linux's
-/// `include/uapi/linux/tcp.h`. `tcpi_unacked` counts segments on their way, `tcpi_notsent_bytes` what was written and is
-/// not sent; both are 0 as well after a reset, which purges the queue. `tcpi_bytes_acked` stands still then.
+/// `include/uapi/linux/tcp.h`. `tcpi_unacked` counts segments on their way, `tcpi_notsent_bytes` what was written and
+/// is not sent; both are 0 as well after a reset, which purges the queue. `tcpi_bytes_acked` stands still then.
 pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> io::Result<TcpState> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;

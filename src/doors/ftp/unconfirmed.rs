@@ -1,7 +1,7 @@
 //! Files that wait for the sign that their sender has the reply, and the facts of their connection.
 //!
-//! A session keeps its own, oldest first. A client that goes on costs one look at the kernel for each file, when its next
-//! command is here: mostly that came with the acknowledgement. Nothing else is done for it, no timer and no task.
+//! A session keeps its own, oldest first. A client that goes on costs one look at the kernel for each file, when its
+//! next command is here: mostly that came with the acknowledgement. Nothing else is done for it, no timer and no task.
 
 use std::{
     collections::VecDeque,
@@ -83,7 +83,8 @@ struct Waiting {
     /// Right before the reply was written.
     replied_at: Instant,
     reply: ReplySeen,
-    /// The count of acknowledged bytes from which on the reply is acknowledged; none while nothing was written after it.
+    /// The count of acknowledged bytes from which on the reply is acknowledged; none while nothing was written after
+    /// it.
     reply_end: Option<u64>,
     /// Lines up to this one had come, in part at least, before the reply.
     sent_ahead: u64,

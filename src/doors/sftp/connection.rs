@@ -74,8 +74,7 @@ impl Drop for Serving {
 pub(super) async fn serve(context: Arc<SftpContext>, accepted: Accepted<()>) {
     let Accepted { stream, link, .. } = accepted;
     let shared = Arc::new(Shared::default());
-    let end =
-        EndWatch { context: &context, shared: &shared, requests: EndRequests::of(&link), time: SessionTime::begin() };
+    let end = EndWatch::new(&context, &shared, &link);
     let client = Client::new(context.clone(), link.clone(), shared.clone());
     let Some(running) = begin(&context, stream, client, &link).await else { return };
     let handle = running.handle();
@@ -133,33 +132,43 @@ struct EndWatch<'a> {
     time: SessionTime,
 }
 
-impl EndWatch<'_> {
+impl<'a> EndWatch<'a> {
+    fn new(context: &'a SftpContext, shared: &'a Shared, link: &Link) -> Self {
+        Self { context, shared, requests: EndRequests::of(link), time: SessionTime::begin() }
+    }
+
     /// Waits until it is reached, and returns the reason.
     async fn reached(mut self) -> &'static str {
         loop {
-            let limits = self.context.common.partners.limits();
-            let login = self.shared.login();
-            if let Some(login) = login {
-                self.requests.logged_in(&login.partner);
-                let now = Instant::now();
-                self.time.active_at(now.checked_sub(login.ticket.idle()).unwrap_or(now));
-            }
-            let mut wakes = self.time.ends(&limits);
-            match self.requests.latest() {
-                Shutdown::Now(why) => return why,
-                // It may finish its present request.
-                Shutdown::Graceful(why) if login.is_none_or(|login| !login.is_busy()) => return why,
-                Shutdown::Graceful(_) => wakes = wakes.min(Instant::now() + BUSY_STEP),
-                Shutdown::No => {}
-            }
-            if let Some(why) = self.time.over(&limits, Instant::now()) {
-                return why;
-            }
+            let wakes = match self.look() {
+                Ok(wakes) => wakes,
+                Err(why) => return why,
+            };
             tokio::select! {
                 () = self.requests.changed() => {}
                 () = self.shared.logged_in.notified() => {}
                 () = sleep_until(wakes) => {}
             }
+        }
+    }
+
+    /// The time of the next look, or the reason why the end is reached.
+    fn look(&mut self) -> Result<Instant, &'static str> {
+        let (login, now) = (self.shared.login(), Instant::now());
+        if let Some(login) = login {
+            self.requests.logged_in(&login.partner);
+            self.time.active_at(now.checked_sub(login.ticket.idle()).unwrap_or(now));
+        }
+        let limits = self.context.common.partners.limits();
+        let ends = self.time.over(&limits, now).map_or_else(|| Ok(self.time.ends(&limits)), Err);
+        match self.requests.latest() {
+            Shutdown::No => ends,
+            Shutdown::Now(why) => Err(why),
+            // It may finish its present request.
+            Shutdown::Graceful(_) if login.is_some_and(|login| login.is_busy()) => {
+                ends.map(|at| at.min(now + BUSY_STEP))
+            }
+            Shutdown::Graceful(why) => Err(why),
         }
     }
 }

@@ -61,6 +61,18 @@ struct Inner {
     emptied: HashSet<String>,
 }
 
+impl Inner {
+    /// A number that no open handle has.
+    fn next_handle(&mut self) -> u32 {
+        loop {
+            self.last = self.last.wrapping_add(1);
+            if self.last != NO_HANDLE && !self.open.contains_key(&self.last) {
+                return self.last;
+            }
+        }
+    }
+}
+
 impl Handles {
     /// A handle for what is open now, and what will be asked of it. None when there are too many, or the channel is
     /// over.
@@ -75,17 +87,9 @@ impl Handles {
         if inner.open.len() >= MOST_HANDLES {
             return Err("too many open files on this channel");
         }
-        let mut handle = inner.last;
-        loop {
-            handle = handle.wrapping_add(1);
-            if handle != NO_HANDLE && !inner.open.contains_key(&handle) {
-                break;
-            }
-        }
-        inner.last = handle;
+        let handle = inner.next_handle();
         if let Some((path, _)) = &upload {
-            let path = path.clone();
-            inner.emptied.remove(&path);
+            inner.emptied.remove(path);
         }
         let (ask, asked) = mpsc::unbounded_channel();
         inner.open.insert(handle, Open { ask, upload });

@@ -1,11 +1,11 @@
 //! The SFTP door: SSH by russh, and an SFTP service of our own on its channels.
 //!
 //! `connection` is one connection with its end, `client` its other side as russh asks for it, `login` the ways in, and
-//! `sftp_session` the session from there on. `service` is one channel, whose requests `dispatch` hands on: to what is open,
-//! or by name to `named_requests`, `opening`, `stat` and `names`. Packets are read and written by `packet`, which does no
-//! I/O. Each open file is a task: `upload` writes (it begins in `upload_opening`, is in an `upload_state`, and its bytes go
-//! through `writing`), `download` reads, `listing` gives the names of a folder; `handles` knows them all. `turns` keeps
-//! requests for the same names in order, `answer` gives each request its one answer.
+//! `sftp_session` the session from there on. `service` is one channel, whose requests `dispatch` hands on: to what is
+//! open, or by name to `named_requests`, `opening`, `stat` and `names`. Packets are read and written by `packet`, which
+//! does no I/O. Each open file is a task: `upload` writes (it begins in `upload_opening`, is in an `upload_state`, and
+//! its bytes go through `writing`), `download` reads, `listing` gives the names of a folder; `handles` knows them all.
+//! `turns` keeps requests for the same names in order, `answer` gives each request its one answer.
 //!
 //! # Trust
 //! Nothing a client sends is trusted. Connections are counted before the first byte is read, and time to log in is

@@ -60,42 +60,46 @@ pub(super) struct Service {
 pub(super) async fn serve(session: Arc<SftpSession>, channel: Channel<Msg>) {
     let (mut from, to) = channel.split();
     let (answers, way) = Answers::new(session.clone());
-    let service = Service {
-        session,
-        answers,
-        handles: Handles::default(),
-        turns: Arc::default(),
-        writing: Arc::new(Semaphore::new(WRITING_BYTES)),
-        early: Arc::new(Semaphore::new(EARLY_BYTES)),
-        reading: Arc::new(Semaphore::new(READING_BYTES)),
-        folders: Arc::new(Semaphore::new(MOST_FOLDERS)),
-        names: Arc::new(Semaphore::new(NAMES_AT_ONCE)),
-    };
-    let (partner, gone) = (service.session.info.partner.clone(), service.session.gone.clone());
-    let (stalled, unread) = (service.session.transfers.limits().stalled, CancellationToken::new());
-    let (end, ()) = tokio::join!(service.run(&mut from, &unread), way.run(&to, &gone, stalled, &unread));
-    let status = match end {
-        End::Closed => 0,
-        End::Broken(broken) => {
-            warn!(%partner, %broken, "an SFTP channel is ended");
-            1
-        }
-        End::Flooded => {
-            warn!(%partner, "an SFTP channel is ended: too many answers wait to be taken, and more is asked for");
-            1
-        }
-        End::Unread => {
-            warn!(%partner, "an SFTP channel is ended: its answers were not taken for too long");
-            1
-        }
-    };
+    let (stalled, unread) = (session.transfers.limits().stalled, CancellationToken::new());
+    let service = Service::new(session.clone(), answers);
+    let (end, ()) = tokio::join!(service.run(&mut from, &unread), way.run(&to, &session.gone, stalled, &unread));
+    if let Some(why) = end.fault() {
+        warn!(partner = %session.info.partner, why, "an SFTP channel is ended");
+    }
     // The client may have gone; then these fail, and nobody misses them.
-    let _ = to.exit_status(status).await;
+    let _ = to.exit_status(u32::from(end.fault().is_some())).await;
     let _ = to.eof().await;
     let _ = to.close().await;
 }
 
+impl End {
+    /// The client's fault, unless it has ended the channel in order.
+    fn fault(&self) -> Option<String> {
+        match self {
+            Self::Closed => None,
+            Self::Broken(broken) => Some(broken.to_string()),
+            Self::Flooded => Some("too many answers wait to be taken, and more is asked for".to_owned()),
+            Self::Unread => Some("its answers were not taken for too long".to_owned()),
+        }
+    }
+}
+
 impl Service {
+    fn new(session: Arc<SftpSession>, answers: Answers) -> Self {
+        let room = |permits| Arc::new(Semaphore::new(permits));
+        Self {
+            session,
+            answers,
+            handles: Handles::default(),
+            turns: Arc::default(),
+            writing: room(WRITING_BYTES),
+            early: room(EARLY_BYTES),
+            reading: room(READING_BYTES),
+            folders: room(MOST_FOLDERS),
+            names: room(NAMES_AT_ONCE),
+        }
+    }
+
     async fn run(self, from: &mut ChannelReadHalf, unread: &CancellationToken) -> End {
         let end = tokio::select! {
             end = self.read(from) => end,
@@ -116,7 +120,7 @@ impl Service {
 
     async fn read(&self, from: &mut ChannelReadHalf) -> End {
         let mut assembler = Assembler::default();
-        let mut greeted = false;
+        let mut is_greeted = false;
         loop {
             match from.wait().await {
                 Some(ChannelMsg::Data { data }) => assembler.push(data),
@@ -124,28 +128,31 @@ impl Service {
                 Some(_) => continue,
             }
             self.session.ticket.touch();
-            loop {
-                let request = match assembler.next_packet().and_then(|packet| packet.map(Request::parse).transpose()) {
-                    Ok(Some(request)) => request,
-                    Ok(None) => break,
-                    Err(broken) => return End::Broken(broken),
-                };
-                match request {
-                    Request::Init { .. } if !greeted => {
-                        greeted = true;
-                        self.answers.send(Reply::version());
-                    }
-                    Request::Asked { id, what } if greeted => {
-                        let Some(answer) = self.answers.to(id) else { return End::Flooded };
-                        self.dispatch(what, answer).await;
-                    }
-                    _ => return End::Broken(Broken::Version),
-                }
+            if let Err(end) = self.requests(&mut assembler, &mut is_greeted).await {
+                return end;
             }
         }
         if assembler.held_bytes() > 0 {
             debug!(bytes = assembler.held_bytes(), "an SFTP channel ended within a packet");
         }
         End::Closed
+    }
+
+    /// Has all requests done that have come whole.
+    async fn requests(&self, assembler: &mut Assembler, is_greeted: &mut bool) -> Result<(), End> {
+        while let Some(packet) = assembler.next_packet().map_err(End::Broken)? {
+            match Request::parse(packet).map_err(End::Broken)? {
+                Request::Init { .. } if !*is_greeted => {
+                    *is_greeted = true;
+                    self.answers.send(Reply::version());
+                }
+                Request::Asked { id, what } if *is_greeted => {
+                    let answer = self.answers.to(id).ok_or(End::Flooded)?;
+                    self.dispatch(what, answer).await;
+                }
+                _ => return Err(End::Broken(Broken::Version)),
+            }
+        }
+        Ok(())
     }
 }

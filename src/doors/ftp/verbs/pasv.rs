@@ -1,6 +1,6 @@
-//! The next data connection, as the client asks for it: EPSV, PASV, EPRT, PORT.
+//! The next data connection, which the client opens: EPSV, PASV.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{io, net::IpAddr};
 
 use crate::doors::ftp::{
     data::{self, Awaited, Offer},
@@ -8,9 +8,6 @@ use crate::doors::ftp::{
     reply::Reply,
     session::Flow,
 };
-
-/// Ports below are those of services: nobody is connected to them.
-const LEAST_ACTIVE_PORT: u16 = 1024;
 
 impl LoggedIn<'_> {
     pub(in crate::doors::ftp) async fn pasv(&mut self) -> Flow {
@@ -58,7 +55,7 @@ impl LoggedIn<'_> {
     }
 
     /// Gives the data port before up, and checks that there may be another.
-    fn may_offer(&mut self) -> Result<(), Reply> {
+    pub(super) fn may_offer(&mut self) -> Result<(), Reply> {
         self.data_port.close();
         self.client.protected()
     }
@@ -76,7 +73,7 @@ impl LoggedIn<'_> {
         Flow::Continue
     }
 
-    async fn listen(&mut self) -> std::io::Result<u16> {
+    async fn listen(&mut self) -> io::Result<u16> {
         let (client, options) = (&self.client, &self.client.context.options);
         let listener = data::listen(client.local, options.passive_ports).await?;
         let port = listener.local_addr()?.port();
@@ -85,40 +82,5 @@ impl LoggedIn<'_> {
         let awaited = Awaited::new(listener, client.control.link.peer.ip(), proxies, tls);
         self.data_port.offer(Offer::Passive(awaited));
         Ok(port)
-    }
-
-    pub(in crate::doors::ftp) fn port(&mut self, argument: &str) -> Reply {
-        self.active(data::parse_port(argument))
-    }
-
-    pub(in crate::doors::ftp) fn eprt(&mut self, argument: &str) -> Reply {
-        self.active(data::parse_eprt(argument))
-    }
-
-    fn active(&mut self, to: Option<SocketAddr>) -> Reply {
-        match self.may_connect(to) {
-            Ok(to) => {
-                self.data_port.offer(Offer::Active { from: self.client.local, to });
-                Reply::new(200, "Noted")
-            }
-            Err(reply) => reply,
-        }
-    }
-
-    /// The address that is connected to: never another than the client's own (RFC 2577, 3).
-    fn may_connect(&mut self, to: Option<SocketAddr>) -> Result<SocketAddr, Reply> {
-        self.may_offer()?;
-        if !self.client.context.options.active {
-            return Err(Reply::new(502, "Active mode is off: use EPSV or PASV"));
-        }
-        if self.data_port.only_epsv {
-            return Err(Reply::new(503, "EPSV ALL was sent"));
-        }
-        let peer = self.client.control.link.peer.ip().to_canonical();
-        match to.ok_or_else(|| Reply::new(501, "That is no address"))? {
-            to if to.ip().to_canonical() != peer => Err(Reply::new(501, "Only your own address is connected to")),
-            to if to.port() < LEAST_ACTIVE_PORT => Err(Reply::new(501, "Ports below 1024 are not connected to")),
-            to => Ok(to),
-        }
     }
 }

@@ -1,15 +1,15 @@
-//! The door as it tells of itself. FEAT lists what works now, and nothing else.
+//! The door as it tells of itself: FEAT, HELP. They list what works now, and nothing else.
 
-use super::{digest::Algorithm, reply::Reply};
+use crate::doors::ftp::{client::Client, digest::Algorithm, reply::Reply};
 
 /// The abilities that FEAT and HELP depend on.
-pub(super) struct Abilities {
-    pub(super) tls: bool,
-    pub(super) active: bool,
-    pub(super) hash: Algorithm,
+pub(in crate::doors::ftp) struct Abilities {
+    pub(in crate::doors::ftp) tls: bool,
+    pub(in crate::doors::ftp) active: bool,
+    pub(in crate::doors::ftp) hash: Algorithm,
 }
 
-pub(super) fn feat(abilities: &Abilities) -> Reply {
+pub(in crate::doors::ftp) fn feat(abilities: &Abilities) -> Reply {
     let hashes: Vec<String> = Algorithm::ALL
         .iter()
         .map(|one| if *one == abilities.hash { format!("{one}*") } else { one.to_string() })
@@ -44,7 +44,7 @@ pub(super) fn feat(abilities: &Abilities) -> Reply {
     Reply::lines(211, features, "End")
 }
 
-pub(super) fn help(abilities: &Abilities) -> Reply {
+pub(in crate::doors::ftp) fn help(abilities: &Abilities) -> Reply {
     let mut lines = vec!["Commands:".to_owned()];
     if abilities.tls {
         lines.push("AUTH PBSZ PROT".to_owned());
@@ -64,7 +64,8 @@ pub(super) fn help(abilities: &Abilities) -> Reply {
     Reply::lines(214, lines, "Uploads are kept at every hour, also during maintenance")
 }
 
-pub(super) fn site_help() -> Reply {
-    let lines = ["SITE commands:", "HELP    this text", "STATUS  your files and where they stand"];
-    Reply::lines(214, lines.map(str::to_owned).to_vec(), "End")
+impl Client {
+    pub(in crate::doors::ftp) fn abilities(&self) -> Abilities {
+        Abilities { tls: self.context.tls.is_on(), active: self.context.options.active, hash: self.hash }
+    }
 }

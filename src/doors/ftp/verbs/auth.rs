@@ -1,0 +1,63 @@
+//! TLS on the control connection: AUTH (RFC 4217).
+
+use tracing::{info, warn};
+
+use crate::doors::ftp::{client::Client, greeting::Greeting, logged_in::LoggedIn, reply::Reply, session::Flow};
+
+impl Greeting<'_> {
+    /// AUTH. Nobody is known by what was said in the clear before it.
+    pub(in crate::doors::ftp) async fn auth(&mut self, mechanism: &str) -> Flow {
+        let reply = match (self.client.no_auth(), mechanism.to_ascii_uppercase().as_str()) {
+            (Some(reply), _) => reply,
+            (None, "TLS" | "TLS-C" | "SSL" | "TLS-P") => {
+                if self.client.say(Reply::new(234, "Go on with TLS")).await == Flow::End {
+                    return Flow::End;
+                }
+                self.user = None;
+                return Box::pin(self.client.secure()).await;
+            }
+            _ => Reply::new(504, "Only AUTH TLS is served"),
+        };
+        self.client.say(reply).await
+    }
+}
+
+impl LoggedIn<'_> {
+    pub(in crate::doors::ftp) fn auth(&self) -> Reply {
+        self.client.no_auth().unwrap_or_else(|| Reply::new(503, "AUTH comes before the login"))
+    }
+}
+
+impl Client {
+    /// The reply to AUTH where nothing can come of it.
+    fn no_auth(&self) -> Option<Reply> {
+        if !self.context.tls.is_on() {
+            return Some(Reply::new(502, "There is no TLS here"));
+        }
+        self.control.is_secure().then(|| Reply::new(503, "The connection is protected already"))
+    }
+
+    /// The TLS handshake on the control connection.
+    pub(in crate::doors::ftp) async fn secure(&mut self) -> Flow {
+        let (options, peer) = (&self.context.options, self.control.link.peer);
+        let Some(tls) = self.context.tls.get() else { return Flow::End };
+        let tls = match self.protection.control_tls(tls, options.require_data_resumption) {
+            Ok(tls) => tls,
+            Err(error) => {
+                warn!(%peer, %error, "cannot set up TLS for a session");
+                return Flow::End;
+            }
+        };
+        match self.control.secure(tls, options.handshake).await {
+            Ok(shown) => self.protection.certificate = shown,
+            Err(error) => {
+                info!(%peer, %error, "TLS handshake failed");
+                return Flow::End;
+            }
+        }
+        if let Some(shown) = &self.protection.certificate {
+            info!(%peer, subject = shown.subject(), sha256 = shown.fingerprint(), "client shows a certificate");
+        }
+        Flow::Continue
+    }
+}

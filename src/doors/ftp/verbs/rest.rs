@@ -1,0 +1,28 @@
+//! What is said of the next transfer alone: REST, ALLO.
+
+use crate::doors::ftp::{logged_in::LoggedIn, reply::Reply};
+
+impl LoggedIn<'_> {
+    pub(in crate::doors::ftp) fn rest(&mut self, argument: &str) -> Reply {
+        match argument.parse::<u64>() {
+            Ok(start) => {
+                self.next.start = start;
+                Reply::new(350, format!("The next transfer begins at byte {start}"))
+            }
+            Err(_) => {
+                self.next.start = 0;
+                Reply::new(501, "REST needs a number")
+            }
+        }
+    }
+
+    pub(in crate::doors::ftp) fn allo(&mut self, argument: &str) -> Reply {
+        match argument.split(' ').next().and_then(|size| size.parse::<u64>().ok()) {
+            Some(size) => {
+                self.next.declared = Some(size);
+                Reply::new(200, format!("{size} bytes are expected"))
+            }
+            None => Reply::new(501, "ALLO needs a number"),
+        }
+    }
+}
