@@ -15,7 +15,8 @@
 //! [`FtpBackend`] is a whole backend: a stock `libunftp::Server` over it, with a [`FtpUser`] for each login, keeps and
 //! queues files as this door does, but cannot tell a client that died from one that has sent all.
 //!
-//! # Trust Nothing a client sends is trusted. Lines are bounded, before the login their number too. Paths go through
+//! # Trust
+//! Nothing a client sends is trusted. Lines are bounded, before the login their number too. Paths go through
 //! `ingest`'s rules, to the partner's own names; passwords go to `partners`. Connections are counted before the first
 //! byte is read. A data connection is taken only from the address of the control connection. With `tls = "required"`
 //! neither a password nor a byte of a file travels in the clear, and what was sent in the clear behind AUTH TLS is

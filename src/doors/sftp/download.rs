@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::warn;
 
 use crate::{
@@ -66,19 +67,21 @@ impl Download {
         let Ok(held) = self.room.clone().acquire_many_owned(length).await else { return };
         match self.file.read(offset, length as usize).await {
             Ok(data) if data.is_empty() => answer.status(Code::Eof, "end of file"),
-            Ok(data) => {
-                let count = data.len() as u64;
-                let packet = Reply::data(answer.id(), &data);
-                // For a moment there are two copies, of this one piece alone.
-                drop(data);
-                answer.packet(packet, Some(held));
-                self.sent_bytes += count;
-                session.moved(count).await;
-            }
+            Ok(data) => self.give(data, held, answer).await,
             Err(refusal) => {
                 warn!(partner = %session.info.partner, %refusal, "cannot read a file");
                 answer.status(Code::Failure, "the file cannot be read");
             }
         }
+    }
+
+    async fn give(&mut self, data: Bytes, held: OwnedSemaphorePermit, answer: Answer) {
+        let count = data.len() as u64;
+        let packet = Reply::data(answer.id(), &data);
+        // For a moment there are two copies, of this one piece alone.
+        drop(data);
+        answer.packet(packet, Some(held));
+        self.sent_bytes += count;
+        self.session.moved(count).await;
     }
 }
