@@ -200,7 +200,7 @@ impl Story<'_> {
         let mut partner = login.map_err(|error| failed("log in over SFTP", &error))?;
         let told = partner.store(name, &contents(name)).await;
         let told = told.map_err(|error| failed(&format!("upload {name}"), &error))?;
-        check(told.starts_with("kept as"), &format!("{name} got \"{told}\""))?;
+        check(told.starts_with("Received "), &format!("{name} got \"{told}\""))?;
         self.fact(&format!("SFTP {name}: {told}"))
     }
 
