@@ -83,6 +83,17 @@ fn a_client_that_dies_in_mid_file_leaves_a_partial_and_no_file_in_tls_too() {
 }
 
 #[test]
+fn an_abort_that_was_sent_ahead_ends_the_transfer_too() {
+    let house = house();
+    let mut ftp = house.session();
+    let _data = ftp.passive();
+    ftp.send(b"STOR a.hl7\r\nNOOP\r\nABOR");
+    let codes: Vec<u16> = (0..4).map(|_| ftp.reply().code).collect();
+    assert_eq!(codes, [150, 426, 226, 200]);
+    assert!(house.entries().is_empty());
+}
+
+#[test]
 fn an_abort_ends_the_transfer_at_once_and_nothing_is_queued() {
     let house = house();
     let mut ftp = house.session();

@@ -253,3 +253,33 @@ fn a_file_whose_sender_never_read_the_reply_is_held() {
     let states: Vec<_> = house.entries().into_iter().map(|entry| (entry.name, entry.state)).collect();
     assert_eq!(states, [("read.hl7".to_owned(), State::Ready), ("unread.hl7".to_owned(), State::Held)]);
 }
+
+#[test]
+fn who_comes_back_while_the_upload_before_still_ends_waits_for_it() {
+    let house = house();
+    let begin = |bytes: &[u8]| {
+        let mut ftp = house.session();
+        let mut data = ftp.passive();
+        assert_eq!(ftp.command("APPE a.hl7").code, 150);
+        data.write_all(bytes).unwrap();
+        (ftp, data)
+    };
+    let kept = || house.block_on(house.storage.partial(PARTNER, "a.hl7")).unwrap();
+    drop(begin(b"first, "));
+    wait_until("the first bytes are kept", || kept().is_some());
+    let before = begin(b"second, ");
+    // Its connection is broken for the client, and not yet for the server.
+    let mut again = house.session();
+    let mut data = again.passive();
+    again.send(b"APPE a.hl7");
+    let asks = || house.partners.sessions().iter().filter(|session| session.doing.starts_with("STOR")).count();
+    wait_until("both want the name", || asks() == 2);
+    drop(before);
+    let reply = again.reply();
+    assert_eq!(reply.code, 150, "{}", reply.text);
+    data.write_all(b"third").unwrap();
+    drop(data);
+    assert_eq!(again.reply().code, 226);
+    let entry = house.entries().remove(0);
+    assert_eq!(house.bytes(&entry), b"first, second, third");
+}

@@ -52,6 +52,7 @@ pub(in crate::doors) struct DoorContext {
 }
 
 impl DoorContext {
+    /// The context of a door that has no connections yet.
     pub(in crate::doors) fn new(door: &'static str, settings: DoorSettings, on: DoorServices) -> Self {
         let maintenance = Maintenance::new(on.gate.clone(), on.clock.clone());
         let DoorServices { ingest, partners, gate, clock } = on;

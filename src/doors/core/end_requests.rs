@@ -20,6 +20,7 @@ pub(in crate::doors) struct EndRequests {
 }
 
 impl EndRequests {
+    /// The requests to end the session on this connection. Nobody has logged in on it yet.
     pub(in crate::doors) fn of(link: &Link) -> Self {
         Self { shutdown: link.told(), partner: None }
     }

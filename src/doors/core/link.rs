@@ -35,6 +35,7 @@ pub(in crate::doors) enum Shutdown {
     Now(&'static str),
 }
 
+/// A connection as those know it who are not its session. Dropped, it gives its place among the connections back.
 #[derive(Debug)]
 pub(in crate::doors) struct Link {
     /// The control connection, on a descriptor of our own.
@@ -46,6 +47,10 @@ pub(in crate::doors) struct Link {
 }
 
 impl Link {
+    /// The link of a connection that was admitted.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
     pub(in crate::doors) fn new(stream: &TcpStream, peer: SocketAddr, place: ConnectionTicket) -> io::Result<Self> {
         Ok(Self {
             control: stream.as_fd().try_clone_to_owned()?,
@@ -56,11 +61,13 @@ impl Link {
         })
     }
 
+    /// A partner has logged in on it.
     pub(in crate::doors) fn logged_in(&self, partner: PartnerName) {
         // There is one login on a connection.
         let _ = self.partner.set(partner);
     }
 
+    /// The partner, once one has logged in.
     pub(in crate::doors) fn partner(&self) -> Option<&PartnerName> {
         self.partner.get()
     }
@@ -77,6 +84,7 @@ impl Link {
         });
     }
 
+    /// The shutdowns that are requested of its session.
     pub(in crate::doors) fn told(&self) -> watch::Receiver<Shutdown> {
         self.shutdown.subscribe()
     }
@@ -104,6 +112,7 @@ struct Known {
 }
 
 impl Links {
+    /// A connection was admitted. What was requested of all is requested of it too.
     pub(in crate::doors) fn add(&self, link: &Arc<Link>) {
         let mut known = self.0.lock();
         known.links.push(Arc::downgrade(link));
@@ -112,6 +121,7 @@ impl Links {
         }
     }
 
+    /// The connections that are not over. Those that are over are forgotten.
     pub(in crate::doors) fn present(&self) -> Vec<Arc<Link>> {
         let links = &mut self.0.lock().links;
         links.retain(|link| link.strong_count() > 0);

@@ -29,6 +29,7 @@ struct Ahead {
 }
 
 impl Maintenance {
+    /// Knows nothing yet: windows are looked up when somebody asks.
     pub(in crate::doors) fn new(gate: Arc<Gate>, clock: Arc<dyn Clock>) -> Self {
         Self { gate, clock, ahead: Mutex::default() }
     }

@@ -28,6 +28,7 @@ pub(in crate::doors) struct PartnerSession {
 }
 
 impl PartnerSession {
+    /// The session of a partner whose connection another server has, with the limits of its transfers.
     pub(in crate::doors) fn new(
         ingest: &Arc<Ingest>,
         ticket: SessionTicket,

@@ -16,6 +16,7 @@ pub(in crate::doors) struct SessionTime {
 }
 
 impl SessionTime {
+    /// A connection was accepted now.
     pub(in crate::doors) fn begin() -> Self {
         Self { began: Instant::now(), active: None }
     }

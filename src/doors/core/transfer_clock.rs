@@ -68,15 +68,18 @@ pub(super) struct Throttling<'a> {
 }
 
 impl TransferClock {
+    /// The clock of a session that begins now.
     pub(in crate::doors) fn new(limits: TransferLimits) -> Self {
         let (moving, throttled_micros) = (AtomicUsize::new(0), AtomicU64::new(0));
         Self { limits, moving, still_since: Mutex::new(Instant::now()), throttled_micros }
     }
 
+    /// The limits that it holds transfers to.
     pub(in crate::doors) fn limits(&self) -> TransferLimits {
         self.limits
     }
 
+    /// Some file of the session moves from now on: none of them stalls meanwhile.
     pub(in crate::doors) fn moving(&self) -> Moving<'_> {
         self.moving.fetch_add(1, Ordering::AcqRel);
         Moving(self)
@@ -91,6 +94,7 @@ impl TransferClock {
         Duration::from_micros(self.throttled_micros.load(Ordering::Acquire))
     }
 
+    /// A transfer begins. What was waited for bandwidth before is not its own.
     pub(in crate::doors) fn begin(&self) -> TransferTime {
         TransferTime { began: Instant::now(), throttled_before: self.throttled() }
     }
@@ -101,6 +105,7 @@ impl TransferClock {
         transfer.began.checked_add(most.checked_add(self.throttled() - transfer.throttled_before)?)
     }
 
+    /// Returns whether a transfer that has moved so many bytes has taken longer than its size allows.
     pub(in crate::doors) fn is_too_long(&self, transfer: &TransferTime, bytes: u64) -> bool {
         self.end(transfer, bytes).is_some_and(|end| Instant::now() >= end)
     }

@@ -7,9 +7,13 @@ use super::transfer_clock::Overdue;
 
 /// The end of a session by an operator. The reason stands in the audit trail.
 pub(in crate::doors) const KICKED: &str = "an operator has ended this session";
+/// The end of all sessions: the server stops, and an upload can be gone on with when it is back.
 pub(in crate::doors) const STOPPING: &str = "the server is stopping";
+/// The end of a session whose account an operator has disabled.
 pub(in crate::doors) const DISABLED: &str = "your account is disabled";
+/// The end of a connection on which nobody has logged in.
 pub(in crate::doors) const NO_LOGIN: &str = "no login in time";
+/// The end of a session that does nothing.
 pub(in crate::doors) const IDLE: &str = "idle for too long";
 /// A failure that is the server's own: what it was is for the log.
 pub(in crate::doors) const INTERNAL: &str = "internal error, try again later";

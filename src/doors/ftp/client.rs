@@ -21,6 +21,7 @@ use super::{
     transfer::Transfer,
 };
 
+/// What of a session lasts from the first byte to the last; its phases borrow it.
 pub(super) struct Client {
     pub(super) context: Arc<FtpContext>,
     pub(super) control: Control,
@@ -34,6 +35,10 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// A client whose connection was admitted.
+    ///
+    /// # Errors
+    /// When the connection is gone already.
     pub(super) fn new(context: Arc<FtpContext>, accepted: Accepted<Entrance>) -> io::Result<Self> {
         let Accepted { stream, link, reached, .. } = accepted;
         // ABOR comes with urgent data: it is read in its place, and not lost.
@@ -72,6 +77,7 @@ impl Client {
         }
     }
 
+    /// Says a reply; the end when the client does not take it.
     pub(super) async fn say(&mut self, reply: Reply) -> Flow {
         self.control.say(reply).await
     }

@@ -104,6 +104,7 @@ pub(super) enum Decision {
 }
 
 impl Facts {
+    /// Decides by the facts of this moment. The order of the arms matters: what came first decides.
     pub(super) fn decide(self, confirm_after: Duration) -> Decision {
         use ReplySeen::{Acknowledged, Unacknowledged, Unwritten};
         let round_trips = self.round_trip * ROUND_TRIPS;

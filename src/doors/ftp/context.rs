@@ -57,10 +57,12 @@ impl SessionDoor for FtpContext {
 }
 
 impl FtpContext {
+    /// The text of 220, which tells of maintenance before anyone has logged in.
     pub(super) fn greeting(&self) -> String {
         self.common.welcome().map_or_else(|| GREETING.to_owned(), |welcome| format!("{GREETING}; {welcome}"))
     }
 
+    /// Returns whether neither a password nor a byte of a file may travel in the clear.
     pub(super) fn tls_is_required(&self) -> bool {
         self.options.tls() == Tls::Required
     }

@@ -29,6 +29,7 @@ const REPLY_TIME: Duration = Duration::from_secs(30);
 /// Commands that may come during a transfer and wait for its end.
 const MOST_WAITING: usize = 64;
 
+/// The control connection of one session (RFC 959, 2.3), in the clear or in TLS.
 pub(super) struct Control {
     pub(super) link: Arc<Link>,
     /// None only while TLS is being set up, and after it has failed.
@@ -51,6 +52,7 @@ pub(super) enum Event {
 }
 
 impl Control {
+    /// A connection in the clear, on which nothing was said.
     pub(super) fn new(link: Arc<Link>, stream: TcpStream) -> Self {
         Self {
             ends: EndRequests::of(&link),
@@ -126,6 +128,7 @@ impl Control {
         Ok(wire.client_certificate())
     }
 
+    /// Returns whether TLS stands on it.
     pub(super) fn is_secure(&self) -> bool {
         self.wire.as_ref().is_some_and(Wire::is_secure)
     }

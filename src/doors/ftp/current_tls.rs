@@ -43,6 +43,7 @@ impl CurrentTls {
         self.setup.read().clone()
     }
 
+    /// Returns whether clients can use TLS. It does not change while the door is open.
     pub(super) fn is_on(&self) -> bool {
         self.setup.read().is_some()
     }

@@ -80,6 +80,8 @@ pub(super) struct Awaited {
 }
 
 impl Awaited {
+    /// Begins to accept. Connections of other addresses than `peer` are closed, as are those of proxies that do not
+    /// name it.
     pub(super) fn new(listener: TcpListener, peer: IpAddr, proxies: Vec<Network>, tls: Option<Security>) -> Self {
         let (wanted, is_wanted) = oneshot::channel();
         let (secure, handshake) = (tls.is_some(), tls.as_ref().map_or(Duration::ZERO, |(_, within)| *within));

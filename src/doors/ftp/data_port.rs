@@ -18,6 +18,7 @@ pub(super) struct DataPort {
 }
 
 impl DataPort {
+    /// The client knows where its next data connection goes.
     pub(super) fn offer(&mut self, offer: Offer) {
         self.offer = Some((offer, Instant::now()));
     }
@@ -46,6 +47,7 @@ impl DataPort {
         self.offer.as_ref().map(|(_, since)| *since + OFFER_TIME)
     }
 
+    /// Gives it up when no command has come for it in time.
     pub(super) fn close_if_unused(&mut self, now: Instant) {
         if self.closes_at().is_some_and(|at| now >= at) {
             self.close();

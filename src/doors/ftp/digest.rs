@@ -9,6 +9,7 @@ use crate::ingest::{Files, OpenFile, Refusal};
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// An algorithm of HASH (draft-bryan-ftpext-hash) and of the older commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Algorithm {
     Sha256,

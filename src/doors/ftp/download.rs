@@ -60,10 +60,12 @@ pub(super) struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
+    /// Nothing was sent yet, and its time runs.
     pub(super) fn new(partner: &'a PartnerSession) -> Self {
         Self { partner, time: partner.transfers.begin(), sent: 0 }
     }
 
+    /// Sends a piece, as fast as the client takes it and the partner may fetch.
     pub(super) async fn send<W>(&mut self, piece: &[u8], output: &mut W) -> Result<(), Refusal>
     where
         W: AsyncWrite + Unpin + Send + ?Sized,
@@ -98,6 +100,7 @@ pub(super) struct FileReader {
 }
 
 impl FileReader {
+    /// The bytes of a file from this one on.
     pub(super) fn new(file: OpenFile, start: u64) -> Self {
         Self { file, at: start, rest: Bytes::new(), reading: None }
     }

@@ -15,6 +15,7 @@ use crate::{
 
 use super::{tcp_state::tcp_state, transfer::Transfer};
 
+/// The control connection, looked at right before the journal's record.
 pub(super) struct ControlStillUp {
     pub(super) link: Arc<Link>,
     pub(super) transfer: Arc<Transfer>,

@@ -46,6 +46,7 @@ impl From<Flow> for Progress {
 }
 
 impl<'a> Greeting<'a> {
+    /// A client that nothing was said to.
     pub(super) fn new(client: &'a mut Client) -> Self {
         Self { client, user: None, failed_logins: 0, commands: 0 }
     }

@@ -125,6 +125,7 @@ impl Inner {
         Ok(inner)
     }
 
+    /// The state that the guard and libunftp's backend share.
     pub(super) fn state(&self) -> &Arc<InnerState> {
         &self.state
     }

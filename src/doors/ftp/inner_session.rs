@@ -40,10 +40,12 @@ impl InnerSession {
         }
     }
 
+    /// Keeps an inner session for the next command.
     pub(super) fn keep(&mut self, inner: Inner) {
         *self = Self::Idle(inner, Instant::now());
     }
 
+    /// A transfer has it, and gives it back at its end.
     pub(super) fn lend(&mut self, transfer: JoinHandle<Option<Inner>>) {
         *self = Self::Lent(transfer);
     }
@@ -56,6 +58,7 @@ impl InnerSession {
         }
     }
 
+    /// Closes it when no command has needed it for long enough.
     pub(super) fn close_if_idle(&mut self, now: Instant) {
         if self.closes_at().is_some_and(|at| now >= at) {
             *self = Self::Closed;

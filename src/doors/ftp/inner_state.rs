@@ -9,6 +9,7 @@ use crate::ingest::Refusal;
 
 use super::data_handover::DataHandover;
 
+/// What goes from the guard to the backend and back, beside libunftp: it would not carry it.
 #[derive(Default)]
 pub(super) struct InnerState {
     handover: Mutex<Option<Box<DataHandover>>>,
@@ -30,6 +31,7 @@ impl InnerState {
         handover
     }
 
+    /// Returns whether a handover waits for its RETR.
     pub(super) fn has_handover(&self) -> bool {
         self.handover.lock().is_some()
     }
@@ -44,6 +46,7 @@ impl InnerState {
         *self.refusal.lock() = Some(refusal);
     }
 
+    /// Takes the refusal of the last command, if `ingest` gave one.
     pub(super) fn take_refusal(&self) -> Option<Refusal> {
         self.refusal.lock().take()
     }
@@ -53,6 +56,7 @@ impl InnerState {
         *self.data_address.lock() = Some(address);
     }
 
+    /// Takes the data port that libunftp listens on, if it does.
     pub(super) fn take_data_address(&self) -> Option<SocketAddr> {
         self.data_address.lock().take()
     }

@@ -29,6 +29,7 @@ pub(super) enum Line {
 }
 
 impl Line {
+    /// Returns whether it is ABOR, which is obeyed before the lines that came earlier (RFC 959, 4.1.3).
     pub(super) fn is_abort(&self) -> bool {
         matches!(self, Self::Command(command) if command.trim_end().eq_ignore_ascii_case("ABOR"))
     }

@@ -52,6 +52,7 @@ pub(super) struct NextTransfer {
 }
 
 impl<'a> LoggedIn<'a> {
+    /// The login was told to the client, and nothing else yet.
     pub(super) fn new(client: &'a mut Client, partner: Arc<PartnerSession>) -> Self {
         client.control.ends.logged_in(&partner);
         client.time.active_at(Instant::now());

@@ -19,6 +19,7 @@ impl Reply {
         Self::new(451, "Interrupted")
     }
 
+    /// A reply of one line.
     pub(super) fn new(code: u16, text: impl Into<String>) -> Self {
         Self { code, above: Vec::new(), text: text.into() }
     }
@@ -28,6 +29,7 @@ impl Reply {
         Self { code, above, text: last.into() }
     }
 
+    /// Returns whether it says that something was or will be done (RFC 959, 4.2).
     pub(super) fn is_positive(&self) -> bool {
         self.code < 400
     }

@@ -23,6 +23,7 @@ pub(super) enum Rest {
     Kept,
 }
 
+/// One transfer: it runs until it is cancelled or committed, and never both.
 #[derive(Debug, Default)]
 pub(super) struct Transfer {
     state: AtomicU8,

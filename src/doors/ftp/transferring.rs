@@ -49,6 +49,7 @@ enum Event {
 }
 
 impl<'a> Transferring<'a> {
+    /// A transfer whose task has begun, and for which 150 was said.
     pub(super) fn new(
         client: &'a mut Client,
         partner: &'a Arc<PartnerSession>,

@@ -92,6 +92,7 @@ struct Waiting {
 }
 
 impl Unconfirmed {
+    /// None wait yet on this connection.
     pub(super) fn new(ingest: &Arc<Ingest>, link: &Arc<Link>) -> Self {
         Self { ingest: ingest.clone(), control: Control::OfSession(link.clone()), files: Mutex::default() }
     }
@@ -170,6 +171,7 @@ impl Unconfirmed {
         taken.map(|(waiting, facts)| (waiting.stored, facts.decide(confirm_after))).collect()
     }
 
+    /// Decides what can be decided now, and does it.
     pub(super) async fn settle(&self) {
         for (stored, decision) in self.decide() {
             act(&self.ingest, &stored, decision).await;
@@ -199,6 +201,7 @@ impl Unconfirmed {
         Left { files, has_descriptor, client_has_ended }
     }
 
+    /// Returns whether no file waits any more.
     pub(super) fn is_empty(&self) -> bool {
         self.files.lock().waiting.is_empty()
     }

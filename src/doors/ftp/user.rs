@@ -64,6 +64,7 @@ impl FtpUser {
         session.filter(|session| !session.ticket.is_kicked()).ok_or_else(|| ErrorKind::PermissionDenied.into())
     }
 
+    /// The state that the guard shares, if one stands before the server.
     pub(super) fn inner(&self) -> Option<&InnerState> {
         self.inner.as_deref()
     }

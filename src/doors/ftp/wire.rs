@@ -22,6 +22,7 @@ use crate::partners::ClientCertificate;
 /// The time for the end of a connection.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// A connection with a client.
 pub(super) enum Wire {
     /// A control connection in the clear: urgent data may come on it.
     Urgent(TcpStream),
@@ -41,6 +42,7 @@ impl Wire {
         }
     }
 
+    /// Returns whether it is in TLS.
     pub(super) fn is_secure(&self) -> bool {
         matches!(self, Self::Tls(_))
     }

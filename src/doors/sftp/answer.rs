@@ -83,6 +83,7 @@ pub(super) struct Answer {
 }
 
 impl Answers {
+    /// The answers of a channel on which nothing was asked, and their way out.
     pub(super) fn new(session: Arc<SftpSession>) -> (Self, Way) {
         let (send, outgoing) = mpsc::unbounded_channel();
         let outstanding = Arc::new(Semaphore::new(MOST_OUTSTANDING));
@@ -118,15 +119,18 @@ impl Answers {
 }
 
 impl Answer {
+    /// The number of the request.
     pub(super) fn id(&self) -> u32 {
         self.id
     }
 
+    /// Answers with a status and its reason.
     pub(super) fn status(self, code: Code, text: &str) {
         let packet = Reply::status(self.id, code, text);
         self.packet(packet, None);
     }
 
+    /// Answers that it is done.
     pub(super) fn ok(self) {
         self.status(Code::Ok, "");
     }
@@ -139,11 +143,13 @@ impl Answer {
         }
     }
 
+    /// Answers with the reason why `ingest` refuses.
     pub(super) fn refuse(self, refusal: &Refusal) {
         let (code, text) = refused::status(refusal);
         self.status(code, &text);
     }
 
+    /// Answers with a handle.
     pub(super) fn handle(self, handle: u32) {
         let packet = Reply::handle(self.id, handle);
         self.packet(packet, None);
@@ -155,11 +161,13 @@ impl Answer {
         self.packet(packet, held);
     }
 
+    /// Answers with the attributes of a name.
     pub(super) fn attributes(self, attributes: &Attributes) {
         let packet = Reply::attributes(self.id, attributes);
         self.packet(packet, None);
     }
 
+    /// Answers with the numbers of an extension.
     pub(super) fn numbers(self, numbers: &[u64]) {
         let packet = Reply::numbers(self.id, numbers);
         self.packet(packet, None);

@@ -31,6 +31,7 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// A client that has proved and opened nothing.
     pub(super) fn new(context: Arc<SftpContext>, link: Arc<Link>, shared: Arc<Shared>) -> Self {
         let channels = HashMap::new();
         Self { context, link, shared, channels, proved: None, failed_logins: 0, turned_away: None }

@@ -50,15 +50,18 @@ impl Shared {
         self.logged_in.notify_one();
     }
 
+    /// The session of the partner, once one has logged in.
     pub(super) fn login(&self) -> Option<&Arc<SftpSession>> {
         self.login.get()
     }
 
+    /// One more channel serves.
     pub(super) fn serve(self: &Arc<Self>) -> Serving {
         self.serving.fetch_add(1, Ordering::AcqRel);
         Serving(self.clone())
     }
 
+    /// Counts the channels that serve.
     pub(super) fn channels(&self) -> u32 {
         self.serving.load(Ordering::Acquire)
     }

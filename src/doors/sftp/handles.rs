@@ -134,6 +134,7 @@ impl Handles {
         }
     }
 
+    /// Returns whether the name was truncated to nothing, and not written since.
     pub(super) fn is_emptied(&self, path: &str) -> bool {
         self.0.lock().emptied.contains(path)
     }

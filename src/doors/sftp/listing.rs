@@ -69,6 +69,7 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// All names of a listing.
     pub(super) fn new(listing: ingest::Listing) -> Self {
         Self { listing, page: Vec::new().into_iter() }
     }

@@ -11,6 +11,7 @@ use crate::partners::{Authentication, Denied, Partner, PartnerName, Proof};
 
 use super::{client::Client, sftp_session::SftpSession};
 
+/// The answer to what proves nothing: it tells the methods, and not which of them failed.
 pub(super) fn rejected() -> Auth {
     go_on_with(&[MethodKind::PublicKey, MethodKind::Password], false)
 }
@@ -25,6 +26,7 @@ fn is_sha1(algorithm: &Algorithm) -> bool {
 }
 
 impl Client {
+    /// A password, also one behind a key where the policy wants both.
     pub(super) async fn password(&mut self, user: &str, password: &str) -> Auth {
         let partners = &self.context.common.partners;
         if self.failed_logins >= partners.limits().max_failed_logins {
@@ -51,6 +53,7 @@ impl Client {
         }
     }
 
+    /// A key whose signature russh has verified (RFC 4252, 7).
     pub(super) fn key(&mut self, user: &str, key: &VerifiedPublicKey<'_>) -> Auth {
         if is_sha1(key.algorithm) {
             return self.denied(user, "key", "it is signed with SHA-1");
@@ -61,6 +64,7 @@ impl Client {
         }
     }
 
+    /// An OpenSSH certificate, whose signature russh has verified; who has signed it is looked at here.
     pub(super) fn certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
         let (Some(authorities), Ok(name)) = (&self.context.authorities, user.parse::<PartnerName>()) else {
             return rejected();

@@ -23,6 +23,7 @@ use super::{
 const LONGEST_PATH_BYTES: usize = 4 * MAX_PATH_BYTES;
 
 impl Service {
+    /// OPEN (draft-ietf-secsh-filexfer-02, 6.3). What is opened for writing is a change of its name.
     pub(super) async fn open(&self, path: &Bytes, flags: u32, attributes: Attributes, answer: Answer) {
         match flags & open::WRITE != 0 {
             true => {
@@ -40,6 +41,7 @@ impl Service {
         }
     }
 
+    /// OPENDIR (6.7).
     pub(super) async fn open_directory(&self, path: &Bytes, answer: Answer) {
         self.named(to_look(path), answer, |service, path, answer| async move {
             service.open_folder(&path, answer).await;
@@ -47,6 +49,7 @@ impl Service {
         .await;
     }
 
+    /// STAT and LSTAT (6.8): there are no links to tell apart.
     pub(super) async fn tell_attributes(&self, path: &Bytes, answer: Answer) {
         self.named(to_look(path), answer, |service, path, answer| async move {
             match service.stat(&path).await {
@@ -57,6 +60,7 @@ impl Service {
         .await;
     }
 
+    /// SETSTAT (6.9).
     pub(super) async fn set_attributes(&self, path: &Bytes, attributes: Attributes, answer: Answer) {
         self.named(to_change(path), answer, move |service, path, answer| async move {
             service.set(path, &attributes, answer).await;
@@ -75,6 +79,7 @@ impl Service {
         .await;
     }
 
+    /// statvfs@openssh.com of a name that must be there.
     pub(super) async fn space_at(&self, path: &Bytes, answer: Answer) {
         self.named(to_look(path), answer, |service, path, answer| async move {
             match service.session.files.stat(&path).await {
@@ -85,6 +90,7 @@ impl Service {
         .await;
     }
 
+    /// REALPATH (6.11): the name need not be there.
     pub(super) fn real_path(&self, path: &Bytes, answer: Answer) {
         match to_look(path) {
             Ok(name) => answer.names(&[Named { line: name.clone(), name, attributes: Attributes::default() }], None),
@@ -92,14 +98,17 @@ impl Service {
         }
     }
 
+    /// REMOVE (6.5).
     pub(super) async fn remove(&self, path: &Bytes, answer: Answer) {
         self.changing(path, answer, |session, path| async move { names::remove(&session, &path).await }).await;
     }
 
+    /// MKDIR (6.6).
     pub(super) async fn make_folder(&self, path: &Bytes, answer: Answer) {
         self.changing(path, answer, |session, path| async move { names::make_folder(&session, &path).await }).await;
     }
 
+    /// RMDIR (6.6).
     pub(super) async fn remove_folder(&self, path: &Bytes, answer: Answer) {
         self.changing(path, answer, |session, path| async move { names::remove_folder(&session, &path).await }).await;
     }

@@ -47,15 +47,18 @@ impl Deref for SftpSession {
 }
 
 impl SftpSession {
+    /// The session of a partner that has just logged in.
     pub(super) fn new(partner: Arc<PartnerSession>, context: Arc<SftpContext>, gone: CancellationToken) -> Self {
         Self { partner, context, under_way: AtomicUsize::new(0), gone }
     }
 
+    /// Something is under way from now on.
     pub(super) fn busy(self: &Arc<Self>) -> Busy {
         self.under_way.fetch_add(1, Ordering::AcqRel);
         Busy(self.clone())
     }
 
+    /// Returns whether anything is under way: a server that stops waits for it.
     pub(super) fn is_busy(&self) -> bool {
         self.under_way.load(Ordering::Acquire) > 0
     }

@@ -36,10 +36,12 @@ pub(super) enum Closed {
 }
 
 impl UploadState {
+    /// Storage takes its bytes from now on.
     pub(super) fn writing(writing: Writing) -> Self {
         Self::Open(Progress::Writing(Box::new(writing)))
     }
 
+    /// Returns whether nothing can come of it any more.
     pub(super) fn is_spoiled(&self) -> bool {
         matches!(self, Self::Spoiled(_))
     }

@@ -34,6 +34,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// The status that tells the client.
     pub(super) fn status(&self) -> Status {
         match self {
             Self::Refused(refusal) => refused::status(refusal),
@@ -43,6 +44,7 @@ impl Fault {
 }
 
 impl Writing {
+    /// Takes bytes behind those that the intake has. The client's offsets lie `shift` before those of the file.
     pub(super) fn new(intake: Intake, shift: u64, room: Arc<Semaphore>) -> Self {
         Self { next: intake.size_bytes(), intake, shift, early: Reorder::default(), room }
     }

@@ -23,6 +23,7 @@ impl Greeting<'_> {
 }
 
 impl LoggedIn<'_> {
+    /// AUTH behind the login: it comes too late.
     pub(in crate::doors::ftp) fn auth(&self) -> Reply {
         self.client.no_auth().unwrap_or_else(|| Reply::new(503, "AUTH comes before the login"))
     }

@@ -7,6 +7,7 @@ use crate::doors::ftp::{
 };
 
 impl LoggedIn<'_> {
+    /// CWD and CDUP (RFC 959, 4.1.1). The inner server says whether there is such a directory.
     pub(in crate::doors::ftp) async fn change_directory(&mut self, given: &str) -> Reply {
         let path = looked_at(&self.directory, given);
         let reply = self.ask(&format!("CWD {path}")).await;
@@ -17,6 +18,7 @@ impl LoggedIn<'_> {
         Reply::new(250, format!("{} is the current directory", quoted(&self.directory)))
     }
 
+    /// PWD (RFC 959, appendix II).
     pub(in crate::doors::ftp) fn current_directory(&self) -> Reply {
         Reply::new(257, format!("{} is the current directory", quoted(&self.directory)))
     }

@@ -9,6 +9,7 @@ pub(in crate::doors::ftp) struct Abilities {
     pub(in crate::doors::ftp) hash: Algorithm,
 }
 
+/// FEAT (RFC 2389, 3).
 pub(in crate::doors::ftp) fn feat(abilities: &Abilities) -> Reply {
     let hashes: Vec<String> = Algorithm::ALL
         .iter()
@@ -44,6 +45,7 @@ pub(in crate::doors::ftp) fn feat(abilities: &Abilities) -> Reply {
     Reply::lines(211, features, "End")
 }
 
+/// HELP (RFC 959, 4.1.3).
 pub(in crate::doors::ftp) fn help(abilities: &Abilities) -> Reply {
     let mut lines = vec!["Commands:".to_owned()];
     if abilities.tls {
@@ -65,6 +67,7 @@ pub(in crate::doors::ftp) fn help(abilities: &Abilities) -> Reply {
 }
 
 impl Client {
+    /// The abilities of this session.
     pub(in crate::doors::ftp) fn abilities(&self) -> Abilities {
         Abilities { tls: self.context.tls.is_on(), active: self.context.options.active, hash: self.hash }
     }

@@ -8,6 +8,7 @@ use crate::doors::ftp::{
 };
 
 impl LoggedIn<'_> {
+    /// HASH (draft-bryan-ftpext-hash), with the algorithm that OPTS has chosen.
     pub(in crate::doors::ftp) async fn hash(&mut self, given: &str) -> Reply {
         let (path, algorithm) = (looked_at(&self.directory, given), self.client.hash);
         match self.digest_of(&path, algorithm).await {
@@ -16,6 +17,7 @@ impl LoggedIn<'_> {
         }
     }
 
+    /// XSHA256, XCRC and their like, which no document defines: a digest in hexadecimal, as most servers give it.
     pub(in crate::doors::ftp) async fn digest(&mut self, given: &str, algorithm: Algorithm) -> Reply {
         // Some clients put the name in quotes, as it may be followed by a range.
         let name = given.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(given);

@@ -17,6 +17,7 @@ use crate::doors::ftp::{
 };
 
 impl LoggedIn<'_> {
+    /// LIST and NLST (RFC 959, 4.1.3), MLSD (RFC 3659, 7). What can be refused is refused before 150.
     pub(in crate::doors::ftp) async fn list(&mut self, format: Format, given: &str) -> Flow {
         let path = looked_at(&self.directory, given);
         match self.begin_list(format, &path).await {

@@ -33,6 +33,7 @@ impl Greeting<'_> {
         partners.verify_certificate(certificate, name, peer.ip()).map(|partner| partner.name)
     }
 
+    /// PASS (RFC 959, 4.1.1).
     pub(in crate::doors::ftp) async fn pass(&mut self, password: &str) -> Progress {
         let Some(name) = self.user.take() else {
             return self.say(Reply::new(503, "Send USER first")).await;

@@ -2,6 +2,7 @@
 
 use crate::doors::ftp::reply::Reply;
 
+/// TYPE (RFC 959, 3.1.1).
 pub(in crate::doors::ftp) fn transfer_type(argument: &str) -> Reply {
     match argument.to_ascii_uppercase().as_str() {
         "I" | "L 8" | "L8" => Reply::new(200, "Bytes are moved as they are"),
@@ -12,10 +13,12 @@ pub(in crate::doors::ftp) fn transfer_type(argument: &str) -> Reply {
     }
 }
 
+/// MODE (RFC 959, 3.4).
 pub(in crate::doors::ftp) fn mode(argument: &str) -> Reply {
     one_of(argument, "S", "BC", "Only stream mode is served")
 }
 
+/// STRU (RFC 959, 3.1.2).
 pub(in crate::doors::ftp) fn structure(argument: &str) -> Reply {
     one_of(argument, "F", "RP", "Only file structure is served")
 }

@@ -3,6 +3,7 @@
 use crate::doors::ftp::{client::Client, reply::Reply};
 
 impl Client {
+    /// OPTS (RFC 2389, 4).
     pub(in crate::doors::ftp) fn opts(&mut self, argument: &str) -> Reply {
         let mut words = argument.split_ascii_whitespace();
         let (what, value) = (words.next().unwrap_or_default().to_ascii_uppercase(), words.next());
@@ -27,6 +28,7 @@ impl Client {
     }
 }
 
+/// HOST (RFC 7151), before the login.
 pub(in crate::doors::ftp) fn host(name: &str) -> Reply {
     match name {
         "" => Reply::new(501, "HOST needs a name"),
@@ -34,6 +36,7 @@ pub(in crate::doors::ftp) fn host(name: &str) -> Reply {
     }
 }
 
+/// LANG (RFC 2640, 4.1).
 pub(in crate::doors::ftp) fn language(argument: &str) -> Reply {
     match argument.to_ascii_uppercase().as_str() {
         "" | "EN" | "EN-US" => Reply::new(200, "English"),

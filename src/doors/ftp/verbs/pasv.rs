@@ -10,6 +10,7 @@ use crate::doors::ftp::{
 };
 
 impl LoggedIn<'_> {
+    /// PASV (RFC 959, 4.1.2). It has room for IPv4 addresses alone.
     pub(in crate::doors::ftp) async fn pasv(&mut self) -> Flow {
         match self.may_pasv().await {
             Ok([a, b, c, d]) => {
@@ -33,6 +34,7 @@ impl LoggedIn<'_> {
         address.ok_or_else(|| Reply::new(425, "Use EPSV"))
     }
 
+    /// EPSV (RFC 2428, 3).
     pub(in crate::doors::ftp) async fn epsv(&mut self, argument: &str) -> Flow {
         match self.may_epsv(argument) {
             Ok(()) => {

@@ -12,10 +12,12 @@ use crate::doors::ftp::{
 const LEAST_ACTIVE_PORT: u16 = 1024;
 
 impl LoggedIn<'_> {
+    /// PORT (RFC 959, 4.1.2).
     pub(in crate::doors::ftp) fn port(&mut self, argument: &str) -> Reply {
         self.active(data::parse_port(argument))
     }
 
+    /// EPRT (RFC 2428, 2).
     pub(in crate::doors::ftp) fn eprt(&mut self, argument: &str) -> Reply {
         self.active(data::parse_eprt(argument))
     }

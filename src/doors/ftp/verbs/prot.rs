@@ -19,6 +19,7 @@ impl LoggedIn<'_> {
 }
 
 impl Client {
+    /// PBSZ (RFC 4217, 8): over TLS the size is always 0, and PROT must not come before it.
     pub(in crate::doors::ftp) fn pbsz(&mut self, size: &str) -> Reply {
         if !self.control.is_secure() {
             return Reply::new(503, "Send AUTH TLS first");
@@ -32,6 +33,7 @@ impl Client {
         Reply::new(200, "PBSZ=0")
     }
 
+    /// PROT (RFC 4217, 9).
     pub(in crate::doors::ftp) fn prot(&mut self, level: &str) -> Reply {
         if !self.control.is_secure() || self.protection.data == Unsized {
             return Reply::new(503, "Send AUTH TLS and PBSZ first");

@@ -3,6 +3,7 @@
 use crate::doors::ftp::{logged_in::LoggedIn, reply::Reply};
 
 impl LoggedIn<'_> {
+    /// REST (RFC 3659, 5): a byte of the file, for the next transfer alone.
     pub(in crate::doors::ftp) fn rest(&mut self, argument: &str) -> Reply {
         match argument.parse::<u64>() {
             Ok(start) => {
@@ -16,6 +17,7 @@ impl LoggedIn<'_> {
         }
     }
 
+    /// ALLO (RFC 959, 4.1.3): the size that an upload is held against.
     pub(in crate::doors::ftp) fn allo(&mut self, argument: &str) -> Reply {
         match argument.split(' ').next().and_then(|size| size.parse::<u64>().ok()) {
             Some(size) => {

@@ -10,6 +10,7 @@ use crate::doors::ftp::{
 };
 
 impl LoggedIn<'_> {
+    /// RETR (RFC 959, 4.1.3). 150 comes when libunftp has opened the file.
     pub(in crate::doors::ftp) async fn retrieve(&mut self, given: &str, start: u64) -> Flow {
         let offer = match self.offer() {
             Ok(offer) => offer,

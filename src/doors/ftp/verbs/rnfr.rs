@@ -3,6 +3,7 @@
 use crate::doors::ftp::{logged_in::LoggedIn, paths::changed, reply::Reply};
 
 impl LoggedIn<'_> {
+    /// RNFR (RFC 959, 4.1.3). RNTO has to follow at once.
     pub(in crate::doors::ftp) async fn rename_from(&mut self, given: &str) -> Reply {
         let path = match changed(&self.directory, given) {
             Ok(path) => path,

@@ -3,6 +3,7 @@
 use crate::doors::ftp::{logged_in::LoggedIn, reply::Reply};
 
 impl LoggedIn<'_> {
+    /// SITE (RFC 959, 4.1.3): what only this server has.
     pub(in crate::doors::ftp) async fn site(&mut self, argument: &str) -> Reply {
         match argument.split(' ').next().unwrap_or_default().to_ascii_uppercase().as_str() {
             "HELP" | "" => site_help(),

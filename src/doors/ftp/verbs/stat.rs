@@ -5,6 +5,7 @@ use crate::doors::ftp::{
 };
 
 impl LoggedIn<'_> {
+    /// STAT without a path (RFC 959, 4.1.3).
     pub(in crate::doors::ftp) fn status(&self) -> Reply {
         let secure = |on: bool| if on { "TLS" } else { "clear" };
         let Client { control, protection, .. } = &*self.client;

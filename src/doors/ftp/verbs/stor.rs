@@ -34,6 +34,7 @@ pub(in crate::doors::ftp) enum Store<'a> {
 }
 
 impl LoggedIn<'_> {
+    /// STOR, APPE, STOU (RFC 959, 4.1.3). `ingest` is asked before 150; 226 comes when it has the file.
     pub(in crate::doors::ftp) async fn store(&mut self, asked: Store<'_>, next: NextTransfer) -> Flow {
         let (offer, path) = match self.may_store(asked) {
             Ok(offered) => offered,
