@@ -6,7 +6,7 @@ mod harness;
 use forebay_queue::State;
 use harness::{
     House, PARTNER, PASSWORD, Plan,
-    sftp_client::{Answer, CLOSE, STATUS, Sftp, TO_WRITE, WRITE, string},
+    sftp_client::{Answer, CLOSE, OPEN, STATUS, Sftp, TO_WRITE, WRITE, string},
 };
 
 const RENAME: u8 = 18;
@@ -154,4 +154,27 @@ fn a_file_with_a_hole_is_never_accepted() {
     }
     assert!(!sftp.close(&handle).is_ok());
     assert_eq!(house.entries().len(), 0);
+}
+
+/// OpenSSH's client sets the size to what it has written before it closes a file that it breaks off.
+#[test]
+fn who_sets_the_size_and_closes_has_broken_off_unless_more_comes() {
+    const FSETSTAT: u8 = 10;
+    let house = House::new(Plan::default());
+    let mut sftp = login(&house);
+    let mode = [4_u32.to_be_bytes(), 0o644_u32.to_be_bytes()].concat();
+    let size = |bytes: u64| [&1_u32.to_be_bytes()[..], &bytes.to_be_bytes()].concat();
+    for (name, more) in [("a.hl7", &b""[..]), ("b.hl7", b"behind")] {
+        let handle = sftp.ask(OPEN, &[&string(name.as_bytes()), &TO_WRITE.to_be_bytes(), &mode]).body;
+        assert!(sftp.write(&handle, 0, b"before").is_ok());
+        assert!(sftp.ask(FSETSTAT, &[&handle, &size(6)]).is_ok());
+        if !more.is_empty() {
+            assert!(sftp.write(&handle, 6, more).is_ok());
+        }
+        assert_eq!(sftp.close(&handle).is_ok(), !more.is_empty(), "{name}");
+    }
+    let kept: Vec<_> = house.entries().into_iter().map(|entry| (entry.name.clone(), house.bytes(&entry))).collect();
+    assert_eq!(kept, [("b.hl7".to_owned(), b"beforebehind".to_vec())]);
+    let partial = house.block_on(house.storage.partial(PARTNER, "a.hl7")).unwrap();
+    assert!(partial.is_some(), "what came can be gone on with");
 }
