@@ -91,10 +91,8 @@ pub(super) enum Sign {
 /// The decision about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Nothing is to be done: the queue's own time decides, or what comes before it is over.
+    /// It is not decided, and not claimable yet.
     Wait,
-    /// It must not be claimable yet.
-    PutOff,
     /// Its sender has the reply.
     Confirm,
     /// Its sender never had the reply, and will send it again.
@@ -127,7 +125,7 @@ impl Facts {
             }
             (Acknowledged, _) => Decision::Wait,
             (Unwritten | Unacknowledged, _) if self.since_reply >= UNREAD_AFTER => Decision::Doubt,
-            (Unwritten | Unacknowledged, _) => Decision::PutOff,
+            (Unwritten | Unacknowledged, _) => Decision::Wait,
         }
     }
 }
@@ -170,7 +168,7 @@ mod tests {
     #[test]
     fn each_row_of_facts_has_its_decision() {
         use Client::{Ended, Present, Reset};
-        use Decision::{Confirm, Doubt, PutOff, Wait, Withdraw};
+        use Decision::{Confirm, Doubt, Wait, Withdraw};
         use ReplySeen::{Acknowledged, Unacknowledged, Unwritten};
         use Sign::{GoesOn, Nothing, SecondThought};
         const RESET: Client = Reset { ended_before: false };
@@ -196,15 +194,15 @@ mod tests {
             (Acknowledged, RESET, SecondThought, 1000, Doubt),
             (Acknowledged, ENDED_AND_RESET, Nothing, 0, Doubt),
             // The reply has not arrived: no command says that it was read.
-            (Unacknowledged, Present, GoesOn, 0, PutOff),
-            (Unacknowledged, Present, Nothing, 2000, PutOff),
-            (Unacknowledged, Present, Nothing, 29_999, PutOff),
+            (Unacknowledged, Present, GoesOn, 0, Wait),
+            (Unacknowledged, Present, Nothing, 2000, Wait),
+            (Unacknowledged, Present, Nothing, 29_999, Wait),
             (Unacknowledged, Present, Nothing, 30_000, Doubt),
-            (Unacknowledged, Ended(ms(29_000)), Nothing, 29_999, PutOff),
+            (Unacknowledged, Ended(ms(29_000)), Nothing, 29_999, Wait),
             (Unacknowledged, Ended(ms(29_000)), Nothing, 30_000, Doubt),
-            (Unwritten, Present, GoesOn, 0, PutOff),
+            (Unwritten, Present, GoesOn, 0, Wait),
             (Unwritten, Present, Nothing, 30_000, Doubt),
-            (Unwritten, Ended(ms(0)), Nothing, 0, PutOff),
+            (Unwritten, Ended(ms(0)), Nothing, 0, Wait),
             // A reset instead of an acknowledgement.
             (Unwritten, RESET, Nothing, 0, Withdraw),
             (Unacknowledged, ENDED_AND_RESET, Nothing, 0, Withdraw),
