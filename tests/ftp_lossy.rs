@@ -42,7 +42,7 @@ fn heavy_killed_behind_a_lossy_path_no_half_file_is_processed_and_no_confirmed_o
     if !is_root_or_ran_as_root(NAME) {
         return;
     }
-    let clients = number("FOREBAY_CLIENTS").map_or(200, |clients| usize::try_from(clients).expect("small"));
+    let clients = number("FOREBAY_CLIENTS").map_or(1_000, |clients| usize::try_from(clients).expect("small"));
     let seed = number("FOREBAY_SEED").unwrap_or_else(rand::random);
     println!("FOREBAY_SEED={seed}");
     let began = Instant::now();
@@ -193,10 +193,10 @@ impl Outcomes {
     /// What is wrong with that, if anything.
     fn fault(&self, life: &Life, state: &str) -> Option<&'static str> {
         let processed = self.processed.get(&life.plan.name);
-        // A reset of a client that has not read all replies takes with it what it had sent last.
+        // A reset takes with it what was sent last.
         let is_confirmed = match class(life) {
             Class::Lived => true,
-            Class::WentOn => !life.plan.noop,
+            Class::WentOn => !life.plan.noop && !life.plan.aborts,
             _ => false,
         };
         match state {

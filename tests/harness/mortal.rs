@@ -53,6 +53,8 @@ pub struct Plan {
     pub after_ms: f64,
     /// It sends NOOP while the file is under way: when it dies, replies may be unread, and its end is a reset.
     pub noop: bool,
+    /// Its end is a reset in any case (`SO_LINGER`).
+    pub aborts: bool,
     /// The command after the upload.
     pub goes_on: &'static str,
 }
@@ -83,6 +85,7 @@ impl Plan {
             killed: None,
             after_ms: 0.0,
             noop: random.random_bool(0.2),
+            aborts: random.random_bool(0.2),
             goes_on: if random.random_bool(0.5) { "QUIT" } else { "PWD" },
         };
         match random.random_range(0..100) {

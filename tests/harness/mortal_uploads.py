@@ -4,7 +4,7 @@ mortal_uploads.py HOST PORT USER PASSWORD; on standard input a plan a line, in J
 did, told right after it was done.
 """
 
-import json, os, signal, socket, sys, time
+import json, os, signal, socket, struct, sys, time
 
 host, port, user, password = sys.argv[1:]
 PATIENCE = 60
@@ -23,6 +23,8 @@ class Client:
     def __init__(self, plan, reached):
         self.plan, self.reached, self.noops = plan, reached, 0
         self.control = socket.create_connection((host, int(port)), PATIENCE)
+        if plan["aborts"]:
+            self.control.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.replies = self.control.makefile("rb")
         tell(f"port {self.control.getsockname()[1]}")
         self.expect(b"220")
