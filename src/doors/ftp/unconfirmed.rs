@@ -141,7 +141,7 @@ impl Unconfirmed {
             files.look(self.control.as_fd());
         }
         let (now, shortest) = (Instant::now(), files.shortest_round_trip);
-        let goes_on = |waiting: &Waiting| match sign_of(&waiting.stored.accepted.entry.name) {
+        let goes_on = |waiting: &Waiting| match sign_of(waiting.stored.accepted.name()) {
             // A client that has read the reply is not heard before a round trip has passed.
             _ if line <= waiting.sent_ahead || now - waiting.replied_at < shortest => Sign::Nothing,
             sign => sign,
