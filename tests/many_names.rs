@@ -6,8 +6,8 @@ mod harness;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
-    net::SocketAddr,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
     path::Path,
     sync::{
         Arc,
@@ -25,6 +25,7 @@ use harness::{
     Ftp,
     binary::Machine,
     client::{Client, Door, Refused},
+    sftp_client::{Sftp, string},
 };
 
 /// The names that a partner may have here.
@@ -37,7 +38,11 @@ const CHANGES: usize = 20_000;
 const DOORS: [Door; 2] = [Door::Ftp, Door::Sftp];
 
 fn machine() -> Machine {
-    let mut machine = Machine::new(&format!("[policy]\nmax_names = {LIMIT}\n"));
+    machine_with(LIMIT)
+}
+
+fn machine_with(limit: usize) -> Machine {
+    let mut machine = Machine::new(&format!("[policy]\nmax_names = {limit}\n"));
     for name in ["Hoarder", "Clinic"] {
         machine.add_partner(name, "secret");
     }
@@ -232,4 +237,90 @@ fn make_and_remove(ftp: SocketAddr, session: usize, done: &AtomicUsize) {
         }
     }
     panic!("{done:?} changes, and nobody said a word");
+}
+
+/// Of a folder with many names a page is read when the one before it has gone out: what a name far behind is by then is
+/// what the listing tells. So the first line waits for no other, and memory for a page is enough.
+#[test]
+fn a_listing_is_read_as_it_is_sent() {
+    const NAMES: usize = 12_000;
+    let machine = machine_with(2 * NAMES);
+    make_folders(machine.ftp, NAMES);
+    let (mut ftp, mut changing) = (Ftp::connect(machine.ftp), Ftp::connect(machine.ftp));
+    ftp.login("Hoarder", "secret");
+    changing.login("Hoarder", "secret");
+
+    for (round, command) in ["LIST", "MLSD", "NLST"].into_iter().enumerate() {
+        let mut data = BufReader::with_capacity(512, narrow(&mut ftp));
+        assert_eq!(ftp.command(command).code, 150);
+        let mut first = String::new();
+        data.read_line(&mut first).unwrap();
+        change_far_behind(&mut changing, NAMES, round);
+        let mut rest = String::new();
+        data.read_to_string(&mut rest).unwrap();
+        assert_eq!(ftp.reply().code, 226);
+        assert_told(&rest, NAMES, round, command);
+        // One went, one came, and the first line was read.
+        assert_eq!(rest.lines().count(), NAMES, "{command}");
+    }
+
+    let (opendir, readdir, handle, name) = (11, 12, 102, 104);
+    let mut sftp = Sftp::login(machine.sftp, "Hoarder", "secret").unwrap();
+    let opened = sftp.ask(opendir, &[&string(b"/")]);
+    assert_eq!(opened.kind, handle);
+    assert_eq!(sftp.ask(readdir, &[&opened.body]).kind, name);
+    change_far_behind(&mut changing, NAMES, 3);
+    let mut rest = Vec::new();
+    loop {
+        let answer = sftp.ask(readdir, &[&opened.body]);
+        if answer.kind != name {
+            assert_eq!(answer.code(), 1, "{}", answer.text());
+            break;
+        }
+        rest.extend(answer.body);
+    }
+    assert_told(&String::from_utf8_lossy(&rest), NAMES, 3, "READDIR");
+}
+
+/// A name so long that many of them are more than what lies on the way between server and client.
+fn long(number: usize) -> String {
+    format!("{number:06}-{}", "n".repeat(200))
+}
+
+fn make_folders(ftp: SocketAddr, count: usize) {
+    const SESSIONS: usize = 8;
+    const AHEAD: usize = 100;
+    let one = |session: usize| {
+        let mut client = Ftp::connect(ftp);
+        client.login("Hoarder", "secret");
+        let numbers: Vec<_> = (session..count).step_by(SESSIONS).collect();
+        for some in numbers.chunks(AHEAD) {
+            let commands: Vec<_> = some.iter().map(|number| format!("MKD {}", long(*number))).collect();
+            client.send(commands.join("\r\n").as_bytes());
+            commands.iter().for_each(|_| assert_eq!(client.reply().code, 257));
+        }
+    };
+    thread::scope(|scope| (0..SESSIONS).for_each(|session| drop(scope.spawn(move || one(session)))));
+}
+
+/// A data connection that takes little before it is read.
+fn narrow(ftp: &mut Ftp) -> TcpStream {
+    let reply = ftp.command("EPSV");
+    let port = reply.text.split('|').nth(3).unwrap().parse().unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
+    socket.into()
+}
+
+/// Takes the last but few of the names away and adds one behind all.
+fn change_far_behind(ftp: &mut Ftp, names: usize, round: usize) {
+    assert_eq!(ftp.command(&format!("RMD {}", long(names - 1 - round))).code, 250);
+    assert_eq!(ftp.command(&format!("MKD zzz-{round}")).code, 257);
+}
+
+fn assert_told(listing: &str, names: usize, round: usize, command: &str) {
+    assert!(listing.contains(&long(1_500)) && listing.contains(&long(names - 2 - round)), "{command} lacks names");
+    assert!(!listing.contains(&long(names - 1 - round)), "{command} tells a name that had gone before");
+    assert!(listing.contains(&format!("zzz-{round}")), "{command} lacks a name that had come before");
 }
