@@ -14,6 +14,7 @@ mod store;
 mod transition;
 
 pub use catalogue::{Catalogue, NameChange, NameFault, Named, Node};
+pub use embedded::gather_answers;
 pub use entry::{Child, Entry, Lane, Lease, LeaseToken, NewEntry, State, Superseded};
 pub use error::{QueueError, Result};
 pub use hold::Hold;

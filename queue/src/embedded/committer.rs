@@ -27,6 +27,7 @@ use super::{
     index::{Fault, Index},
     lanes::Counts,
     layered::Changes,
+    mailbox::answer_all,
     recover::{self, Old, Replay},
     state::QueueState,
     waiting::Waiting,
@@ -375,8 +376,9 @@ fn applied(index: &Index, batch: sled::Batch) -> Result<(), String> {
     })
 }
 
-fn answer(changes: Vec<Box<dyn Change>>, failed: Option<&QueueError>) {
-    for change in changes {
-        change.answer(failed.map(again));
+fn answer(mut changes: Vec<Box<dyn Change>>, failed: Option<&QueueError>) {
+    if let Some(error) = failed {
+        changes.iter_mut().for_each(|change| change.fail(again(error)));
     }
+    answer_all(changes);
 }

@@ -28,6 +28,7 @@ mod index;
 mod keys;
 mod lanes;
 mod layered;
+mod mailbox;
 mod meta;
 mod names;
 mod options;
@@ -44,6 +45,7 @@ mod text;
 mod verify;
 mod waiting;
 
+pub use mailbox::gather_answers;
 pub use options::Options;
 pub use queue::EmbeddedQueue;
 

@@ -96,9 +96,7 @@ impl Client {
     pub(super) fn expect_confirmation(&mut self, stored: Stored, partner: &PartnerSession) {
         let lines_ahead = self.control.lines_ahead();
         let Control { link, confirmations, .. } = &mut self.control;
-        confirmations.add(stored, lines_ahead, partner.clock.now(), || {
-            self.context.watch.first_of_session(&partner.ingest, link)
-        });
+        confirmations.add(stored, lines_ahead, || self.context.watch.first_of_session(&partner.ingest, link));
     }
 
     /// The data connection of a transfer, as it will come about.

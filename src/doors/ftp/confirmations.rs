@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-
 use super::{
     command::Command,
     confirmation::{Sign, Stored},
@@ -23,16 +21,9 @@ pub(super) struct Confirmations {
 impl Confirmations {
     /// The reply to a file is written next; so many lines of the client are here and were not heard. `first` makes the
     /// place for the first file of a session.
-    pub(super) fn add(
-        &mut self,
-        stored: Stored,
-        lines_ahead: usize,
-        now: DateTime<Utc>,
-        first: impl FnOnce() -> Arc<Unconfirmed>,
-    ) {
-        let claimable_in = stored.accepted.entry.claimable_from.and_then(|at| (at - now).to_std().ok());
+    pub(super) fn add(&mut self, stored: Stored, lines_ahead: usize, first: impl FnOnce() -> Arc<Unconfirmed>) {
         let unconfirmed = self.unconfirmed.get_or_insert_with(first);
-        unconfirmed.add(stored, self.heard + lines_ahead as u64, claimable_in.unwrap_or_default());
+        unconfirmed.add(stored, self.heard + lines_ahead as u64);
     }
 
     /// A line has come that is no command.

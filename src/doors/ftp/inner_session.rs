@@ -72,16 +72,6 @@ impl InnerSession {
         }
     }
 
-    /// Has it ready while the client connects.
-    pub(super) async fn make_ready(&mut self, partner: &Arc<PartnerSession>) {
-        // What fails here is tried again by the transfer, which tells.
-        if let Ok(mut inner) = self.open(partner).await
-            && inner.prepare().await.is_ok()
-        {
-            self.keep(inner);
-        }
-    }
-
     /// Asks the inner server. When it fails, another is opened; what may have been done is not asked twice.
     pub(super) async fn ask(&mut self, line: &str, partner: &Arc<PartnerSession>) -> Reply {
         let times = if ONCE.iter().any(|verb| line.starts_with(verb)) { 1 } else { 2 };

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -19,6 +20,8 @@ use crate::{doors::core::Link, ingest::Ingest};
 
 use super::unconfirmed::{Left, Unconfirmed, tick};
 
+/// Connections that are settled at the same time, so that they share the syncs of what is withdrawn and held.
+const SETTLED_AT_ONCE: usize = 64;
 /// Sessions that are over and watched at most.
 const MOST_ENDED: usize = 1024;
 /// The time for what is undecided when the door closes.
@@ -115,9 +118,8 @@ impl Watch {
             let sessions = known.sessions.iter().filter_map(Weak::upgrade).filter(|session| session.is_due(now));
             sessions.chain(known.ended.iter().cloned()).collect()
         };
-        for unconfirmed in due {
-            unconfirmed.settle().await;
-        }
+        let settle = |unconfirmed: Arc<Unconfirmed>| async move { unconfirmed.settle().await };
+        stream::iter(due).for_each_concurrent(SETTLED_AT_ONCE, settle).await;
         self.known.lock().ended.retain(|unconfirmed| !unconfirmed.is_empty());
     }
 }

@@ -68,11 +68,7 @@ impl LoggedIn<'_> {
             Ok(port) => port,
             Err(_) => return self.client.say(Reply::new(425, "No data port is free, try again")).await,
         };
-        if self.client.say(told(port)).await == Flow::End {
-            return Flow::End;
-        }
-        self.inner.make_ready(&self.partner).await;
-        Flow::Continue
+        self.client.say(told(port)).await
     }
 
     async fn listen(&mut self) -> io::Result<u16> {
