@@ -131,13 +131,16 @@ impl Drop for LossyPath {
     }
 }
 
+/// A packet on its way: when it is due, its number, where it comes from, its bytes.
+type UnderWay = (Instant, u64, Side, Vec<u8>);
+
 struct Carrier {
     shared: Arc<Shared>,
     random: StdRng,
     control_port: u16,
     /// The client's and the server's.
     devices: [Tun; 2],
-    under_way: BinaryHeap<Reverse<(Instant, u64, Side, Vec<u8>)>>,
+    under_way: BinaryHeap<Reverse<UnderWay>>,
     number: u64,
 }
 

@@ -16,6 +16,9 @@ use tokio::runtime::Handle;
 
 use super::command::Change;
 
+/// Changes that know their outcomes.
+type Answered = Vec<Box<dyn Change>>;
+
 thread_local! {
     static HERE: RefCell<Option<Arc<Mailbox>>> = const { RefCell::new(None) };
 }
@@ -35,7 +38,7 @@ pub(super) struct Mailbox(Mutex<Letters>);
 
 #[derive(Default)]
 struct Letters {
-    waiting: Vec<Box<dyn Change>>,
+    waiting: Answered,
     carrier: Option<Waker>,
     is_closed: bool,
 }
@@ -46,8 +49,8 @@ impl Mailbox {
         HERE.with_borrow(Clone::clone)
     }
 
-    /// Has these changes, which know their outcomes, answered on the thread of the mailbox.
-    fn put(&self, mut answered: Vec<Box<dyn Change>>) {
+    /// Has these changes answered on the thread of the mailbox.
+    fn put(&self, mut answered: Answered) {
         let mut letters = self.0.lock();
         if letters.is_closed {
             drop(letters);
@@ -63,9 +66,9 @@ impl Mailbox {
     }
 }
 
-/// Answers these changes, which know their outcomes: those of each mailbox together, and the others on the spot.
-pub(super) fn answer_all(changes: Vec<Box<dyn Change>>) {
-    let mut sorted: Vec<(Arc<Mailbox>, Vec<Box<dyn Change>>)> = Vec::new();
+/// Answers these changes: those of each mailbox together, and the others on the spot.
+pub(super) fn answer_all(changes: Answered) {
+    let mut sorted: Vec<(Arc<Mailbox>, Answered)> = Vec::new();
     for change in changes {
         let Some(mailbox) = change.mailbox() else {
             change.answer();
@@ -81,7 +84,7 @@ pub(super) fn answer_all(changes: Vec<Box<dyn Change>>) {
     }
 }
 
-fn answer_here(changes: Vec<Box<dyn Change>>) {
+fn answer_here(changes: Answered) {
     changes.into_iter().for_each(Change::answer);
 }
 

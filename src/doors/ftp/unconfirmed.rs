@@ -131,7 +131,7 @@ impl Unconfirmed {
             files.look(self.control.as_fd());
         }
         let (now, shortest) = (Instant::now(), files.shortest_round_trip);
-        let goes_on = |waiting: &Waiting| match sign_of(&waiting.stored.accepted.name()) {
+        let goes_on = |waiting: &Waiting| match sign_of(waiting.stored.accepted.name()) {
             // A client that has read the reply is not heard before a round trip has passed. That may be shorter than the
             // shortest which was measured: the kernel measures none where something was sent twice.
             _ if line <= waiting.sent_ahead || now - waiting.replied_at < shortest / 2 => Sign::Nothing,
