@@ -10,16 +10,19 @@ mod harness;
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    io::{BufRead, BufReader, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+use socket2::SockRef;
 
 use harness::{
     binary::{BOUND, Machine},
     files_below,
-    lossy::LossyPath,
+    lossy::{LossyPath, Weather},
     mortal::{Life, Nursery, Plan, Stage},
     tun::{Tun, enter_namespace, is_root_or_ran_as_root},
 };
@@ -106,7 +109,7 @@ fn server() -> Machine {
 /// Lets all clients live, in a namespace of theirs behind the path; gives what they did.
 fn live(clients: usize, server: SocketAddr, device: Tun, seed: u64) -> (Vec<Life>, LossyPath) {
     let in_namespace = move || {
-        let path = LossyPath::new(enter_namespace(CLIENT), device, CONTROL_PORT, seed);
+        let path = LossyPath::new(enter_namespace(CLIENT), device, CONTROL_PORT, Weather::STORM, seed);
         let next = AtomicUsize::new(0);
         let some = || {
             let mut nursery = Nursery::new(server, USER, PASSWORD);
@@ -121,6 +124,68 @@ fn live(clients: usize, server: SocketAddr, device: Tun, seed: u64) -> (Vec<Life
         (lives, path)
     };
     thread::spawn(in_namespace).join().unwrap()
+}
+
+/// A client that died by and by: it sent half of its file and closed the data connection, its system acknowledged the 226,
+/// and then its reset was lost. Beside it one that only falls silent.
+#[test]
+fn a_client_whose_reset_is_lost_is_not_taken_for_one_that_is_silent() {
+    const NAME: &str = "a_client_whose_reset_is_lost_is_not_taken_for_one_that_is_silent";
+    if !is_root_or_ran_as_root(NAME) {
+        return;
+    }
+    let device = enter_namespace(SERVER);
+    let machine = server();
+    let at = machine.ftp;
+    let (silent, path) = thread::spawn(move || {
+        let path = LossyPath::new(enter_namespace(CLIENT), device, CONTROL_PORT, Weather::FIRST_RESETS_ARE_LOST, 0);
+        let dying = upload(at, "half.hl7");
+        // The reply is in its system, and nobody reads it.
+        let mut reply = [0; 3];
+        while dying.peek(&mut reply).unwrap() < 3 {}
+        assert_eq!(&reply, b"226");
+        SockRef::from(&dying).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(dying);
+        (upload(at, "whole.hl7"), path)
+    })
+    .join()
+    .unwrap();
+    machine.wait_until_none_is(&["ready", "active", "retrying"], "undecided");
+    let outcomes = Outcomes::of(&machine);
+    assert_eq!(outcomes.states["whole.hl7"], "done", "{}", machine.log());
+    assert_eq!(outcomes.states["half.hl7"], "held", "{}", machine.log());
+    assert!(!outcomes.processed.contains_key("half.hl7"));
+    assert!(path.counts().ends_lost >= 1, "{:?}", path.counts());
+    drop(silent);
+}
+
+/// Sends a file on a data connection and closes that; gives the control connection, on which the reply to it is to come.
+fn upload(server: SocketAddr, name: &str) -> TcpStream {
+    let control = TcpStream::connect(server).unwrap();
+    let mut replies = BufReader::new(control.try_clone().unwrap());
+    let mut expect = |code: &str| {
+        let mut line = String::new();
+        while !line.starts_with(code) || line.as_bytes()[3] != b' ' {
+            line.clear();
+            assert!(replies.read_line(&mut line).unwrap() > 0, "the server closed the connection before {code}");
+        }
+        line
+    };
+    let say = |line: String| (&control).write_all(line.as_bytes()).unwrap();
+    expect("220");
+    say(format!("USER {USER}\r\n"));
+    expect("331");
+    say(format!("PASS {PASSWORD}\r\n"));
+    expect("230");
+    say("EPSV\r\n".to_owned());
+    let port = expect("229").split('|').nth(3).unwrap().parse().unwrap();
+    let mut data = TcpStream::connect((server.ip(), port)).unwrap();
+    say(format!("STOR {name}\r\n"));
+    expect("150");
+    data.write_all(&[b'H'; 10_000]).unwrap();
+    drop(data);
+    drop(replies);
+    control
 }
 
 /// Waits until no session and no file waits for anything any more.

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, HashSet},
     fmt,
     sync::{
         Arc,
@@ -23,15 +23,31 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::tun::{MTU, Tun};
 
-/// The share of packets that are lost, that come twice, and that others overtake.
-const LOST: f64 = 0.03;
-const DOUBLED: f64 = 0.01;
-const OVERTAKEN: f64 = 0.10;
 const ALWAYS_MS: f64 = 2.0;
 const JITTER_MS: f64 = 1.0;
 const OVERTAKEN_MS: f64 = 20.0;
 /// The end of a control connection, as its client sends it, comes later by up to so much.
 const END_MS: f64 = 1_000.0;
+
+/// What the path does to packets.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// The share of packets that are lost, that come twice, and that others overtake.
+    lost: f64,
+    doubled: f64,
+    overtaken: f64,
+    /// Ends of control connections are held back.
+    delays_ends: bool,
+    /// The first reset of each control connection is lost, and nothing else.
+    loses_first_resets: bool,
+}
+
+impl Weather {
+    pub const STORM: Self =
+        Self { lost: 0.03, doubled: 0.01, overtaken: 0.10, delays_ends: true, loses_first_resets: false };
+    pub const FIRST_RESETS_ARE_LOST: Self =
+        Self { lost: 0.0, doubled: 0.0, overtaken: 0.0, delays_ends: false, loses_first_resets: true };
+}
 /// The longest time for which a stop is not seen.
 const TURN: Duration = Duration::from_millis(50);
 
@@ -95,12 +111,14 @@ const RST: u8 = 4;
 
 impl LossyPath {
     /// Carries packets between the devices until it is dropped.
-    pub fn new(client: Tun, server: Tun, control_port: u16, seed: u64) -> Self {
+    pub fn new(client: Tun, server: Tun, control_port: u16, weather: Weather, seed: u64) -> Self {
         let shared = Arc::new(Shared::default());
         let mut carrier = Carrier {
             shared: shared.clone(),
             random: StdRng::seed_from_u64(seed),
             control_port,
+            weather,
+            reset: HashSet::new(),
             devices: [client, server],
             under_way: BinaryHeap::new(),
             number: 0,
@@ -138,6 +156,9 @@ struct Carrier {
     shared: Arc<Shared>,
     random: StdRng,
     control_port: u16,
+    weather: Weather,
+    /// Clients' ports of which a reset came.
+    reset: HashSet<u16>,
     /// The client's and the server's.
     devices: [Tun; 2],
     under_way: BinaryHeap<Reverse<UnderWay>>,
@@ -181,9 +202,12 @@ impl Carrier {
         let counts = &mut seen.counts;
         counts.packets += 1;
         counts.ends += u64::from(is_end);
+        let Weather { lost, doubled, overtaken, delays_ends, loses_first_resets } = self.weather;
+        let is_first_reset = is_end && header.flags & RST != 0 && self.reset.insert(header.client_port);
         let copies = match self.random.random::<f64>() {
-            share if share < LOST => 0,
-            share if share < LOST + DOUBLED => 2,
+            _ if loses_first_resets && is_first_reset => 0,
+            share if share < lost => 0,
+            share if share < lost + doubled => 2,
             _ => 1,
         };
         counts.lost += u64::from(copies == 0);
@@ -192,11 +216,11 @@ impl Carrier {
         let mut fate = Vec::new();
         for _ in 0..copies {
             let mut ms = ALWAYS_MS + self.random.random_range(0.0..JITTER_MS);
-            if self.random.random_bool(OVERTAKEN) {
+            if self.random.random_bool(overtaken) {
                 ms += self.random.random_range(0.0..OVERTAKEN_MS);
                 counts.overtaken += 1;
             }
-            if is_end {
+            if is_end && delays_ends {
                 ms += self.random.random_range(0.0..END_MS);
             }
             let delay = Duration::from_secs_f64(ms / 1_000.0);

@@ -85,11 +85,13 @@ fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// A connection that is silent for so long is probed.
+pub(in crate::doors) const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// Small replies at once; a peer that vanished without a word is noticed within some minutes.
 pub(in crate::doors) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(Duration::from_secs(15)).with_retries(4);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 

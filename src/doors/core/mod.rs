@@ -32,7 +32,7 @@ pub(super) use admission::Accepted;
 pub(super) use context::{DoorContext, DoorServices, DoorSettings};
 pub(super) use end_requests::EndRequests;
 pub(super) use link::{Link, Shutdown};
-pub(super) use listening::{Listeners, prepare};
+pub(super) use listening::{KEEPALIVE, Listeners, prepare};
 pub(super) use partner_session::PartnerSession;
 pub(super) use session_time::SessionTime;
 pub(super) use transfer_clock::TransferTime;

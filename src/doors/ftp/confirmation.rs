@@ -7,6 +7,9 @@
 //! # Trust
 //! - *Acknowledged* says that the reply has reached the client's system, or that of a proxy between, and not that
 //!   anyone has read it. So a sign of life must follow.
+//! - *Silent* does not say that the client is there: a reset is sent once, and networks lose it. So whoever stays silent is
+//!   probed (TCP keep-alive, RFC 9293, 3.8.4), and time alone confirms nothing: a system without the connection answers
+//!   with another reset.
 //! - *Not acknowledged* does not say that nobody has read it: systems send an acknowledgement up to half a second late
 //!   (RFC 9293, 3.8.6.3), networks lose it, and that of a reset, which a client may send right after the reply was read,
 //!   is not counted (Linux handles a reset before its acknowledgement). How late the reset comes proves nothing either: it
@@ -66,6 +69,9 @@ pub(super) enum ReplySeen {
 /// The client's end of the control connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Client {
+    /// Nothing says that it is gone.
+    Silent,
+    /// Its system has answered a probe since: the connection is still there.
     Present,
     /// It has sent its FIN, so long ago.
     Ended(Duration),
@@ -115,6 +121,8 @@ impl Facts {
             // The acknowledgement may have been lost, or dropped with the reset, and the reset may have taken its time.
             (Unacknowledged, Client::Reset { ended_before: false }) => Decision::Doubt,
             (Acknowledged, Client::Present) if self.since_reply >= confirm_after => Decision::Confirm,
+            // A reset may have been lost: nothing sends it again until it is asked for.
+            (Acknowledged, Client::Silent) if self.since_reply >= UNREAD_AFTER => Decision::Doubt,
             // A proxy passes a reset on that follows an end, later than two round trips to it: so the whole time is
             // waited.
             (Acknowledged, Client::Ended(ago)) if self.since_reply >= confirm_after && ago >= round_trips => {
@@ -164,7 +172,7 @@ mod tests {
 
     #[test]
     fn each_row_of_facts_has_its_decision() {
-        use Client::{Ended, Present, Reset};
+        use Client::{Ended, Present, Reset, Silent};
         use Decision::{Confirm, Doubt, Wait, Withdraw};
         use ReplySeen::{Acknowledged, Unacknowledged, Unwritten};
         use Sign::{GoesOn, Nothing, SecondThought};
@@ -181,6 +189,11 @@ mod tests {
             // Nothing comes, or what was sent ahead.
             (Acknowledged, Present, Nothing, 1999, Wait),
             (Acknowledged, Present, Nothing, 2000, Confirm),
+            // Nobody has answered a probe: its reset may have been lost.
+            (Acknowledged, Silent, SecondThought, 2000, Wait),
+            (Acknowledged, Silent, Nothing, 29_999, Wait),
+            (Acknowledged, Silent, Nothing, 30_000, Doubt),
+            (Acknowledged, Silent, GoesOn, 0, Confirm),
             // A clean end, and one that a reset may still follow.
             (Acknowledged, Ended(ms(1000)), Nothing, 1999, Wait),
             (Acknowledged, Ended(ms(1000)), Nothing, 2000, Confirm),

@@ -18,6 +18,8 @@ pub(super) struct TcpState {
     /// All that was written is acknowledged. Never after the connection is over: then the kernel has dropped what was
     /// on its way, and [`unacknowledged_bytes`] tells.
     pub(super) is_all_acknowledged: bool,
+    /// The time since the other side acknowledged anything, or answered a probe. In steps of some milliseconds.
+    pub(super) since_heard: Duration,
     /// The smoothed round-trip time.
     pub(super) round_trip: Duration,
     /// The shortest round trip of the last minutes: nothing comes back sooner.
@@ -76,6 +78,7 @@ pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> io::Result<TcpState> {
         stage,
         acknowledged_bytes: info.tcpi_bytes_acked,
         is_all_acknowledged: stage != Stage::Over && info.tcpi_unacked == 0 && info.tcpi_notsent_bytes == 0,
+        since_heard: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
         round_trip: Duration::from_micros(u64::from(info.tcpi_rtt)),
         shortest_round_trip: Duration::from_micros(u64::from(shortest)),
     })

@@ -11,12 +11,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustix::{io::Errno, net::sockopt::socket_error};
+use rustix::{
+    io::Errno,
+    net::sockopt::{set_tcp_keepidle, socket_error},
+};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
-    doors::core::Link,
+    doors::core::{KEEPALIVE, Link},
     ingest::{Accepted, Ingest},
 };
 
@@ -28,11 +31,15 @@ use super::{
 const TICK: Duration = Duration::from_millis(500);
 /// The shortest tick, where files wait for less than some seconds.
 const LEAST_TICK: Duration = Duration::from_millis(10);
-/// Ticks before `confirm_after` is over at which a session that has fallen silent is first looked at.
+/// Ticks before `confirm_after` is over at which a session that has fallen silent is first looked at and probed.
 const TICKS_BEFORE: u32 = 2;
 /// No claim gives a file before it is decided. The watch takes half a minute at most; this is for files that it has
 /// lost.
 const DECIDED_WITHIN: Duration = Duration::from_secs(86_400);
+/// The least time after which a kernel probes.
+const PROBED_AFTER: Duration = Duration::from_secs(1);
+/// The kernel counts time in steps of at most so long.
+const CLOCK_STEP: Duration = Duration::from_millis(10);
 /// Looks for a moment at which no acknowledgement comes in between.
 const STEADY_LOOKS: u32 = 8;
 const NEVER_READ: &str = "the connection was reset before its sender had the reply";
@@ -67,6 +74,12 @@ struct Files {
     /// When the client's FIN was seen.
     ended: Option<Instant>,
     reset: Option<Reset>,
+    /// The latest sign that the client's system still has the connection.
+    heard: Option<Instant>,
+    /// The kernel asks for such a sign each second.
+    is_probing: bool,
+    /// The age of a file from which on such a sign tells something.
+    told_by: Duration,
     /// Our own FIN goes out, or has.
     closing: bool,
     round_trip: Duration,
@@ -94,7 +107,10 @@ struct Waiting {
 impl Unconfirmed {
     /// None wait yet on this connection.
     pub(super) fn new(ingest: &Arc<Ingest>, link: &Arc<Link>) -> Self {
-        Self { ingest: ingest.clone(), control: Control::OfSession(link.clone()), files: Mutex::default() }
+        let confirm_after = ingest.confirm_after();
+        let told_by = confirm_after.saturating_sub(tick(confirm_after) * TICKS_BEFORE);
+        let files = Mutex::new(Files { told_by, ..Files::default() });
+        Self { ingest: ingest.clone(), control: Control::OfSession(link.clone()), files }
     }
 
     /// The reply to a file is written next. `sent_ahead` counts the session's lines that have come before it.
@@ -138,14 +154,19 @@ impl Unconfirmed {
             sign => sign,
         };
         let is_confirmed = |facts: Facts| facts.decide(self.ingest.confirm_after()) == Decision::Confirm;
-        files.take(now, goes_on, is_confirmed).into_iter().map(|(waiting, _)| waiting.stored).collect()
+        let taken = files.take(now, goes_on, is_confirmed);
+        if files.is_probing {
+            files.probe(self.control.as_fd());
+        }
+        taken.into_iter().map(|(waiting, _)| waiting.stored).collect()
     }
 
     /// Decides what can be decided by the connection alone; gives what is left to do.
     fn decide(&self) -> Vec<(Stored, Decision)> {
+        let confirm_after = self.ingest.confirm_after();
         let mut files = self.files.lock();
         files.look(self.control.as_fd());
-        let confirm_after = self.ingest.confirm_after();
+        files.probe(self.control.as_fd());
         let is_decided = |facts: Facts| facts.decide(confirm_after) != Decision::Wait;
         let taken = files.take(Instant::now(), |_| Sign::Nothing, is_decided).into_iter();
         taken.map(|(waiting, facts)| (waiting.stored, facts.decide(confirm_after))).collect()
@@ -188,10 +209,8 @@ impl Unconfirmed {
 
     /// Returns whether the oldest file is to be looked at already.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        let confirm_after = self.ingest.confirm_after();
         let files = self.files.lock();
-        let oldest = files.waiting.front().map(|oldest| now - oldest.replied_at);
-        oldest.is_some_and(|age| age + tick(confirm_after) * TICKS_BEFORE >= confirm_after)
+        files.waiting.front().is_some_and(|oldest| files.is_due(oldest, now))
     }
 }
 
@@ -212,10 +231,37 @@ impl Waiting {
 }
 
 impl Files {
+    /// Returns whether the file has waited long enough to be looked at.
+    fn is_due(&self, waiting: &Waiting, now: Instant) -> bool {
+        now.saturating_duration_since(waiting.replied_at) >= self.told_by
+    }
+
+    /// Returns whether the client's system was heard when the file had waited that long.
+    fn is_present(&self, waiting: &Waiting) -> bool {
+        self.heard.is_some_and(|heard| heard.saturating_duration_since(waiting.replied_at) >= self.told_by)
+    }
+
+    /// Has the kernel probe the client's system as long as a file is due that nothing was heard for since.
+    fn probe(&mut self, control: BorrowedFd<'_>) {
+        let now = Instant::now();
+        let is_needed = self.waiting.iter().any(|waiting| self.is_due(waiting, now) && !self.is_present(waiting));
+        if is_needed == self.is_probing {
+            return;
+        }
+        match set_tcp_keepidle(control, if is_needed { PROBED_AFTER } else { KEEPALIVE }) {
+            Ok(()) => self.is_probing = is_needed,
+            Err(error) => debug!(%error, "cannot change how soon a silent connection is probed"),
+        }
+    }
+
     /// Looks at the connection. One call of the kernel when all is acknowledged.
     fn look(&mut self, control: BorrowedFd<'_>) {
         let Ok(state) = tcp_state(control) else { return };
         (self.round_trip, self.shortest_round_trip) = (state.round_trip, state.shortest_round_trip);
+        if state.stage == Stage::Open {
+            // Rather too early than too late, for the kernel's clock has steps.
+            self.heard = Instant::now().checked_sub(state.since_heard + CLOCK_STEP).max(self.heard);
+        }
         let mut is_all_acknowledged = state.is_all_acknowledged;
         match state.stage {
             Stage::Open => {}
@@ -254,7 +300,8 @@ impl Files {
         let client = match (self.reset, self.ended) {
             (Some(Reset { ended_before }), _) => Client::Reset { ended_before },
             (None, Some(ended)) => Client::Ended(now.saturating_duration_since(ended)),
-            (None, None) => Client::Present,
+            (None, None) if self.is_present(waiting) => Client::Present,
+            (None, None) => Client::Silent,
         };
         let since_reply = now.saturating_duration_since(waiting.replied_at);
         Facts { reply: waiting.reply, client, sign, since_reply, round_trip: self.round_trip }
