@@ -19,7 +19,7 @@ use super::{
     state::{QueueState, Take, damage_text},
     waiting::Waiting,
 };
-use crate::{Actor, Entry, Fact, Hold, Inline, QueueError, Record, Recovered, Result, State};
+use crate::{Actor, Entry, Fact, Hold, Inline, NodeId, QueueError, Record, Recovered, Result, State};
 
 /// Records that are read, and applied as one batch, at a time.
 const CHUNK: usize = 2_048;
@@ -64,7 +64,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
         record_codec::decode(*seq, bytes)?;
     }
     let found = found.and_then(|(index, state)| belongs(&index, &state, &reader, &recovery).map(|()| (index, state)));
-    let (mut index, mut state) = match found {
+    let (index, mut state) = match found {
         Ok(found) => found,
         Err(fault) => {
             tracing::warn!(reason = %QueueError::from(fault), "the index of the queue is made anew from the journal");
@@ -79,17 +79,12 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
     let mut replay = Replay::default();
     replay.run(&mut state, &index, &reader, from, &mut |_, _| {})?;
     recovered.replayed = replay.records;
-    // sled may also come up empty from a damaged file.
+    // It may also have come up empty.
     recovered.rebuilt |= known == 0 && replay.records > 0;
     recovered.faults = replay.faults;
     recovered.torn_bytes = recovery.torn_bytes;
     recovered.set_aside.extend(recovery.set_aside.iter().cloned());
     recovered.newest_at = state.meta.newest_at;
-    if state.meta.entries.saturating_mul(3 << 10).saturating_add(64 << 20) < index.size_on_disk()? {
-        index = compact(index, dir, options.cache_bytes)?;
-        state = QueueState::load(&index)?;
-        recovered.rebuilt = true;
-    }
     recovered.interrupted = active(&index, &state)?;
     let mut gaps = replay.gaps;
     for lost in &recovery.lost {
@@ -117,8 +112,8 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
 }
 
 fn open_index(dir: &Path, cache_bytes: u64) -> Result<(Index, QueueState), Fault> {
-    let _ = std::fs::remove_dir_all(beside(dir, "new"));
     let _ = std::fs::remove_dir_all(beside(dir, "old"));
+    remove_sled(dir)?;
     make_dir(dir)?;
     let index = Index::open(dir, cache_bytes)?;
     let state = QueueState::load(&index).and_then(|state| state.cross_check(&index).map(|()| state))?;
@@ -354,19 +349,20 @@ fn commit(
     let next = journal.next_seq();
     let waiting = Waiting::default();
     let most_record = journal.most_record_bytes();
-    let mut batch = Batch { state, index, waiting: &waiting, records: Vec::new(), next, most_record };
+    let node = NodeId::local();
+    let mut batch = Batch { state, index, waiting: &waiting, node: &node, records: Vec::new(), next, most_record };
     write(&mut batch)?;
     let records = batch.records;
     journal.append(&records).map_err(journal_error)?;
     index.apply(state.take_batch())
 }
 
-/// Every entry, in the order of ids.
+/// Every entry, in the order of turns.
 pub(super) fn each_entry(
     index: &Index,
     mut visit: impl FnMut(Stored) -> Result<ControlFlow<()>, Fault>,
 ) -> Result<(), Fault> {
-    index.scan(b"e", &keys::behind(b'e'), |key, value| visit(Stored::decode(entry_id(&key)?, &value)?))
+    index.scan(b"e", &keys::behind(b'e'), |_, value| visit(Stored::decode(&value)?))
 }
 
 pub(super) fn entry_id(key: &[u8]) -> Result<FileId, Fault> {
@@ -400,27 +396,14 @@ pub(super) fn fresh_index(dir: &Path, cache_bytes: u64, old: Old) -> Result<(Ind
     Ok((Index::open(dir, cache_bytes)?, aside))
 }
 
-/// Copies what is live into a fresh directory: sled gives no room back.
-fn compact(mut old: Index, dir: &Path, cache_bytes: u64) -> Result<Index, Fault> {
-    let path = beside(dir, "new");
-    make_dir(&path)?;
-    let mut new = Index::open(&path, cache_bytes)?;
-    let (mut batch, mut count) = (sled::Batch::default(), 0);
-    old.scan(&[0], &[0xff], |key, value| {
-        batch.insert(key, value);
-        count += 1;
-        if count % CHUNK == 0 {
-            new.apply(std::mem::take(&mut batch))?;
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    new.apply(batch)?;
-    old.close();
-    new.close();
-    // A crash between the two leaves no index, and the next start makes it anew from the journal.
-    std::fs::remove_dir_all(dir).map_err(|error| io("cannot remove the old index", error))?;
-    std::fs::rename(&path, dir).map_err(|error| io("cannot move the new index into place", error))?;
-    Index::open(dir, cache_bytes)
+/// Removes an index that a version before this one made with sled: it is made anew from the journal.
+fn remove_sled(dir: &Path) -> Result<()> {
+    let removing = |error| io("cannot remove the index of the version before", error);
+    if dir.join("db").try_exists().map_err(removing)? && dir.join("conf").try_exists().map_err(removing)? {
+        tracing::info!("the index of the queue is of another format, and made anew from the journal");
+        std::fs::remove_dir_all(dir).map_err(removing)?;
+    }
+    Ok(())
 }
 
 fn make_dir(dir: &Path) -> Result<()> {

@@ -82,7 +82,7 @@ async fn a_damaged_key_is_found_by_verify_and_mended_by_rebuild() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path());
     let entry = queue.accept(file("a"), Content::Kept, at(0)).await.unwrap();
-    let mut batch = sled::Batch::default();
+    let mut batch = super::index::IndexBatch::default();
     batch.remove(super::keys::by_state(State::Ready, entry.turn));
     batch.insert(super::keys::by_state(State::Done, entry.turn), entry.id.as_bytes());
     assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
@@ -109,9 +109,9 @@ async fn a_listing_that_names_what_cannot_be_claimed_is_mended_by_the_claim() {
             done.unwrap();
         }
         assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
-        let mut batch = sled::Batch::default();
+        let mut batch = super::index::IndexBatch::default();
         match gone {
-            true => batch.remove(super::keys::entry(entry.id)),
+            true => batch.remove(super::keys::entry(entry.turn)),
             false => batch.insert(super::keys::ready(0, 0), other.id.as_bytes()),
         }
         queue.shared().index.read().apply(batch).unwrap();
