@@ -13,7 +13,7 @@
 use std::{
     fs::{File, TryLockError},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -29,7 +29,7 @@ use lsm_tree::{
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 
 /// Changes in memory are written out when they take so many bytes there.
-const MEMORY_BYTES: u64 = 8 << 20;
+const MEMORY_BYTES: u64 = 4 << 20;
 /// Whoever brings more waits when so many pieces of that size wait to be written out.
 const MOST_SEALED: usize = 3;
 /// A table has about so many bytes.
@@ -60,6 +60,7 @@ pub(super) struct Tree {
 
 /// What the thread has in common with those who read and write.
 struct Parts {
+    dir: PathBuf,
     tree: AnyTree,
     /// Numbers batches and versions.
     next: SequenceNumberCounter,
@@ -105,6 +106,7 @@ impl Tree {
         let first = tree.get_highest_persisted_seqno().map_or(1, |highest| highest + 1);
         next.set(first);
         let parts = Arc::new(Parts {
+            dir: dir.to_owned(),
             tree,
             next,
             visible: AtomicU64::new(first),
@@ -291,7 +293,18 @@ impl Parts {
         if dead >= DEAD_LEAST && dead * DEAD_SHARE > all {
             self.tree.major_compact(TABLE_BYTES, self.watermark())?;
         }
-        Ok(())
+        self.forget_versions()
+    }
+
+    /// Lets go of tables that were merged into others. Whoever reads from now on reads the newest version of the tree.
+    fn forget_versions(&self) -> lsm_tree::Result<()> {
+        {
+            let _no_batch = self.batch.lock();
+            let number = self.next.next();
+            self.visible.store(number + 1, Ordering::Release);
+        }
+        let watermark = self.watermark();
+        self.tree.get_version_history_lock().maintenance(&self.dir, watermark)
     }
 
     /// Nobody reads, or will, what was overwritten or removed before this number. 0 when a reader is there that may.
