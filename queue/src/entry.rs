@@ -262,7 +262,7 @@ pub struct Lease {
     pub node: NodeId,
 }
 
-/// A lease's secret.
+/// A lease's secret. The leases that one claim gave have the same: a lease is known by its token and its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LeaseToken(pub Uuid);

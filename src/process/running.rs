@@ -32,7 +32,8 @@ pub struct Running {
 /// All attempts that run.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    attempts: Mutex<HashMap<LeaseToken, (Running, Arc<Stop>)>>,
+    /// By lease and file: the leases of one claim have the same token.
+    attempts: Mutex<HashMap<(LeaseToken, FileId), (Running, Arc<Stop>)>>,
 }
 
 impl Table {
@@ -48,8 +49,9 @@ impl Table {
             since,
             stopping: false,
         };
-        self.attempts.lock().insert(claim.token, (running, Arc::clone(&stop)));
-        Ticket { table: Arc::clone(self), token: claim.token, stop }
+        let key = (claim.token, claim.entry.id);
+        self.attempts.lock().insert(key, (running, Arc::clone(&stop)));
+        Ticket { table: Arc::clone(self), key, stop }
     }
 
     pub(super) fn list(&self) -> Vec<Running> {
@@ -84,12 +86,12 @@ impl Table {
 /// An attempt's place in the table.
 pub(super) struct Ticket {
     table: Arc<Table>,
-    token: LeaseToken,
+    key: (LeaseToken, FileId),
     pub(super) stop: Arc<Stop>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.table.attempts.lock().remove(&self.token);
+        self.table.attempts.lock().remove(&self.key);
     }
 }
