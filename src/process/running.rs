@@ -29,11 +29,13 @@ pub struct Running {
     pub stopping: bool,
 }
 
+/// What an attempt is known by: the leases of one claim have the same token.
+type Lease = (LeaseToken, FileId);
+
 /// All attempts that run.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// By lease and file: the leases of one claim have the same token.
-    attempts: Mutex<HashMap<(LeaseToken, FileId), (Running, Arc<Stop>)>>,
+    attempts: Mutex<HashMap<Lease, (Running, Arc<Stop>)>>,
 }
 
 impl Table {
@@ -86,7 +88,7 @@ impl Table {
 /// An attempt's place in the table.
 pub(super) struct Ticket {
     table: Arc<Table>,
-    key: (LeaseToken, FileId),
+    key: Lease,
     pub(super) stop: Arc<Stop>,
 }
 
