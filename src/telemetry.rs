@@ -49,7 +49,7 @@ pub enum Format {
 
 /// Parts beneath ours that say too much. The spans of `libunftp` carry all that a session holds, so they are never
 /// made unless someone asks for them by name: each would cost much time, and show what a log must not.
-const QUIET: [(&str, &str); 4] = [("libunftp", "off"), ("unftp_sbe_fs", "off"), ("slog", "warn"), ("lsm_tree", "warn")];
+const QUIET: [(&str, &str); 4] = [("libunftp", "off"), ("unftp_sbe_fs", "off"), ("slog", "warn"), ("sled", "warn")];
 
 fn with_quiet(filter: &str) -> String {
     let quiet = QUIET.iter().filter(|(target, _)| !filter.contains(target));
@@ -79,8 +79,8 @@ mod tests {
 
     #[test]
     fn what_sessions_hold_is_not_logged_unless_asked_for() {
-        assert_eq!(with_quiet("info"), "info,libunftp=off,unftp_sbe_fs=off,slog=warn,lsm_tree=warn");
-        assert_eq!(with_quiet("debug,libunftp=info"), "debug,libunftp=info,unftp_sbe_fs=off,slog=warn,lsm_tree=warn");
+        assert_eq!(with_quiet("info"), "info,libunftp=off,unftp_sbe_fs=off,slog=warn,sled=warn");
+        assert_eq!(with_quiet("debug,libunftp=info"), "debug,libunftp=info,unftp_sbe_fs=off,slog=warn,sled=warn");
         assert!(EnvFilter::builder().parse(with_quiet("info")).is_ok());
         assert_eq!(Options { filter: "a=b=c".to_owned(), ..Options::default() }.validate().len(), 1);
     }

@@ -11,7 +11,7 @@ use forebay::{
     clock::{Clock, SetClock},
     contents::Contents,
     gate::{self, Gate},
-    ingest::{Accepted, Ingest, Peer, Proven, RecoveryReport, Refusal, Renamed, SessionInfo},
+    ingest::{Accepted, Ingest, Kept, Peer, Proven, RecoveryReport, Refusal, Renamed, SessionInfo},
     partners::{Limits, Partners, Policies},
     routes::{self, Routes},
 };
@@ -181,12 +181,13 @@ async fn a_rename_that_comes_too_late_is_refused() {
     // Sent again it is another file, and that is accepted.
     house.upload("a.hl7.part").await.unwrap();
     let again = house.ingest.files(&session()).rename("a.hl7.part", "a.hl7").await.unwrap();
-    assert!(matches!(&again, Renamed::Files(files) if files[0].state == State::Ready), "{again:?}");
+    assert!(matches!(&again, Renamed::Files(files) if matches!(files[0].kept(), Kept::Queued { .. })), "{again:?}");
     // One that no processor has begun is processed under its new name.
     let Renamed::Files(files) = house.ingest.files(&session()).rename("a.hl7", "b.hl7").await.unwrap() else {
         panic!("it has not begun")
     };
-    assert_eq!((files[0].entry.name.as_str(), files[0].state), ("b.hl7", State::Ready));
+    assert_eq!(files[0].name(), "b.hl7");
+    assert!(matches!(files[0].kept(), Kept::Queued { .. }), "{files:?}");
 }
 
 #[tokio::test]

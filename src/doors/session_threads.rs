@@ -18,9 +18,14 @@ use tokio::{
     net::TcpStream,
     runtime::{Builder, Handle},
     sync::oneshot,
+    time::sleep,
 };
 use tracing::debug;
 
+use crate::ingest::prepare_session_thread;
+
+/// Shorter than all but a few times that sessions wait for.
+const BEAT: Duration = Duration::from_secs(1);
 /// What a thread gives the blocking work that it has begun, when it ends.
 const LAST_WORK: Duration = Duration::from_secs(5);
 
@@ -70,11 +75,21 @@ impl SessionThreads {
     }
 }
 
+/// Keeps a timer that is due before those of sessions: tokio makes a system call for each timer that is set to be due before
+/// all others of its thread, which is three for a small file otherwise.
+async fn beat() {
+    loop {
+        sleep(BEAT).await;
+    }
+}
+
 impl SessionThread {
     fn start(name: &str) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, (stop, stopped)) = (runtime.handle().clone(), oneshot::channel::<()>());
+        runtime.spawn(beat());
         thread::Builder::new().name(name.to_owned()).spawn(move || {
+            prepare_session_thread(runtime.handle());
             // Its sender is never used: it is dropped.
             let _ = runtime.block_on(stopped);
             runtime.shutdown_timeout(LAST_WORK);

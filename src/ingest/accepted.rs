@@ -12,10 +12,8 @@ pub struct Accepted {
     pub size_bytes: u64,
     /// Digest of all bytes.
     pub sha256: Sha256,
-    /// `ready`, `unfinished` or `held`.
-    pub state: State,
-    /// The entry as the queue took it.
-    pub entry: Entry,
+    /// The entry as the queue took it. Doors see of it what they are told below.
+    pub(super) entry: Entry,
     /// It waits for [`super::Ingest::confirm`], or the time that its entry says.
     pub unconfirmed: bool,
 }
@@ -23,14 +21,7 @@ pub struct Accepted {
 impl Accepted {
     pub(super) fn new(entry: Entry) -> Self {
         let unconfirmed = entry.claimable_from.is_some();
-        Self {
-            id: entry.id,
-            size_bytes: entry.size_bytes,
-            sha256: entry.sha256,
-            state: entry.state,
-            entry,
-            unconfirmed,
-        }
+        Self { id: entry.id, size_bytes: entry.size_bytes, sha256: entry.sha256, entry, unconfirmed }
     }
 }
 
@@ -52,10 +43,16 @@ pub enum Kept {
 }
 
 impl Accepted {
+    /// The path that its partner gave it, relative to the login directory.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.entry.name
+    }
+
     /// Its standing. One that waits for its confirmation counts as queued.
     #[must_use]
     pub fn kept(&self) -> Kept {
-        match self.state {
+        match self.entry.state {
             State::Unfinished => Kept::Unfinished,
             State::Held => Kept::Held {
                 reason: self.entry.reason.clone().unwrap_or_else(|| "an operator will look at it".to_owned()),

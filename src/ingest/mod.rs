@@ -30,6 +30,7 @@ mod recovery;
 mod refusal;
 mod resume;
 mod retention;
+mod session_thread;
 mod takeover;
 
 pub use accepted::{Accepted, Kept, Renamed};
@@ -45,3 +46,4 @@ pub use recovery::RecoveryReport;
 pub use refusal::Refusal;
 pub use resume::Start;
 pub use retention::Swept;
+pub use session_thread::prepare_session_thread;

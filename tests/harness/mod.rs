@@ -13,11 +13,14 @@ mod ftp_client;
 mod ftp_session;
 pub mod killed;
 pub mod lag;
+pub mod lossy;
+pub mod mortal;
 pub mod paths;
 pub mod sftp_client;
 mod sftp_session;
 pub mod site;
 pub mod stream;
+pub mod tun;
 
 use std::{
     net::SocketAddr,

@@ -13,6 +13,7 @@ use super::{
     layered::{Changes, Layered},
     names::Leaf,
     queue::EmbeddedQueue,
+    read,
 };
 use crate::{Actor, Catalogue, Fact, NameChange, NameFault, Named, Node, Record, Result};
 
@@ -75,7 +76,12 @@ impl Catalogue for EmbeddedQueue {
 
     async fn path_of(&self, id: FileId) -> Result<Option<String>> {
         // Where a file is shown stands in its entry, which the index has when it has caught up.
-        self.look(move |index| Ok(Layered { changes: &Changes::new(), index }.shown(id)?.map(|(path, _)| path))).await
+        self.look(move |index| {
+            let Some(place) = read::find(index, id)?.and_then(|stored| stored.place) else { return Ok(None) };
+            let shown = Layered { changes: &Changes::new(), index }.shown_at(id, &place)?;
+            Ok(shown.map(|(path, _)| path))
+        })
+        .await
     }
 
     async fn names(&self, partner: &str) -> Result<u64> {

@@ -1,8 +1,10 @@
 //! Requests to the committer. Each brings its own answer along, so that none can get an answer of another kind.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
-use super::{batch::Batch, committer::Committer, index::Fault, recover};
+use super::{batch::Batch, committer::Committer, index::Fault, mailbox::Mailbox, recover};
 use crate::{QueueError, Result};
 
 /// The way back to whoever asked.
@@ -25,8 +27,14 @@ pub(super) trait Change: Send {
     /// The index's fault; what the asker is to be told is kept for the answer.
     fn stage(&mut self, batch: &mut Batch<'_>) -> Result<(), String>;
 
-    /// Tells the asker: what was staged, or that the journal did not take it.
-    fn answer(self: Box<Self>, failed: Option<QueueError>);
+    /// Notes that the journal did not take it. What was refused on its own account stays so.
+    fn fail(&mut self, error: QueueError);
+
+    /// Tells the asker what became of it.
+    fn answer(self: Box<Self>);
+
+    /// Where its answer goes together with others, if it does.
+    fn mailbox(&self) -> Option<&Arc<Mailbox>>;
 
     /// Bytes that it brings along, by which a group is bounded.
     fn bytes(&self) -> usize;
@@ -40,6 +48,7 @@ pub(super) struct Staged<T, F> {
     stage: F,
     outcome: Option<Result<T>>,
     answer: Answer<T>,
+    mailbox: Option<Arc<Mailbox>>,
     content_bytes: Option<usize>,
 }
 
@@ -51,10 +60,11 @@ where
     T: Send + 'static,
     F: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
 {
-    /// A command, and where its answer comes. It may bring a content of so many bytes.
+    /// A command of whoever asks on this thread, and where its answer comes. It may bring a content of so many bytes.
     pub(super) fn command(stage: F, content_bytes: Option<usize>) -> (Command, oneshot::Receiver<Result<T>>) {
         let (answer, told) = oneshot::channel();
-        (Command::Change(Box::new(Self { stage, outcome: None, answer, content_bytes })), told)
+        let mailbox = Mailbox::here();
+        (Command::Change(Box::new(Self { stage, outcome: None, answer, mailbox, content_bytes })), told)
     }
 }
 
@@ -72,16 +82,20 @@ where
         Ok(())
     }
 
-    fn answer(self: Box<Self>, failed: Option<QueueError>) {
-        let outcome = match (self.outcome, failed) {
-            // What was refused on its own account stays so, whatever became of the group.
-            (Some(Err(error)), _) => Err(error),
-            (_, Some(error)) => Err(error),
-            (Some(Ok(done)), None) => Ok(done),
-            (None, None) => Err(recover::io("queue", std::io::Error::other("a change was not staged"))),
-        };
+    fn fail(&mut self, error: QueueError) {
+        if !matches!(self.outcome, Some(Err(_))) {
+            self.outcome = Some(Err(error));
+        }
+    }
+
+    fn answer(self: Box<Self>) {
+        let not_staged = || Err(recover::io("queue", std::io::Error::other("a change was not staged")));
         // Whoever asked may be gone; what was done stays done.
-        let _ = self.answer.send(outcome);
+        let _ = self.answer.send(self.outcome.unwrap_or_else(not_staged));
+    }
+
+    fn mailbox(&self) -> Option<&Arc<Mailbox>> {
+        self.mailbox.as_ref()
     }
 
     fn bytes(&self) -> usize {

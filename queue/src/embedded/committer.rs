@@ -27,6 +27,7 @@ use super::{
     index::{Fault, Index, IndexBatch},
     lanes::Counts,
     layered::Changes,
+    mailbox::answer_all,
     recover::{self, Old, Replay},
     state::QueueState,
     waiting::Waiting,
@@ -36,8 +37,8 @@ use crate::{LeaseToken, NodeId, QueueError, Result, Stats, Verified};
 /// No group has more commands, or brings along more bytes.
 const MOST_COMMANDS: usize = 1_024;
 const MOST_BYTES: usize = 4 << 20;
-/// With so many keys to change the index is brought up to the journal: a file that is through by then has changed few keys in
-/// the end.
+/// With so many keys to change the index is brought up to the journal: sled takes one large batch for the price of a few
+/// small ones, and a file that is through by then has changed few keys in the end.
 const MOST_STAGED: usize = 1_024;
 
 /// The parts that the committer and those who only read have in common.
@@ -379,8 +380,9 @@ fn applied(index: &Index, batch: IndexBatch) -> Result<(), String> {
     })
 }
 
-fn answer(changes: Vec<Box<dyn Change>>, failed: Option<&QueueError>) {
-    for change in changes {
-        change.answer(failed.map(again));
+fn answer(mut changes: Vec<Box<dyn Change>>, failed: Option<&QueueError>) {
+    if let Some(error) = failed {
+        changes.iter_mut().for_each(|change| change.fail(again(error)));
     }
+    answer_all(changes);
 }

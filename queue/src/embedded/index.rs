@@ -1,4 +1,4 @@
-//! The index, behind a wall: errors and panics of the tree (damage can make it panic) become [`Fault::Index`].
+//! sled, behind a wall: its errors and its panics (damage makes it panic) become [`Fault::Index`].
 
 use std::{
     io,
@@ -7,10 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lsm_tree::{AbstractTree, Guard};
-
-use super::tree::Tree;
 use crate::QueueError;
+
+/// Changes that are applied together.
+pub(super) use sled::Batch as IndexBatch;
+/// Keys and values.
+pub(super) use sled::IVec as Slice;
 
 /// What went wrong inside the embedded queue.
 #[derive(Debug)]
@@ -36,27 +38,10 @@ impl From<Fault> for QueueError {
     }
 }
 
-/// Keys and values.
-pub(super) use lsm_tree::Slice;
-
-/// Changes that are applied together: keys with their new values, none where the key goes.
-#[derive(Debug, Default)]
-pub(super) struct IndexBatch(Vec<(Slice, Option<Slice>)>);
-
-impl IndexBatch {
-    pub(super) fn insert(&mut self, key: Slice, value: impl Into<Slice>) {
-        self.0.push((key, Some(value.into())));
-    }
-
-    pub(super) fn remove(&mut self, key: Slice) {
-        self.0.push((key, None));
-    }
-}
-
 /// The open index.
 pub(super) struct Index {
-    tree: Option<Tree>,
-    /// Tests let the next batch fail as a damaged index does.
+    db: Option<sled::Db>,
+    /// Tests let the next batch fail as a damaged sled does.
     #[cfg(test)]
     pub(super) fail: std::sync::atomic::AtomicBool,
 }
@@ -64,27 +49,29 @@ pub(super) struct Index {
 impl Index {
     /// Opens or creates the index in `dir`.
     pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, Fault> {
-        let tree = wall(|| Tree::open(dir, cache_bytes))?;
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(cache_bytes)
+            .mode(sled::Mode::HighThroughput)
+            // For pace alone: the journal is what is durable.
+            .flush_every_ms(Some(2_000));
+        let db = wall(|| config.open()).map_err(|fault| locked(fault, dir))?;
         Ok(Self {
-            tree: Some(tree),
+            db: Some(db),
             #[cfg(test)]
             fail: false.into(),
         })
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Slice>, Fault> {
-        let tree = self.tree()?;
-        wall(|| tree.look(|tree, visible| tree.get(key, visible)))
+        let db = self.db()?;
+        wall(|| db.get(key))
     }
 
     /// The first pair from `from` on and before `to`.
     pub(super) fn first(&self, from: &[u8], to: &[u8]) -> Result<Option<(Slice, Slice)>, Fault> {
-        let mut found = None;
-        self.scan(from, to, |key, value| {
-            found = Some((key, value));
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(found)
+        let db = self.db()?;
+        wall(|| db.range(from..to).next().transpose())
     }
 
     /// Every pair from `from` on and before `to`, until `visit` has enough.
@@ -94,13 +81,9 @@ impl Index {
         to: &[u8],
         mut visit: impl FnMut(Slice, Slice) -> Result<ControlFlow<()>, Fault>,
     ) -> Result<(), Fault> {
-        if from >= to {
-            return Ok(());
-        }
-        let tree = self.tree()?;
-        let _reading = tree.reading();
-        let mut pairs = wall(|| Ok(tree.range(from, to)))?;
-        while let Some((key, value)) = wall(|| pairs.next().map(Guard::into_inner).transpose())? {
+        let db = self.db()?;
+        let mut pairs = wall(|| Ok(db.range(from..to)))?;
+        while let Some((key, value)) = wall(|| pairs.next().transpose())? {
             if visit(key, value)?.is_break() {
                 break;
             }
@@ -114,64 +97,66 @@ impl Index {
         if self.fail.swap(false, std::sync::atomic::Ordering::SeqCst) {
             return wall(|| panic!("asked for by a test"));
         }
-        let tree = self.tree()?;
-        wall(|| tree.apply(batch.0))
+        let db = self.db()?;
+        wall(|| db.apply_batch(batch))
     }
 
     /// Makes durable what was applied. Ok: a crash takes nothing of it.
     pub(super) fn persist(&self) -> Result<(), Fault> {
-        let tree = self.tree()?;
-        wall(|| tree.persist())
+        let db = self.db()?;
+        wall(|| db.flush().map(drop))
+    }
+
+    pub(super) fn size_on_disk(&self) -> Result<u64, Fault> {
+        let db = self.db()?;
+        wall(|| db.size_on_disk())
     }
 
     /// Closes it, so that its directory can be moved. Everything asked of it from now on is a fault.
     pub(super) fn close(&mut self) {
-        if let Some(tree) = self.tree.take() {
+        if let Some(db) = self.db.take() {
             // A damaged one may panic on its way out too, and has nothing to lose.
             let _ = wall(|| {
-                drop(tree);
+                drop(db);
                 Ok(())
             });
         }
     }
 
-    fn tree(&self) -> Result<&Tree, Fault> {
-        self.tree.as_ref().ok_or_else(|| Fault::Index("it is closed".into()))
+    fn db(&self) -> Result<&sled::Db, Fault> {
+        self.db.as_ref().ok_or_else(|| Fault::Index("it is closed".into()))
     }
 }
 
-impl Drop for Index {
-    fn drop(&mut self) {
-        // What is in memory is written, so that the next start has nothing to catch up on. Where that fails, it has.
-        if self.tree.is_some()
-            && let Err(fault) = self.persist()
-        {
-            tracing::warn!(reason = %QueueError::from(fault), "the index of the queue could not be written at the end");
-        }
-        self.close();
-    }
-}
-
-fn wall<T>(work: impl FnOnce() -> lsm_tree::Result<T>) -> Result<T, Fault> {
+fn wall<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(lsm_tree::Error::Io(error))) => Err(match error.kind() {
-            io::ErrorKind::StorageFull => Fault::Queue(QueueError::Full),
-            io::ErrorKind::WouldBlock => Fault::Queue(QueueError::Locked(error.to_string())),
-            _ => Fault::Index(error.to_string()),
-        }),
+        Ok(Err(sled::Error::Io(error))) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(Fault::Queue(QueueError::Full))
+        }
         Ok(Err(error)) => Err(Fault::Index(error.to_string())),
         Err(panic) => {
             let said = panic.downcast_ref::<String>().map(String::as_str);
             let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(Fault::Index(format!("it panicked: {said}")))
+            Err(Fault::Index(format!("sled panicked: {said}")))
         }
+    }
+}
+
+fn locked(fault: Fault, dir: &Path) -> Fault {
+    match fault {
+        // sled tells a lock that is taken from other errors by its text alone.
+        Fault::Index(what) if what.contains("could not acquire lock") => Fault::Queue(QueueError::Locked(format!(
+            "another process has the queue in {} open: is a server running on this data?",
+            dir.display()
+        ))),
+        other => other,
     }
 }
 
 /// Moves the directory of an index out of the way, named after the time it was last written, and says where to.
 pub(super) fn set_aside(dir: &Path) -> io::Result<PathBuf> {
-    let written = std::fs::metadata(dir)?.modified()?;
+    let written = std::fs::metadata(dir.join("db")).or_else(|_| std::fs::metadata(dir))?.modified()?;
     let written = chrono::DateTime::<chrono::Utc>::from(written).format("%Y%m%dT%H%M%SZ");
     let name = dir.file_name().map_or_else(|| "queue".into(), |name| name.to_string_lossy().into_owned());
     for count in 0.. {

@@ -41,6 +41,10 @@ impl Meta {
         out.bytes
     }
 
+    pub(super) fn is_of_another_format(bytes: &[u8]) -> bool {
+        bytes.first() != Some(&FORMAT)
+    }
+
     /// None: another layout, or damage.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut input = Input::new(bytes);

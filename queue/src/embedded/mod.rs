@@ -1,4 +1,4 @@
-//! The embedded queue: a journal, which is the truth, and a tree of sorted tables, an index of it.
+//! The embedded queue: a journal, which is the truth, and sled, an index of it.
 //!
 //! # Guarantees
 //! Ok of a change means: its record is in the journal, on stable storage, and whoever reads finds it. Changes that wait at
@@ -9,7 +9,7 @@
 //!
 //! # After a crash
 //! Entries, listings, counters and the applied sequence are written to the index as one batch, so whatever prefix of
-//! its batches it kept, the journal's records behind it are applied when the queue is opened. An index that does not
+//! its writes sled kept, the journal's records behind it are applied when the queue is opened. An index that does not
 //! open, panics, disagrees with itself or with the journal, or is ahead of it, is set aside as
 //! `<index>.corrupt-<time>` and made anew. Leases are void; entries that were active stay so until
 //! [`crate::EmbeddedMaintenance::settle_crashed`]. Where damage took records from the journal that the index had applied, the entries
@@ -29,6 +29,7 @@ mod index;
 mod keys;
 mod lanes;
 mod layered;
+mod mailbox;
 mod meta;
 mod names;
 mod options;
@@ -42,11 +43,11 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod text;
-mod tree;
 mod upkeep;
 mod verify;
 mod waiting;
 
+pub use mailbox::gather_answers;
 pub use options::Options;
 pub use queue::EmbeddedQueue;
 

@@ -49,7 +49,7 @@ const NOTE_BYTES: usize = 16 << 10;
 /// Ids that are acted on, purged or carried in one group.
 pub(super) const GROUP: usize = 256;
 
-/// How long a queue that is locked may still be closing.
+/// How long a queue that is locked may still be closing: sled's threads hold it a little longer than its owner.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// The queue on one machine. Dropping it ends the committer, after what waits has been answered.

@@ -197,6 +197,8 @@ pub(super) fn kept_ids(index: &Index) -> Result<Vec<FileId>, Fault> {
         Ok(ControlFlow::Continue(()))
     })?;
     ids.sort_unstable();
+    // One that got another turn meanwhile was met at both.
+    ids.dedup();
     Ok(ids)
 }
 

@@ -14,8 +14,10 @@ use super::{
     Options,
     batch::Batch,
     entry_codec::Stored,
-    index::{self, Fault, Index},
-    keys, read, record_codec,
+    index::{self, Fault, Index, IndexBatch},
+    keys,
+    meta::Meta,
+    read, record_codec,
     state::{QueueState, Take, damage_text},
     waiting::Waiting,
 };
@@ -51,7 +53,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
         Err(Fault::Queue(error)) => return Err(error),
         found => found,
     };
-    let applied = found.as_ref().map_or(0, |(_, state)| state.meta.applied);
+    let applied = found.as_ref().ok().and_then(Option::as_ref).map_or(0, |(_, state)| state.meta.applied);
     let layout = JournalOptions {
         segment_bytes: options.segment_bytes,
         recent_segment_bytes: options.recent_bytes / 4,
@@ -63,9 +65,17 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
     if let Some((seq, bytes)) = reader.read(recovery.next.saturating_sub(1), 1).map_err(journal_error)?.last() {
         record_codec::decode(*seq, bytes)?;
     }
-    let found = found.and_then(|(index, state)| belongs(&index, &state, &reader, &recovery).map(|()| (index, state)));
-    let (index, mut state) = match found {
-        Ok(found) => found,
+    let found = found.and_then(|found| match found {
+        Some((index, state)) => belongs(&index, &state, &reader, &recovery).map(|()| Some((index, state))),
+        None => Ok(None),
+    });
+    let (mut index, mut state) = match found {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            tracing::info!("the index of the queue is of another format, and is made anew from the journal");
+            recovered.rebuilt = true;
+            (fresh_index(dir, options.cache_bytes, Old::Remove)?.0, QueueState::default())
+        }
         Err(fault) => {
             tracing::warn!(reason = %QueueError::from(fault), "the index of the queue is made anew from the journal");
             recovered.rebuilt = true;
@@ -79,12 +89,17 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
     let mut replay = Replay::default();
     replay.run(&mut state, &index, &reader, from, &mut |_, _| {})?;
     recovered.replayed = replay.records;
-    // It may also have come up empty.
+    // sled may also come up empty from a damaged file.
     recovered.rebuilt |= known == 0 && replay.records > 0;
     recovered.faults = replay.faults;
     recovered.torn_bytes = recovery.torn_bytes;
     recovered.set_aside.extend(recovery.set_aside.iter().cloned());
     recovered.newest_at = state.meta.newest_at;
+    if state.meta.entries.saturating_mul(3 << 10).saturating_add(64 << 20) < index.size_on_disk()? {
+        index = compact(index, dir, options.cache_bytes)?;
+        state = QueueState::load(&index)?;
+        recovered.rebuilt = true;
+    }
     recovered.interrupted = active(&index, &state)?;
     let mut gaps = replay.gaps;
     for lost in &recovery.lost {
@@ -111,13 +126,17 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
     Ok(Opened { journal, index, state, recovered })
 }
 
-fn open_index(dir: &Path, cache_bytes: u64) -> Result<(Index, QueueState), Fault> {
+/// None: it is of another format.
+fn open_index(dir: &Path, cache_bytes: u64) -> Result<Option<(Index, QueueState)>, Fault> {
+    let _ = std::fs::remove_dir_all(beside(dir, "new"));
     let _ = std::fs::remove_dir_all(beside(dir, "old"));
-    remove_sled(dir)?;
     make_dir(dir)?;
     let index = Index::open(dir, cache_bytes)?;
+    if index.get(keys::META)?.is_some_and(|meta| Meta::is_of_another_format(&meta)) {
+        return Ok(None);
+    }
     let state = QueueState::load(&index).and_then(|state| state.cross_check(&index).map(|()| state))?;
-    Ok((index, state))
+    Ok(Some((index, state)))
 }
 
 /// Whether this index is one of this journal.
@@ -396,14 +415,27 @@ pub(super) fn fresh_index(dir: &Path, cache_bytes: u64, old: Old) -> Result<(Ind
     Ok((Index::open(dir, cache_bytes)?, aside))
 }
 
-/// Removes an index that a version before this one made with sled: it is made anew from the journal.
-fn remove_sled(dir: &Path) -> Result<()> {
-    let removing = |error| io("cannot remove the index of the version before", error);
-    if dir.join("db").try_exists().map_err(removing)? && dir.join("conf").try_exists().map_err(removing)? {
-        tracing::info!("the index of the queue is of another format, and made anew from the journal");
-        std::fs::remove_dir_all(dir).map_err(removing)?;
-    }
-    Ok(())
+/// Copies what is live into a fresh directory: sled gives no room back.
+fn compact(mut old: Index, dir: &Path, cache_bytes: u64) -> Result<Index, Fault> {
+    let path = beside(dir, "new");
+    make_dir(&path)?;
+    let mut new = Index::open(&path, cache_bytes)?;
+    let (mut batch, mut count) = (IndexBatch::default(), 0);
+    old.scan(&[0], &[0xff], |key, value| {
+        batch.insert(key, value);
+        count += 1;
+        if count % CHUNK == 0 {
+            new.apply(std::mem::take(&mut batch))?;
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    new.apply(batch)?;
+    old.close();
+    new.close();
+    // A crash between the two leaves no index, and the next start makes it anew from the journal.
+    std::fs::remove_dir_all(dir).map_err(|error| io("cannot remove the old index", error))?;
+    std::fs::rename(&path, dir).map_err(|error| io("cannot move the new index into place", error))?;
+    Index::open(dir, cache_bytes)
 }
 
 fn make_dir(dir: &Path) -> Result<()> {

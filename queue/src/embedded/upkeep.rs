@@ -13,7 +13,7 @@ impl EmbeddedQueue {
     /// Forgets entries that are over and ended before `before`, at most `limit`.
     pub(super) async fn forget(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Purged> {
         let (mut purged, mut contents) = (Purged::default(), Vec::new());
-        // In small groups: others wait meanwhile.
+        // In small groups: sled's memory grows with what one batch removes, and others wait meanwhile.
         while purged.files < limit {
             let group = GROUP.min(limit - purged.files);
             match self.journal(move |batch| batch.purge(before, group, now)).await {

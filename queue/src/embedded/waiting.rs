@@ -12,7 +12,11 @@ use crate::Entry;
 /// The wait of one file.
 #[derive(Clone, Copy, Debug)]
 enum Wait {
-    Until(DateTime<Utc>),
+    Until {
+        until: DateTime<Utc>,
+        /// The time in the record. A wait that was put off is forgotten then, once it is over.
+        recorded: DateTime<Utc>,
+    },
     Confirmed {
         forget_at: DateTime<Utc>,
     },
@@ -27,23 +31,22 @@ pub(super) struct Waiting(Mutex<HashMap<FileId, Wait>>);
 impl Waiting {
     /// A file was accepted that is not claimable before this time.
     pub(super) fn begin(&self, id: FileId, from: DateTime<Utc>) {
-        self.0.lock().insert(id, Wait::Until(from));
+        self.0.lock().insert(id, Wait::Until { until: from, recorded: from });
     }
 
     /// Ends the wait of a file, if it waits.
     pub(super) fn confirm(&self, id: FileId) -> bool {
         let mut waits = self.0.lock();
-        let Some(wait @ Wait::Until(_)) = waits.get_mut(&id) else { return false };
-        if let Wait::Until(from) = *wait {
-            *wait = Wait::Confirmed { forget_at: from };
-        }
+        let Some(wait) = waits.get_mut(&id) else { return false };
+        let Wait::Until { recorded, .. } = *wait else { return false };
+        *wait = Wait::Confirmed { forget_at: recorded };
         true
     }
 
     /// Puts the end of the wait off, if the file waits.
-    pub(super) fn put_off(&self, id: FileId, until: DateTime<Utc>) {
-        if let Some(Wait::Until(from)) = self.0.lock().get_mut(&id) {
-            *from = until.max(*from);
+    pub(super) fn put_off(&self, id: FileId, to: DateTime<Utc>) {
+        if let Some(Wait::Until { until, .. }) = self.0.lock().get_mut(&id) {
+            *until = to.max(*until);
         }
     }
 
@@ -61,7 +64,7 @@ impl Waiting {
     pub(super) fn is_claimable(&self, entry: &Entry, now: DateTime<Utc>) -> bool {
         let waits = self.0.lock();
         match waits.get(&entry.id) {
-            Some(Wait::Until(from)) => *from <= now,
+            Some(Wait::Until { until, .. }) => *until <= now,
             Some(Wait::Confirmed { .. }) => true,
             Some(Wait::Never) => false,
             // Since a restart. A clock that was set back makes the time mean nothing.
@@ -72,7 +75,7 @@ impl Waiting {
     /// Drops what means nothing any more: memory is bounded by what is accepted within one wait.
     pub(super) fn prune(&self, now: DateTime<Utc>) {
         self.0.lock().retain(|_, wait| match wait {
-            Wait::Until(at) | Wait::Confirmed { forget_at: at } => *at > now,
+            Wait::Until { until: at, .. } | Wait::Confirmed { forget_at: at } => *at > now,
             Wait::Never => true,
         });
     }
@@ -81,9 +84,33 @@ impl Waiting {
     pub(super) fn next(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let waits = self.0.lock();
         let ends = waits.values().filter_map(|wait| match wait {
-            Wait::Until(from) if *from > now => Some(*from),
+            Wait::Until { until, .. } if *until > now => Some(*until),
             _ => None,
         });
         ends.min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn what_is_put_off_waits_for_its_confirmation_and_is_forgotten_by_its_own_time() {
+        let now = DateTime::UNIX_EPOCH;
+        let (waiting, id) = (Waiting::default(), FileId::new(now));
+        let after = |seconds| now + TimeDelta::seconds(seconds);
+        waiting.begin(id, after(2));
+        waiting.put_off(id, after(86_400));
+        waiting.prune(after(3));
+        assert_eq!(waiting.next(after(3)), Some(after(86_400)), "its own time is over, and it waits");
+        assert!(waiting.confirm(id));
+        assert_eq!(waiting.next(after(3)), None);
+        waiting.prune(after(1));
+        assert_eq!(waiting.0.lock().len(), 1, "the time in its record still counts without this");
+        waiting.prune(after(3));
+        assert_eq!(waiting.0.lock().len(), 0);
     }
 }

@@ -32,39 +32,34 @@ async fn an_index_that_does_not_open_is_set_aside() {
     }
     let before = picture(&queue).await;
     drop(queue);
+    let db = house.index().join("db");
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    for damage in 0..12 {
-        let tables = std::fs::read_dir(house.index().join("tables")).unwrap().map(|item| item.unwrap().path());
-        let table = tables.max().unwrap();
+    for damage in 0..8 {
         match damage {
-            0 => std::fs::write(&table, vec![0xa5; 100_000]).unwrap(),
+            0 => std::fs::write(&db, vec![0xa5; 100_000]).unwrap(),
             1 => {
-                std::fs::remove_file(&table).unwrap();
-                std::fs::create_dir(&table).unwrap();
+                std::fs::remove_file(&db).unwrap();
+                std::fs::create_dir(&db).unwrap();
             }
-            2 => std::fs::remove_file(&table).unwrap(),
             _ => {
-                let version = std::fs::read_dir(house.index()).unwrap().map(|item| item.unwrap().path());
-                let version = version.filter(|path| path.is_file() && !path.ends_with("lock"));
-                let damaged = if damage < 9 { table } else { version.max().unwrap() };
-                let mut bytes = std::fs::read(&damaged).unwrap();
-                for _ in 0..64 >> (damage % 7) {
+                let mut bytes = std::fs::read(&db).unwrap();
+                for _ in 0..64 {
                     let at = rng.random_range(0..bytes.len());
                     bytes[at] ^= 0x5a;
                 }
-                std::fs::write(&damaged, bytes).unwrap();
+                std::fs::write(&db, bytes).unwrap();
             }
         }
         let (queue, recovered) = house.try_open().unwrap();
-        // What is found when it is read, and not at once, is made good then.
+        // sled cuts some damage off by itself; what is missing then comes from the journal as well.
         println!("damage {damage}: replayed {}, aside {:?}", recovered.replayed, recovered.set_aside);
-        if damage < 3 {
+        if damage == 1 {
             let aside = &recovered.set_aside[0];
             assert!(aside.to_string_lossy().contains("queue.corrupt-") && aside.is_dir(), "{aside:?}");
         }
-        if damage < 3 {
+        if damage < 2 {
             assert!(recovered.rebuilt);
             assert_eq!(recovered.replayed, 50);
         }

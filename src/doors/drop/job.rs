@@ -132,7 +132,7 @@ impl Errand {
             Ok(accepted) => {
                 let one = KnownOrigin {
                     id: accepted.id,
-                    name: accepted.entry.name.clone(),
+                    name: accepted.name().to_owned(),
                     sha256: accepted.sha256,
                     origin: found.origin.clone(),
                 };

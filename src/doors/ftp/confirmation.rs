@@ -8,10 +8,11 @@
 //! - *Acknowledged* says that the reply has reached the client's system, or that of a proxy between, and not that anyone
 //!   has read it. So a sign of life must follow.
 //! - *Not acknowledged* does not say that nobody has read it: systems send an acknowledgement up to half a second late
-//!   (RFC 9293, 3.8.6.3), and that of a reset, which a client may send right after the reply was read, is not counted
-//!   (Linux handles a reset before its acknowledgement). Who closes in order or has never been written to is different:
-//!   a FIN acknowledges what came before it. So a file is withdrawn only when nobody can have read the reply, and is
-//!   held when somebody may have: its sender may never send it again.
+//!   (RFC 9293, 3.8.6.3), networks lose it, and that of a reset, which a client may send right after the reply was read,
+//!   is not counted (Linux handles a reset before its acknowledgement). How late the reset comes proves nothing either: it
+//!   may have been on its way since. Who closes in order or has never been written to is different: a FIN acknowledges
+//!   what came before it. So a file is withdrawn only when nobody can have read the reply, and is held when somebody may
+//!   have: its sender may never send it again.
 
 use std::time::Duration;
 
@@ -21,8 +22,6 @@ use super::command::Command;
 
 /// A reply that is not acknowledged for this long will not be read.
 const UNREAD_AFTER: Duration = Duration::from_secs(30);
-/// The longest time for which a system keeps an acknowledgement back (RFC 9293, 3.8.6.3).
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(500);
 /// The round trips within which a reset comes back.
 const ROUND_TRIPS: u32 = 2;
 
@@ -91,10 +90,8 @@ pub(super) enum Sign {
 /// The decision about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Nothing is to be done: the queue's own time decides, or what comes before it is over.
+    /// It is not decided, and not claimable yet.
     Wait,
-    /// It must not be claimable yet.
-    PutOff,
     /// Its sender has the reply.
     Confirm,
     /// Its sender never had the reply, and will send it again.
@@ -114,12 +111,8 @@ impl Facts {
             (Unwritten, Client::Reset { .. }) => Decision::Withdraw,
             // A FIN acknowledges all that came before it: the client was closed when the reply came.
             (Unacknowledged, Client::Reset { ended_before: true }) => Decision::Withdraw,
-            (Unacknowledged, Client::Reset { ended_before: false }) => {
-                match self.since_reply > ACKNOWLEDGED_WITHIN + round_trips {
-                    true => Decision::Withdraw,
-                    false => Decision::Doubt,
-                }
-            }
+            // The acknowledgement may have been lost, or dropped with the reset, and the reset may have taken its time.
+            (Unacknowledged, Client::Reset { ended_before: false }) => Decision::Doubt,
             (Acknowledged, Client::Present) if self.since_reply >= confirm_after => Decision::Confirm,
             // A proxy passes a reset on that follows an end, later than two round trips to it: so the whole time is waited.
             (Acknowledged, Client::Ended(ago)) if self.since_reply >= confirm_after && ago >= round_trips => {
@@ -127,7 +120,7 @@ impl Facts {
             }
             (Acknowledged, _) => Decision::Wait,
             (Unwritten | Unacknowledged, _) if self.since_reply >= UNREAD_AFTER => Decision::Doubt,
-            (Unwritten | Unacknowledged, _) => Decision::PutOff,
+            (Unwritten | Unacknowledged, _) => Decision::Wait,
         }
     }
 }
@@ -170,7 +163,7 @@ mod tests {
     #[test]
     fn each_row_of_facts_has_its_decision() {
         use Client::{Ended, Present, Reset};
-        use Decision::{Confirm, Doubt, PutOff, Wait, Withdraw};
+        use Decision::{Confirm, Doubt, Wait, Withdraw};
         use ReplySeen::{Acknowledged, Unacknowledged, Unwritten};
         use Sign::{GoesOn, Nothing, SecondThought};
         const RESET: Client = Reset { ended_before: false };
@@ -196,21 +189,22 @@ mod tests {
             (Acknowledged, RESET, SecondThought, 1000, Doubt),
             (Acknowledged, ENDED_AND_RESET, Nothing, 0, Doubt),
             // The reply has not arrived: no command says that it was read.
-            (Unacknowledged, Present, GoesOn, 0, PutOff),
-            (Unacknowledged, Present, Nothing, 2000, PutOff),
-            (Unacknowledged, Present, Nothing, 29_999, PutOff),
+            (Unacknowledged, Present, GoesOn, 0, Wait),
+            (Unacknowledged, Present, Nothing, 2000, Wait),
+            (Unacknowledged, Present, Nothing, 29_999, Wait),
             (Unacknowledged, Present, Nothing, 30_000, Doubt),
-            (Unacknowledged, Ended(ms(29_000)), Nothing, 29_999, PutOff),
+            (Unacknowledged, Ended(ms(29_000)), Nothing, 29_999, Wait),
             (Unacknowledged, Ended(ms(29_000)), Nothing, 30_000, Doubt),
-            (Unwritten, Present, GoesOn, 0, PutOff),
+            (Unwritten, Present, GoesOn, 0, Wait),
             (Unwritten, Present, Nothing, 30_000, Doubt),
-            (Unwritten, Ended(ms(0)), Nothing, 0, PutOff),
+            (Unwritten, Ended(ms(0)), Nothing, 0, Wait),
             // A reset instead of an acknowledgement.
             (Unwritten, RESET, Nothing, 0, Withdraw),
             (Unacknowledged, ENDED_AND_RESET, Nothing, 0, Withdraw),
             (Unacknowledged, ENDED_AND_RESET, GoesOn, 0, Withdraw),
-            (Unacknowledged, RESET, Nothing, 700, Doubt),
-            (Unacknowledged, RESET, Nothing, 701, Withdraw),
+            // However late the reset is: the acknowledgement may have been lost on its way.
+            (Unacknowledged, RESET, Nothing, 0, Doubt),
+            (Unacknowledged, RESET, Nothing, 29_999, Doubt),
         ] {
             let facts = Facts { reply, client, sign, since_reply: ms(since_reply), round_trip: ms(100) };
             assert_eq!(facts.decide(CONFIRM_AFTER), decision, "{facts:?}");

@@ -98,8 +98,8 @@ impl Session {
             Command::Stou => return self.store(Store { unique: true, ..store("", 0) }, login).await,
             Command::Retr(path) => return self.retrieve(&looked_at(&self.directory, path), start, login).await,
             Command::List(format, path) => return self.list(format, &looked_at(&self.directory, path), login).await,
-            Command::Pasv => return self.pasv(login).await,
-            Command::Epsv(argument) => return self.epsv(argument, login).await,
+            Command::Pasv => return self.pasv().await,
+            Command::Epsv(argument) => return self.epsv(argument).await,
             Command::Port(address) => self.port(address),
             Command::Eprt(address) => self.eprt(address),
             Command::Abor => {

@@ -266,9 +266,7 @@ impl Session {
             }
         };
         let sent_ahead = self.heard + (self.waiting.len() + self.lines.begun()) as u64;
-        let claimable_from = stored.accepted.entry.claimable_from.map(|at| at - login.clock.now());
-        let claimable_in = claimable_from.and_then(|wait| wait.to_std().ok()).unwrap_or_default();
-        unconfirmed.add(stored, sent_ahead, claimable_in);
+        unconfirmed.add(stored, sent_ahead);
     }
 
     /// Takes out the files whose sender goes on with this line.

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use rustix::{io::Errno, net::sockopt::socket_error};
 use tokio::{
@@ -32,10 +33,12 @@ use super::{
 const TICK: Duration = Duration::from_millis(500);
 /// The shortest tick, where files wait for less than some seconds.
 const LEAST_TICK: Duration = Duration::from_millis(10);
-/// Ticks before the queue's time is over at which a reply that was not acknowledged is looked at.
+/// Ticks before `confirm_after` is over at which a session that has fallen silent is first looked at.
 const TICKS_BEFORE: u32 = 2;
-/// A file is put off for this long at a time: a reply that is acknowledged later makes it claimable at once.
-const PUT_OFF: Duration = Duration::from_secs(5);
+/// No claim gives a file before it is decided. The watch takes half a minute at most; this is for files that it has lost.
+const DECIDED_WITHIN: Duration = Duration::from_secs(86_400);
+/// Connections that are settled at the same time, so that they share the syncs of what is withdrawn and held.
+const SETTLED_AT_ONCE: usize = 64;
 /// Sessions that are over and watched at most.
 const MOST_ENDED: usize = 1024;
 /// The time for what is undecided when the door closes.
@@ -87,7 +90,6 @@ struct Waiting {
     reply_end: Option<u64>,
     /// Lines up to this one had come, in part at least, before the reply.
     sent_ahead: u64,
-    claimable_at: Instant,
 }
 
 impl Unconfirmed {
@@ -95,26 +97,14 @@ impl Unconfirmed {
         Self { ingest: ingest.clone(), control: Control::OfSession(link.clone()), files: Mutex::default() }
     }
 
-    /// The reply to a file is written next. `sent_ahead` counts the session's lines that have come before it, and the
-    /// queue gives the file to no claim for `claimable_in`.
-    pub(super) fn add(&self, stored: Stored, sent_ahead: u64, claimable_in: Duration) {
-        let replied_at = Instant::now();
-        let confirm_after = self.ingest.confirm_after();
-        let mut claimable_at = replied_at + claimable_in;
-        // The journal took its time.
-        if stored.claim == Claim::OnceConfirmed && claimable_in < confirm_after / 2 {
-            self.ingest.put_off(&stored.accepted, confirm_after);
-            claimable_at = replied_at + confirm_after;
+    /// The reply to a file is written next. `sent_ahead` counts the session's lines that have come before it.
+    pub(super) fn add(&self, stored: Stored, sent_ahead: u64) {
+        // The queue's own time must not be faster than the looks at the connection, which are late on a busy machine.
+        if stored.claim == Claim::OnceConfirmed {
+            self.ingest.put_off(&stored.accepted, DECIDED_WITHIN);
         }
-        let reply = ReplySeen::Unwritten;
-        self.files.lock().waiting.push_back(Waiting {
-            stored,
-            replied_at,
-            reply,
-            reply_end: None,
-            sent_ahead,
-            claimable_at,
-        });
+        let (replied_at, reply) = (Instant::now(), ReplySeen::Unwritten);
+        self.files.lock().waiting.push_back(Waiting { stored, replied_at, reply, reply_end: None, sent_ahead });
     }
 
     /// Something is written next: the end of the last reply to a file is noted before.
@@ -141,13 +131,14 @@ impl Unconfirmed {
             files.look(self.control.as_fd());
         }
         let (now, shortest) = (Instant::now(), files.shortest_round_trip);
-        let goes_on = |waiting: &Waiting| match sign_of(&waiting.stored.accepted.entry.name) {
-            // A client that has read the reply is not heard before a round trip has passed.
-            _ if line <= waiting.sent_ahead || now - waiting.replied_at < shortest => Sign::Nothing,
+        let goes_on = |waiting: &Waiting| match sign_of(waiting.stored.accepted.name()) {
+            // A client that has read the reply is not heard before a round trip has passed. That may be shorter than the
+            // shortest which was measured: the kernel measures none where something was sent twice.
+            _ if line <= waiting.sent_ahead || now - waiting.replied_at < shortest / 2 => Sign::Nothing,
             sign => sign,
         };
-        let decide = |facts: Facts, _: &Waiting| facts.decide(self.ingest.confirm_after()) == Decision::Confirm;
-        files.take(now, goes_on, decide).into_iter().map(|(waiting, _)| waiting.stored).collect()
+        let is_confirmed = |facts: Facts| facts.decide(self.ingest.confirm_after()) == Decision::Confirm;
+        files.take(now, goes_on, is_confirmed).into_iter().map(|(waiting, _)| waiting.stored).collect()
     }
 
     /// Decides what can be decided by the connection alone; gives what is left to do.
@@ -155,17 +146,8 @@ impl Unconfirmed {
         let mut files = self.files.lock();
         files.look(self.control.as_fd());
         let confirm_after = self.ingest.confirm_after();
-        let (now, soon) = (Instant::now(), tick(confirm_after) * TICKS_BEFORE);
-        for (waiting, decision) in files.decisions(now, confirm_after) {
-            let is_due = waiting.claimable_at.saturating_duration_since(now) <= soon;
-            if decision == Decision::PutOff && waiting.stored.claim == Claim::OnceConfirmed && is_due {
-                self.ingest.put_off(&waiting.stored.accepted, PUT_OFF);
-                waiting.claimable_at = now + PUT_OFF;
-            }
-        }
-        let is_decided = |decision| !matches!(decision, Decision::Wait | Decision::PutOff);
-        let decide = |facts: Facts, _: &Waiting| is_decided(facts.decide(confirm_after));
-        let taken = files.take(now, |_| Sign::Nothing, decide).into_iter();
+        let is_decided = |facts: Facts| facts.decide(confirm_after) != Decision::Wait;
+        let taken = files.take(Instant::now(), |_| Sign::Nothing, is_decided).into_iter();
         taken.map(|(waiting, facts)| (waiting.stored, facts.decide(confirm_after))).collect()
     }
 
@@ -264,27 +246,17 @@ impl Files {
         Facts { reply: waiting.reply, client, sign, since_reply, round_trip: self.round_trip }
     }
 
-    fn decisions(
-        &mut self,
-        now: Instant,
-        confirm_after: Duration,
-    ) -> impl Iterator<Item = (&mut Waiting, Decision)> + use<'_> {
-        let decisions: Vec<_> =
-            self.waiting.iter().map(|waiting| self.facts(waiting, now, Sign::Nothing).decide(confirm_after)).collect();
-        self.waiting.iter_mut().zip(decisions)
-    }
-
     /// Takes out the files of which `is_taken` says so, with the facts of each.
     fn take(
         &mut self,
         now: Instant,
         sign_of: impl Fn(&Waiting) -> Sign,
-        is_taken: impl Fn(Facts, &Waiting) -> bool,
+        is_taken: impl Fn(Facts) -> bool,
     ) -> Vec<(Waiting, Facts)> {
         let mut taken = Vec::new();
         for waiting in std::mem::take(&mut self.waiting) {
             let facts = self.facts(&waiting, now, sign_of(&waiting));
-            match is_taken(facts, &waiting) {
+            match is_taken(facts) {
                 true => taken.push((waiting, facts)),
                 false => self.waiting.push_back(waiting),
             }
@@ -424,9 +396,8 @@ impl Watch {
             let sessions = known.sessions.iter().filter_map(Weak::upgrade).filter(|session| session.is_due(now));
             sessions.chain(known.ended.iter().cloned()).collect()
         };
-        for unconfirmed in due {
-            unconfirmed.settle().await;
-        }
+        let settle = |unconfirmed: Arc<Unconfirmed>| async move { unconfirmed.settle().await };
+        stream::iter(due).for_each_concurrent(SETTLED_AT_ONCE, settle).await;
         self.known.lock().ended.retain(|unconfirmed| !unconfirmed.is_empty());
     }
 }

@@ -8,8 +8,8 @@ use forebay_storage::FileId;
 use super::{Files, Listed, Place, Stat, outbox};
 use crate::ingest::{OUT, Refusal};
 
-/// Names that are read at a time.
-const PAGE: usize = 1_000;
+/// Names that are read at a time. Reading them holds up what else is on the session's thread, so they are few.
+const PAGE: usize = 256;
 
 /// A listing under way. Names of a partner's own come in byte order.
 pub struct Listing {
@@ -66,12 +66,14 @@ fn by_itself(path: &str, stat: Stat) -> Next {
 }
 
 impl Listing {
-    /// The next names, some 1,000; none at the end.
+    /// The next names, some 256; none at the end.
     ///
     /// # Errors
     /// When the catalogue cannot be read.
     pub async fn next(&mut self) -> Result<Option<Vec<Listed>>, Refusal> {
         loop {
+            // A page is read without a wait, and a client that is quick takes it without one: others get their turn here.
+            tokio::task::yield_now().await;
             let page = match std::mem::replace(&mut self.next, Next::Over) {
                 Next::Own { folder, after, out_is_told } => self.own(folder, after, out_is_told).await?,
                 Next::Notice => self.notice(),

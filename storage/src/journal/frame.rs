@@ -11,7 +11,10 @@
 use bytes::Bytes;
 
 use super::NewRecord;
-use crate::{FileId, Result, StorageError, log::Seq};
+use crate::{
+    FileId, Result, StorageError,
+    log::{Seq, record::Payload},
+};
 
 const HEADER: usize = 5;
 const ID: usize = 16;
@@ -25,21 +28,28 @@ pub(super) struct Parts {
     end: usize,
 }
 
-/// The bytes of a frame.
-pub(super) fn encode(new: &NewRecord) -> Vec<u8> {
-    let content = new.content.as_ref();
-    let mut frame = Vec::with_capacity(HEADER + ID + new.record.len() + content.map_or(0, |new| new.bytes.len()));
-    frame.push(u8::from(content.is_some()));
-    // The caller has bounded it.
-    frame.extend_from_slice(&u32::try_from(new.record.len()).unwrap_or(u32::MAX).to_le_bytes());
-    if let Some(content) = content {
-        frame.extend_from_slice(content.id.as_bytes());
+/// A record with its content, as the frame that goes to the log.
+pub(super) struct Frame<'a>(pub(super) &'a NewRecord);
+
+impl Payload for Frame<'_> {
+    fn length(&self) -> usize {
+        let content = self.0.content.as_ref().map_or(0, |content| ID + content.bytes.len());
+        HEADER + self.0.record.len() + content
     }
-    frame.extend_from_slice(&new.record);
-    if let Some(content) = content {
-        frame.extend_from_slice(&content.bytes);
+
+    fn write_to(&self, frame: &mut Vec<u8>) {
+        let NewRecord { record, content } = self.0;
+        frame.push(u8::from(content.is_some()));
+        // The caller has bounded it.
+        frame.extend_from_slice(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes());
+        if let Some(content) = content {
+            frame.extend_from_slice(content.id.as_bytes());
+        }
+        frame.extend_from_slice(record);
+        if let Some(content) = content {
+            frame.extend_from_slice(&content.bytes);
+        }
     }
-    frame
 }
 
 /// The parts of a frame; none when these bytes are none.
@@ -86,6 +96,13 @@ mod tests {
     use super::{super::NewContent, *};
 
     const ID_7: [u8; 16] = [7; 16];
+
+    fn encode(new: &NewRecord) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Frame(new).write_to(&mut bytes);
+        assert_eq!(bytes.len(), Frame(new).length());
+        bytes
+    }
 
     fn new(content: Option<&'static [u8]>) -> NewRecord {
         let id = FileId::from_bytes(ID_7);

@@ -37,7 +37,7 @@ use bytes::Bytes;
 
 pub use reader::JournalReader;
 
-use self::{emptier::Emptier, reader::Shared};
+use self::{emptier::Emptier, frame::Frame, reader::Shared};
 use crate::{
     FileId, Result, StorageError,
     disk::Disk,
@@ -125,8 +125,8 @@ impl Journal {
         self.give_up_what_is_emptied()?;
         let brings_contents = records.iter().any(|new| new.content.is_some());
         self.emptier.wait_until_short(&self.recent, brings_contents)?;
-        let frames: Vec<_> = records.iter().map(frame::encode).collect();
-        let range = self.recent.append(&frames)?;
+        let frames: Vec<_> = records.iter().map(Frame).collect();
+        let range = self.recent.append_payloads(&frames)?;
         self.has_grown = true;
         self.emptier.tell(&self.recent);
         Ok(range)

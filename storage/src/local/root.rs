@@ -17,6 +17,9 @@ use crate::{FileMeta, NewFile, Result, Sha256, Space, StorageError, disk::Disk};
 pub(super) const META: &str = "user.forebay";
 /// ext4 keeps some 4,000 bytes of attributes beside an inode; anything near that is refused before it fails there.
 const MOST_META_BYTES: usize = 3_900;
+/// What the rest of the metadata takes at most, and a byte of a name in JSON.
+const META_BYTES_BESIDE_NAMES: usize = 500;
+const MOST_ESCAPED_BYTES: usize = 6;
 
 /// What all parts of a local store share.
 #[derive(Debug)]
@@ -176,6 +179,11 @@ impl Root {
     pub(super) fn admits(&self, file: &NewFile) -> Result<()> {
         self.sound()?;
         self.has_room()?;
+        // However they are escaped, short names fit.
+        let names = file.partner.len() + file.name.len() + file.door.len();
+        if file.origin.is_none() && META_BYTES_BESIDE_NAMES + names * MOST_ESCAPED_BYTES <= MOST_META_BYTES {
+            return Ok(());
+        }
         let longest = FileMeta {
             version: 1,
             id: file.id,

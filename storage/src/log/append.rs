@@ -10,7 +10,7 @@ use super::{
     LogOptions, LogReader, Recovery, Seq, SharedDisk,
     open::open,
     read::Shared,
-    record,
+    record::{self, Payload},
     segment::{DATA_START, HEADER_BYTES, MOST_BYTES, Salt, Segment, Spares},
 };
 use crate::{Result, StorageError, disk::DiskFile};
@@ -27,7 +27,12 @@ pub struct Log {
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) spares: Spares,
     pub(super) poison: Option<String>,
+    /// What a group is gathered in. Kept, for its pages cost more than what is written into them.
+    pub(super) buffer: Vec<u8>,
 }
+
+/// No more than this is kept of the buffer from one group to the next, in bytes.
+const BUFFER_KEPT: usize = 8 << 20;
 
 impl Log {
     /// Opens the log in `dir`, which is made if it is not there, and shows every sound record from `from` on.
@@ -56,6 +61,11 @@ impl Log {
     /// [`StorageError::Full`] when there is no room, and nothing was written then; [`StorageError::Unsupported`] when a
     /// record takes more than a quarter of a segment, and nothing was written then. Anything else poisons the log.
     pub fn append(&mut self, records: &[Vec<u8>]) -> Result<Range<Seq>> {
+        self.append_payloads(records)
+    }
+
+    /// As [`Log::append`], of what writes its bytes itself.
+    pub(crate) fn append_payloads<P: Payload>(&mut self, records: &[P]) -> Result<Range<Seq>> {
         self.sound()?;
         let first = self.next;
         if records.is_empty() {
@@ -73,12 +83,12 @@ impl Log {
     }
 
     /// Prepares every segment that these records will need, before any of them is written.
-    fn make_room(&mut self, records: &[Vec<u8>]) -> Result<()> {
+    fn make_room<P: Payload>(&mut self, records: &[P]) -> Result<()> {
         let (mut at, mut end, mut needed) = (self.at, self.current.end, 0);
         for payload in records {
-            let size = record::size(payload.len()) as u64;
+            let size = record::size(payload.length()) as u64;
             if size > self.options.segment_bytes / 4 {
-                let (len, most) = (payload.len(), self.options.segment_bytes / 4);
+                let (len, most) = (payload.length(), self.options.segment_bytes / 4);
                 return Err(StorageError::Unsupported(format!("a record of {len} bytes is over the limit of {most}")));
             }
             if at + size > end {
@@ -96,12 +106,13 @@ impl Log {
         outcome
     }
 
-    fn write(&mut self, records: &[Vec<u8>]) -> Result<()> {
+    fn write<P: Payload>(&mut self, records: &[P]) -> Result<()> {
         let batch = self.next;
-        let mut buffer = Vec::with_capacity(records.iter().map(|payload| record::size(payload.len())).sum());
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
         for payload in records {
             let at = self.at + buffer.len() as u64;
-            if at + record::size(payload.len()) as u64 > self.current.end {
+            if at + record::size(payload.length()) as u64 > self.current.end {
                 self.flush(&mut buffer)?;
                 // Synced before the next segment has a record: a hole here would look like damage.
                 self.sync()?;
@@ -112,6 +123,8 @@ impl Log {
             self.next += 1;
         }
         self.flush(&mut buffer)?;
+        buffer.shrink_to(BUFFER_KEPT);
+        self.buffer = buffer;
         self.sync()?;
         self.spares.begin();
         Ok(())

@@ -66,7 +66,8 @@ pub(super) fn open(
     recovery.first = segments.first().map_or(options.first, |segment| segment.first);
     recovery.next = next;
     let shared = Shared { disk, dir: dir.to_path_buf(), segments: RwLock::new(segments), next: AtomicU64::new(next) };
-    let log = Log { shared: Arc::new(shared), options, next, at, current, file, spares, poison: None };
+    let log =
+        Log { shared: Arc::new(shared), options, next, at, current, file, spares, poison: None, buffer: Vec::new() };
     Ok((log, recovery))
 }
 

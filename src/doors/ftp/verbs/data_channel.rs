@@ -1,16 +1,11 @@
 //! The next data connection, as the client asks for it: EPSV, PASV, EPRT, PORT.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::time::Instant;
 
 use crate::doors::ftp::{
     data::{self, Awaited, Offer},
-    inner::Inner,
-    login::Login,
     reply::Reply,
     session::{Flow, Session},
 };
@@ -25,8 +20,8 @@ enum Passive {
 }
 
 impl Session {
-    pub(in crate::doors::ftp) async fn pasv(&mut self, login: Arc<Login>) -> Flow {
-        self.passive(Passive::Pasv, login).await
+    pub(in crate::doors::ftp) async fn pasv(&mut self) -> Flow {
+        self.passive(Passive::Pasv).await
     }
 
     pub(in crate::doors::ftp) fn port(&mut self, argument: &str) -> Reply {
@@ -37,9 +32,9 @@ impl Session {
         self.active(data::parse_eprt(argument))
     }
 
-    pub(in crate::doors::ftp) async fn epsv(&mut self, argument: &str, login: Arc<Login>) -> Flow {
+    pub(in crate::doors::ftp) async fn epsv(&mut self, argument: &str) -> Flow {
         let reply = match (argument.to_ascii_uppercase().as_str(), self.reached.to_canonical()) {
-            ("", _) | ("1", IpAddr::V4(_)) | ("2", IpAddr::V6(_)) => return self.passive(Passive::Epsv, login).await,
+            ("", _) | ("1", IpAddr::V4(_)) | ("2", IpAddr::V6(_)) => return self.passive(Passive::Epsv).await,
             ("ALL", _) => {
                 self.only_epsv = true;
                 Reply::new(200, "Only EPSV from now on")
@@ -50,7 +45,7 @@ impl Session {
         self.say(reply).await
     }
 
-    async fn passive(&mut self, how: Passive, login: Arc<Login>) -> Flow {
+    async fn passive(&mut self, how: Passive) -> Flow {
         self.offer = None;
         if let Some(reply) = self.unprotected() {
             return self.say(reply).await;
@@ -85,25 +80,7 @@ impl Session {
                 Reply::new(227, format!("Entering passive mode ({a},{b},{c},{d},{high},{low})"))
             }
         };
-        if self.say(reply).await == Flow::End {
-            return Flow::End;
-        }
-        self.make_ready(login).await;
-        Flow::Continue
-    }
-
-    /// Has the inner server ready while the client connects.
-    async fn make_ready(&mut self, login: Arc<Login>) {
-        let inner = match self.take_inner().await {
-            Some(inner) => Ok(inner),
-            None => Inner::open(login.access()).await,
-        };
-        // What fails here is tried again by the transfer, which tells.
-        if let Ok(mut inner) = inner
-            && inner.prepare().await.is_ok()
-        {
-            self.keep_inner(inner);
-        }
+        self.say(reply).await
     }
 
     fn active(&mut self, to: Option<SocketAddr>) -> Reply {
