@@ -65,7 +65,7 @@ impl House {
         let storage = LocalStorage::open(disk.shared(), data, options);
         let storage = Arc::new(storage.map_err(|error| error.to_string())?);
         let options =
-            embedded::Options { segment_bytes: 256 << 10, recent_bytes: 128 << 10, ..embedded::Options::default() };
+            embedded::Options { segment_bytes: 256 << 10, recent_bytes: 64 << 10, ..embedded::Options::default() };
         let opened = EmbeddedQueue::open(disk.shared(), &data.join("journal"), index, options);
         let (queue, recovered) = opened.map_err(|error| error.to_string())?;
         let queue = Arc::new(queue);

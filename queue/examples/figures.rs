@@ -4,7 +4,7 @@
 //! and with 64 tasks, claims, opening with so many entries, and size and memory before and after purging them.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a measurement asks the clock and may fail")]
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_queue::{
@@ -12,6 +12,7 @@ use forebay_queue::{
     embedded::{EmbeddedQueue, Options},
 };
 use forebay_storage::{Content, FileId, Sha256, disk::OsDisk};
+use uuid::Uuid;
 
 const PARTNERS: usize = 64;
 
@@ -31,7 +32,8 @@ async fn measure(dir: &Path, entries: usize) {
     rate("enqueue, 64 tasks", entries - few, enqueue(&queue, entries - few, 64)).await;
     state("all waiting", dir);
     show_reads(&queue).await;
-    rate("claim and settle, 64 lanes", 2_000.min(entries), work(&queue, 2_000.min(entries))).await;
+    let worked = (entries / 20).max(2_000).min(entries);
+    rate("claim and settle, 64 lanes", worked, work(&queue, worked)).await;
     drop(queue);
     let queue = timed("open", || open(dir));
     state("opened again", dir);
@@ -44,6 +46,8 @@ async fn measure(dir: &Path, entries: usize) {
     println!("{:<28} {}", "done", queue.list(&rest, None, usize::MAX).await.unwrap().entries.len());
     rate("purge", entries, purge(&queue)).await;
     state("purged", dir);
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    state("purged, ten seconds later", dir);
     drop(queue);
     let queue = timed("open after the purge", || open(dir));
     state("opened after the purge", dir);
@@ -57,9 +61,8 @@ fn open(dir: &Path) -> EmbeddedQueue {
 
 fn new_entry(task: usize, n: usize) -> NewEntry {
     let now = Utc::now();
-    let mut digest = [0x5a; 32];
-    digest[..8].copy_from_slice(&(n as u64).to_be_bytes());
-    digest[8] = task as u8;
+    // As digests are: no two bytes tell of each other.
+    let digest = [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat().try_into().unwrap();
     NewEntry {
         id: FileId::new(now),
         partner: format!("partner-{:03}", (task + n) % PARTNERS),
@@ -182,7 +185,9 @@ fn state(what: &str, dir: &Path) {
     );
 }
 
+/// What it takes on the disk.
 fn size(path: &Path) -> u64 {
-    let Ok(items) = std::fs::read_dir(path) else { return std::fs::metadata(path).map_or(0, |data| data.len()) };
+    let taken = |data: std::fs::Metadata| data.blocks() * 512;
+    let Ok(items) = std::fs::read_dir(path) else { return std::fs::metadata(path).map_or(0, taken) };
     items.map(|item| size(&item.unwrap().path())).sum()
 }

@@ -7,7 +7,7 @@ use forebay_storage::{FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Hold;
+use crate::{Hold, NodeId};
 
 /// Where a file stands. *Deferred* is not among them: it is a `ready` or `retrying` entry while its gate is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -257,18 +257,24 @@ pub struct Lease {
     pub until: DateTime<Utc>,
     /// The process that works on it, once there is one.
     pub child: Option<Child>,
+    /// The node that holds it.
+    #[serde(default, skip_serializing_if = "NodeId::is_local")]
+    pub node: NodeId,
 }
 
-/// A lease's secret.
+/// A lease's secret. The leases that one claim gave have the same: a lease is known by its token and its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LeaseToken(pub Uuid);
 
 /// A processor's process group, told apart from a later one with the same number by its start time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Child {
     /// The process group, which is the first process's id.
     pub pgid: i32,
     /// Field 22 of `/proc/<pid>/stat`: clock ticks after boot.
     pub start_ticks: u64,
+    /// The node that it runs on, and where its numbers mean something.
+    #[serde(default, skip_serializing_if = "NodeId::is_local")]
+    pub node: NodeId,
 }

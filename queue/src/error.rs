@@ -2,7 +2,7 @@
 
 use forebay_storage::FileId;
 
-use crate::{NameFault, State};
+use crate::{Cursor, NameFault, State};
 
 /// A result of this crate.
 pub type Result<T, E = QueueError> = std::result::Result<T, E>;
@@ -47,6 +47,9 @@ pub enum QueueError {
     /// A change of names was refused.
     #[error(transparent)]
     Name(#[from] NameFault),
+    /// The place in a listing is none of this queue.
+    #[error("no place in a listing: {0}")]
+    BadCursor(Cursor),
     /// The id is in the queue already.
     #[error("file {0} is in the queue already")]
     Exists(FileId),

@@ -1,12 +1,14 @@
 //! What is to be done: entries in lanes, with leases, outcomes and history.
 //!
-//! [`QueueStore`] is the contract; [`embedded`] keeps it in a journal, which is the truth, and in sled, an index of it.
+//! [`QueueStore`] is the contract; [`embedded`] keeps it in a journal, which is the truth, with an index of it.
 
 mod catalogue;
+mod cursor;
 pub mod embedded;
 mod entry;
 mod error;
 mod hold;
+mod node;
 mod origin;
 mod record;
 mod retry;
@@ -14,14 +16,16 @@ mod store;
 mod transition;
 
 pub use catalogue::{Catalogue, NameChange, NameFault, Named, Node};
+pub use cursor::Cursor;
 pub use embedded::gather_answers;
 pub use entry::{Child, Entry, Lane, Lease, LeaseToken, NewEntry, State, Superseded};
 pub use error::{QueueError, Result};
 pub use hold::Hold;
+pub use node::NodeId;
 pub use origin::KnownOrigin;
-pub use record::{Actor, Fact, Inline, MovedFile, Record, Shown};
+pub use record::{Actor, Begun, Fact, Inline, MovedFile, Record, Shown};
 pub use retry::Backoff;
 pub use store::{
-    Action, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Filter, LaneInfo, NewName, Order, Page, Purged,
-    QueueStore, Recovered, RouteRequest, Settlement, StateCount, Stats, Verified,
+    Action, Claim, ClaimRequest, EmbeddedMaintenance, Filter, LaneInfo, NewName, Order, Page, Purged, QueueStore,
+    Recovered, RouteRequest, Settlement, StateCount, Stats, Verified,
 };

@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use forebay_storage::{FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 
-use crate::{Child, Entry, Hold, LeaseToken, State};
+use crate::{Child, Entry, Hold, LeaseToken, NodeId, State};
 
 /// One thing that happened.
 ///
-/// Stored as one version byte and JSON. Unknown fields are an error of a newer version, told by the version byte.
+/// In the journal it is binary; versions before this one wrote it as the JSON that is still shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// When, by the wall clock of the server.
@@ -111,7 +111,7 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hold: Option<Hold>,
     },
-    /// A processor begins.
+    /// A processor begins. Written by versions before this one; [`Fact::Claimed`] now.
     Started {
         /// The lease.
         token: LeaseToken,
@@ -119,6 +119,21 @@ pub enum Fact {
         attempt: u32,
         /// When the lease ends unless renewed.
         until: DateTime<Utc>,
+        /// The node.
+        #[serde(default, skip_serializing_if = "NodeId::is_local")]
+        node: NodeId,
+    },
+    /// Processors begin with all files of one claim.
+    Claimed {
+        /// Their leases.
+        token: LeaseToken,
+        /// When the leases end unless renewed.
+        until: DateTime<Utc>,
+        /// The node.
+        #[serde(default, skip_serializing_if = "NodeId::is_local")]
+        node: NodeId,
+        /// The files.
+        files: Vec<Begun>,
     },
     /// The processor's process is known.
     Child {
@@ -269,6 +284,44 @@ pub enum Fact {
         /// The sentence.
         text: String,
     },
+}
+
+/// A file that a processor begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The file.
+    pub id: FileId,
+    /// The attempt's number, from 1.
+    pub attempt: u32,
+}
+
+impl Record {
+    /// The record as one about this file alone, if it is about several that do not differ in more than that.
+    pub(crate) fn of(self, id: FileId) -> Self {
+        let Fact::Claimed { token, until, node, files } = &self.fact else { return self };
+        let Some(file) = files.iter().find(|file| file.id == id) else { return self };
+        let fact = Fact::Started { token: *token, attempt: file.attempt, until: *until, node: node.clone() };
+        Self { id: Some(id), fact, ..self }
+    }
+}
+
+impl Fact {
+    /// The partner that it names.
+    pub(crate) fn partner(&self) -> Option<&String> {
+        match self {
+            Self::Accepted { partner, .. }
+            | Self::FolderMade { partner, .. }
+            | Self::FolderCarried { partner, .. }
+            | Self::FolderRemoved { partner, .. }
+            | Self::Hidden { partner, .. }
+            | Self::Moved { partner, .. }
+            | Self::TimeSet { partner, .. }
+            | Self::ShownAt { partner, .. }
+            | Self::NamesForgotten { partner } => Some(partner),
+            Self::Carried { entry, .. } => Some(&entry.partner),
+            _ => None,
+        }
+    }
 }
 
 /// Where in the journal the bytes of a small file are.

@@ -9,7 +9,9 @@ use forebay_storage::{Content, FileId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::{Actor, Child, Entry, Hold, KnownOrigin, Lane, LeaseToken, NewEntry, Record, Result, State};
+use crate::{
+    Actor, Child, Cursor, Entry, Hold, KnownOrigin, Lane, LeaseToken, NewEntry, NodeId, Record, Result, State,
+};
 
 /// The queue. Every method may be called from many tasks at once, and one day from many processes.
 ///
@@ -98,6 +100,9 @@ pub trait QueueStore: Send + Sync + 'static {
     async fn resolve(&self, prefix: &str) -> Result<FileId>;
 
     /// Entries that pass the filter, oldest first, from the cursor on.
+    ///
+    /// # Errors
+    /// [`QueueError::BadCursor`](crate::QueueError::BadCursor) when another queue gave the cursor, or none did.
     async fn list(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page>;
 
     /// Everything the journal says of one file, oldest first.
@@ -106,8 +111,8 @@ pub trait QueueStore: Send + Sync + 'static {
     /// The journal after sequence `after`, at most `limit` records.
     async fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, Record)>>;
 
-    /// Entries that changed after sequence `after`, in order of their latest change, at most `limit`. Purged entries
-    /// are not among them.
+    /// Entries that changed after sequence `after`, in order of their latest change, at most `limit`, but always all that
+    /// changed with one record. Purged entries are not among them.
     async fn changes(&self, after: u64, limit: usize) -> Result<Vec<Entry>>;
 
     /// Counts, bytes and lanes.
@@ -232,6 +237,8 @@ pub struct Claim {
     pub token: LeaseToken,
     /// This attempt's number, from 1.
     pub attempt: u32,
+    /// The node that has it.
+    pub node: NodeId,
 }
 
 /// How an attempt ended.
@@ -278,11 +285,6 @@ pub struct Filter {
     /// With exactly this name.
     pub name: Option<String>,
 }
-
-/// A place in a listing: the acceptance sequence after which it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Cursor(pub u64);
 
 /// A piece of a listing.
 #[derive(Clone, Debug, Default)]

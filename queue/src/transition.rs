@@ -1,8 +1,11 @@
 //! The effect of each fact on an entry: the one place where states change, for live commands and for replay alike.
 
+use chrono::{DateTime, Utc};
 use forebay_storage::FileId;
 
-use crate::{Action, Entry, Fact, Hold, Inline, Lease, QueueError, Record, Result, State, Superseded};
+use crate::{
+    Action, Entry, Fact, Hold, Inline, Lease, LeaseToken, NodeId, QueueError, Record, Result, State, Superseded,
+};
 
 /// The reason of an entry that no route serves.
 pub(crate) const NO_ROUTE: &str = "no route serves this file";
@@ -49,7 +52,18 @@ impl Entry {
             Fact::Accepted { supersedes, .. } => supersedes.iter().copied().collect(),
             Fact::Withdrawn { .. } => own.and_then(|own| own.supersedes).into_iter().collect(),
             Fact::Moved { files, .. } => files.iter().map(|file| file.id).collect(),
+            Fact::Claimed { files, .. } => files.iter().map(|file| file.id).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// Whether a record that is about it among [`Entry::others`] may follow on its state.
+    pub(crate) fn check_touched(&self, record: &Record) -> Result<()> {
+        match record.fact {
+            Fact::Claimed { .. } if !self.state.waits() => {
+                Err(QueueError::WrongState { id: self.id, state: self.state, action: "start" })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -75,6 +89,7 @@ impl Entry {
                 entry.reason.clone_from(&file.reason);
                 entry.hold = file.hold;
             }
+            Fact::Claimed { token, until, node, .. } => entry.start(record, *token, *until, node),
             _ => return None,
         }
         entry.receipt_hidden = false;
@@ -104,15 +119,10 @@ impl Entry {
                 self.stand(State::Withdrawn, record, reason.clone());
                 self.claimable_from = None;
             }
-            Fact::Started { token, until, .. } => {
-                self.begun = true;
-                self.claimable_from = None;
-                self.stand(State::Active, record, None);
-                self.lease = Some(Lease { token: *token, began_at: record.at, until: *until, child: None });
-            }
+            Fact::Started { token, until, node, .. } => self.start(record, *token, *until, node),
             Fact::Child { child, .. } => {
                 if let Some(lease) = &mut self.lease {
-                    lease.child = Some(*child);
+                    lease.child = Some(child.clone());
                 }
             }
             Fact::Ended { state, counted, due_at, reason, .. } => {
@@ -161,6 +171,13 @@ impl Entry {
             // Told by the fact itself, or no fact about an entry's state.
             _ => {}
         }
+    }
+
+    fn start(&mut self, record: &Record, token: LeaseToken, until: DateTime<Utc>, node: &NodeId) {
+        self.begun = true;
+        self.claimable_from = None;
+        self.stand(State::Active, record, None);
+        self.lease = Some(Lease { token, began_at: record.at, until, child: None, node: node.clone() });
     }
 
     /// The cause of a hold; a version before this one wrote a sentence alone.
@@ -259,6 +276,7 @@ fn check(old: Option<&Entry>, record: &Record) -> Result<()> {
             | Fact::Moved { .. }
             | Fact::TimeSet { .. }
             | Fact::NamesForgotten { .. }
+            | Fact::Claimed { .. }
             | Fact::Damaged { .. } => Ok(()),
             _ => Err(invalid("a record about a file", "it names none".into())),
         };

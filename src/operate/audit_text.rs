@@ -40,6 +40,7 @@ fn fact_text(fact: &Fact) -> String {
             because(format!("named {name}, {served}: {state}"), reason)
         }
         Fact::Started { attempt, .. } => format!("attempt {attempt} started"),
+        Fact::Claimed { files, .. } => format!("{} files claimed, an attempt of each started", files.len()),
         Fact::Child { child, .. } => format!("runs as process group {}", child.pgid),
         Fact::Ended { state, counted, due_at, reason, .. } => {
             let due = due_at.map_or(String::new(), |at| format!(", due at {}", at.format("%Y-%m-%dT%H:%M:%SZ")));

@@ -9,7 +9,7 @@ use std::{
     process::{Child as Process, Command, ExitStatus, Stdio},
 };
 
-use forebay_queue::Child;
+use forebay_queue::{Child, NodeId};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -56,9 +56,9 @@ impl Attempt {
     }
 
     /// The process group with its start time, to find it again after a crash.
-    pub(super) fn child(&self) -> Option<Child> {
+    pub(super) fn child(&self, node: NodeId) -> Option<Child> {
         let pgid = self.group.as_raw_nonzero().get();
-        Some(Child { pgid, start_ticks: start_ticks(pgid)? })
+        Some(Child { pgid, start_ticks: start_ticks(pgid)?, node })
     }
 
     /// Reads output until the program has ended. Cancel safe.

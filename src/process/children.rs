@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use forebay_queue::{Child, EmbeddedMaintenance, Entry, QueueError, State};
+use forebay_queue::{Child, EmbeddedMaintenance, Entry, NodeId, QueueError, State};
 use rustix::{
     fd::OwnedFd,
     io::Errno,
@@ -105,7 +105,7 @@ pub async fn recover_children(
     clock: &Arc<dyn Clock>,
     kill_after: Duration,
 ) -> Result<ChildrenReport, ChildrenError> {
-    let children: Vec<Child> = interrupted.iter().filter_map(|entry| entry.lease.as_ref()?.child).collect();
+    let children = own_children(interrupted);
     let mut report = ChildrenReport { stopped: stop_all(instance, children, kill_after).await?, ..Default::default() };
     empty_scratch(data).await?;
     for entry in interrupted {
@@ -189,6 +189,12 @@ async fn look(instance: Uuid, children: &Arc<Vec<Child>>, signal: Option<Signal>
     found.map_err(looking)
 }
 
+/// The children that run on this node. Numbers of another's mean something else here, and it stops its own.
+fn own_children(interrupted: &[Entry]) -> Vec<Child> {
+    let children = interrupted.iter().filter_map(|entry| entry.lease.as_ref()?.child.as_ref());
+    children.filter(|child| child.node == NodeId::local()).cloned().collect()
+}
+
 fn looking(source: io::Error) -> ChildrenError {
     ChildrenError::Io { doing: "cannot look through /proc".to_owned(), source }
 }
@@ -221,7 +227,7 @@ fn look_blocking(instance: Uuid, children: &[Child], signal: Option<Signal>) -> 
         }
     }
     for child in children {
-        if is_there(*child) && !found.contains(&child.pgid) {
+        if is_there(child) && !found.contains(&child.pgid) {
             if let (Some(signal), Some(group)) = (signal, Pid::from_raw(child.pgid)) {
                 let _ = kill_process_group(group, signal);
             }
@@ -256,7 +262,7 @@ fn deliver(fd: &OwnedFd, pid: i32, signal: Signal) {
 
 /// Returns true if the journalled process still leads its group. A later process with its number has another start
 /// time.
-fn is_there(child: Child) -> bool {
+fn is_there(child: &Child) -> bool {
     let Some(group) = Pid::from_raw(child.pgid) else { return false };
     start_ticks(child.pgid) == Some(child.start_ticks)
         && !is_zombie(child.pgid)
@@ -292,6 +298,25 @@ mod tests {
         assert!(instance_of(data.path()).is_err());
     }
 
+    #[test]
+    fn children_of_another_node_are_left_to_it() {
+        let entry = |node: &str| -> Entry {
+            let lease = serde_json::json!({
+                "token": Uuid::new_v4(), "began_at": "2026-06-01T00:00:00Z", "until": "2026-06-01T00:00:00Z",
+                "child": { "pgid": 7, "start_ticks": 1, "node": node }, "node": node
+            });
+            serde_json::from_value(serde_json::json!({
+                "id": Uuid::new_v4(), "turn": 1, "partner": "clinic", "name": "a", "door": "ftp", "size_bytes": 1,
+                "sha256": "00".repeat(32), "received_at": "2026-06-01T00:00:00Z", "route": "rest", "state": "active",
+                "since": "2026-06-01T00:00:00Z", "reason": null, "attempts": 0, "due_at": null, "failing_since": null,
+                "lease": lease, "crashes": 0, "changed_seq": 1
+            }))
+            .unwrap()
+        };
+        let own = own_children(&[entry("second"), entry("local")]);
+        assert!(own.len() == 1 && own[0].node.is_local(), "{own:?}");
+    }
+
     #[tokio::test]
     async fn a_marked_process_and_a_journalled_group_are_stopped_and_others_are_not() {
         use std::{
@@ -311,7 +336,7 @@ mod tests {
         let mut other = sleep(&["-c", "exec sleep 600"], Some(Uuid::new_v4()));
         let child = |pid: u32| {
             let pgid = i32::try_from(pid).unwrap();
-            Child { pgid, start_ticks: start_ticks(pgid).unwrap() }
+            Child { pgid, start_ticks: start_ticks(pgid).unwrap(), node: NodeId::local() }
         };
         let stale = Child { start_ticks: 1, ..child(other.id()) };
         // Both shells have to be past their first lines.

@@ -24,7 +24,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use forebay_queue::{Entry, QueueError, QueueStore};
+use forebay_queue::{Entry, NodeId, QueueError, QueueStore};
 use forebay_storage::{Durability, StorageError, Verified};
 use rustix::process::Signal;
 use tokio::{task, time};
@@ -128,7 +128,8 @@ impl Exec {
     }
 
     async fn note_child(&self, work: &Work, attempt: &Attempt) {
-        let Some(child) = attempt.child() else { return };
+        let node = work.entry.lease.as_ref().map_or_else(NodeId::local, |lease| lease.node.clone());
+        let Some(child) = attempt.child(node) else { return };
         match self.queue.note_child(work.token, work.entry.id, child, self.clock.now()).await {
             Ok(()) => {}
             Err(QueueError::LeaseLost(_)) => work.stop.ask("the lease was lost"),

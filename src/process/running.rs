@@ -29,10 +29,13 @@ pub struct Running {
     pub stopping: bool,
 }
 
+/// What an attempt is known by: the leases of one claim have the same token.
+type Lease = (LeaseToken, FileId);
+
 /// All attempts that run.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    attempts: Mutex<HashMap<LeaseToken, (Running, Arc<Stop>)>>,
+    attempts: Mutex<HashMap<Lease, (Running, Arc<Stop>)>>,
 }
 
 impl Table {
@@ -48,8 +51,9 @@ impl Table {
             since,
             stopping: false,
         };
-        self.attempts.lock().insert(claim.token, (running, Arc::clone(&stop)));
-        Ticket { table: Arc::clone(self), token: claim.token, stop }
+        let key = (claim.token, claim.entry.id);
+        self.attempts.lock().insert(key, (running, Arc::clone(&stop)));
+        Ticket { table: Arc::clone(self), key, stop }
     }
 
     pub(super) fn list(&self) -> Vec<Running> {
@@ -84,12 +88,12 @@ impl Table {
 /// An attempt's place in the table.
 pub(super) struct Ticket {
     table: Arc<Table>,
-    token: LeaseToken,
+    key: Lease,
     pub(super) stop: Arc<Stop>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.table.attempts.lock().remove(&self.token);
+        self.table.attempts.lock().remove(&self.key);
     }
 }

@@ -8,6 +8,7 @@ use forebay_storage::{
 };
 
 use super::{
+    entry_codec::Stored,
     index::{Fault, Index},
     keys,
     names::Leaf,
@@ -18,8 +19,8 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
-    Action, Actor, Child, Entry, Fact, LeaseToken, MovedFile, NameChange, NewName, QueueError, Record, Result, Shown,
-    State, transition::CRASHES_UNTIL_HELD,
+    Action, Actor, Begun, Child, Entry, Fact, LeaseToken, MovedFile, NameChange, NewName, NodeId, QueueError, Record,
+    Result, Shown, State, transition::CRASHES_UNTIL_HELD,
 };
 
 /// Records that are to be appended together.
@@ -27,6 +28,8 @@ pub(super) struct Batch<'a> {
     pub(super) state: &'a mut QueueState,
     pub(super) index: &'a Index,
     pub(super) waiting: &'a Waiting,
+    /// Who claims.
+    pub(super) node: &'a NodeId,
     /// What the journal is to take.
     pub(super) records: Vec<NewRecord>,
     /// The sequence of the next record.
@@ -35,10 +38,40 @@ pub(super) struct Batch<'a> {
     pub(super) most_record: usize,
 }
 
+/// A claim's record that is not complete yet.
+pub(super) struct OpenClaim {
+    /// With one file at a time.
+    claim: Record,
+    /// All its files so far.
+    files: Vec<Begun>,
+    /// Where it is among the records, and its sequence.
+    place: usize,
+    seq: u64,
+}
+
+impl OpenClaim {
+    /// Returns whether it names as many files as a record should.
+    pub(super) fn is_full(&self) -> bool {
+        self.files.len() >= MOST_TOGETHER
+    }
+}
+
+/// Files of one claim's record.
+const MOST_TOGETHER: usize = 1_024;
+
 impl Batch<'_> {
     /// Adds a record if it may follow, and gives what becomes of its entry.
     pub(super) fn write(&mut self, record: &Record) -> Result<Option<Entry>, Fault> {
-        let bytes = record_codec::encode(record)?;
+        let bytes = self.encode(record)?;
+        let entry = self.state.apply(self.index, self.next, record, Take::Checked)?;
+        self.records.push(bytes.into());
+        self.next += 1;
+        Ok(entry)
+    }
+
+    /// The bytes of a record, which the journal can take.
+    fn encode(&self, record: &Record) -> Result<Vec<u8>, Fault> {
+        let bytes = record_codec::encode(record);
         // Refused here, or it would take its whole group along.
         if bytes.len() > self.most_record {
             let what = format!("a record of {} bytes is over the limit of {}", bytes.len(), self.most_record);
@@ -46,10 +79,39 @@ impl Batch<'_> {
                 io("cannot write to the journal", std::io::Error::new(std::io::ErrorKind::InvalidInput, what)).into()
             );
         }
-        let entry = self.state.apply(self.index, self.next, record, Take::Checked)?;
-        self.records.push(bytes.into());
+        Ok(bytes)
+    }
+
+    /// Adds a record of a claim, which says by and by which files it is about ([`Batch::begin`]) and ends with
+    /// [`Batch::finish`]. It comes before what is written meanwhile, which is about other files.
+    pub(super) fn open_claim(&mut self, claim: Record) -> OpenClaim {
+        let (place, seq) = (self.records.len(), self.next);
+        self.records.push(Vec::new().into());
+        self.state.reserve(seq);
         self.next += 1;
-        Ok(entry)
+        OpenClaim { claim, files: Vec::new(), place, seq }
+    }
+
+    /// A processor begins with this file, as one of the claim's.
+    pub(super) fn begin(&mut self, open: &mut OpenClaim, file: &Stored) -> Result<(Entry, u32), Fault> {
+        let (id, attempt) = (file.entry.id, file.entry.attempts.saturating_add(1));
+        let Fact::Claimed { files, .. } = &mut open.claim.fact else { return Err(missing(id)) };
+        files.clear();
+        files.push(Begun { id, attempt });
+        let entry = self.state.begin(self.index, open.seq, &open.claim, file)?;
+        open.files.push(Begun { id, attempt });
+        Ok((entry, attempt))
+    }
+
+    /// The claim's record is complete.
+    pub(super) fn finish(&mut self, open: OpenClaim) -> Result<(), Fault> {
+        let OpenClaim { mut claim, files: begun, place, .. } = open;
+        if let Fact::Claimed { files, .. } = &mut claim.fact {
+            *files = begun;
+        }
+        let bytes = self.encode(&claim)?;
+        self.records[place] = bytes.into();
+        Ok(())
     }
 
     /// Adds a record about an entry that stays.
@@ -62,13 +124,16 @@ impl Batch<'_> {
         stored.map(|stored| stored.entry).ok_or(Fault::Queue(QueueError::NotFound(id)))
     }
 
-    /// The entry that a listing of the index names, in one of the states that the listing is for. Another one is no fault
-    /// of whoever asks: asked again it would be the same, until the index is made anew.
-    pub(super) fn listed(&self, id: FileId, of: impl FnOnce(State) -> bool) -> Result<Entry, Fault> {
-        let entry = self.state.stored(self.index, id)?.ok_or_else(|| missing(id))?.entry;
-        match of(entry.state) {
-            true => Ok(entry),
-            false => Err(Fault::Index(format!("file {id} is listed as what it is not, and is {}", entry.state))),
+    /// The entry whose turn a listing of the index names, in one of the states that the listing is for. Another one is no
+    /// fault of whoever asks: asked again it would be the same, until the index is made anew.
+    pub(super) fn listed(&self, turn: u64, of: impl FnOnce(State) -> bool) -> Result<Stored, Fault> {
+        let stored = self.state.listed(self.index, turn)?;
+        match of(stored.entry.state) {
+            true => Ok(stored),
+            false => {
+                let (id, state) = (stored.entry.id, stored.entry.state);
+                Err(Fault::Index(format!("file {id} is listed as what it is not, and is {state}")))
+            }
         }
     }
 
@@ -157,9 +222,10 @@ impl Batch<'_> {
         // One second more: the key has whole seconds, and the entry's own time decides.
         let to = keys::ended(before.checked_add_signed(TimeDelta::seconds(1)).unwrap_or(before), 0);
         while purged.len() < limit {
-            let Some((key, value)) = self.state.staged.first(self.index, &from, &to)? else { break };
-            let id = keys::id(&value).ok_or_else(|| Fault::Index("an end names no id".into()))?;
-            let entry = self.listed(id, may_be_purged)?;
+            let Some((key, _)) = self.state.staged.first(self.index, &from, &to)? else { break };
+            let turn = keys::last_number(&key).ok_or_else(|| Fault::Index("an end names no turn".into()))?;
+            let entry = self.listed(turn, may_be_purged)?.entry;
+            let id = entry.id;
             if entry.since < before {
                 self.write(&Record { at, actor: Actor::Server, id: Some(id), fact: Fact::Purged })?;
                 purged.push((id, entry.content));

@@ -6,7 +6,15 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use forebay_storage::FileId;
 
-use super::{committer::Shared, index::Fault, keys, layered::Layered, names::Leaf, queue::EmbeddedQueue};
+use super::{
+    committer::Shared,
+    index::Fault,
+    keys,
+    layered::{Changes, Layered},
+    names::Leaf,
+    queue::EmbeddedQueue,
+    read,
+};
 use crate::{Actor, Catalogue, Fact, NameChange, NameFault, Named, Node, Record, Result};
 
 impl EmbeddedQueue {
@@ -67,7 +75,13 @@ impl Catalogue for EmbeddedQueue {
     }
 
     async fn path_of(&self, id: FileId) -> Result<Option<String>> {
-        self.look_at_names(move |names| Ok(names.shown(id)?.map(|(path, _)| path))).await
+        // Where a file is shown stands in its entry, which the index has when it has caught up.
+        self.look(move |index| {
+            let Some(place) = read::find(index, id)?.and_then(|stored| stored.place) else { return Ok(None) };
+            let shown = Layered { changes: &Changes::new(), index }.shown_at(id, &place)?;
+            Ok(shown.map(|(path, _)| path))
+        })
+        .await
     }
 
     async fn names(&self, partner: &str) -> Result<u64> {

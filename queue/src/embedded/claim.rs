@@ -1,16 +1,29 @@
 //! Whose turn it is.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::ControlFlow,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_storage::FileId;
 use uuid::Uuid;
 
-use super::{batch::Batch, index::Fault, keys, lanes::LaneState, staged::after};
-use crate::{Actor, Claim, ClaimRequest, Entry, Fact, LeaseToken, Order, Record, RouteRequest, State};
+use super::{
+    batch::{Batch, OpenClaim},
+    entry_codec::Stored,
+    index::Fault,
+    keys,
+    lanes::LaneState,
+    staged::after,
+};
+use crate::{Actor, Claim, ClaimRequest, Entry, Fact, LeaseToken, NodeId, Order, Record, RouteRequest, State};
 
 /// A claim that meets nothing but duplicates gives up after so many, so that others get their turn.
 const MOST_DUPLICATES: usize = 1_024;
+
+/// Of so many files of a lane the index is asked at once.
+const LOOK_AHEAD: usize = 64;
 
 /// Files that wait for their confirmation are passed over up to so many in a lane without order.
 const MOST_PASSED: usize = 1_024;
@@ -20,19 +33,36 @@ impl Batch<'_> {
     pub(super) fn claim(&mut self, ask: &ClaimRequest, now: DateTime<Utc>) -> Result<Vec<Claim>, Fault> {
         self.take_back_overdue(ask, now)?;
         self.waiting.prune(now);
-        let mut round =
-            Round { ask, now, given: HashMap::new(), spent: HashSet::new(), duplicates: 0, claims: Vec::new() };
+        let mut round = Round {
+            ask,
+            now,
+            token: LeaseToken(Uuid::new_v4()),
+            open: None,
+            given: HashMap::new(),
+            spent: HashSet::new(),
+            duplicates: 0,
+            claims: Vec::new(),
+        };
+        let given = self.go_round(&mut round);
+        // In any case: what has begun by then has begun.
+        if let Some(open) = round.open.take() {
+            self.finish(open)?;
+        }
+        given.map(|()| round.claims)
+    }
+
+    fn go_round(&mut self, round: &mut Round<'_>) -> Result<(), Fault> {
         let partners = self.state.lanes.rotation();
         loop {
             let before = round.claims.len();
             for partner in &partners {
-                if round.claims.len() >= ask.limit {
-                    return Ok(round.claims);
+                if round.claims.len() >= round.ask.limit {
+                    return Ok(());
                 }
-                self.claim_of(partner, &mut round)?;
+                self.claim_of(partner, round)?;
             }
             if round.claims.len() == before {
-                return Ok(round.claims);
+                return Ok(());
             }
         }
     }
@@ -44,31 +74,34 @@ impl Batch<'_> {
             if round.ask.per_partner > 0 && active >= round.ask.per_partner {
                 return Ok(());
             }
-            let mut best: Option<(u64, FileId, &RouteRequest)> = None;
+            let mut best: Option<(Stored, &RouteRequest)> = None;
             for route in &round.ask.routes {
-                let place = (partner.to_owned(), route.name.clone());
-                if round.given.get(&route.name).copied().unwrap_or(0) >= route.slots || round.spent.contains(&place) {
+                let lane = self.state.lanes.lane(partner, &route.name).map(|lane| lane.number);
+                let Some(lane) = lane.filter(|lane| !round.spent.contains(lane)) else { continue };
+                if round.given.get(&route.name).copied().unwrap_or(0) >= route.slots {
                     continue;
                 }
                 match self.head(partner, route, round.now)? {
-                    Some((turn, id)) if best.is_none_or(|(oldest, ..)| turn < oldest) => best = Some((turn, id, route)),
+                    Some(head) if best.as_ref().is_none_or(|(oldest, _)| head.entry.turn < oldest.entry.turn) => {
+                        best = Some((head, route));
+                    }
                     Some(_) => {}
                     None => {
-                        round.spent.insert(place);
+                        round.spent.insert(lane);
                     }
                 }
             }
-            let Some((_, id, route)) = best else { return Ok(()) };
-            let entry = self.listed(id, State::waits)?;
-            match self.earlier(&entry, round)? {
+            let Some((head, route)) = best else { return Ok(()) };
+            let entry = &head.entry;
+            match self.earlier(entry, round)? {
                 Some(of) if round.duplicates < MOST_DUPLICATES => {
                     round.duplicates += 1;
-                    self.write(&server(id, round.now, Fact::Duplicate { of }))?;
+                    self.write(&server(entry.id, round.now, Fact::Duplicate { of }))?;
                 }
                 // The rest of them at the next claim.
                 Some(_) => return Ok(()),
                 None => {
-                    self.start(&entry, route, round)?;
+                    self.start(&head, route, round)?;
                     partner.clone_into(&mut self.state.lanes.served);
                     return Ok(());
                 }
@@ -76,8 +109,8 @@ impl Batch<'_> {
         }
     }
 
-    /// The file of the lane that may be given now.
-    fn head(&self, partner: &str, route: &RouteRequest, now: DateTime<Utc>) -> Result<Option<(u64, FileId)>, Fault> {
+    /// The lane's file that may be given now.
+    fn head(&self, partner: &str, route: &RouteRequest, now: DateTime<Utc>) -> Result<Option<Stored>, Fault> {
         let Some(lane) = self.state.lanes.lane(partner, &route.name) else { return Ok(None) };
         if lane.files() == 0 || (route.order == Order::Strict && !lane.active.is_empty()) {
             return Ok(None);
@@ -87,49 +120,68 @@ impl Batch<'_> {
         }
         let ready = self.claimable(lane, route.order, now)?;
         let retrying = match route.order {
-            Order::Strict => lane.retrying.first_key_value().map(|(turn, (due, id))| (*turn, *due, *id)),
-            Order::None => lane.due.first().and_then(|(due, turn)| Some((*turn, *due, lane.retrying.get(turn)?.1))),
+            Order::Strict => lane.retrying.first_key_value().map(|(turn, (due, _))| (*turn, *due)),
+            Order::None => lane.due.first().map(|(due, turn)| (*turn, *due)),
         };
-        Ok(match (retrying, ready) {
-            (Some((turn, due, id)), ready) if ready.is_none_or(|(behind, _)| turn < behind) => match route.order {
-                // It blocks those behind it until it is due.
-                Order::Strict => (due <= now || self.clock_went_back(id, now)?).then_some((turn, id)),
-                Order::None => {
-                    if due <= now || self.clock_went_back(id, now)? {
-                        Some((turn, id))
-                    } else {
-                        ready
-                    }
+        match retrying {
+            Some((turn, due)) if ready.as_ref().is_none_or(|behind| turn < behind.entry.turn) => {
+                let retrying = self.listed(turn, State::waits)?;
+                match (due <= now || clock_went_back(&retrying, now), route.order) {
+                    (true, _) => Ok(Some(retrying)),
+                    // It blocks those behind it until it is due.
+                    (false, Order::Strict) => Ok(None),
+                    (false, Order::None) => Ok(ready),
                 }
-            },
-            (_, ready) => ready,
-        })
+            }
+            _ => Ok(ready),
+        }
     }
 
-    /// The first ready file of a lane, if it may be given. In a strict lane one that waits for its confirmation holds up
-    /// those behind it; otherwise the next that does not wait may be given.
-    fn claimable(&self, lane: &LaneState, order: Order, now: DateTime<Utc>) -> Result<Option<(u64, FileId)>, Fault> {
+    /// A lane's first ready file, if it may be given. In a strict lane one that waits for its confirmation holds up those
+    /// behind it; otherwise the next that does not wait may be given.
+    fn claimable(&self, lane: &LaneState, order: Order, now: DateTime<Utc>) -> Result<Option<Stored>, Fault> {
         if lane.ready == 0 {
             return Ok(None);
         }
-        let (mut from, to) = (keys::ready(lane.number, 0).to_vec(), keys::ready(lane.number, u64::MAX));
-        for _ in 0..MOST_PASSED {
-            let Some((key, value)) = self.state.staged.first(self.index, &from, &to)? else { return Ok(None) };
-            let (Some(turn), Some(id)) = (keys::last_number(&key), keys::id(&value)) else { return Ok(None) };
-            if self.waiting.is_claimable(&self.listed(id, State::waits)?, now) {
-                return Ok(Some((turn, id)));
-            }
-            if order == Order::Strict {
-                return Ok(None);
+        let first = match lane.known_ready() {
+            Some(first) => first,
+            None => self.look_ahead(lane)?,
+        };
+        let first = self.listed(first, State::waits)?;
+        match (self.waiting.is_claimable(&first.entry, now), order) {
+            (true, _) => Ok(Some(first)),
+            (false, Order::Strict) => Ok(None),
+            (false, Order::None) => self.claimable_behind(lane, first.entry.turn, now),
+        }
+    }
+
+    /// Looks which of the lane's files are ready first, and gives the turn of the very first.
+    fn look_ahead(&self, lane: &LaneState) -> Result<u64, Fault> {
+        let (from, to) = (keys::ready(lane.number, lane.first_ready()), keys::ready(lane.number, u64::MAX));
+        let mut turns = Vec::with_capacity(LOOK_AHEAD);
+        self.state.staged.over(self.index).scan(&from, &to, |key, _| {
+            turns.extend(keys::last_number(&key));
+            Ok(if turns.len() < LOOK_AHEAD { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        lane.know_ready(&turns);
+        // It is counted and not listed: asked again it would be the same, until the index is made anew.
+        let none = || Fault::Index(format!("lane {} has {} ready files and lists none", lane.number, lane.ready));
+        turns.first().copied().ok_or_else(none)
+    }
+
+    /// The first ready file of a lane behind this turn that does not wait.
+    fn claimable_behind(&self, lane: &LaneState, turn: u64, now: DateTime<Utc>) -> Result<Option<Stored>, Fault> {
+        let (mut from, to) = (keys::ready(lane.number, turn + 1).to_vec(), keys::ready(lane.number, u64::MAX));
+        for _ in 1..MOST_PASSED {
+            let Some((key, _)) = self.state.staged.first(self.index, &from, &to)? else { break };
+            let turn = keys::last_number(&key).ok_or_else(|| Fault::Index("a lane names no turn".into()))?;
+            let next = self.listed(turn, State::waits)?;
+            if self.waiting.is_claimable(&next.entry, now) {
+                return Ok(Some(next));
             }
             from = after(&key);
         }
         Ok(None)
-    }
-
-    /// Returns whether the clock was set back since this file began to wait: then its time means nothing, and may be a year away.
-    fn clock_went_back(&self, id: FileId, now: DateTime<Utc>) -> Result<bool, Fault> {
-        Ok(self.listed(id, State::waits)?.since > now)
     }
 
     /// The same file, done shortly before, if there is one.
@@ -137,9 +189,10 @@ impl Batch<'_> {
         if round.ask.duplicate_window_ms == 0 || entry.not_duplicate {
             return Ok(None);
         }
-        let Some(id) = self.state.staged.get(self.index, &keys::done(entry))? else { return Ok(None) };
-        let id = keys::id(&id).ok_or_else(|| Fault::Index("a done file has no id".into()))?;
-        let Some(other) = self.state.stored(self.index, id)?.map(|stored| stored.entry) else { return Ok(None) };
+        let Some(turn) = self.state.staged.get(self.index, &keys::done(entry))? else { return Ok(None) };
+        let turn = keys::turn(&turn).ok_or_else(|| Fault::Index("a done file has no turn".into()))?;
+        let Some(bytes) = self.state.staged.get(self.index, &keys::entry(turn))? else { return Ok(None) };
+        let other = Stored::decode(&bytes)?.entry;
         let same = other.state == State::Done
             && other.id != entry.id
             && other.sha256 == entry.sha256
@@ -147,16 +200,24 @@ impl Batch<'_> {
             && other.name == entry.name
             && other.partner == entry.partner;
         let age_ms = u64::try_from((round.now - other.since).num_milliseconds()).unwrap_or(0);
-        Ok((same && age_ms < round.ask.duplicate_window_ms).then_some(id))
+        Ok((same && age_ms < round.ask.duplicate_window_ms).then_some(other.id))
     }
 
-    fn start(&mut self, entry: &Entry, route: &RouteRequest, round: &mut Round<'_>) -> Result<(), Fault> {
-        let token = LeaseToken(Uuid::new_v4());
-        let attempt = entry.attempts.saturating_add(1);
-        let until = later(round.now, round.ask.lease_ms);
-        let entry = self.write_entry(&server(entry.id, round.now, Fact::Started { token, attempt, until }))?;
+    fn start(&mut self, file: &Stored, route: &RouteRequest, round: &mut Round<'_>) -> Result<(), Fault> {
+        if round.open.as_ref().is_some_and(OpenClaim::is_full)
+            && let Some(full) = round.open.take()
+        {
+            self.finish(full)?;
+        }
+        let mut open = match round.open.take() {
+            Some(open) => open,
+            None => self.open_claim(round.record(self.node)),
+        };
+        let begun = self.begin(&mut open, file);
+        round.open = Some(open);
+        let (entry, attempt) = begun?;
         *round.given.entry(route.name.clone()).or_default() += 1;
-        round.claims.push(Claim { entry, token, attempt });
+        round.claims.push(Claim { entry, token: round.token, attempt, node: self.node.clone() });
         Ok(())
     }
 
@@ -193,11 +254,29 @@ impl Batch<'_> {
 struct Round<'a> {
     ask: &'a ClaimRequest,
     now: DateTime<Utc>,
+    /// All of its leases have the same.
+    token: LeaseToken,
+    /// The record of what it gives.
+    open: Option<OpenClaim>,
     given: HashMap<String, usize>,
-    /// Lanes that have nothing more to give.
-    spent: HashSet<(String, String)>,
+    /// Numbers of lanes that have nothing more to give.
+    spent: HashSet<u32>,
     duplicates: usize,
     claims: Vec<Claim>,
+}
+
+impl Round<'_> {
+    /// The record of what it gives, without the files.
+    fn record(&self, node: &NodeId) -> Record {
+        let until = later(self.now, self.ask.lease_ms);
+        let fact = Fact::Claimed { token: self.token, until, node: node.clone(), files: Vec::new() };
+        Record { at: self.now, actor: Actor::Server, id: None, fact }
+    }
+}
+
+/// Returns whether the clock was set back since this file began to wait: then its time means nothing, and may be a year away.
+fn clock_went_back(file: &Stored, now: DateTime<Utc>) -> bool {
+    file.entry.since > now
 }
 
 fn server(id: FileId, at: DateTime<Utc>, fact: Fact) -> Record {

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     batch::Batch,
     command::{Change, Command, again},
-    index::{Fault, Index},
+    index::{Fault, Index, IndexBatch},
     lanes::Counts,
     layered::Changes,
     mailbox::answer_all,
@@ -32,7 +32,7 @@ use super::{
     state::QueueState,
     waiting::Waiting,
 };
-use crate::{LeaseToken, QueueError, Result, Stats, Verified};
+use crate::{LeaseToken, NodeId, QueueError, Result, Stats, Verified};
 
 /// No group has more commands, or brings along more bytes.
 const MOST_COMMANDS: usize = 1_024;
@@ -84,6 +84,7 @@ pub(super) struct Committer {
     pub(super) state: QueueState,
     pub(super) index_dir: PathBuf,
     pub(super) cache_bytes: u64,
+    pub(super) node: NodeId,
     /// Leases that were found at open.
     pub(super) void: HashSet<LeaseToken>,
 }
@@ -133,6 +134,8 @@ impl Committer {
     /// Gives up segments of the journal that lie wholly before this sequence.
     pub(super) fn retire(&mut self, before: u64) -> Result<()> {
         self.sound()?;
+        // First: what the journal forgets, an index that a crash put back must not need.
+        self.shared.index.read().persist()?;
         self.journal.retire(before).map_err(|error| self.journal_error(error))
     }
 
@@ -253,7 +256,8 @@ impl Committer {
         let (next, waiting) = (self.journal.next_seq(), &self.shared.waiting);
         let records = Vec::with_capacity(changes.len());
         let most_record = self.journal.most_record_bytes();
-        let mut batch = Batch { state: &mut self.state, index: &index, waiting, records, next, most_record };
+        let (state, node) = (&mut self.state, &self.node);
+        let mut batch = Batch { state, index: &index, waiting, node, records, next, most_record };
         for change in changes {
             change.stage(&mut batch)?;
         }
@@ -369,7 +373,7 @@ impl Committer {
     }
 }
 
-fn applied(index: &Index, batch: sled::Batch) -> Result<(), String> {
+fn applied(index: &Index, batch: IndexBatch) -> Result<(), String> {
     index.apply(batch).map_err(|fault| match fault {
         Fault::Index(what) => what,
         Fault::Queue(error) => error.to_string(),

@@ -6,9 +6,8 @@ use parking_lot::Mutex;
 use sha2::Digest;
 
 use super::{
-    entry_codec::Stored,
     index::{Fault, Index},
-    keys, read as look,
+    read as look,
     recover::{io, journal_error},
 };
 use crate::{Entry, QueueError, Result};
@@ -32,11 +31,10 @@ pub(super) fn is_live(index: &Index, id: FileId, seq: u64) -> Result<bool, Stora
         doing: format!("cannot tell whether file {id} is in the queue"),
         source: std::io::Error::other(QueueError::from(fault).to_string()),
     };
-    let Some(bytes) = index.get(&keys::entry(id)).map_err(failed)? else {
+    let Some(stored) = look::find(index, id).map_err(failed)? else {
         // Not known at all, it is a find and not waste.
         return Ok(look::knows(index, id).map_err(failed)? == Some(false));
     };
-    let stored = Stored::decode(id, &bytes).map_err(failed)?;
     Ok(stored.entry.content == Some(seq))
 }
 

@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use forebay_storage::FileId;
 
 use super::{
-    entry_codec,
+    binary,
     index::{Fault, Index},
     keys,
     lanes::{Counts, LaneState},
-    state::{QueueState, missing},
+    state::QueueState,
 };
 use crate::{Lane, LaneInfo, State, StateCount, Stats};
 
@@ -34,8 +34,8 @@ impl QueueState {
         let retrying =
             lane.retrying.first_key_value().map(|(turn, (due, id))| (*turn, *id, State::Retrying, Some(*due)));
         let ready = ready.map(|(turn, id)| (turn, id, State::Ready, None));
-        for (_, id, ..) in [ready, retrying].into_iter().flatten() {
-            let received = self.stored(index, id)?.ok_or_else(|| missing(id))?.entry.received_at;
+        for (turn, ..) in [ready, retrying].into_iter().flatten() {
+            let received = self.listed(index, turn)?.entry.received_at;
             stats.oldest_waiting = Some(stats.oldest_waiting.map_or(received, |oldest| oldest.min(received)));
         }
         let head = [ready, active, retrying].into_iter().flatten().min_by_key(|(turn, ..)| *turn);
@@ -46,9 +46,10 @@ impl QueueState {
     }
 
     pub(super) fn first_ready(&self, index: &Index, lane: &LaneState) -> Result<Option<(u64, FileId)>, Fault> {
-        let (from, to) = (keys::ready(lane.number, 0), keys::ready(lane.number, u64::MAX));
-        let first = self.staged.first(index, &from, &to)?;
-        Ok(first.and_then(|(key, value)| Some((keys::last_number(&key)?, keys::id(&value)?))))
+        let (from, to) = (keys::ready(lane.number, lane.first_ready()), keys::ready(lane.number, u64::MAX));
+        let Some((key, _)) = self.staged.first(index, &from, &to)? else { return Ok(None) };
+        let turn = keys::last_number(&key).ok_or_else(|| Fault::Index("a lane names no turn".into()))?;
+        Ok(Some((turn, self.listed(index, turn)?.entry.id)))
     }
 
     /// The next time at which a retrying file becomes due. Leases that run out are left to the poll.
@@ -61,7 +62,7 @@ impl QueueState {
 
 fn count_states(partner: &str, counts: &Counts, into: &mut Vec<StateCount>) {
     for state in State::ALL {
-        let count = counts[usize::from(entry_codec::code(state))];
+        let count = counts[usize::from(binary::code(state))];
         if count.files > 0 {
             into.push(StateCount { partner: partner.into(), state, files: count.files, size_bytes: count.size_bytes });
         }
@@ -71,5 +72,5 @@ fn count_states(partner: &str, counts: &Counts, into: &mut Vec<StateCount>) {
 /// Bytes that count as unprocessed.
 pub(super) fn unprocessed_bytes(counts: &Counts) -> u64 {
     let open = State::ALL.into_iter().filter(|state| !state.is_over());
-    open.map(|state| counts[usize::from(entry_codec::code(state))].size_bytes).sum()
+    open.map(|state| counts[usize::from(binary::code(state))].size_bytes).sum()
 }

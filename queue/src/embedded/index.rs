@@ -7,9 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sled::IVec;
-
 use crate::QueueError;
+
+/// Changes that are applied together.
+pub(super) use sled::Batch as IndexBatch;
+/// Keys and values.
+pub(super) use sled::IVec as Slice;
 
 /// What went wrong inside the embedded queue.
 #[derive(Debug)]
@@ -60,21 +63,15 @@ impl Index {
         })
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<IVec>, Fault> {
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Slice>, Fault> {
         let db = self.db()?;
         wall(|| db.get(key))
     }
 
     /// The first pair from `from` on and before `to`.
-    pub(super) fn first(&self, from: &[u8], to: &[u8]) -> Result<Option<(IVec, IVec)>, Fault> {
+    pub(super) fn first(&self, from: &[u8], to: &[u8]) -> Result<Option<(Slice, Slice)>, Fault> {
         let db = self.db()?;
         wall(|| db.range(from..to).next().transpose())
-    }
-
-    /// The last pair from `from` on and before `to`.
-    pub(super) fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<(IVec, IVec)>, Fault> {
-        let db = self.db()?;
-        wall(|| db.range(from..to).next_back().transpose())
     }
 
     /// Every pair from `from` on and before `to`, until `visit` has enough.
@@ -82,7 +79,7 @@ impl Index {
         &self,
         from: &[u8],
         to: &[u8],
-        mut visit: impl FnMut(IVec, IVec) -> Result<ControlFlow<()>, Fault>,
+        mut visit: impl FnMut(Slice, Slice) -> Result<ControlFlow<()>, Fault>,
     ) -> Result<(), Fault> {
         let db = self.db()?;
         let mut pairs = wall(|| Ok(db.range(from..to)))?;
@@ -95,13 +92,19 @@ impl Index {
     }
 
     /// All of it or nothing, also after a crash.
-    pub(super) fn apply(&self, batch: sled::Batch) -> Result<(), Fault> {
+    pub(super) fn apply(&self, batch: IndexBatch) -> Result<(), Fault> {
         #[cfg(test)]
         if self.fail.swap(false, std::sync::atomic::Ordering::SeqCst) {
             return wall(|| panic!("asked for by a test"));
         }
         let db = self.db()?;
         wall(|| db.apply_batch(batch))
+    }
+
+    /// Makes durable what was applied. Ok: a crash takes nothing of it.
+    pub(super) fn persist(&self) -> Result<(), Fault> {
+        let db = self.db()?;
+        wall(|| db.flush().map(drop))
     }
 
     pub(super) fn size_on_disk(&self) -> Result<u64, Fault> {

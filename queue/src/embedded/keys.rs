@@ -3,14 +3,14 @@
 //! | key | value |
 //! |---|---|
 //! | `m` | [`Meta`](super::meta::Meta): the applied sequence and what else describes the whole |
-//! | `e` id | the entry |
-//! | `s` state, turn | id: listings, in order of acceptance |
-//! | `l` lane, turn | id: `ready` entries, in order of their turn |
+//! | `e` turn | the entry. Its turn is its own alone, so listings need no more than that |
+//! | `i` id | its turn |
+//! | `s` state, turn | nothing: listings, in order of acceptance |
+//! | `l` lane, turn | nothing: `ready` entries, in order of their turn |
 //! | `n` lane | how many are ready, and the lane |
 //! | `k` partner | files and bytes by state |
-//! | `c` sequence, id | id: entries by their latest change; a record may change several |
-//! | `x` end, turn | id: entries that may be purged one day, by when they ended |
-//! | `d` digest, name | id: the latest done file of this partner, path, size and digest |
+//! | `x` end, turn | nothing: entries that may be purged one day, by when they ended |
+//! | `d` hash | turn: the latest done file of this partner, path, size and digest |
 //! | `o` id | what the file was copied from, for as long as that may still be there |
 //! | `p` id | nothing: was purged |
 //! | `g` first, next | nothing: this damage of the journal has been dealt with |
@@ -18,18 +18,18 @@
 //! | `r` partner | its login directory's folder, and how many names there are below |
 //! | `h` folder | the folder above, its name, and the record that made it |
 //! | `f` folder, name | the folder or file that the name leads to |
-//! | `w` id | the folder and name that lead to the file |
+//!
+//! Which entries changed since a record is read from the journal.
 
 use chrono::{DateTime, Utc};
 use forebay_storage::FileId;
-use sled::IVec;
 
-use super::entry_codec::code;
+use super::{binary::code, index::Slice};
 use crate::{Entry, State};
 
 pub(super) const META: &[u8] = b"m";
 
-fn key<const N: usize>(prefix: u8, parts: [&[u8]; N]) -> IVec {
+fn key<const N: usize>(prefix: u8, parts: [&[u8]; N]) -> Slice {
     let mut bytes = [0u8; 32];
     bytes[0] = prefix;
     let mut length = 1;
@@ -37,7 +37,7 @@ fn key<const N: usize>(prefix: u8, parts: [&[u8]; N]) -> IVec {
         bytes[length..length + part.len()].copy_from_slice(part);
         length += part.len();
     }
-    IVec::from(&bytes[..length])
+    Slice::from(&bytes[..length])
 }
 
 /// The first key that is behind all keys of this kind.
@@ -45,45 +45,47 @@ pub(super) fn behind(prefix: u8) -> [u8; 1] {
     [prefix + 1]
 }
 
-pub(super) fn entry(id: FileId) -> IVec {
-    key(b'e', [id.as_bytes()])
+pub(super) fn entry(turn: u64) -> Slice {
+    key(b'e', [&turn.to_be_bytes()])
 }
 
-pub(super) fn by_state(state: State, turn: u64) -> IVec {
+pub(super) fn turn_of(id: FileId) -> Slice {
+    key(b'i', [id.as_bytes()])
+}
+
+/// A turn as a value.
+pub(super) fn turn_value(turn: u64) -> Slice {
+    let bytes = turn.to_be_bytes();
+    let zeros = (turn.leading_zeros() / 8).min(7) as usize;
+    Slice::from(&bytes[zeros..])
+}
+
+/// The turn that a value is.
+pub(super) fn turn(value: &[u8]) -> Option<u64> {
+    (1..=8).contains(&value.len()).then(|| value.iter().fold(0, |turn, byte| turn << 8 | u64::from(*byte)))
+}
+
+pub(super) fn by_state(state: State, turn: u64) -> Slice {
     key(b's', [&[code(state)], &turn.to_be_bytes()])
 }
 
-pub(super) fn ready(lane: u32, turn: u64) -> IVec {
+pub(super) fn ready(lane: u32, turn: u64) -> Slice {
     key(b'l', [&lane.to_be_bytes(), &turn.to_be_bytes()])
 }
 
-pub(super) fn lane(lane: u32) -> IVec {
+pub(super) fn lane(lane: u32) -> Slice {
     key(b'n', [&lane.to_be_bytes()])
 }
 
-pub(super) fn partner(partner: &str) -> IVec {
+pub(super) fn partner(partner: &str) -> Slice {
     let mut bytes = Vec::with_capacity(1 + partner.len());
     bytes.push(b'k');
     bytes.extend_from_slice(partner.as_bytes());
-    IVec::from(bytes)
-}
-
-pub(super) fn changed(seq: u64, id: FileId) -> IVec {
-    key(b'c', [&seq.to_be_bytes(), id.as_bytes()])
-}
-
-/// The key before all entries that were changed at `seq`.
-pub(super) fn changed_from(seq: u64) -> IVec {
-    key(b'c', [&seq.to_be_bytes()])
-}
-
-/// The sequence of a key that [`changed`] made.
-pub(super) fn changed_seq(key: &[u8]) -> Option<u64> {
-    key.get(1..9)?.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+    Slice::from(bytes)
 }
 
 /// Seconds are enough here: who asks compares the entry's own time again.
-pub(super) fn ended(at: DateTime<Utc>, turn: u64) -> IVec {
+pub(super) fn ended(at: DateTime<Utc>, turn: u64) -> Slice {
     key(b'x', [&sortable(at.timestamp()), &turn.to_be_bytes()])
 }
 
@@ -91,32 +93,33 @@ fn sortable(number: i64) -> [u8; 8] {
     (number as u64 ^ (1 << 63)).to_be_bytes()
 }
 
-/// Twelve bytes of the digest and a hash (FNV-1a) of the rest. Who asks compares the entries themselves.
-pub(super) fn done(entry: &Entry) -> IVec {
+/// A hash (FNV-1a) of all. Who asks compares the entries themselves.
+pub(super) fn done(entry: &Entry) -> Slice {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let size = entry.size_bytes.to_be_bytes();
-    for byte in entry.partner.bytes().chain([0]).chain(entry.name.bytes()).chain([0]).chain(size) {
+    let parts = entry.sha256.0.into_iter().chain(entry.partner.bytes()).chain([0]).chain(entry.name.bytes()).chain([0]);
+    for byte in parts.chain(size) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    key(b'd', [&entry.sha256.0[..12], &hash.to_be_bytes()])
+    key(b'd', [&hash.to_be_bytes()])
 }
 
-pub(super) fn origin(id: FileId) -> IVec {
+pub(super) fn origin(id: FileId) -> Slice {
     key(b'o', [id.as_bytes()])
 }
 
-pub(super) fn purged(id: FileId) -> IVec {
+pub(super) fn purged(id: FileId) -> Slice {
     key(b'p', [id.as_bytes()])
 }
 
-pub(super) fn damage(first: u64, next: u64) -> IVec {
+pub(super) fn damage(first: u64, next: u64) -> Slice {
     key(b'g', [&first.to_be_bytes(), &next.to_be_bytes()])
 }
 
-pub(super) fn of_partner(partner: &str, id: FileId) -> IVec {
+pub(super) fn of_partner(partner: &str, id: FileId) -> Slice {
     let mut bytes = partner_prefix(partner);
     bytes.extend_from_slice(id.as_bytes());
-    IVec::from(bytes)
+    Slice::from(bytes)
 }
 
 /// The key before all entries of a partner.
@@ -128,35 +131,31 @@ pub(super) fn partner_prefix(partner: &str) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn root(partner: &str) -> IVec {
+pub(super) fn root(partner: &str) -> Slice {
     let mut bytes = Vec::with_capacity(1 + partner.len());
     bytes.push(b'r');
     bytes.extend_from_slice(partner.as_bytes());
-    IVec::from(bytes)
+    Slice::from(bytes)
 }
 
-pub(super) fn folder(number: u64) -> IVec {
+pub(super) fn folder(number: u64) -> Slice {
     key(b'h', [&number.to_be_bytes()])
 }
 
-pub(super) fn name(folder: u64, name: &str) -> IVec {
+pub(super) fn name(folder: u64, name: &str) -> Slice {
     let mut bytes = Vec::with_capacity(9 + name.len());
     bytes.push(b'f');
     bytes.extend_from_slice(&folder.to_be_bytes());
     bytes.extend_from_slice(name.as_bytes());
-    IVec::from(bytes)
+    Slice::from(bytes)
 }
 
-pub(super) fn place(id: FileId) -> IVec {
-    key(b'w', [id.as_bytes()])
-}
-
-/// The last eight bytes of a key, as the turn or sequence they are.
+/// The last eight bytes of a key, as the turn that they are.
 pub(super) fn last_number(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The id that a key (behind its first byte) or a value is.
+/// The id that a key behind its first byte is.
 pub(super) fn id(bytes: &[u8]) -> Option<FileId> {
     <[u8; 16]>::try_from(bytes).ok().map(FileId::from_bytes)
 }

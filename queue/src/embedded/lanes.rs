@@ -1,11 +1,15 @@
 //! What the committer keeps in memory: lanes in outline, counters, leases. Waiting files stay in the index.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use chrono::{DateTime, Utc};
 use forebay_storage::FileId;
+use parking_lot::Mutex;
 
-use super::entry_codec::code;
+use super::binary::code;
 use crate::{Entry, LeaseToken, State};
 
 /// Files and bytes of a partner in one state.
@@ -25,6 +29,12 @@ pub(super) struct LaneState {
     pub(super) number: u32,
     /// How many of its files are ready.
     pub(super) ready: u64,
+    /// The turns of the first of them, in order, as far as the index was looked at.
+    ahead: Mutex<VecDeque<u64>>,
+    /// No file with an earlier turn is ready. Where many were, the index has to step over what is left of them.
+    first_ready: AtomicU64,
+    /// Its outline is to be written.
+    pub(super) is_touched: bool,
     /// Retrying files by turn, and the same by when they are due.
     pub(super) retrying: BTreeMap<u64, (DateTime<Utc>, FileId)>,
     pub(super) due: BTreeSet<(DateTime<Utc>, u64)>,
@@ -33,6 +43,49 @@ pub(super) struct LaneState {
 }
 
 impl LaneState {
+    /// An outline of a lane with this number, of which so many files are ready.
+    pub(super) fn new(number: u32, ready: u64) -> Self {
+        Self { number, ready, ..Self::default() }
+    }
+
+    pub(super) fn first_ready(&self) -> u64 {
+        self.first_ready.load(Ordering::Relaxed)
+    }
+
+    /// The turn of the first ready file, if that is known without a look at the index.
+    pub(super) fn known_ready(&self) -> Option<u64> {
+        self.ahead.lock().front().copied()
+    }
+
+    /// A look at the listing has found these turns first.
+    pub(super) fn know_ready(&self, turns: &[u64]) {
+        if let Some(first) = turns.first() {
+            self.first_ready.store(*first, Ordering::Relaxed);
+        }
+        *self.ahead.lock() = turns.iter().copied().collect();
+    }
+
+    fn enter_ready(&mut self, turn: u64) {
+        self.ready += 1;
+        let first = self.first_ready.get_mut();
+        *first = turn.min(*first);
+        // Where it comes among them the index knows.
+        let ahead = self.ahead.get_mut();
+        if ahead.back().is_some_and(|last| turn < *last) {
+            ahead.clear();
+        }
+    }
+
+    fn leave_ready(&mut self, turn: u64) {
+        self.ready = self.ready.saturating_sub(1);
+        let ahead = self.ahead.get_mut();
+        if ahead.front() == Some(&turn) {
+            ahead.pop_front();
+        } else {
+            ahead.retain(|other| *other != turn);
+        }
+    }
+
     pub(super) fn files(&self) -> u64 {
         self.ready + self.retrying.len() as u64 + self.active.len() as u64
     }
@@ -51,6 +104,8 @@ pub(super) struct PartnerState {
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) token: LeaseToken,
+    /// The entry's turn.
+    pub(super) turn: u64,
     pub(super) until: DateTime<Utc>,
     /// Found active when the queue was opened: no one holds it.
     pub(super) void: bool,
@@ -80,7 +135,7 @@ impl Lanes {
         }
         let Some(lane) = entry.route.as_ref().and_then(|route| partner.lanes.get_mut(route)) else { return };
         match entry.state {
-            State::Ready => lane.ready = lane.ready.saturating_sub(1),
+            State::Ready => lane.leave_ready(entry.turn),
             State::Retrying => {
                 if let Some((due, _)) = lane.retrying.remove(&entry.turn) {
                     lane.due.remove(&(due, entry.turn));
@@ -100,7 +155,7 @@ impl Lanes {
         count.files += 1;
         count.size_bytes = count.size_bytes.saturating_add(entry.size_bytes);
         if let (State::Ready, Some(lane)) = (entry.state, lane_of(partner, entry)) {
-            lane.ready += 1;
+            lane.enter_ready(entry.turn);
         }
         self.enter_lane(entry);
     }
@@ -122,7 +177,8 @@ impl Lanes {
                     lane.active.insert(entry.turn, entry.id);
                 }
                 if let Some(lease) = &entry.lease {
-                    let held = Held { token: lease.token, until: lease.until, void: false, overdue_since: None };
+                    let (token, until) = (lease.token, lease.until);
+                    let held = Held { token, turn: entry.turn, until, void: false, overdue_since: None };
                     self.leases.insert(entry.id, held);
                 }
             }

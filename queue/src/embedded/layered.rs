@@ -5,12 +5,16 @@ use std::{
     ops::{Bound, ControlFlow},
 };
 
-use sled::IVec;
+use forebay_storage::FileId;
 
-use super::index::{Fault, Index};
+use super::{
+    entry_codec::Stored,
+    index::{Fault, Index, Slice},
+    keys,
+};
 
 /// Keys with their new values; none where the key is gone.
-pub(super) type Changes = BTreeMap<IVec, Option<IVec>>;
+pub(super) type Changes = BTreeMap<Slice, Option<Slice>>;
 
 /// Changes over an index: read through it, the index looks as if they had been applied.
 #[derive(Clone, Copy)]
@@ -20,15 +24,39 @@ pub(super) struct Layered<'a> {
 }
 
 impl Layered<'_> {
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<IVec>, Fault> {
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Slice>, Fault> {
         match self.changes.get(key) {
             Some(change) => Ok(change.clone()),
             None => self.index.get(key),
         }
     }
 
+    /// The turn of an entry.
+    pub(super) fn turn(&self, id: FileId) -> Result<Option<u64>, Fault> {
+        let Some(value) = self.get(&keys::turn_of(id))? else { return Ok(None) };
+        keys::turn(&value).map(Some).ok_or_else(|| Fault::Index(format!("file {id} has no turn")))
+    }
+
+    /// An entry.
+    pub(super) fn stored(&self, id: FileId) -> Result<Option<Stored>, Fault> {
+        let Some(turn) = self.turn(id)? else { return Ok(None) };
+        let stored = self.listed(turn)?;
+        match stored.entry.id == id {
+            true => Ok(Some(stored)),
+            false => Err(Fault::Index(format!("file {id} has the turn of file {}", stored.entry.id))),
+        }
+    }
+
+    /// The entry of a turn that a listing names.
+    pub(super) fn listed(&self, turn: u64) -> Result<Stored, Fault> {
+        match self.get(&keys::entry(turn))? {
+            Some(bytes) => Stored::decode(&bytes),
+            None => Err(Fault::Index(format!("turn {turn} is listed and has no entry"))),
+        }
+    }
+
     /// The first pair from `from` on and before `to`.
-    pub(super) fn first(&self, from: &[u8], to: &[u8]) -> Result<Option<(IVec, IVec)>, Fault> {
+    pub(super) fn first(&self, from: &[u8], to: &[u8]) -> Result<Option<(Slice, Slice)>, Fault> {
         let mut found = None;
         self.scan(from, to, |key, value| {
             found = Some((key, value));
@@ -42,7 +70,7 @@ impl Layered<'_> {
         &self,
         from: &[u8],
         to: &[u8],
-        mut visit: impl FnMut(IVec, IVec) -> Result<ControlFlow<()>, Fault>,
+        mut visit: impl FnMut(Slice, Slice) -> Result<ControlFlow<()>, Fault>,
     ) -> Result<(), Fault> {
         let range = (Bound::Included(from), Bound::Excluded(to));
         let mut changed = self.changes.range::<[u8], _>(range).peekable();

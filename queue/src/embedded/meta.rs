@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::entry_codec::Input;
+use super::binary::{Input, Output, put_optional, take_optional};
 
 /// The layout of keys and values. An index of another layout is made anew.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 
 /// Written in every batch, so that entries and the applied sequence agree also after a crash.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,36 +29,37 @@ pub(super) struct Meta {
 
 impl Meta {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let newest = self.newest_at.unwrap_or(DateTime::UNIX_EPOCH);
-        let mut out = vec![FORMAT];
-        out.extend_from_slice(&self.applied.to_be_bytes());
-        out.extend_from_slice(&newest.timestamp().to_be_bytes());
-        out.extend_from_slice(&newest.timestamp_subsec_nanos().to_be_bytes());
-        out.extend_from_slice(&self.entries.to_be_bytes());
-        out.extend_from_slice(&self.next_lane.to_be_bytes());
-        out.extend_from_slice(&self.purged.to_be_bytes());
-        out.extend_from_slice(&self.forgotten);
-        out.extend_from_slice(&self.folders.to_be_bytes());
-        out
+        let mut out = Output::new(64);
+        out.byte(FORMAT);
+        out.number(self.applied);
+        out.number(self.entries);
+        out.number(u64::from(self.next_lane));
+        out.number(self.purged);
+        out.number(self.folders);
+        out.bytes.extend_from_slice(&self.forgotten);
+        put_optional(&mut out, 1, &self.newest_at);
+        out.bytes
+    }
+
+    pub(super) fn is_of_another_format(bytes: &[u8]) -> bool {
+        bytes.first() != Some(&FORMAT)
     }
 
     /// None: another layout, or damage.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut input = Input(bytes);
-        if input.bytes::<1>()? != [FORMAT] {
+        let mut input = Input::new(bytes);
+        if input.byte()? != FORMAT {
             return None;
         }
-        let applied = u64::from_be_bytes(input.bytes()?);
-        let seconds = i64::from_be_bytes(input.bytes()?);
-        let newest = DateTime::from_timestamp(seconds, u32::from_be_bytes(input.bytes()?))?;
-        Some(Self {
-            applied,
-            newest_at: (newest != DateTime::UNIX_EPOCH).then_some(newest),
-            entries: u64::from_be_bytes(input.bytes()?),
-            next_lane: u32::from_be_bytes(input.bytes()?),
-            purged: u64::from_be_bytes(input.bytes()?),
-            forgotten: input.bytes()?,
-            folders: u64::from_be_bytes(input.bytes()?),
-        })
+        let meta = Self {
+            applied: input.number()?,
+            entries: input.number()?,
+            next_lane: input.number()?.try_into().ok()?,
+            purged: input.number()?,
+            folders: input.number()?,
+            forgotten: input.array()?,
+            newest_at: take_optional(&mut input, 1)?,
+        };
+        input.whole(meta)
     }
 }

@@ -17,6 +17,7 @@
 //! for its outcome may be what was lost.
 
 mod batch;
+mod binary;
 mod catalogue;
 mod claim;
 mod command;
@@ -42,6 +43,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod text;
+mod upkeep;
 mod verify;
 mod waiting;
 

@@ -5,12 +5,9 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use chrono::{DateTime, Utc};
-use forebay_storage::FileId;
-use sled::IVec;
-
 use super::{
-    entry_codec::{Input, put_number, put_text, put_time},
+    binary::{Input, Output},
+    entry_codec::{Place, Stored},
     index::{Fault, Index},
     keys,
     layered::Layered,
@@ -18,6 +15,8 @@ use super::{
     state::QueueState,
 };
 use crate::{Entry, Fact, NameFault, Node, QueueError, Record, Shown};
+use chrono::{DateTime, Utc};
+use forebay_storage::FileId;
 
 /// The number of what is no folder: the one above a login directory.
 const NOWHERE: u64 = 0;
@@ -42,35 +41,35 @@ pub(super) enum Leaf {
 
 impl Leaf {
     fn encode(self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(48);
+        let mut out = Output::new(48);
         match self {
             Self::Folder { number, at } => {
-                out.push(0);
-                put_number(&mut out, number);
-                put_time(&mut out, at);
+                out.byte(0);
+                out.number(number);
+                out.time(at);
             }
             Self::File { id, size_bytes, at } => {
-                out.push(1);
-                out.extend_from_slice(id.as_bytes());
-                put_number(&mut out, size_bytes);
-                put_time(&mut out, at);
+                out.byte(1);
+                out.bytes.extend_from_slice(id.as_bytes());
+                out.number(size_bytes);
+                out.time(at);
             }
         }
-        out
+        out.bytes
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
-        let mut input = Input(bytes);
+        let mut input = Input::new(bytes);
         let mut read = || {
-            Some(match input.bytes::<1>()? {
-                [0] => Self::Folder { number: input.number()?, at: input.time()? },
-                [1] => Self::File {
-                    id: FileId::from_bytes(input.bytes()?),
-                    size_bytes: input.number()?,
-                    at: input.time()?,
-                },
+            let leaf = match input.byte()? {
+                0 => Self::Folder { number: input.number()?, at: input.time()? },
+                1 => {
+                    let id = FileId::from_bytes(input.array()?);
+                    Self::File { id, size_bytes: input.number()?, at: input.time()? }
+                }
                 _ => return None,
-            })
+            };
+            input.whole(leaf)
         };
         read().ok_or_else(|| Fault::Index("a name of the catalogue cannot be read".into()))
     }
@@ -96,46 +95,61 @@ pub(super) struct Folder {
 
 impl Folder {
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(32 + self.name.len());
-        put_number(&mut out, self.above);
-        put_text(&mut out, &self.name);
-        put_number(&mut out, self.basis);
-        put_time(&mut out, self.at);
-        out
+        let mut out = Output::new(32 + self.name.len());
+        out.number(self.above);
+        out.text(&self.name);
+        out.number(self.basis);
+        out.time(self.at);
+        out.bytes
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
-        let mut input = Input(bytes);
-        let mut read =
-            || Some(Self { above: input.number()?, name: input.text()?, basis: input.number()?, at: input.time()? });
+        let mut input = Input::new(bytes);
+        let mut read = || {
+            let (above, name) = (input.number()?, input.text()?);
+            let folder = Self { above, name, basis: input.number()?, at: input.time()? };
+            input.whole(folder)
+        };
         read().ok_or_else(|| Fault::Index("a folder of the catalogue cannot be read".into()))
     }
 }
 
 pub(super) fn encode_root(root: Root) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_number(&mut out, root.folder);
-    put_number(&mut out, root.names);
-    out
+    let mut out = Output::new(8);
+    out.number(root.folder);
+    out.number(root.names);
+    out.bytes
 }
 
 pub(super) fn decode_root(bytes: &[u8]) -> Result<Root, Fault> {
-    let mut input = Input(bytes);
-    let mut read = || Some(Root { folder: input.number()?, names: input.number()? });
+    let mut input = Input::new(bytes);
+    let mut read = || {
+        let root = Root { folder: input.number()?, names: input.number()? };
+        input.whole(root)
+    };
     read().ok_or_else(|| Fault::Index("a login directory cannot be read".into()))
 }
 
-fn encode_place(folder: u64, name: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(8 + name.len());
-    put_number(&mut out, folder);
-    put_text(&mut out, name);
-    out
+/// What a record about an entry does to its name.
+#[derive(Debug)]
+pub(super) enum NameEffect {
+    None,
+    /// It is shown here from now on.
+    Shown {
+        place: Place,
+        /// The file that had the name before, and the time that it showed.
+        replaced: Option<(FileId, DateTime<Utc>)>,
+    },
 }
 
-pub(super) fn decode_place(bytes: &[u8]) -> Result<(u64, String), Fault> {
-    let mut input = Input(bytes);
-    let mut read = || Some((input.number()?, input.text()?));
-    read().ok_or_else(|| Fault::Index("the place of a file cannot be read".into()))
+impl NameEffect {
+    pub(super) fn shape(self, stored: &mut Stored, fact: &Fact) {
+        let Self::Shown { place, replaced } = self else { return };
+        stored.place = Some(place);
+        if matches!(fact, Fact::Accepted { .. }) {
+            stored.replaced = replaced;
+        }
+    }
 }
 
 /// A path's folder and its last component.
@@ -178,13 +192,20 @@ impl Layered<'_> {
 
     /// The path that leads to a file, with the time that it shows.
     pub(super) fn shown(&self, id: FileId) -> Result<Option<(String, DateTime<Utc>)>, Fault> {
-        let Some(place) = self.get(&keys::place(id))? else { return Ok(None) };
-        let (folder, name) = decode_place(&place)?;
-        let Some(Leaf::File { id: there, at, .. }) = self.leaf(folder, &name)? else { return Ok(None) };
-        if there != id {
-            return Ok(None);
+        match self.stored(id)?.and_then(|stored| stored.place) {
+            Some(place) => self.shown_at(id, &place),
+            None => Ok(None),
         }
-        Ok(self.path(folder, &name)?.map(|(_, path)| (path, at)))
+    }
+
+    /// The path of a place, with the time that it shows, if that leads to this file.
+    pub(super) fn shown_at(&self, id: FileId, place: &Place) -> Result<Option<(String, DateTime<Utc>)>, Fault> {
+        match self.leaf(place.folder, &place.name)? {
+            Some(Leaf::File { id: there, at, .. }) if there == id => {
+                Ok(self.path(place.folder, &place.name)?.map(|(_, path)| (path, at)))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The partner and path of a name in a folder.
@@ -294,8 +315,9 @@ impl QueueState {
             }
             Fact::FolderRemoved { partner, path } => self.drop_folder(index, partner, path)?,
             Fact::Hidden { partner, path } => {
-                if let Some((_, Leaf::File { id, .. })) = self.staged.over(index).find(partner, path)? {
-                    self.unshow(index, partner, id)?;
+                if let Some((folder, Leaf::File { id, .. })) = self.staged.over(index).find(partner, path)? {
+                    let place = Place { folder, name: split(path).1.to_owned() };
+                    self.unshow(index, partner, id, Some(&place))?;
                 }
             }
             Fact::TimeSet { partner, path, shows } => {
@@ -313,47 +335,48 @@ impl QueueState {
         Ok(())
     }
 
-    /// The effect that a record about an entry has on its name; gives the file that had the name before, with its time.
+    /// The effect that a record about an entry has on its name. `old` is the entry as it stood before.
     pub(super) fn change_name_of(
         &mut self,
         index: &Index,
         seq: u64,
         record: &Record,
         new: Option<&Entry>,
-        old: Option<&Entry>,
-        replaced: Option<(FileId, DateTime<Utc>)>,
-    ) -> Result<Option<(FileId, DateTime<Utc>)>, Fault> {
+        old: Option<&Stored>,
+    ) -> Result<NameEffect, Fault> {
         let at = |entry: &Entry| entry.received_at;
+        let place = old.and_then(|old| old.place.as_ref());
         match (&record.fact, new, old) {
-            (Fact::Accepted { .. }, Some(new), _) => self.show(index, new, &new.name, at(new), seq),
+            (Fact::Accepted { .. }, Some(new), _) => self.show(index, new, place, &new.name, at(new), seq),
             (Fact::Named { .. }, Some(new), Some(_)) => {
-                let shows = self.staged.over(index).shown(new.id)?.map_or(at(new), |(_, shows)| shows);
-                self.show(index, new, &new.name, shows, seq)
+                let shown = place.map(|place| self.staged.over(index).shown_at(new.id, place)).transpose()?.flatten();
+                let shows = shown.map_or(at(new), |(_, shows)| shows);
+                self.show(index, new, place, &new.name, shows, seq)
             }
-            (Fact::ShownAt { path, shows, .. }, Some(new), _) => self.show(index, new, path, *shows, seq),
+            (Fact::ShownAt { path, shows, .. }, Some(new), _) => self.show(index, new, place, path, *shows, seq),
             (Fact::Carried { shown: Shown::At { path, shows }, .. }, Some(new), _) => {
-                self.show(index, new, path, *shows, seq)
+                self.show(index, new, place, path, *shows, seq)
             }
             (Fact::Carried { shown: Shown::Unknown, .. }, Some(new), None) => {
-                self.show(index, new, &new.name, at(new), seq)
+                self.show(index, new, place, &new.name, at(new), seq)
             }
             (Fact::Carried { shown: Shown::Nowhere, .. }, Some(new), _) => {
-                self.unshow(index, &new.partner, new.id)?;
-                Ok(None)
+                self.unshow(index, &new.partner, new.id, place)?;
+                Ok(NameEffect::None)
             }
             (Fact::Withdrawn { .. }, _, Some(old)) => {
-                let place = self.staged.over(index).shown(old.id)?;
-                self.unshow(index, &old.partner, old.id)?;
-                if let (Some((path, _)), Some((before, shows))) = (place, replaced) {
+                let shown = place.map(|place| self.staged.over(index).shown_at(old.entry.id, place)).transpose()?;
+                self.unshow(index, &old.entry.partner, old.entry.id, place)?;
+                if let (Some((path, _)), Some((before, shows))) = (shown.flatten(), old.replaced) {
                     self.show_again(index, before, &path, shows, seq)?;
                 }
-                Ok(None)
+                Ok(NameEffect::None)
             }
             (Fact::Purged, _, Some(old)) => {
-                self.unshow(index, &old.partner, old.id)?;
-                Ok(None)
+                self.unshow(index, &old.entry.partner, old.entry.id, place)?;
+                Ok(NameEffect::None)
             }
-            _ => Ok(None),
+            _ => Ok(NameEffect::None),
         }
     }
 
@@ -367,33 +390,34 @@ impl QueueState {
         seq: u64,
     ) -> Result<(), Fault> {
         let Some(stored) = self.stored(index, id)? else { return Ok(()) };
-        if self.staged.over(index).shown(id)?.is_none() {
-            self.show(index, &stored.entry, path, shows, seq)?;
+        if self.staged.over(index).shown(id)?.is_none()
+            && let NameEffect::Shown { place, .. } = self.show(index, &stored.entry, None, path, shows, seq)?
+        {
+            self.set_place(index, id, place)?;
         }
         Ok(())
     }
 
-    /// Shows a file under a name, wherever it was before; folders above are made. A folder of that name, or a file on the
-    /// way, keeps it from being shown.
+    /// Shows a file under a name, wherever it was before (`old`); folders above are made. A folder of that name, or a file
+    /// on the way, keeps it from being shown.
     fn show(
         &mut self,
         index: &Index,
         entry: &Entry,
+        old: Option<&Place>,
         path: &str,
         shows: DateTime<Utc>,
         seq: u64,
-    ) -> Result<Option<(FileId, DateTime<Utc>)>, Fault> {
-        self.unshow(index, &entry.partner, entry.id)?;
+    ) -> Result<NameEffect, Fault> {
+        self.unshow(index, &entry.partner, entry.id, old)?;
         let (above, name) = split(path);
         let Some(folder) = self.make_folders(index, &entry.partner, above, seq, entry.received_at)? else {
-            return Ok(None);
+            return Ok(NameEffect::None);
         };
         let replaced = match self.staged.over(index).leaf(folder, name)? {
-            Some(Leaf::Folder { .. }) => return Ok(None),
-            Some(Leaf::File { id, at, .. }) => {
-                self.staged.set_name(keys::place(id), None);
-                Some((id, at))
-            }
+            Some(Leaf::Folder { .. }) => return Ok(NameEffect::None),
+            // Its own place leads nowhere from now on.
+            Some(Leaf::File { id, at, .. }) => Some((id, at)),
             None => {
                 self.count_names(&entry.partner, 1);
                 None
@@ -401,18 +425,15 @@ impl QueueState {
         };
         let leaf = Leaf::File { id: entry.id, size_bytes: entry.size_bytes, at: shows };
         self.staged.set_name(keys::name(folder, name), Some(leaf.encode()));
-        self.staged.set_name(keys::place(entry.id), Some(encode_place(folder, name)));
-        Ok(replaced)
+        Ok(NameEffect::Shown { place: Place { folder, name: name.to_owned() }, replaced })
     }
 
-    /// Takes away the name that leads to a file, if one does.
-    fn unshow(&mut self, index: &Index, partner: &str, id: FileId) -> Result<(), Fault> {
-        let Some(place) = self.staged.get(index, &keys::place(id))? else { return Ok(()) };
-        let (folder, name) = decode_place(&place)?;
-        self.staged.set_name(keys::place(id), None);
-        match self.staged.over(index).leaf(folder, &name)? {
+    /// Takes away the name of this place, if it leads to this file.
+    fn unshow(&mut self, index: &Index, partner: &str, id: FileId, place: Option<&Place>) -> Result<(), Fault> {
+        let Some(place) = place else { return Ok(()) };
+        match self.staged.over(index).leaf(place.folder, &place.name)? {
             Some(Leaf::File { id: there, .. }) if there == id => {
-                self.staged.set_name(keys::name(folder, &name), None);
+                self.staged.set_name(keys::name(place.folder, &place.name), None);
                 self.count_names(partner, -1);
             }
             _ => {}
@@ -501,16 +522,13 @@ impl QueueState {
         let Some(folder) = self.make_folders(index, partner, above, seq, at)? else { return Ok(()) };
         match (self.staged.over(index).leaf(folder, name)?, leaf) {
             (Some(Leaf::Folder { .. }), _) | (Some(_), Leaf::Folder { .. }) => return Ok(()),
-            (Some(Leaf::File { id, .. }), _) => {
-                self.staged.set_name(keys::place(id), None);
-                self.count_names(partner, -1);
-            }
+            (Some(Leaf::File { .. }), _) => self.count_names(partner, -1),
             (None, _) => {}
         }
         self.staged.set_name(keys::name(old_folder, split(from).1), None);
         self.staged.set_name(keys::name(folder, name), Some(leaf.encode()));
         match leaf {
-            Leaf::File { id, .. } => self.staged.set_name(keys::place(id), Some(encode_place(folder, name))),
+            Leaf::File { id, .. } => self.set_place(index, id, Place { folder, name: name.to_owned() })?,
             Leaf::Folder { number, .. } => {
                 if let Some(bytes) = self.staged.get(index, &keys::folder(number))? {
                     let moved = Folder { above: folder, name: name.to_owned(), ..Folder::decode(&bytes)? };
@@ -532,9 +550,8 @@ impl QueueState {
             })?;
             for (name, leaf) in names {
                 self.staged.set_name(keys::name(folder, &name), None);
-                match leaf {
-                    Leaf::Folder { number, .. } => folders.push(number),
-                    Leaf::File { id, .. } => self.staged.set_name(keys::place(id), None),
+                if let Leaf::Folder { number, .. } = leaf {
+                    folders.push(number);
                 }
             }
             self.staged.set_name(keys::folder(folder), None);
@@ -583,9 +600,4 @@ pub(super) fn folders_before(index: &Index, cutoff: u64) -> Result<Vec<(String, 
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(folders)
-}
-
-/// The value of a key as a place of a file, for who compares.
-pub(super) fn place_of(value: &IVec) -> Result<(u64, String), Fault> {
-    decode_place(value)
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::NodeId;
+
 /// How journal and index are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -14,6 +16,9 @@ pub struct Options {
     pub recent_bytes: u64,
     /// Memory that the index may keep pages in, in bytes.
     pub cache_bytes: u64,
+    /// The name of this server in what it claims.
+    #[serde(skip)]
+    pub node: NodeId,
     /// For so many days the journal keeps what happened to files that are gone. Of files that are still there it
     /// keeps at least how they stand.
     pub keep_days: u32,
@@ -21,7 +26,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, recent_bytes: 32 << 20, cache_bytes: 64 << 20, keep_days: 400 }
+        Self {
+            segment_bytes: 16 << 20,
+            recent_bytes: 32 << 20,
+            cache_bytes: 64 << 20,
+            node: NodeId::local(),
+            keep_days: 400,
+        }
     }
 }
 

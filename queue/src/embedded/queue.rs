@@ -25,9 +25,8 @@ use super::{
     committer::{Committer, Shared},
     contents, figures,
     index::{Fault, Index},
-    names, read,
+    read,
     recover::{self, Opened},
-    retire,
     state::broken,
     text::{end_of, start_of},
     verify,
@@ -48,7 +47,7 @@ const REASON_BYTES: usize = 4 << 10;
 /// What is kept of a note, in bytes.
 const NOTE_BYTES: usize = 16 << 10;
 /// Ids that are acted on, purged or carried in one group.
-const GROUP: usize = 256;
+pub(super) const GROUP: usize = 256;
 
 /// How long a queue that is locked may still be closing: sled's threads hold it a little longer than its owner.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -58,10 +57,11 @@ pub struct EmbeddedQueue {
     shared: Arc<Shared>,
     commands: Option<mpsc::Sender<Command>>,
     committer: Option<JoinHandle<()>>,
-    keep: TimeDelta,
+    /// For so long the journal keeps what happened to files that are gone.
+    pub(super) keep: TimeDelta,
     /// When old segments were last looked for.
-    retired_at: Mutex<Option<DateTime<Utc>>>,
-    unswept: contents::Unswept,
+    pub(super) retired_at: Mutex<Option<DateTime<Utc>>>,
+    pub(super) unswept: contents::Unswept,
 }
 
 impl EmbeddedQueue {
@@ -97,6 +97,7 @@ impl EmbeddedQueue {
             state,
             index_dir: index_dir.to_owned(),
             cache_bytes: options.cache_bytes,
+            node: options.node.clone(),
             void,
         };
         let (commands, waiting) = mpsc::channel(MOST_WAITING);
@@ -136,7 +137,7 @@ impl EmbeddedQueue {
     }
 
     /// Has something done by the committer between two groups of changes.
-    async fn between<T: Send + 'static>(
+    pub(super) async fn between<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Committer) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -177,7 +178,7 @@ impl EmbeddedQueue {
 
     /// An end of the journal before which the index has everything: for who compares the two, or trusts the index to know
     /// what the journal may forget.
-    async fn agreed(&self) -> Result<u64> {
+    pub(super) async fn agreed(&self) -> Result<u64> {
         let end = self.shared.journal.next_seq();
         // Asked in any case: the committer may be between the journal and saying that the index is behind.
         self.between(Committer::catch_up).await?;
@@ -185,7 +186,7 @@ impl EmbeddedQueue {
     }
 
     /// A short look into the index, on the spot unless it is just being made anew.
-    async fn look<T: Send + 'static>(
+    pub(super) async fn look<T: Send + 'static>(
         &self,
         read: impl Fn(&Index) -> Result<T, Fault> + Send + Sync + Clone + 'static,
     ) -> Result<T> {
@@ -219,7 +220,7 @@ impl EmbeddedQueue {
     }
 
     /// A longer look, on a thread that may block. An index that turns out to be damaged is made anew, and asked again.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl Fn(&Shared, &Index) -> Result<T, Fault> + Send + Sync + Clone + 'static,
     ) -> Result<T> {
@@ -243,49 +244,6 @@ impl EmbeddedQueue {
 
     async fn heal(&self, generation: u64) -> Result<()> {
         self.between(move |committer| committer.heal(generation)).await
-    }
-
-    /// Gives back the room of contents that came with these records and are purged.
-    async fn sweep(&self, purged: Vec<u64>) -> Result<()> {
-        let what = self.unswept.with(purged);
-        if what.is_nothing() {
-            return Ok(());
-        }
-        let end = self.agreed().await?;
-        let swept = self.read(move |shared, index| contents::sweep(index, &shared.journal, end, &what)).await;
-        self.unswept.settle(swept)
-    }
-
-    /// Gives up segments of the journal that are older than is to be kept, once a day.
-    async fn retire(&self, now: DateTime<Utc>) -> Result<()> {
-        {
-            let mut retired_at = self.retired_at.lock();
-            if retired_at.is_some_and(|at| (now - at).abs() < TimeDelta::days(1)) {
-                return Ok(());
-            }
-            *retired_at = Some(now);
-        }
-        let Some(limit) = now.checked_sub_signed(self.keep) else { return Ok(()) };
-        let end = self.agreed().await?;
-        let old = self.read(move |shared, index| match retire::cutoff(&shared.journal, limit)? {
-            Some(cutoff) => {
-                let cutoff = cutoff.min(end);
-                Ok(Some((cutoff, retire::resting_on(index, cutoff)?, names::folders_before(index, cutoff)?)))
-            }
-            None => Ok(None),
-        });
-        let Some((before, ids, folders)) = old.await? else { return Ok(()) };
-        for ids in ids.chunks(GROUP) {
-            let ids = ids.to_vec();
-            self.journal(move |batch| batch.carry(&ids, now)).await?;
-        }
-        for folders in folders.chunks(GROUP) {
-            let folders = folders.to_vec();
-            self.journal(move |batch| batch.carry_folders(&folders, now)).await?;
-        }
-        // Before the journal forgets that they are purged. Here, for it may take its time.
-        self.read(move |shared, index| contents::sweep_before(index, &shared.journal, before)).await?;
-        self.between(move |committer| committer.retire(before)).await
     }
 }
 
@@ -391,7 +349,7 @@ impl QueueStore for EmbeddedQueue {
     }
 
     async fn note_child(&self, token: LeaseToken, id: FileId, child: Child, now: DateTime<Utc>) -> Result<()> {
-        self.journal(move |batch| batch.note_child(id, token, child, now)).await
+        self.journal(move |batch| batch.note_child(id, token, child.clone(), now)).await
     }
 
     async fn settle(&self, token: LeaseToken, id: FileId, end: Settlement, now: DateTime<Utc>) -> Result<Entry> {
@@ -447,7 +405,7 @@ impl QueueStore for EmbeddedQueue {
 
     async fn list(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page> {
         let filter = filter.clone();
-        self.read(move |_, index| read::list(index, &filter, after, limit)).await
+        self.read(move |_, index| read::list(index, &filter, after.as_ref(), limit)).await
     }
 
     async fn history(&self, id: FileId) -> Result<Vec<(u64, Record)>> {
@@ -459,7 +417,9 @@ impl QueueStore for EmbeddedQueue {
     }
 
     async fn changes(&self, after: u64, limit: usize) -> Result<Vec<Entry>> {
-        self.read(move |_, index| read::changes(index, after, limit)).await
+        // Before the index catches up: it has all of these then.
+        let end = *self.shared.changed.borrow() + 1;
+        self.read(move |shared, index| read::changes(index, &shared.journal, after, end, limit)).await
     }
 
     async fn stats(&self, _now: DateTime<Utc>) -> Result<Stats> {
@@ -490,29 +450,7 @@ impl QueueStore for EmbeddedQueue {
     }
 
     async fn purge(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Purged> {
-        let (mut purged, mut contents) = (Purged::default(), Vec::new());
-        // In small groups: sled's memory grows with what one batch removes, and others wait meanwhile.
-        while purged.files < limit {
-            let group = GROUP.min(limit - purged.files);
-            match self.journal(move |batch| batch.purge(before, group, now)).await {
-                Ok(gone) if gone.is_empty() => break,
-                Ok(gone) => {
-                    purged.files += gone.len();
-                    contents.extend(gone.iter().filter_map(|(_, content)| *content));
-                    purged.kept.extend(gone.iter().filter(|(_, content)| content.is_none()).map(|(id, _)| *id));
-                }
-                // What is journalled as purged has to be told, or its bytes would stay.
-                Err(_) if purged.files > 0 => break,
-                Err(error) => return Err(error),
-            }
-        }
-        if let Err(error) = self.sweep(contents).await {
-            tracing::warn!(%error, "the room of files that were purged could not be given back");
-        }
-        if let Err(error) = self.retire(now).await {
-            tracing::warn!(%error, "old segments of the journal could not be given up");
-        }
-        Ok(purged)
+        self.forget(before, limit, now).await
     }
 
     async fn origins(&self) -> Result<Vec<KnownOrigin>> {

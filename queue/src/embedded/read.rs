@@ -18,14 +18,33 @@ use crate::{Cursor, Entry, Filter, KnownOrigin, Page, QueueError, Record, Result
 /// More matches of a prefix are not counted.
 const MOST_MATCHES: usize = 1_000;
 
+/// Looks at an entry that goes from turn to turn meanwhile.
+const MOST_LOOKS: usize = 16;
+
 /// Records that are read from the journal at a time.
 const CHUNK: usize = 4_096;
 
-pub(super) fn stored(index: &Index, id: FileId) -> Result<Stored, Fault> {
-    match index.get(&keys::entry(id))? {
-        Some(bytes) => Stored::decode(id, &bytes),
-        None => Err(QueueError::NotFound(id).into()),
+/// An entry, if there is one.
+pub(super) fn find(index: &Index, id: FileId) -> Result<Option<Stored>, Fault> {
+    for _ in 0..MOST_LOOKS {
+        let Some(value) = index.get(&keys::turn_of(id))? else { return Ok(None) };
+        let turn = keys::turn(&value).ok_or_else(|| Fault::Index(format!("file {id} has no turn")))?;
+        match at(index, turn)? {
+            Some(stored) if stored.entry.id == id => return Ok(Some(stored)),
+            // It has got another turn, or gone, between the two looks.
+            _ => {}
+        }
     }
+    Err(Fault::Index(format!("file {id} is not at its turn")))
+}
+
+/// The entry of a turn, if there is one.
+pub(super) fn at(index: &Index, turn: u64) -> Result<Option<Stored>, Fault> {
+    index.get(&keys::entry(turn))?.map(|bytes| Stored::decode(&bytes)).transpose()
+}
+
+pub(super) fn stored(index: &Index, id: FileId) -> Result<Stored, Fault> {
+    find(index, id)?.ok_or(Fault::Queue(QueueError::NotFound(id)))
 }
 
 /// The id that begins with these hexadecimal digits.
@@ -41,7 +60,7 @@ pub(super) fn resolve(index: &Index, prefix: &str) -> Result<FileId, Fault> {
             let digit = |at: usize| (*digits.get(at).unwrap_or(&fill) as char).to_digit(16).unwrap_or(0) as u8;
             *byte = digit(at * 2) << 4 | digit(at * 2 + 1);
         }
-        keys::entry(FileId::from_bytes(bytes))
+        keys::turn_of(FileId::from_bytes(bytes))
     };
     let mut to = bound(b'f').to_vec();
     to.push(0);
@@ -59,9 +78,9 @@ pub(super) fn resolve(index: &Index, prefix: &str) -> Result<FileId, Fault> {
 }
 
 /// Entries that pass, in the order of their turns: the listings of all states, merged.
-pub(super) fn list(index: &Index, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page, Fault> {
+pub(super) fn list(index: &Index, filter: &Filter, after: Option<&Cursor>, limit: usize) -> Result<Page, Fault> {
     let states = if filter.states.is_empty() { State::ALL.to_vec() } else { filter.states.clone() };
-    let start = after.map_or(0, |cursor| cursor.0.saturating_add(1));
+    let start = after.map(turn_of).transpose()?.map_or(0, |turn| turn.saturating_add(1));
     let mut heads = Vec::new();
     for state in HashSet::<State>::from_iter(states) {
         heads.push((state, listed(index, state, start)?));
@@ -70,18 +89,15 @@ pub(super) fn list(index: &Index, filter: &Filter, after: Option<Cursor>, limit:
     // An entry that changes its state meanwhile must not be given twice.
     let mut given = HashSet::new();
     while let Some((state, head)) = heads.iter_mut().filter(|(_, head)| head.is_some()).min_by_key(|(_, head)| *head) {
-        let Some((turn, id)) = *head else { break };
+        let Some(turn) = *head else { break };
         if page.entries.len() >= limit {
-            page.next = page.entries.last().map(|entry| Cursor(entry.turn)).or(after);
+            page.next = page.entries.last().map(|entry| cursor(entry.turn)).or_else(|| after.cloned());
             break;
         }
         *head = listed(index, *state, turn + 1)?;
-        let entry = match stored(index, id) {
-            Ok(stored) => stored.entry,
-            Err(Fault::Queue(QueueError::NotFound(_))) => continue,
-            Err(fault) => return Err(fault),
-        };
-        if passes(&entry, filter) && given.insert(id) {
+        // Gone since it was listed, or at another turn.
+        let Some(Stored { entry, .. }) = at(index, turn)? else { continue };
+        if passes(&entry, filter) && given.insert(entry.id) {
             page.entries.push(entry);
         }
     }
@@ -89,9 +105,19 @@ pub(super) fn list(index: &Index, filter: &Filter, after: Option<Cursor>, limit:
 }
 
 /// The first entry of this state whose turn is `from` or later.
-fn listed(index: &Index, state: State, from: u64) -> Result<Option<(u64, FileId)>, Fault> {
+fn listed(index: &Index, state: State, from: u64) -> Result<Option<u64>, Fault> {
     let first = index.first(&keys::by_state(state, from), &keys::by_state(state, u64::MAX))?;
-    Ok(first.and_then(|(key, value)| Some((keys::last_number(&key)?, keys::id(&value)?))))
+    Ok(first.and_then(|(key, _)| keys::last_number(&key)))
+}
+
+/// Cursors of this queue: an entry's turn.
+fn cursor(turn: u64) -> Cursor {
+    Cursor::new(format!("t{turn}"))
+}
+
+fn turn_of(cursor: &Cursor) -> Result<u64, Fault> {
+    let turn = cursor.as_str().strip_prefix('t').and_then(|digits| digits.parse().ok());
+    turn.ok_or_else(|| QueueError::BadCursor(cursor.clone()).into())
 }
 
 fn passes(entry: &Entry, filter: &Filter) -> bool {
@@ -108,7 +134,7 @@ pub(super) fn history(index: &Index, journal: &JournalReader, id: FileId) -> Res
     for seq in stored(index, id)?.seqs {
         for (found, bytes) in journal.read(seq, 1).map_err(journal_error)? {
             if found == seq {
-                records.push((seq, record_codec::decode(seq, &bytes)?));
+                records.push((seq, record_codec::decode(seq, &bytes)?.of(id)));
             }
         }
     }
@@ -120,23 +146,33 @@ pub(super) fn audit(journal: &JournalReader, after: u64, limit: usize) -> Result
     records.into_iter().map(|(seq, bytes)| Ok((seq, record_codec::decode(seq, &bytes)?))).collect()
 }
 
-pub(super) fn changes(index: &Index, after: u64, limit: usize) -> Result<Vec<Entry>, Fault> {
-    let mut changed = Vec::new();
-    index.scan(&keys::changed_from(after.saturating_add(1)), &keys::behind(b'c'), |key, value| {
-        if changed.len() >= limit {
-            return Ok(ControlFlow::Break(()));
-        }
-        changed.extend(keys::changed_seq(&key).zip(keys::id(&value)));
-        Ok(ControlFlow::Continue(()))
-    })?;
-    let mut entries = Vec::with_capacity(changed.len());
-    for (seq, id) in changed {
-        match stored(index, id) {
-            // It has changed again and comes later.
-            Ok(stored) if stored.entry.changed_seq != seq => {}
-            Ok(stored) => entries.push(stored.entry),
-            Err(Fault::Queue(QueueError::NotFound(_))) => {}
-            Err(fault) => return Err(fault),
+/// Entries whose latest change is a record behind `after`, in that order. The journal tells which: records up to `end` are in
+/// the index.
+pub(super) fn changes(
+    index: &Index,
+    journal: &JournalReader,
+    after: u64,
+    end: u64,
+    limit: usize,
+) -> Result<Vec<Entry>, Fault> {
+    let (mut entries, mut next) = (Vec::new(), after.saturating_add(1));
+    while next < end && entries.len() < limit {
+        let records = journal.read(next, CHUNK).map_err(journal_error)?;
+        let Some((last, _)) = records.last() else { break };
+        next = last + 1;
+        for (seq, bytes) in records {
+            if seq >= end || entries.len() >= limit {
+                return Ok(entries);
+            }
+            let record = record_codec::decode(seq, &bytes)?;
+            let own = record.id.map(|id| find(index, id)).transpose()?.flatten().map(|stored| stored.entry);
+            let others = Entry::others(&record, own.as_ref());
+            // One that has changed again comes later.
+            entries.extend(own.filter(|entry| entry.changed_seq == seq));
+            for id in others {
+                let other = find(index, id)?.map(|stored| stored.entry);
+                entries.extend(other.filter(|entry| entry.changed_seq == seq));
+            }
         }
     }
     Ok(entries)
@@ -144,7 +180,7 @@ pub(super) fn changes(index: &Index, after: u64, limit: usize) -> Result<Vec<Ent
 
 pub(super) fn ids(index: &Index) -> Result<Vec<FileId>, Fault> {
     let mut ids = Vec::new();
-    index.scan(b"e", &keys::behind(b'e'), |key, _| {
+    index.scan(b"i", &keys::behind(b'i'), |key, _| {
         ids.push(entry_id(&key)?);
         Ok(ControlFlow::Continue(()))
     })?;
@@ -154,12 +190,15 @@ pub(super) fn ids(index: &Index) -> Result<Vec<FileId>, Fault> {
 /// The ids of the files whose bytes storage keeps.
 pub(super) fn kept_ids(index: &Index) -> Result<Vec<FileId>, Fault> {
     let mut ids = Vec::new();
-    index.scan(b"e", &keys::behind(b'e'), |key, value| {
+    index.scan(b"e", &keys::behind(b'e'), |_, value| {
         if Stored::is_kept(&value) {
-            ids.push(entry_id(&key)?);
+            ids.push(Stored::id(&value)?);
         }
         Ok(ControlFlow::Continue(()))
     })?;
+    ids.sort_unstable();
+    // One that got another turn meanwhile was met at both.
+    ids.dedup();
     Ok(ids)
 }
 
@@ -207,7 +246,7 @@ pub(super) fn origins(index: &Index) -> Result<Vec<KnownOrigin>, Fault> {
 
 /// Whether the index knows; none when only the journal can tell.
 pub(super) fn knows(index: &Index, id: FileId) -> Result<Option<bool>, Fault> {
-    if index.get(&keys::entry(id))?.is_some() || index.get(&keys::purged(id))?.is_some() {
+    if index.get(&keys::turn_of(id))?.is_some() || index.get(&keys::purged(id))?.is_some() {
         return Ok(Some(true));
     }
     let Some(meta) = index.get(keys::META)? else { return Ok(Some(false)) };

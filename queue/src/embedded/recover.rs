@@ -14,12 +14,14 @@ use super::{
     Options,
     batch::Batch,
     entry_codec::Stored,
-    index::{self, Fault, Index},
-    keys, read, record_codec,
+    index::{self, Fault, Index, IndexBatch},
+    keys,
+    meta::Meta,
+    read, record_codec,
     state::{QueueState, Take, damage_text},
     waiting::Waiting,
 };
-use crate::{Actor, Entry, Fact, Hold, Inline, QueueError, Record, Recovered, Result, State};
+use crate::{Actor, Entry, Fact, Hold, Inline, NodeId, QueueError, Record, Recovered, Result, State};
 
 /// Records that are read, and applied as one batch, at a time.
 const CHUNK: usize = 2_048;
@@ -51,7 +53,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
         Err(Fault::Queue(error)) => return Err(error),
         found => found,
     };
-    let applied = found.as_ref().map_or(0, |(_, state)| state.meta.applied);
+    let applied = found.as_ref().ok().and_then(Option::as_ref).map_or(0, |(_, state)| state.meta.applied);
     let layout = JournalOptions {
         segment_bytes: options.segment_bytes,
         recent_segment_bytes: options.recent_bytes / 4,
@@ -63,9 +65,17 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
     if let Some((seq, bytes)) = reader.read(recovery.next.saturating_sub(1), 1).map_err(journal_error)?.last() {
         record_codec::decode(*seq, bytes)?;
     }
-    let found = found.and_then(|(index, state)| belongs(&index, &state, &reader, &recovery).map(|()| (index, state)));
+    let found = found.and_then(|found| match found {
+        Some((index, state)) => belongs(&index, &state, &reader, &recovery).map(|()| Some((index, state))),
+        None => Ok(None),
+    });
     let (mut index, mut state) = match found {
-        Ok(found) => found,
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            tracing::info!("the index of the queue is of another format, and is made anew from the journal");
+            recovered.rebuilt = true;
+            (fresh_index(dir, options.cache_bytes, Old::Remove)?.0, QueueState::default())
+        }
         Err(fault) => {
             tracing::warn!(reason = %QueueError::from(fault), "the index of the queue is made anew from the journal");
             recovered.rebuilt = true;
@@ -116,13 +126,17 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
     Ok(Opened { journal, index, state, recovered })
 }
 
-fn open_index(dir: &Path, cache_bytes: u64) -> Result<(Index, QueueState), Fault> {
+/// None: it is of another format.
+fn open_index(dir: &Path, cache_bytes: u64) -> Result<Option<(Index, QueueState)>, Fault> {
     let _ = std::fs::remove_dir_all(beside(dir, "new"));
     let _ = std::fs::remove_dir_all(beside(dir, "old"));
     make_dir(dir)?;
     let index = Index::open(dir, cache_bytes)?;
+    if index.get(keys::META)?.is_some_and(|meta| Meta::is_of_another_format(&meta)) {
+        return Ok(None);
+    }
     let state = QueueState::load(&index).and_then(|state| state.cross_check(&index).map(|()| state))?;
-    Ok((index, state))
+    Ok(Some((index, state)))
 }
 
 /// Whether this index is one of this journal.
@@ -354,19 +368,20 @@ fn commit(
     let next = journal.next_seq();
     let waiting = Waiting::default();
     let most_record = journal.most_record_bytes();
-    let mut batch = Batch { state, index, waiting: &waiting, records: Vec::new(), next, most_record };
+    let node = NodeId::local();
+    let mut batch = Batch { state, index, waiting: &waiting, node: &node, records: Vec::new(), next, most_record };
     write(&mut batch)?;
     let records = batch.records;
     journal.append(&records).map_err(journal_error)?;
     index.apply(state.take_batch())
 }
 
-/// Every entry, in the order of ids.
+/// Every entry, in the order of turns.
 pub(super) fn each_entry(
     index: &Index,
     mut visit: impl FnMut(Stored) -> Result<ControlFlow<()>, Fault>,
 ) -> Result<(), Fault> {
-    index.scan(b"e", &keys::behind(b'e'), |key, value| visit(Stored::decode(entry_id(&key)?, &value)?))
+    index.scan(b"e", &keys::behind(b'e'), |_, value| visit(Stored::decode(&value)?))
 }
 
 pub(super) fn entry_id(key: &[u8]) -> Result<FileId, Fault> {
@@ -405,7 +420,7 @@ fn compact(mut old: Index, dir: &Path, cache_bytes: u64) -> Result<Index, Fault>
     let path = beside(dir, "new");
     make_dir(&path)?;
     let mut new = Index::open(&path, cache_bytes)?;
-    let (mut batch, mut count) = (sled::Batch::default(), 0);
+    let (mut batch, mut count) = (IndexBatch::default(), 0);
     old.scan(&[0], &[0xff], |key, value| {
         batch.insert(key, value);
         count += 1;

@@ -1,9 +1,7 @@
 //! Changes of the index that are still to be applied.
 
-use sled::IVec;
-
 use super::{
-    index::{Fault, Index},
+    index::{Fault, Index, IndexBatch, Slice},
     layered::{Changes, Layered},
 };
 
@@ -12,23 +10,23 @@ use super::{
 pub(super) struct Staged {
     changes: Changes,
     /// Keys of the catalogue among them that readers have not been shown yet.
-    unpublished: Vec<IVec>,
+    unpublished: Vec<Slice>,
 }
 
 impl Staged {
-    pub(super) fn put(&mut self, key: IVec, value: impl Into<IVec>) {
+    pub(super) fn put(&mut self, key: Slice, value: impl Into<Slice>) {
         self.changes.insert(key, Some(value.into()));
     }
 
-    pub(super) fn remove(&mut self, key: IVec) {
+    pub(super) fn remove(&mut self, key: Slice) {
         self.changes.insert(key, None);
     }
 
     /// As [`Staged::put`] and [`Staged::remove`], for a key of the catalogue, which readers look up without waiting for
     /// the index.
-    pub(super) fn set_name(&mut self, key: IVec, value: Option<Vec<u8>>) {
+    pub(super) fn set_name(&mut self, key: Slice, value: Option<Vec<u8>>) {
         self.unpublished.push(key.clone());
-        self.changes.insert(key, value.map(IVec::from));
+        self.changes.insert(key, value.map(Slice::from));
     }
 
     /// The index as if everything had been applied.
@@ -36,12 +34,12 @@ impl Staged {
         Layered { changes: &self.changes, index }
     }
 
-    pub(super) fn get(&self, index: &Index, key: &[u8]) -> Result<Option<IVec>, Fault> {
+    pub(super) fn get(&self, index: &Index, key: &[u8]) -> Result<Option<Slice>, Fault> {
         self.over(index).get(key)
     }
 
     /// The first pair from `from` on and before `to`.
-    pub(super) fn first(&self, index: &Index, from: &[u8], to: &[u8]) -> Result<Option<(IVec, IVec)>, Fault> {
+    pub(super) fn first(&self, index: &Index, from: &[u8], to: &[u8]) -> Result<Option<(Slice, Slice)>, Fault> {
         self.over(index).first(from, to)
     }
 
@@ -65,9 +63,9 @@ impl Staged {
     }
 
     /// Everything as one batch.
-    pub(super) fn take(&mut self) -> sled::Batch {
+    pub(super) fn take(&mut self) -> IndexBatch {
         self.unpublished.clear();
-        let mut batch = sled::Batch::default();
+        let mut batch = IndexBatch::default();
         for (key, change) in std::mem::take(&mut self.changes) {
             match change {
                 Some(value) => batch.insert(key, value),

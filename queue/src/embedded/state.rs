@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use forebay_storage::FileId;
 
 use super::{
-    entry_codec::{self, Stored},
-    index::{Fault, Index},
+    binary::code,
+    entry_codec::{Place, Stored},
+    index::{Fault, Index, IndexBatch},
     keys,
     lanes::{Count, Counts, LaneState, Lanes},
     meta::Meta,
@@ -29,7 +30,6 @@ pub(super) struct QueueState {
     pub(super) staged: Staged,
     pub(super) roots: Roots,
     touched_partners: BTreeSet<String>,
-    touched_lanes: BTreeSet<(String, String)>,
 }
 
 /// How strictly a record is taken.
@@ -56,7 +56,7 @@ impl QueueState {
             let number = key.get(1..).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(u32::from_be_bytes);
             let (ready, partner, route) = decode_lane(&value)?;
             let number = number.ok_or_else(|| Fault::Index("a lane has no number".into()))?;
-            let lane = LaneState { number, ready, ..LaneState::default() };
+            let lane = LaneState::new(number, ready);
             state.lanes.partner(partner).lanes.insert(route.to_owned(), lane);
             Ok(std::ops::ControlFlow::Continue(()))
         })?;
@@ -66,13 +66,13 @@ impl QueueState {
         })?;
         for wanted in [State::Active, State::Retrying] {
             let (from, to) = (keys::by_state(wanted, 0), keys::by_state(wanted, u64::MAX));
-            let mut ids = Vec::new();
-            index.scan(&from, &to, |_, value| {
-                ids.push(keys::id(&value).ok_or_else(|| Fault::Index("a listing names no id".into()))?);
+            let mut turns = Vec::new();
+            index.scan(&from, &to, |key, _| {
+                turns.extend(keys::last_number(&key));
                 Ok(std::ops::ControlFlow::Continue(()))
             })?;
-            for id in ids {
-                let stored = state.stored(index, id)?.ok_or_else(|| missing(id))?;
+            for turn in turns {
+                let stored = state.listed(index, turn)?;
                 state.lanes.enter_lane(&stored.entry);
             }
         }
@@ -80,8 +80,16 @@ impl QueueState {
     }
 
     pub(super) fn stored(&self, index: &Index, id: FileId) -> Result<Option<Stored>, Fault> {
-        let bytes = self.staged.get(index, &keys::entry(id))?;
-        bytes.map(|bytes| Stored::decode(id, &bytes)).transpose()
+        match self.lanes.leases.get(&id) {
+            // While it is active its turn stays, and is at hand.
+            Some(held) => self.listed(index, held.turn).map(Some),
+            None => self.staged.over(index).stored(id),
+        }
+    }
+
+    /// The entry of a turn that a listing names.
+    pub(super) fn listed(&self, index: &Index, turn: u64) -> Result<Stored, Fault> {
+        self.staged.over(index).listed(turn)
     }
 
     /// Takes the record that stands at `seq` in the journal, or will. An error changes nothing.
@@ -98,13 +106,14 @@ impl QueueState {
         };
         if take == Take::Checked {
             self.check_names(index, &record.fact)?;
+            self.check_others(index, record)?;
         }
         let before = old.as_ref().map(|old| &old.entry);
         let after = match take {
             Take::Checked => Entry::apply(before, seq, record)?,
             Take::Follow => Entry::follow(before, seq, record),
         };
-        self.meta.applied = seq;
+        self.meta.applied = self.meta.applied.max(seq);
         self.meta.newest_at = self.meta.newest_at.max(Some(record.at));
         let Some(id) = record.id else {
             self.take_note(record);
@@ -118,11 +127,10 @@ impl QueueState {
         if record.fact == Fact::Purged {
             self.keep_purged(index, id)?;
         }
-        let replaced = old.as_ref().and_then(|old| old.replaced);
-        let replaced = self.change_name_of(index, seq, record, after.as_ref(), before, replaced)?;
+        let effect = self.change_name_of(index, seq, record, after.as_ref(), old.as_ref())?;
         let mut new = after.map(|entry| next_stored(old.as_ref(), entry, seq, &record.fact));
-        if let (Some(new), Fact::Accepted { .. }) = (&mut new, &record.fact) {
-            new.replaced = replaced;
+        if let Some(new) = &mut new {
+            effect.shape(new, &record.fact);
         }
         self.shift(index, old.as_ref(), new.as_ref())?;
         self.touch_others(index, seq, record, old.as_ref().map(|old| &old.entry))?;
@@ -132,10 +140,41 @@ impl QueueState {
     /// The other entries that the record is about follow it.
     fn touch_others(&mut self, index: &Index, seq: u64, record: &Record, own: Option<&Entry>) -> Result<(), Fault> {
         for id in Entry::others(record, own) {
-            let Some(old) = self.stored(index, id)? else { continue };
-            let Some(entry) = old.entry.touched(seq, record) else { continue };
-            let new = next_stored(Some(&old), entry, seq, &record.fact);
-            self.shift(index, Some(&old), Some(&new))?;
+            if let Some(old) = self.stored(index, id)? {
+                self.touch_one(index, seq, record, &old)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One of them does.
+    fn touch_one(&mut self, index: &Index, seq: u64, record: &Record, old: &Stored) -> Result<Option<Entry>, Fault> {
+        let Some(entry) = old.entry.touched(seq, record) else { return Ok(None) };
+        let new = next_stored(Some(old), entry, seq, &record.fact);
+        self.shift(index, Some(old), Some(&new))?;
+        Ok(Some(new.entry))
+    }
+
+    /// A processor begins with a file of a claim, whose record stands at `seq` and will name it. Other records may have been
+    /// taken since, about other files.
+    pub(super) fn begin(&mut self, index: &Index, seq: u64, claim: &Record, old: &Stored) -> Result<Entry, Fault> {
+        old.entry.check_touched(claim)?;
+        self.meta.newest_at = self.meta.newest_at.max(Some(claim.at));
+        self.touch_one(index, seq, claim, old)?.ok_or_else(|| missing(old.entry.id))
+    }
+
+    /// The record at `seq` is in the group.
+    pub(super) fn reserve(&mut self, seq: u64) {
+        self.meta.applied = self.meta.applied.max(seq);
+    }
+
+    /// Refuses a record about entries that it may not follow on.
+    fn check_others(&self, index: &Index, record: &Record) -> Result<(), Fault> {
+        if let Fact::Claimed { files, .. } = &record.fact {
+            for file in files {
+                let stored = self.stored(index, file.id)?.ok_or(QueueError::NotFound(file.id))?;
+                stored.entry.check_touched(record)?;
+            }
         }
         Ok(())
     }
@@ -190,22 +229,42 @@ impl QueueState {
             }
             (Some(old), None) => {
                 self.meta.entries = self.meta.entries.saturating_sub(1);
-                self.staged.remove(keys::entry(old.entry.id));
+                self.staged.remove(keys::entry(old.entry.turn));
+                self.staged.remove(keys::turn_of(old.entry.id));
                 self.staged.remove(keys::of_partner(&old.entry.partner, old.entry.id));
             }
             _ => {}
         }
         let Some(new) = new else { return Ok(()) };
-        self.staged.put(keys::entry(new.entry.id), new.encode());
+        self.place(old.map(|old| old.entry.turn), new);
         self.list(&new.entry);
         self.lanes.enter(&new.entry);
         self.touch(&new.entry);
         Ok(())
     }
 
+    /// The entry is at its turn, where its id says it is.
+    fn place(&mut self, old_turn: Option<u64>, new: &Stored) {
+        if old_turn != Some(new.entry.turn) {
+            if let Some(turn) = old_turn {
+                self.staged.remove(keys::entry(turn));
+            }
+            self.staged.put(keys::turn_of(new.entry.id), keys::turn_value(new.entry.turn));
+        }
+        self.staged.put(keys::entry(new.entry.turn), new.encode());
+    }
+
+    /// Keeps where the catalogue shows a file.
+    pub(super) fn set_place(&mut self, index: &Index, id: FileId, place: Place) -> Result<(), Fault> {
+        if let Some(mut stored) = self.stored(index, id)? {
+            stored.place = Some(place);
+            self.staged.put(keys::entry(stored.entry.turn), stored.encode());
+        }
+        Ok(())
+    }
+
     fn unlist(&mut self, index: &Index, entry: &Entry, forget: bool) -> Result<(), Fault> {
         self.staged.remove(keys::by_state(entry.state, entry.turn));
-        self.staged.remove(keys::changed(entry.changed_seq, entry.id));
         if entry.state == State::Ready
             && let Some(number) = self.lane_number(entry)
         {
@@ -216,7 +275,7 @@ impl QueueState {
         }
         if forget && entry.state == State::Done {
             let key = keys::done(entry);
-            if self.staged.get(index, &key)?.is_some_and(|id| id == entry.id.as_bytes()) {
+            if self.staged.get(index, &key)?.is_some_and(|turn| keys::turn(&turn) == Some(entry.turn)) {
                 self.staged.remove(key);
             }
         }
@@ -224,22 +283,21 @@ impl QueueState {
     }
 
     fn list(&mut self, entry: &Entry) {
-        let id = entry.id.as_bytes();
-        self.staged.put(keys::by_state(entry.state, entry.turn), id);
-        self.staged.put(keys::changed(entry.changed_seq, entry.id), id);
+        let nothing: &[u8] = &[];
+        self.staged.put(keys::by_state(entry.state, entry.turn), nothing);
         if entry.state.waits() || entry.state == State::Active {
             self.number_lane(entry);
         }
         if entry.state == State::Ready
             && let Some(number) = self.lane_number(entry)
         {
-            self.staged.put(keys::ready(number, entry.turn), id);
+            self.staged.put(keys::ready(number, entry.turn), nothing);
         }
         if may_be_purged(entry.state) {
-            self.staged.put(keys::ended(entry.since, entry.turn), id);
+            self.staged.put(keys::ended(entry.since, entry.turn), nothing);
         }
         if entry.state == State::Done {
-            self.staged.put(keys::done(entry), id);
+            self.staged.put(keys::done(entry), keys::turn_value(entry.turn));
         }
     }
 
@@ -252,7 +310,7 @@ impl QueueState {
         let next = self.meta.next_lane;
         let lanes = &mut self.lanes.partner(&entry.partner).lanes;
         if !lanes.contains_key(route) {
-            lanes.insert(route.clone(), LaneState { number: next, ..LaneState::default() });
+            lanes.insert(route.clone(), LaneState::new(next, 0));
             self.meta.next_lane += 1;
         }
     }
@@ -261,8 +319,10 @@ impl QueueState {
         if !self.touched_partners.contains(&entry.partner) {
             self.touched_partners.insert(entry.partner.clone());
         }
-        if let Some(route) = &entry.route {
-            self.touched_lanes.insert((entry.partner.clone(), route.clone()));
+        if let Some(route) = &entry.route
+            && let Some(lane) = self.lanes.partner(&entry.partner).lanes.get_mut(route)
+        {
+            lane.is_touched = true;
         }
     }
 
@@ -273,15 +333,15 @@ impl QueueState {
     }
 
     /// Everything that is staged, with counters and the applied sequence, as one batch.
-    pub(super) fn take_batch(&mut self) -> sled::Batch {
+    pub(super) fn take_batch(&mut self) -> IndexBatch {
         for name in std::mem::take(&mut self.touched_partners) {
-            let count = self.lanes.partner(&name).counts;
-            self.staged.put(keys::partner(&name), encode_counts(&count));
-        }
-        for (partner, route) in std::mem::take(&mut self.touched_lanes) {
-            if let Some(lane) = self.lanes.lane(&partner, &route) {
-                self.staged.put(keys::lane(lane.number), encode_lane(lane.ready, &partner, &route));
+            let partner = self.lanes.partner(&name);
+            let counts = partner.counts;
+            for (route, lane) in partner.lanes.iter_mut().filter(|(_, lane)| lane.is_touched) {
+                lane.is_touched = false;
+                self.staged.put(keys::lane(lane.number), encode_lane(lane.ready, &name, route));
             }
+            self.staged.put(keys::partner(&name), encode_counts(&counts));
         }
         self.staged.put(keys::META.into(), self.meta.encode());
         self.staged.take()
@@ -298,23 +358,20 @@ impl QueueState {
         if files != self.meta.entries {
             return disagree("the counters do not add up");
         }
-        let code = usize::from(entry_codec::code(State::Ready));
+        let code = usize::from(code(State::Ready));
         let ready: u64 = self.all_counts().map(|(_, counts)| counts[code].files).sum();
         let in_lanes: u64 = self.lanes.partners.values().flat_map(|p| p.lanes.values()).map(|lane| lane.ready).sum();
         if ready != in_lanes {
             return disagree("the lanes do not add up");
         }
-        let latest = index.last(b"c", &keys::behind(b'c'))?;
-        if latest.is_none() != (files == 0) {
-            return disagree("changes are missing");
-        }
-        let Some((key, value)) = latest else { return Ok(()) };
-        let (Some(seq), Some(id)) = (keys::changed_seq(&key), keys::id(&value)) else {
-            return disagree("the latest change names nothing");
+        let Some((key, value)) = index.first(b"e", &keys::behind(b'e'))? else {
+            return if files == 0 { Ok(()) } else { disagree("there are no entries") };
         };
-        match self.stored(index, id)? {
-            Some(stored) if stored.entry.changed_seq == seq && seq <= self.meta.applied => Ok(()),
-            _ => disagree("the latest change is not its entry's"),
+        let oldest = Stored::decode(&value)?.entry;
+        let turn = index.get(&keys::turn_of(oldest.id))?.and_then(|turn| keys::turn(&turn));
+        match turn == keys::last_number(&key) && turn == Some(oldest.turn) && oldest.changed_seq <= self.meta.applied {
+            true => Ok(()),
+            false => disagree("the oldest entry is not where it should be"),
         }
     }
 }
@@ -326,7 +383,8 @@ fn next_stored(old: Option<&Stored>, entry: Entry, seq: u64, fact: &Fact) -> Sto
         (_, Fact::Carried { .. }) | (None, _) => seq,
         (Some(old), _) => old.basis,
     };
-    Stored { entry, basis, seqs, replaced: old.and_then(|old| old.replaced) }
+    let (replaced, place) = old.map_or((None, None), |old| (old.replaced, old.place.clone()));
+    Stored { entry, basis, seqs, replaced, place }
 }
 
 pub(super) fn may_be_purged(state: State) -> bool {

@@ -12,15 +12,21 @@ use chrono::{DateTime, Utc};
 use forebay_storage::{Content, FileId, Sha256, disk::OsDisk};
 
 use super::{EmbeddedQueue, Options};
-use crate::{Action, Actor, ClaimRequest, EmbeddedMaintenance, NewEntry, Order, QueueStore, RouteRequest, State};
+use crate::{
+    Action, Actor, ClaimRequest, EmbeddedMaintenance, NewEntry, Order, QueueStore, Recovered, RouteRequest, State,
+};
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_777_075_200 + seconds, 0).unwrap()
 }
 
-fn open(dir: &Path) -> EmbeddedQueue {
+fn try_open(dir: &Path) -> (EmbeddedQueue, Recovered) {
     let options = Options { segment_bytes: 256 << 10, ..Options::default() };
-    EmbeddedQueue::open(Arc::new(OsDisk), &dir.join("journal"), &dir.join("queue"), options).unwrap().0
+    EmbeddedQueue::open(Arc::new(OsDisk), &dir.join("journal"), &dir.join("queue"), options).unwrap()
+}
+
+fn open(dir: &Path) -> EmbeddedQueue {
+    try_open(dir).0
 }
 
 fn file(name: &str) -> NewEntry {
@@ -82,7 +88,7 @@ async fn a_damaged_key_is_found_by_verify_and_mended_by_rebuild() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path());
     let entry = queue.accept(file("a"), Content::Kept, at(0)).await.unwrap();
-    let mut batch = sled::Batch::default();
+    let mut batch = super::index::IndexBatch::default();
     batch.remove(super::keys::by_state(State::Ready, entry.turn));
     batch.insert(super::keys::by_state(State::Done, entry.turn), entry.id.as_bytes());
     assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
@@ -92,6 +98,52 @@ async fn a_damaged_key_is_found_by_verify_and_mended_by_rebuild() {
     let seen = std::sync::atomic::AtomicU64::new(0);
     queue.rebuild(&|done, total| seen.store(done * 1_000 + total, Ordering::SeqCst)).await.unwrap();
     assert_eq!(seen.load(Ordering::SeqCst), 1_001);
+    assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_index_of_another_format_is_made_anew_and_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    let entry = queue.accept(file("a"), Content::Kept, at(0)).await.unwrap();
+    assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
+    let mut meta = queue.shared().index.read().get(super::keys::META).unwrap().unwrap().to_vec();
+    meta[0] -= 1;
+    let mut batch = super::index::IndexBatch::default();
+    batch.insert(super::keys::META, meta);
+    queue.shared().index.read().apply(batch).unwrap();
+    drop(queue);
+    let (queue, recovered) = try_open(dir.path());
+    assert!(recovered.rebuilt && recovered.replayed == 1, "{recovered:?}");
+    assert_eq!((set_aside(dir.path()), recovered.set_aside), (0, vec![]));
+    assert_eq!(queue.get(entry.id).await.unwrap(), entry);
+    drop(queue);
+    assert!(!try_open(dir.path()).1.rebuilt, "once is enough");
+}
+
+#[tokio::test]
+async fn an_index_that_has_grown_past_what_is_live_is_small_again_after_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    let entry = queue.accept(file("a"), Content::Kept, at(0)).await.unwrap();
+    assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
+    let key = |n: u64| [&[0xf0][..], &n.to_be_bytes()].concat();
+    for n in 0..24_000u64 {
+        let mut batch = super::index::IndexBatch::default();
+        batch.insert(key(n), vec![n as u8; 4 << 10]);
+        if let Some(before) = n.checked_sub(1) {
+            batch.remove(key(before));
+        }
+        queue.shared().index.read().apply(batch).unwrap();
+    }
+    queue.shared().index.read().persist().unwrap();
+    let grown = queue.shared().index.read().size_on_disk().unwrap();
+    drop(queue);
+    let (queue, recovered) = try_open(dir.path());
+    let size = queue.shared().index.read().size_on_disk().unwrap();
+    assert!(recovered.rebuilt && recovered.replayed == 0, "{grown} bytes, then {size}: {recovered:?}");
+    assert!(size < grown / 8, "{grown} bytes, then {size}");
+    assert_eq!(queue.get(entry.id).await.unwrap(), entry);
     assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
 }
 
@@ -109,9 +161,9 @@ async fn a_listing_that_names_what_cannot_be_claimed_is_mended_by_the_claim() {
             done.unwrap();
         }
         assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
-        let mut batch = sled::Batch::default();
+        let mut batch = super::index::IndexBatch::default();
         match gone {
-            true => batch.remove(super::keys::entry(entry.id)),
+            true => batch.remove(super::keys::entry(entry.turn)),
             false => batch.insert(super::keys::ready(0, 0), other.id.as_bytes()),
         }
         queue.shared().index.read().apply(batch).unwrap();

@@ -5,13 +5,13 @@ use std::{collections::HashMap, ops::ControlFlow};
 use forebay_storage::{FileId, journal::JournalReader};
 
 use super::{
-    entry_codec::{self, Stored},
+    binary,
+    entry_codec::Stored,
     index::{Fault, Index},
     keys,
-    layered::{Changes, Layered},
-    names::{Leaf, place_of},
+    names::Leaf,
     read, record_codec,
-    recover::{each_entry, entry_id, journal_error},
+    recover::{each_entry, journal_error},
     state::{decode_lane, may_be_purged},
 };
 use crate::{Entry, QueueError, Record, State, Verified};
@@ -34,20 +34,23 @@ pub(super) fn verify(
     let replayed = replay(journal, end, whole, &mut found, progress)?;
     let mut entries = Vec::new();
     each_entry(index, |stored| {
-        found.entries += 1;
-        entries.push((stored.entry.id, stored.entry.changed_seq));
+        entries.push(stored.entry.id);
         Ok(ControlFlow::Continue(()))
     })?;
+    // One that got another turn meanwhile was met at both.
+    entries.sort_unstable();
+    entries.dedup();
+    found.entries = entries.len() as u64;
     let lanes = lane_numbers(index)?;
     let total = end + found.entries;
-    for (done, (id, _)) in entries.iter().enumerate() {
+    for (done, id) in entries.iter().enumerate() {
         // Read again: it may have gone or changed meanwhile, and then so have its keys.
         let stored = match read::stored(index, *id) {
             Ok(stored) if stored.entry.changed_seq < end => stored,
             Ok(_) | Err(Fault::Queue(QueueError::NotFound(_))) => continue,
             Err(fault) => return Err(fault),
         };
-        let said = replayed.get(id).map(|bytes| Stored::decode(*id, bytes)).transpose()?;
+        let said = replayed.get(id).map(|bytes| Stored::decode(bytes)).transpose()?;
         for fault in compare(index, &lanes, &stored.entry, said.as_ref().map(|said| &said.entry))? {
             if !changed_since(index, &stored.entry)? {
                 tell(&mut found, fault);
@@ -58,7 +61,7 @@ pub(super) fn verify(
         }
     }
     for id in replayed.keys() {
-        if index.get(&keys::entry(*id))?.is_none() && read::knows(index, *id)? == Some(false) {
+        if read::find(index, *id)?.is_none() && read::knows(index, *id)? == Some(false) {
             tell(&mut found, format!("file {id} is in the journal and not in the index"));
         }
     }
@@ -88,10 +91,13 @@ fn replay(
             found.records += 1;
             let record = record_codec::decode(seq, &bytes)?;
             let Some(id) = record.id else {
+                if !gaps && let Err(error) = check_others(&entries, &record)? {
+                    tell(found, format!("journal record {seq} does not follow: {error}"));
+                }
                 replay_others(&mut entries, seq, &record, None)?;
                 continue;
             };
-            let old = entries.get(&id).map(|bytes| Stored::decode(id, bytes)).transpose()?.map(|old| old.entry);
+            let old = entries.get(&id).map(|bytes| Stored::decode(bytes)).transpose()?.map(|old| old.entry);
             let new = match Entry::apply(old.as_ref(), seq, &record) {
                 Ok(new) => new,
                 Err(error) => {
@@ -112,8 +118,19 @@ fn replay(
     Ok(entries)
 }
 
+/// Whether the record may follow on what the files among several that it is about are by then.
+fn check_others(entries: &HashMap<FileId, Box<[u8]>>, record: &Record) -> Result<crate::Result<()>, Fault> {
+    for id in Entry::others(record, None) {
+        let Some(bytes) = entries.get(&id) else { continue };
+        if let Err(error) = Stored::decode(bytes)?.entry.check_touched(record) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(()))
+}
+
 fn encoded(entry: Entry) -> Box<[u8]> {
-    Stored { entry, basis: 0, seqs: Vec::new(), replaced: None }.encode().into()
+    Stored { entry, basis: 0, seqs: Vec::new(), replaced: None, place: None }.encode().into()
 }
 
 fn replay_others(
@@ -124,24 +141,21 @@ fn replay_others(
 ) -> Result<(), Fault> {
     for id in Entry::others(record, own) {
         let Some(bytes) = entries.get(&id) else { continue };
-        if let Some(entry) = Stored::decode(id, bytes)?.entry.touched(seq, record) {
+        if let Some(entry) = Stored::decode(bytes)?.entry.touched(seq, record) {
             entries.insert(id, encoded(entry));
         }
     }
     Ok(())
 }
 
-/// Names and places agree, and what is shown has an entry.
+/// What a name leads to has an entry, which says that it is shown there.
 fn compare_names(index: &Index, found: &mut Verified) -> Result<(), Fault> {
-    let nothing = Changes::new();
-    let view = Layered { changes: &nothing, index };
-    index.scan(b"w", &keys::behind(b'w'), |key, value| {
-        let id = entry_id(&key)?;
-        let (folder, name) = place_of(&value)?;
-        let leads_here = matches!(view.leaf(folder, &name)?, Some(Leaf::File { id: there, .. }) if there == id);
-        let has_entry = index.get(&keys::entry(id))?.is_some();
+    index.scan(b"f", &keys::behind(b'f'), |key, value| {
+        let Leaf::File { id, .. } = Leaf::decode(&value)? else { return Ok(ControlFlow::Continue(())) };
+        let place = read::find(index, id)?.and_then(|stored| stored.place);
+        let agrees = place.is_some_and(|place| keys::name(place.folder, &place.name) == key);
         // Still so at a second look, or it has merely changed meanwhile.
-        if !(leads_here && has_entry) && index.get(&key)?.is_some_and(|now| now == value) {
+        if !agrees && index.get(&key)?.is_some_and(|now| now == value) {
             tell(found, format!("the catalogue does not agree on the name of file {id}"));
         }
         Ok(ControlFlow::Continue(()))
@@ -172,7 +186,7 @@ fn compare(index: &Index, lanes: &LaneNumbers, entry: &Entry, said: Option<&Entr
         }
         Some(_) => {}
     }
-    let mut wanted = vec![keys::by_state(entry.state, entry.turn), keys::changed(entry.changed_seq, entry.id)];
+    let mut wanted = vec![keys::by_state(entry.state, entry.turn)];
     if may_be_purged(entry.state) {
         wanted.push(keys::ended(entry.since, entry.turn));
     }
@@ -183,7 +197,7 @@ fn compare(index: &Index, lanes: &LaneNumbers, entry: &Entry, said: Option<&Entr
         _ => {}
     }
     for key in wanted {
-        if index.get(&key)?.is_none_or(|value| value != id.as_bytes()) {
+        if index.get(&key)?.is_none() {
             faults.push(format!("file {id} is missing in a listing ({})", char::from(key[0])));
         }
     }
@@ -198,27 +212,24 @@ fn changed_since(index: &Index, entry: &Entry) -> Result<bool, Fault> {
     }
 }
 
-/// Listings must not name what is not there, and `ready` ones must be as many as there are ready files.
+/// Listings must not name what is not there.
 fn superfluous(index: &Index, found: &mut Verified) -> Result<(), Fault> {
     let mut listed = Vec::new();
-    for prefix in [b's', b'l', b'c', b'x'] {
+    for prefix in [b's', b'l', b'x', b'i'] {
         index.scan(&[prefix], &keys::behind(prefix), |key, value| {
             listed.push((key, value));
             Ok(ControlFlow::Continue(()))
         })?;
         for (key, value) in listed.drain(..) {
-            let Some(id) = keys::id(&value) else {
+            let turn = if prefix == b'i' { keys::turn(&value) } else { keys::last_number(&key) };
+            let Some(turn) = turn else {
                 tell(found, format!("a listing names no file ({})", char::from(prefix)));
                 continue;
             };
-            let belongs = match read::stored(index, id) {
-                Ok(stored) => names(prefix, &key, &stored.entry),
-                Err(Fault::Queue(QueueError::NotFound(_))) => false,
-                Err(fault) => return Err(fault),
-            };
+            let belongs = read::at(index, turn)?.is_some_and(|stored| names(prefix, &key, &stored.entry));
             // Still so at a second look, or it has merely changed meanwhile.
             if !belongs && index.get(&key)?.is_some_and(|now| now == value) {
-                tell(found, format!("file {id} stands in a listing that is not its own ({})", char::from(prefix)));
+                tell(found, format!("turn {turn} stands in a listing that is not its own ({})", char::from(prefix)));
             }
         }
     }
@@ -226,12 +237,11 @@ fn superfluous(index: &Index, found: &mut Verified) -> Result<(), Fault> {
 }
 
 fn names(prefix: u8, key: &[u8], entry: &Entry) -> bool {
-    let number = keys::last_number(key);
     match prefix {
-        b's' => number == Some(entry.turn) && key.get(1) == Some(&entry_codec::code(entry.state)),
-        b'l' => number == Some(entry.turn) && entry.state == State::Ready,
-        b'c' => keys::changed_seq(key) == Some(entry.changed_seq),
-        _ => number == Some(entry.turn) && may_be_purged(entry.state),
+        b's' => key.get(1) == Some(&binary::code(entry.state)),
+        b'l' => entry.state == State::Ready,
+        b'i' => key.get(1..) == Some(entry.id.as_bytes()),
+        _ => may_be_purged(entry.state),
     }
 }
 

@@ -1,9 +1,12 @@
 //! Whose turn it is, and who holds what.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use forebay_queue::{Action, ClaimRequest, EmbeddedMaintenance, Order, QueueError, QueueStore, Settlement, State};
-use forebay_storage::{Content, FileId};
+use forebay_queue::{
+    Action, ClaimRequest, EmbeddedMaintenance, Fact, NodeId, Order, QueueError, QueueStore, Settlement, State,
+    embedded::{EmbeddedQueue, Options},
+};
+use forebay_storage::{Content, FileId, disk::OsDisk};
 
 use crate::house::{House, ask, ask_of, at, claim_one, end, file, finish, later, operator, put};
 
@@ -215,9 +218,9 @@ async fn only_the_holder_of_the_lease_may_speak() {
     let lost = |result| matches!(result, Err(QueueError::LeaseLost(lost)) if lost == id);
     assert!(lost(queue.settle(first.token, id, end(State::Done), at(4)).await.map(|_| ())));
     assert!(lost(queue.renew(first.token, id, at(900), at(4)).await));
-    let child = forebay_queue::Child { pgid: 1, start_ticks: 2 };
-    assert!(lost(queue.note_child(first.token, id, child, at(4)).await));
-    queue.note_child(second.token, id, child, at(4)).await.unwrap();
+    let child = forebay_queue::Child { pgid: 1, start_ticks: 2, node: NodeId::local() };
+    assert!(lost(queue.note_child(first.token, id, child.clone(), at(4)).await));
+    queue.note_child(second.token, id, child.clone(), at(4)).await.unwrap();
     assert_eq!(queue.get(id).await.unwrap().lease.unwrap().child, Some(child));
     finish(&queue, &second, State::Done, 5).await;
     assert!(lost(queue.settle(second.token, id, end(State::Dead), at(6)).await.map(|_| ())), "once only");
@@ -251,8 +254,8 @@ async fn a_crash_leaves_active_files_for_the_one_who_recovers_and_the_third_hold
     let id = put(&queue, "clinic", "a").await;
     for crash in 1..=3 {
         let claim = claim_one(&queue, crash).await;
-        let child = forebay_queue::Child { pgid: 44, start_ticks: 5 };
-        queue.note_child(claim.token, id, child, at(crash)).await.unwrap();
+        let child = forebay_queue::Child { pgid: 44, start_ticks: 5, node: NodeId::local() };
+        queue.note_child(claim.token, id, child.clone(), at(crash)).await.unwrap();
         drop(queue);
         let (reopened, recovered) = house.try_open().unwrap();
         queue = reopened;
@@ -303,4 +306,52 @@ async fn ten_thousand_files_of_sixty_four_lanes_come_in_order() {
     }
     assert_eq!(total, 64 * 157);
     crate::house::assert_sound(&queue).await;
+}
+
+#[tokio::test]
+async fn a_claim_is_one_record_and_each_of_its_files_has_its_part_of_it() {
+    let house = House::new();
+    let queue = house.open();
+    let mut ids = Vec::new();
+    for partner in ["a", "b", "c"] {
+        ids.push(put(&queue, partner, "x").await);
+    }
+    let last = queue.audit(0, usize::MAX).await.unwrap().len() as u64;
+    let claims = queue.claim(ask(9), at(5)).await.unwrap();
+    assert!(claims.iter().map(|claim| claim.entry.id).eq(ids.iter().copied()));
+    assert!(claims.iter().all(|claim| claim.node.is_local() && claim.token == claims[0].token));
+    let records = queue.audit(last, 9).await.unwrap();
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert!(matches!(&records[0].1.fact, Fact::Claimed { files, .. } if files.len() == 3));
+    for id in &ids {
+        let history = queue.history(*id).await.unwrap();
+        let (seq, record) = history.last().unwrap();
+        assert_eq!((*seq, record.id), (last + 1, Some(*id)));
+        assert!(matches!(&record.fact, Fact::Started { attempt: 1, token, .. } if *token == claims[0].token));
+    }
+    // A record's changes are not torn apart, for who asks goes on behind it.
+    let changed = queue.changes(last, 1).await.unwrap();
+    assert!(changed.iter().map(|entry| entry.id).eq(ids.iter().copied()));
+    finish(&queue, &claims[1], State::Done, 6).await;
+    let before = crate::house::picture(&queue).await;
+    queue.rebuild(&|_, _| {}).await.unwrap();
+    assert_eq!(crate::house::picture(&queue).await, before);
+}
+
+#[tokio::test]
+async fn a_claim_says_which_node_has_it() {
+    let house = House::new();
+    let node: NodeId = "second".parse().unwrap();
+    let options = Options { segment_bytes: 256 << 10, node: node.clone(), ..Options::default() };
+    let open = || EmbeddedQueue::open(Arc::new(OsDisk), &house.journal(), &house.index(), options.clone()).unwrap().0;
+    let queue = open();
+    put(&queue, "clinic", "a").await;
+    let claim = claim_one(&queue, 1).await;
+    assert_eq!((&claim.node, &claim.entry.lease.as_ref().unwrap().node), (&node, &node));
+    let child = forebay_queue::Child { pgid: 1, start_ticks: 2, node: claim.node.clone() };
+    queue.note_child(claim.token, claim.entry.id, child, at(2)).await.unwrap();
+    drop(queue);
+    let (_queue, recovered) = house.try_open().unwrap();
+    let lease = recovered.interrupted[0].lease.as_ref().unwrap();
+    assert_eq!((&lease.node, &lease.child.as_ref().unwrap().node), (&node, &node));
 }

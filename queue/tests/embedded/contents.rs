@@ -190,7 +190,8 @@ async fn files_of_a_journal_that_is_gone_are_held_with_their_bytes() {
         let queue = house.open();
         let mut files = Vec::new();
         for n in 0..2_000 {
-            let (new, content) = small_file("clinic", &format!("{n}"));
+            // With names of some length, so that the records fill more than one segment.
+            let (new, content) = small_file("clinic", &format!("{n:0>160}"));
             files.push((queue.accept(new, content.clone(), at(0)).await.unwrap().id, bytes_of(&content)));
         }
         drop(queue);

@@ -1,6 +1,6 @@
 //! Every fact on every state.
 
-use forebay_queue::{Actor, Child, Entry, Fact, LeaseToken, QueueError, Record, State};
+use forebay_queue::{Actor, Child, Entry, Fact, LeaseToken, NodeId, QueueError, Record, State};
 use forebay_storage::FileId;
 
 use crate::house::{at, digest};
@@ -15,8 +15,8 @@ fn facts() -> Vec<(&'static str, Fact)> {
             "named",
             Fact::Named { name: "a".into(), route: route.clone(), state: State::Ready, reason: None, hold: None },
         ),
-        ("started", Fact::Started { token: TOKEN, attempt: 1, until: at(60) }),
-        ("child", Fact::Child { token: TOKEN, child: Child { pgid: 9, start_ticks: 8 } }),
+        ("started", Fact::Started { token: TOKEN, attempt: 1, until: at(60), node: NodeId::local() }),
+        ("child", Fact::Child { token: TOKEN, child: Child { pgid: 9, start_ticks: 8, node: NodeId::local() } }),
         ("done", ended(State::Done)),
         ("crashed", Fact::Crashed { state: State::Ready }),
         ("duplicate", Fact::Duplicate { of: FileId::from_bytes([9; 16]) }),
@@ -100,7 +100,7 @@ fn entry_in(state: State) -> Entry {
         _ => State::Ready,
     };
     let entry = Entry::apply(None, 1, &accepted(start, Some("rest"))).unwrap().unwrap();
-    let active = || after(&entry, 2, Fact::Started { token: TOKEN, attempt: 1, until: at(60) });
+    let active = || after(&entry, 2, Fact::Started { token: TOKEN, attempt: 1, until: at(60), node: NodeId::local() });
     match state {
         State::Unfinished | State::Held | State::Ready => entry,
         State::Active => active(),
@@ -155,7 +155,7 @@ fn attempts_count_only_when_they_do() {
     assert_eq!((stopped.attempts, stopped.failing_since, stopped.state), (0, None, State::Ready));
     let failed = after(&active, 3, ended(true, State::Retrying));
     assert_eq!((failed.attempts, failed.failing_since, failed.due_at), (1, Some(at(3)), Some(at(3))));
-    let again = after(&failed, 4, Fact::Started { token: TOKEN, attempt: 2, until: at(60) });
+    let again = after(&failed, 4, Fact::Started { token: TOKEN, attempt: 2, until: at(60), node: NodeId::local() });
     let failed = after(&again, 5, ended(true, State::Retrying));
     assert_eq!((failed.attempts, failed.failing_since), (2, Some(at(3))), "its age counts from the first failure");
     let fresh = after(&failed, 6, Fact::Requeued { route: Some("rest".into()), reason: None });
@@ -187,6 +187,9 @@ fn without_a_route_a_file_stays_held() {
 #[test]
 fn a_child_belongs_to_its_lease() {
     let active = entry_in(State::Active);
-    let other = Fact::Child { token: LeaseToken(uuid::Uuid::from_u128(8)), child: Child { pgid: 1, start_ticks: 1 } };
+    let other = Fact::Child {
+        token: LeaseToken(uuid::Uuid::from_u128(8)),
+        child: Child { pgid: 1, start_ticks: 1, node: NodeId::local() },
+    };
     assert!(matches!(Entry::apply(Some(&active), 3, &record(other, 3)), Err(QueueError::LeaseLost(_))));
 }

@@ -33,7 +33,8 @@ enum LogRecord {
 pub(super) fn take_over(root: &Root) -> Result<()> {
     let dir = root.path.join("intake");
     if !log::has_segments(&*root.disk, &dir)? {
-        return Ok(());
+        // A crash may have come after its last segment went, and before the rest did.
+        return remove(root);
     }
     tracing::info!(path = %dir.display(), "the intake log of the version before is taken over");
     // Nothing is appended to it: what would be prepared for that is to be short.
@@ -68,7 +69,10 @@ pub(super) fn take_over(root: &Root) -> Result<()> {
 fn remove(root: &Root) -> Result<()> {
     let dir = root.path.join("intake");
     let removing = |e| StorageError::io(format!("cannot remove {}", dir.display()), e);
-    let mut names = root.list(&dir)?;
+    let mut names = match root.disk.list(&dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        names => names.map_err(removing)?,
+    };
     names.sort();
     for name in names.iter().filter(|name| *name != std::path::Path::new("aside")) {
         root.disk.unlink(&dir.join(name)).map_err(removing)?;

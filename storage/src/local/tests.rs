@@ -547,6 +547,20 @@ mod old_intake {
         assert_eq!(second.ids().await.expect("ids"), there, "neither what was removed nor what was settled comes back");
         assert!(!dir.path().join("intake").exists());
     }
+
+    #[test]
+    fn what_a_crash_left_of_a_log_without_segments_goes_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for left in [None, Some("spare-0")] {
+            let intake = dir.path().join("intake");
+            fs::create_dir(&intake).expect("made");
+            if let Some(name) = left {
+                fs::write(intake.join(name), [0; 100]).expect("written");
+            }
+            drop(store(dir.path()));
+            assert!(!intake.exists(), "{left:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,82 @@
+//! Forgetting what is over: entries, the room of their bytes, and what the journal says of them.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{
+    contents, names,
+    queue::{EmbeddedQueue, GROUP},
+    retire,
+};
+use crate::{Purged, Result};
+
+impl EmbeddedQueue {
+    /// Forgets entries that are over and ended before `before`, at most `limit`.
+    pub(super) async fn forget(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Purged> {
+        let (mut purged, mut contents) = (Purged::default(), Vec::new());
+        // In small groups: sled's memory grows with what one batch removes, and others wait meanwhile.
+        while purged.files < limit {
+            let group = GROUP.min(limit - purged.files);
+            match self.journal(move |batch| batch.purge(before, group, now)).await {
+                Ok(gone) if gone.is_empty() => break,
+                Ok(gone) => {
+                    purged.files += gone.len();
+                    contents.extend(gone.iter().filter_map(|(_, content)| *content));
+                    purged.kept.extend(gone.iter().filter(|(_, content)| content.is_none()).map(|(id, _)| *id));
+                }
+                // What is journalled as purged has to be told, or its bytes would stay.
+                Err(_) if purged.files > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if let Err(error) = self.sweep(contents).await {
+            tracing::warn!(%error, "the room of files that were purged could not be given back");
+        }
+        if let Err(error) = self.retire(now).await {
+            tracing::warn!(%error, "old segments of the journal could not be given up");
+        }
+        Ok(purged)
+    }
+
+    /// Gives back the room of contents that came with these records and are purged.
+    async fn sweep(&self, purged: Vec<u64>) -> Result<()> {
+        let what = self.unswept.with(purged);
+        if what.is_nothing() {
+            return Ok(());
+        }
+        let end = self.agreed().await?;
+        let swept = self.read(move |shared, index| contents::sweep(index, &shared.journal, end, &what)).await;
+        self.unswept.settle(swept)
+    }
+
+    /// Gives up segments of the journal that are older than is to be kept, once a day.
+    async fn retire(&self, now: DateTime<Utc>) -> Result<()> {
+        {
+            let mut retired_at = self.retired_at.lock();
+            if retired_at.is_some_and(|at| (now - at).abs() < TimeDelta::days(1)) {
+                return Ok(());
+            }
+            *retired_at = Some(now);
+        }
+        let Some(limit) = now.checked_sub_signed(self.keep) else { return Ok(()) };
+        let end = self.agreed().await?;
+        let old = self.read(move |shared, index| match retire::cutoff(&shared.journal, limit)? {
+            Some(cutoff) => {
+                let cutoff = cutoff.min(end);
+                Ok(Some((cutoff, retire::resting_on(index, cutoff)?, names::folders_before(index, cutoff)?)))
+            }
+            None => Ok(None),
+        });
+        let Some((before, ids, folders)) = old.await? else { return Ok(()) };
+        for ids in ids.chunks(GROUP) {
+            let ids = ids.to_vec();
+            self.journal(move |batch| batch.carry(&ids, now)).await?;
+        }
+        for folders in folders.chunks(GROUP) {
+            let folders = folders.to_vec();
+            self.journal(move |batch| batch.carry_folders(&folders, now)).await?;
+        }
+        // Before the journal forgets that they are purged. Here, for it may take its time.
+        self.read(move |shared, index| contents::sweep_before(index, &shared.journal, before)).await?;
+        self.between(move |committer| committer.retire(before)).await
+    }
+}
