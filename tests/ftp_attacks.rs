@@ -366,15 +366,19 @@ fn guessing_a_password_gets_slow_and_the_answer_is_always_the_same() {
     });
     let answers = answers.into_inner().unwrap();
     assert_eq!(answers.into_iter().collect::<Vec<_>>(), ["530 Login incorrect\r\n"]);
-    // From an address that it has never come from, the name waits by now, whatever the password.
-    let mut ftp = Ftp::connect(house.address);
-    let mut fails = |name: &str, password: &str| {
+    println!("{} came to it", right.load(Ordering::Relaxed));
+    // From an address that the name has never come from: one who has guessed there waits, whatever the password.
+    let fails = |name: &str, password: &str| {
+        let stranger = connect_from(Ipv4Addr::new(127, 0, 0, 2).into(), house.address).unwrap();
+        let mut ftp = Ftp::over(stranger).unwrap();
         ftp.command(&format!("USER {name}"));
         ftp.command(&format!("PASS {password}")).text
     };
-    println!("{} came to it", right.load(Ordering::Relaxed));
     let unknown = fails("nobody-at-all", "guess");
     assert_eq!(unknown, "530 Login incorrect\r\n");
+    for _ in 0..6 {
+        assert_eq!(fails(PARTNER, "guess"), unknown);
+    }
     assert_eq!(fails(PARTNER, PASSWORD), unknown, "the right password is of no use to one who guesses");
     wait_until("connections are counted", || house.partners.connections() <= 2);
 }

@@ -109,7 +109,12 @@ impl Batch<'_> {
         if let Fact::Claimed { files, .. } = &mut claim.fact {
             *files = begun;
         }
-        let bytes = self.encode(&claim)?;
+        // Not the asker's fault alone: its place in the group is taken, and files have begun by it. Nothing of the group may
+        // be journalled.
+        let bytes = self.encode(&claim).map_err(|fault| match fault {
+            Fault::Queue(error) => Fault::Index(format!("a claim cannot be written: {error}")),
+            fault => fault,
+        })?;
         self.records[place] = bytes.into();
         Ok(())
     }

@@ -471,30 +471,39 @@ impl Field for State {
     }
 }
 
-/// The causes of holds by their numbers. Never change one; a new one is added at the end.
-const HOLDS: [Hold; 11] = [
-    Hold::NoRoute,
-    Hold::Unconfirmed,
-    Hold::ReplyNotRead,
-    Hold::Evidence,
-    Hold::NotRenamed,
-    Hold::Adopted,
-    Hold::BytesMissing,
-    Hold::JournalDamage,
-    Hold::Crashes,
-    Hold::Processor,
-    Hold::Operator,
-];
-
+/// Never change a number: they are in records of the journal, which last.
 impl Field for Hold {
     fn put(&self, out: &mut Output) {
-        let number = HOLDS.iter().position(|other| other == self);
-        // One that is not in the list is refused by who reads: a test goes through all of them.
-        out.byte(number.map_or(u8::MAX, |number| number as u8));
+        out.byte(match self {
+            Self::NoRoute => 0,
+            Self::Unconfirmed => 1,
+            Self::ReplyNotRead => 2,
+            Self::Evidence => 3,
+            Self::NotRenamed => 4,
+            Self::Adopted => 5,
+            Self::BytesMissing => 6,
+            Self::JournalDamage => 7,
+            Self::Crashes => 8,
+            Self::Processor => 9,
+            Self::Operator => 10,
+        });
     }
 
     fn take(input: &mut Input<'_>) -> Option<Self> {
-        HOLDS.get(usize::from(input.byte()?)).copied()
+        Some(match input.byte()? {
+            0 => Self::NoRoute,
+            1 => Self::Unconfirmed,
+            2 => Self::ReplyNotRead,
+            3 => Self::Evidence,
+            4 => Self::NotRenamed,
+            5 => Self::Adopted,
+            6 => Self::BytesMissing,
+            7 => Self::JournalDamage,
+            8 => Self::Crashes,
+            9 => Self::Processor,
+            10 => Self::Operator,
+            _ => return None,
+        })
     }
 }
 

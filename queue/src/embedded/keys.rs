@@ -10,7 +10,7 @@
 //! | `n` lane | how many are ready, and the lane |
 //! | `k` partner | files and bytes by state |
 //! | `x` end, turn | nothing: entries that may be purged one day, by when they ended |
-//! | `d` hash | turn: the latest done file of this partner, path, size and digest |
+//! | `d` digest of all | turn: the latest done file of this partner, path, size and digest |
 //! | `o` id | what the file was copied from, for as long as that may still be there |
 //! | `p` id | nothing: was purged |
 //! | `g` first, next | nothing: this damage of the journal has been dealt with |
@@ -23,6 +23,7 @@
 
 use chrono::{DateTime, Utc};
 use forebay_storage::FileId;
+use sha2::{Digest, Sha256};
 
 use super::{binary::code, index::Slice};
 use crate::{Entry, State};
@@ -93,15 +94,16 @@ fn sortable(number: i64) -> [u8; 8] {
     (number as u64 ^ (1 << 63)).to_be_bytes()
 }
 
-/// A hash (FNV-1a) of all. Who asks compares the entries themselves.
+/// Twelve bytes of a digest of all. Who asks compares the entries themselves; partners choose names and bytes, and must not
+/// be able to make two files meet here.
 pub(super) fn done(entry: &Entry) -> Slice {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let size = entry.size_bytes.to_be_bytes();
-    let parts = entry.sha256.0.into_iter().chain(entry.partner.bytes()).chain([0]).chain(entry.name.bytes()).chain([0]);
-    for byte in parts.chain(size) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    key(b'd', [&hash.to_be_bytes()])
+    let mut digest = Sha256::new();
+    digest.update(entry.sha256.0);
+    digest.update(entry.size_bytes.to_be_bytes());
+    digest.update(&entry.partner);
+    digest.update([0]);
+    digest.update(&entry.name);
+    key(b'd', [&digest.finalize()[..12]])
 }
 
 pub(super) fn origin(id: FileId) -> Slice {
