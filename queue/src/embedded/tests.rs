@@ -124,11 +124,34 @@ async fn an_index_of_another_format_is_made_anew_and_not_kept() {
 #[tokio::test]
 async fn an_index_that_has_grown_past_what_is_live_is_small_again_after_a_start() {
     let dir = tempfile::tempdir().unwrap();
-    let queue = open(dir.path());
+    let mut queue = open(dir.path());
     let entry = queue.accept(file("a"), Content::Kept, at(0)).await.unwrap();
     assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
+    // sled gives some of the room back by itself, sooner or later.
+    for round in 1..=10 {
+        grow(&queue);
+        let grown = queue.shared().index.read().size_on_disk().unwrap();
+        drop(queue);
+        let (opened, recovered) = try_open(dir.path());
+        queue = opened;
+        let size = queue.shared().index.read().size_on_disk().unwrap();
+        println!("round {round}: {grown} bytes, then {size}");
+        assert!(size < 66 << 20, "{grown} bytes, then {size}: {recovered:?}");
+        assert_eq!(queue.get(entry.id).await.unwrap(), entry);
+        if recovered.rebuilt {
+            assert!(recovered.replayed == 0 && size < grown / 8, "{grown} bytes, then {size}: {recovered:?}");
+            assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
+            return;
+        }
+    }
+    panic!("it was never made small");
+}
+
+/// Writes much into the index that is gone at once.
+fn grow(queue: &EmbeddedQueue) {
     let key = |n: u64| [&[0xf0][..], &n.to_be_bytes()].concat();
-    for n in 0..24_000u64 {
+    const WRITES: u64 = 24_000;
+    for n in 0..WRITES {
         let mut batch = super::index::IndexBatch::default();
         batch.insert(key(n), vec![n as u8; 4 << 10]);
         if let Some(before) = n.checked_sub(1) {
@@ -136,15 +159,10 @@ async fn an_index_that_has_grown_past_what_is_live_is_small_again_after_a_start(
         }
         queue.shared().index.read().apply(batch).unwrap();
     }
+    let mut batch = super::index::IndexBatch::default();
+    batch.remove(key(WRITES - 1));
+    queue.shared().index.read().apply(batch).unwrap();
     queue.shared().index.read().persist().unwrap();
-    let grown = queue.shared().index.read().size_on_disk().unwrap();
-    drop(queue);
-    let (queue, recovered) = try_open(dir.path());
-    let size = queue.shared().index.read().size_on_disk().unwrap();
-    assert!(recovered.rebuilt && recovered.replayed == 0, "{grown} bytes, then {size}: {recovered:?}");
-    assert!(size < grown / 8, "{grown} bytes, then {size}");
-    assert_eq!(queue.get(entry.id).await.unwrap(), entry);
-    assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
 }
 
 /// One bad key must not keep everybody's files waiting for ever.
