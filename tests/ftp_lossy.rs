@@ -10,8 +10,8 @@ mod harness;
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    io::Write,
+    net::{Ipv4Addr, SocketAddr},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -20,6 +20,7 @@ use std::{
 use socket2::SockRef;
 
 use harness::{
+    Ftp,
     binary::{BOUND, Machine},
     files_below,
     lossy::{LossyPath, Weather},
@@ -142,9 +143,9 @@ fn a_client_whose_reset_is_lost_is_not_taken_for_one_that_is_silent() {
         let dying = upload(at, "half.hl7");
         // The reply is in its system, and nobody reads it.
         let mut reply = [0; 3];
-        while dying.peek(&mut reply).unwrap() < 3 {}
+        while dying.tcp().peek(&mut reply).unwrap() < 3 {}
         assert_eq!(&reply, b"226");
-        SockRef::from(&dying).set_linger(Some(Duration::ZERO)).unwrap();
+        SockRef::from(dying.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
         drop(dying);
         (upload(at, "whole.hl7"), path)
     })
@@ -159,33 +160,15 @@ fn a_client_whose_reset_is_lost_is_not_taken_for_one_that_is_silent() {
     drop(silent);
 }
 
-/// Sends a file on a data connection and closes that; gives the control connection, on which the reply to it is to come.
-fn upload(server: SocketAddr, name: &str) -> TcpStream {
-    let control = TcpStream::connect(server).unwrap();
-    let mut replies = BufReader::new(control.try_clone().unwrap());
-    let mut expect = |code: &str| {
-        let mut line = String::new();
-        while !line.starts_with(code) || line.as_bytes()[3] != b' ' {
-            line.clear();
-            assert!(replies.read_line(&mut line).unwrap() > 0, "the server closed the connection before {code}");
-        }
-        line
-    };
-    let say = |line: String| (&control).write_all(line.as_bytes()).unwrap();
-    expect("220");
-    say(format!("USER {USER}\r\n"));
-    expect("331");
-    say(format!("PASS {PASSWORD}\r\n"));
-    expect("230");
-    say("EPSV\r\n".to_owned());
-    let port = expect("229").split('|').nth(3).unwrap().parse().unwrap();
-    let mut data = TcpStream::connect((server.ip(), port)).unwrap();
-    say(format!("STOR {name}\r\n"));
-    expect("150");
+/// Sends a file on a data connection and closes that; the reply to it is still to come.
+fn upload(server: SocketAddr, name: &str) -> Ftp {
+    let mut ftp = Ftp::connect(server);
+    ftp.login(USER, PASSWORD);
+    let mut data = ftp.passive();
+    ftp.send(format!("STOR {name}").as_bytes());
+    assert_eq!(ftp.reply().code, 150);
     data.write_all(&[b'H'; 10_000]).unwrap();
-    drop(data);
-    drop(replies);
-    control
+    ftp
 }
 
 /// Waits until no session and no file waits for anything any more.

@@ -8,10 +8,10 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How far a client came: it says so when it has done it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// It may send.
@@ -28,15 +28,6 @@ pub enum Stage {
     /// It has read the reply to QUIT.
     Ended,
 }
-
-const STAGES: [(&str, Stage); 6] = [
-    ("sending", Stage::Sending),
-    ("sent", Stage::Sent),
-    ("closed", Stage::Closed),
-    ("read", Stage::Read),
-    ("went on", Stage::WentOn),
-    ("ended", Stage::Ended),
-];
 
 /// What a client is to do.
 #[derive(Clone, Debug, Serialize)]
@@ -160,8 +151,8 @@ impl Nursery {
                     return life;
                 }
                 _ => {
-                    let stage = STAGES.iter().find(|(name, _)| *name == line.trim_end());
-                    life.came_to = Some(stage.unwrap_or_else(|| panic!("{life}: {line:?}")).1);
+                    let stage = serde_json::from_value(line.trim_end().into());
+                    life.came_to = Some(stage.unwrap_or_else(|error| panic!("{life}: {line:?}: {error}")));
                 }
             }
         }

@@ -109,8 +109,8 @@ impl Batch<'_> {
         if let Fact::Claimed { files, .. } = &mut claim.fact {
             *files = begun;
         }
-        // Not the asker's fault alone: its place in the group is taken, and files have begun by it. Nothing of the group may
-        // be journalled.
+        // No refusal, which the rest of the group would go on without: files have begun by this record. Nothing of the group
+        // may be journalled.
         let bytes = self.encode(&claim).map_err(|fault| match fault {
             Fault::Queue(error) => Fault::Index(format!("a claim cannot be written: {error}")),
             fault => fault,

@@ -204,15 +204,10 @@ impl Batch<'_> {
     }
 
     fn start(&mut self, file: &Stored, route: &RouteRequest, round: &mut Round<'_>) -> Result<(), Fault> {
-        if round.open.as_ref().is_some_and(OpenClaim::is_full)
-            && let Some(full) = round.open.take()
-        {
+        if let Some(full) = round.open.take_if(|open| open.is_full()) {
             self.finish(full)?;
         }
-        let mut open = match round.open.take() {
-            Some(open) => open,
-            None => self.open_claim(round.record(self.node)),
-        };
+        let mut open = round.open.take().unwrap_or_else(|| self.open_claim(round.record(self.node)));
         let begun = self.begin(&mut open, file);
         round.open = Some(open);
         let (entry, attempt) = begun?;

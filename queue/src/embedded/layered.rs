@@ -37,7 +37,8 @@ impl Layered<'_> {
         keys::turn(&value).map(Some).ok_or_else(|| Fault::Index(format!("file {id} has no turn")))
     }
 
-    /// An entry.
+    /// An entry, for the committer alone: for whoever reads beside it an entry may go from turn to turn between the two
+    /// looks, which is no fault ([`read::find`](super::read::find)).
     pub(super) fn stored(&self, id: FileId) -> Result<Option<Stored>, Fault> {
         let Some(turn) = self.turn(id)? else { return Ok(None) };
         let stored = self.listed(turn)?;

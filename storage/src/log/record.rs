@@ -43,8 +43,7 @@ pub(crate) fn size(payload: usize) -> usize {
     (HEADER + payload).next_multiple_of(ALIGN)
 }
 
-/// The bytes of a record as they go to the log: written straight into the group's buffer, for a copy of a file's bytes
-/// costs as much as half of its digest.
+/// The bytes of a record as they go to the log: written straight into the group's buffer, one copy of a file's bytes less.
 pub(crate) trait Payload {
     /// How many bytes there are.
     fn length(&self) -> usize;
