@@ -626,7 +626,7 @@ fn beside_a_real_vsftpd() {
     let bytes = vec![b'v'; 3 << 20];
     fs::write(&source, &bytes).unwrap();
     machine.start();
-    let address = harness::binary::free_address();
+    let address = harness::ports::free_address();
     let config = machine.path().join("vsftpd.conf");
     // As whoever runs the test, root or not: neither a user nor a directory of the system's is needed.
     let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();

@@ -7,7 +7,8 @@ use std::fs;
 
 use harness::{
     Ftp,
-    binary::{Machine, free_address, json_lines},
+    binary::{Machine, json_lines},
+    ports::free_address,
     wait_until,
 };
 use rustix::process::Signal;

@@ -5,11 +5,15 @@
 #[path = "../examples/stock_libunftp.rs"]
 mod stock;
 
+#[allow(dead_code, unreachable_pub, reason = "it needs one of two")]
+#[path = "harness/ports.rs"]
+mod ports;
+
 use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Cursor, Read},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -17,6 +21,7 @@ use std::{
 
 use forebay::doors::ftp::FtpBackend;
 use forebay_queue::{Entry, Filter, State};
+use ports::free_address;
 use stock::{PARTNER, PASSWORD, Stock};
 use suppaftp::{FtpError, FtpStream, Status, types::FileType};
 use tokio::{io::AsyncReadExt, runtime::Runtime};
@@ -29,10 +34,6 @@ const MD5_OF_WHOLE: &str = "d85bc23258cf4ec207963f9f2f02c38d";
 
 /// Files that a session sends before the server is killed, at least.
 const BEFORE_KILL: usize = 20;
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
-}
 
 fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
     let began = Instant::now();

@@ -16,6 +16,7 @@ pub mod lag;
 pub mod lossy;
 pub mod mortal;
 pub mod paths;
+pub mod ports;
 pub mod sftp_client;
 mod sftp_session;
 pub mod site;
@@ -79,9 +80,10 @@ impl Default for Plan {
             max_sessions_per_partner: 1000,
             ..partners::Limits::default()
         };
+        let (first, last) = ports::free_ports();
         let ftp = ftp::Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            passive_ports: free_ports(),
+            passive_ports: ftp::PortRange { first, last },
             ..ftp::Options::default()
         };
         let sftp = sftp::Options {
@@ -105,12 +107,6 @@ impl Default for Plan {
             clock: Arc::new(SystemClock::new()),
         }
     }
-}
-
-/// A range for each test process: data ports of several houses must not get in each other's way.
-fn free_ports() -> ftp::PortRange {
-    let first = 20_000 + u16::try_from(std::process::id() % 120).expect("small") * 100;
-    ftp::PortRange { first, last: first + 99 }
 }
 
 pub struct House {

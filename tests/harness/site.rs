@@ -12,8 +12,10 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Ftp,
-    binary::{Machine, free_address},
-    files_below, wait_until,
+    binary::Machine,
+    files_below,
+    ports::{free_address, free_ports},
+    wait_until,
 };
 
 pub const USER: &str = "clinic";
@@ -58,9 +60,8 @@ impl Site {
     /// The same with lines in `[sftp]` too.
     pub fn with(more: &str, limits: &str, sftp: &str) -> Self {
         let implicit = free_address();
-        // Clients of other tests run at the same time: each server has data ports of its own.
-        let first = 20_000 + std::process::id() % 120 * 100;
-        let ports = format!("passive_ports = \"{first}-{}\"", first + 99);
+        let (first, last) = free_ports();
+        let ports = format!("passive_ports = \"{first}-{last}\"");
         let mut machine = Machine::with_ftp(
             &format!("implicit_listen = \"{implicit}\"\n{ports}\n{more}\n"),
             &format!(

@@ -184,3 +184,21 @@ fn no_bytes_make_it_panic_or_show_a_record_that_was_not_written() {
         assert_eq!(log.read(next, 9).expect("read"), vec![(next, b"after".to_vec())], "seed {seed}");
     }
 }
+
+#[test]
+fn a_segment_that_found_no_room_ahead_of_time_refuses_nothing_when_there_is_room_again() {
+    let disk = disk(3);
+    let (mut log, ..) = open(&disk).expect("opens");
+    log.spares.ensure(1).expect("prepared");
+    disk.set_capacity(33 << 10);
+    log.append(&[payload(1)]).expect("appended");
+    log.begin_segment().expect("the spare is there");
+    // The next spare finds no room.
+    log.append(&[payload(2)]).expect("appended");
+    while log.spares.is_making() {
+        std::thread::yield_now();
+    }
+    disk.set_capacity(1 << 20);
+    log.begin_segment().expect("there is room again");
+    assert_eq!(log.append(&[payload(3)]).expect("appended"), 3..4);
+}

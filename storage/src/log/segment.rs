@@ -222,13 +222,21 @@ impl Spares {
         Ok(())
     }
 
+    /// Takes what was made in the background. That there was no room for it then says nothing of now.
     fn collect(&mut self) -> Result<()> {
         match self.work.take().map(JoinHandle::join) {
+            Some(Ok(Err(StorageError::Full))) => {}
             Some(Ok(made)) => self.ready.push(made?),
             Some(Err(_)) => tracing::error!("the thread that prepares segments panicked"),
             None => {}
         }
         Ok(())
+    }
+
+    /// Whether one is being made in the background.
+    #[cfg(test)]
+    pub(crate) fn is_making(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| !work.is_finished())
     }
 
     /// One that [`Spares::ensure`] made sure of.
@@ -246,8 +254,7 @@ impl Spares {
             self.disk.sync_dir(&self.dir).map_err(retiring)?;
             self.spawn(move |disk, bytes| {
                 let file = disk.open(&path, true).map_err(retiring_spare(&path))?;
-                let salt = fill(&*file, bytes).map_err(retiring_spare(&path))?;
-                Ok(Spare { path, salt })
+                fill_or_unlink(disk, &*file, path, bytes)
             });
             return Ok(());
         }
@@ -272,7 +279,11 @@ fn retiring_spare(path: &Path) -> impl Fn(io::Error) -> StorageError {
 
 fn make(disk: &SharedDisk, path: PathBuf, bytes: u64) -> Result<Spare> {
     let file = disk.create_new(&path).map_err(retiring_spare(&path))?;
-    match fill(&*file, bytes) {
+    fill_or_unlink(disk, &*file, path, bytes)
+}
+
+fn fill_or_unlink(disk: &SharedDisk, file: &dyn DiskFile, path: PathBuf, bytes: u64) -> Result<Spare> {
+    match fill(file, bytes) {
         Ok(salt) => Ok(Spare { path, salt }),
         Err(error) => {
             // Half a spare would take the room that the disk has too little of.
