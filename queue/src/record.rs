@@ -306,6 +306,11 @@ impl Record {
 }
 
 impl Fact {
+    /// Whether it says, of a file that it is about, in which state that is afterwards.
+    pub(crate) fn tells_state(&self) -> bool {
+        !matches!(self, Self::ReceiptHidden | Self::ShownAt { .. })
+    }
+
     /// The partner that it names.
     pub(crate) fn partner(&self) -> Option<&String> {
         match self {

@@ -271,13 +271,15 @@ fn deal_with(
 ) -> Result<(), Fault> {
     let at = state.meta.newest_at.unwrap_or(DateTime::UNIX_EPOCH);
     let mut entries = Vec::new();
+    let reader = journal.reader();
     each_entry(index, |stored| {
-        let touched = stored.seqs.iter().any(|seq| (gap.0..gap.1).contains(seq));
-        let unknown = stored.entry.changed_seq < gap.0 && !stored.entry.state.is_settled();
-        match known {
-            Knowledge::Index if touched => entries.push(stored.entry),
-            Knowledge::Nothing if unknown => entries.push(stored.entry),
-            _ => {}
+        let is_wanted = match known {
+            Knowledge::Index => stored.seqs.iter().any(|seq| (gap.0..gap.1).contains(seq)),
+            Knowledge::Nothing => !stored.entry.state.is_settled() && !is_vouched_for(&reader, &stored, gap)?,
+            Knowledge::NeverAcknowledged => false,
+        };
+        if is_wanted {
+            entries.push(stored.entry);
         }
         Ok(ControlFlow::Continue(()))
     })?;
@@ -297,6 +299,19 @@ fn deal_with(
         let fact = Fact::Damaged { first: gap.0, next: gap.1 };
         batch.write(&Record { at, actor: Actor::Server, id: None, fact }).map(|_| ())
     })
+}
+
+/// Whether a record behind the gap says in which state the file is. Some say nothing of that: the outcome may be lost all
+/// the same.
+fn is_vouched_for(journal: &JournalReader, stored: &Stored, gap: (u64, u64)) -> Result<bool, Fault> {
+    for seq in stored.seqs.iter().rev().filter(|seq| **seq >= gap.1) {
+        let records = journal.read(*seq, 1).map_err(journal_error)?;
+        let Some((_, bytes)) = records.first().filter(|(found, _)| found == seq) else { continue };
+        if record_codec::decode(*seq, bytes)?.fact.tells_state() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Files whose acceptance is lost, and whose bytes are in a pack with a copy of its record, are in the queue again, held.

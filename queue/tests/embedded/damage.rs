@@ -11,7 +11,7 @@ use std::{
 };
 
 use forebay_queue::{
-    EmbeddedMaintenance, QueueError, QueueStore, State,
+    Actor, EmbeddedMaintenance, QueueError, QueueStore, State,
     embedded::{EmbeddedQueue, Options},
 };
 use forebay_storage::{
@@ -213,6 +213,25 @@ async fn files_whose_outcome_may_be_lost_are_held() {
     assert_eq!(recovered.lost_records, 0);
     let again: Vec<_> = picture(&queue).await.entries.iter().map(|entry| (entry.id, entry.state)).collect();
     assert_eq!(again, states);
+}
+
+#[tokio::test]
+async fn a_deleted_receipt_says_nothing_of_an_outcome_that_is_lost() {
+    let house = House::new();
+    let queue = house.open();
+    put(&queue, "clinic", "one").await;
+    let claim = claim_one(&queue, 1).await;
+    let mut end = crate::house::end(State::Done);
+    end.reason = Some("loaded-well".into());
+    queue.settle(claim.token, claim.entry.id, end, at(2)).await.unwrap();
+    queue.hide_receipt(claim.entry.id, Actor::Partner("clinic".into()), at(3)).await.unwrap();
+    drop(queue);
+    let segment = house.last_segment();
+    spoil(&segment, find(&segment, "loaded-well"));
+    std::fs::remove_dir_all(house.index()).unwrap();
+    let (queue, recovered) = house.try_open().unwrap();
+    assert_eq!(recovered.lost_records, 1);
+    assert_eq!(queue.get(claim.entry.id).await.unwrap().state, State::Held);
 }
 
 /// The machine's disk, until its syncs are told to fail.
