@@ -25,7 +25,7 @@ use harness::{
     files_below,
     lossy::{LossyPath, Weather},
     mortal::{Life, Nursery, Plan, Stage},
-    tun::{Tun, enter_namespace, is_root_or_ran_as_root},
+    tun::{Tun, enter_namespace_with_tun, is_root_or_ran_as_root},
 };
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -50,7 +50,7 @@ fn heavy_killed_behind_a_lossy_path_no_half_file_is_processed_and_no_confirmed_o
     let seed = number("FOREBAY_SEED").unwrap_or_else(rand::random);
     println!("FOREBAY_SEED={seed}");
     let began = Instant::now();
-    let device = enter_namespace(SERVER);
+    let device = enter_namespace_with_tun(SERVER);
     let machine = server();
     let (lives, path) = live(clients, machine.ftp, device, seed);
     println!("{clients} clients lived, {:?}: {:?}", began.elapsed(), path.counts());
@@ -110,7 +110,7 @@ fn server() -> Machine {
 /// Lets all clients live, in a namespace of theirs behind the path; gives what they did.
 fn live(clients: usize, server: SocketAddr, device: Tun, seed: u64) -> (Vec<Life>, LossyPath) {
     let in_namespace = move || {
-        let path = LossyPath::new(enter_namespace(CLIENT), device, CONTROL_PORT, Weather::STORM, seed);
+        let path = LossyPath::new(enter_namespace_with_tun(CLIENT), device, CONTROL_PORT, Weather::STORM, seed);
         let next = AtomicUsize::new(0);
         let some = || {
             let mut nursery = Nursery::new(server, USER, PASSWORD);
@@ -135,11 +135,12 @@ fn a_client_whose_reset_is_lost_is_not_taken_for_one_that_is_silent() {
     if !is_root_or_ran_as_root(NAME) {
         return;
     }
-    let device = enter_namespace(SERVER);
+    let device = enter_namespace_with_tun(SERVER);
     let machine = server();
     let at = machine.ftp;
     let (silent, path) = thread::spawn(move || {
-        let path = LossyPath::new(enter_namespace(CLIENT), device, CONTROL_PORT, Weather::FIRST_RESETS_ARE_LOST, 0);
+        let path =
+            LossyPath::new(enter_namespace_with_tun(CLIENT), device, CONTROL_PORT, Weather::FIRST_RESETS_ARE_LOST, 0);
         let dying = upload(at, "half.hl7");
         // The reply is in its system, and nobody reads it.
         let mut reply = [0; 3];

@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io::{self, ErrorKind, Read, Write},
     net::Ipv4Addr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
     process::Command,
 };
@@ -27,7 +27,7 @@ pub fn is_root_or_ran_as_root(test: &str) -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }
-    const NEEDS: &str = "this test makes network namespaces and TUN devices, as root or by `sudo -n`";
+    const NEEDS: &str = "this test makes network namespaces, some with TUN devices, as root or by `sudo -n`";
     let settings = std::env::vars().filter(|(name, _)| name.starts_with("FOREBAY_"));
     let again = Command::new("sudo")
         .arg("-n")
@@ -46,24 +46,36 @@ pub struct Tun {
     _namespace: File,
 }
 
-/// Takes this thread, and what is started from it, into a network namespace of its own, with a loopback device and a TUN
-/// device of this address.
-pub fn enter_namespace(address: Ipv4Addr) -> Tun {
+/// Takes this thread, and what is started from it, into a network namespace of its own, in which every port is free. It
+/// has a loopback device and no way out.
+pub fn enter_namespace() {
     #[allow(unsafe_code, reason = "no safe wrapper; it changes this thread alone, and no memory")]
     let left = unsafe { libc::unshare(libc::CLONE_NEWNET) };
     assert_eq!(left, 0, "no network namespace can be made here: {}", io::Error::last_os_error());
+    ask(socket().as_fd(), libc::SIOCSIFFLAGS as _, "lo", set_up).expect("the loopback device goes up");
+}
+
+/// The same with a TUN device of this address.
+pub fn enter_namespace_with_tun(address: Ipv4Addr) -> Tun {
+    enter_namespace();
     let packets = open_device();
     let attach = |request: &mut Request| request.set_flags(libc::IFF_TUN | libc::IFF_NO_PI);
     ask(packets.as_fd(), libc::TUNSETIFF as _, "tun", attach).expect("the kernel makes a TUN device");
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None);
-    let socket = socket.expect("a socket");
+    let socket = socket();
     let at = |address: Ipv4Addr| move |request: &mut Request| request.set_address(address);
-    let up = |request: &mut Request| request.set_flags(libc::IFF_UP | libc::IFF_RUNNING);
-    ask(socket.as_fd(), libc::SIOCSIFFLAGS as _, "lo", up).expect("the loopback device goes up");
     ask(socket.as_fd(), libc::SIOCSIFADDR as _, "tun", at(address)).expect("the TUN device gets its address");
     ask(socket.as_fd(), libc::SIOCSIFNETMASK as _, "tun", at(NETMASK)).expect("the TUN device gets its network");
-    ask(socket.as_fd(), libc::SIOCSIFFLAGS as _, "tun", up).expect("the TUN device goes up");
+    ask(socket.as_fd(), libc::SIOCSIFFLAGS as _, "tun", set_up).expect("the TUN device goes up");
     Tun { packets, _namespace: File::open("/proc/thread-self/ns/net").expect("a namespace has a file") }
+}
+
+/// A socket of this thread's namespace, for questions about its devices.
+fn socket() -> OwnedFd {
+    rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).expect("a socket")
+}
+
+fn set_up(request: &mut Request) {
+    request.set_flags(libc::IFF_UP | libc::IFF_RUNNING);
 }
 
 impl Tun {
