@@ -1,7 +1,7 @@
 //! Forebay: an FTP and SFTP intake that is always open, with a durable queue behind a maintenance gate.
 //!
 //! The floors, from the ground up; each names only what is beneath it, and `tests/floors.rs` holds them to it:
-//! `storage` · `queue` · [`clock`], [`units`], [`telemetry`] · [`contents`], [`gate`], [`partners`], [`routes`] · [`answers`] · [`ingest`], [`process`]
+//! `storage` · `queue` · [`clock`], [`units`], [`telemetry`], [`envelope`] · [`contents`], [`gate`], [`partners`], [`routes`] · [`answers`] · [`ingest`], [`process`]
 //! (never each other) · [`doors`] · [`operate`] · [`config`] · [`server`] · [`cli`].
 
 pub mod answers;
@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod contents;
 pub mod doors;
+pub mod envelope;
 pub mod gate;
 pub mod ingest;
 pub mod operate;

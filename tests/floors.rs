@@ -30,7 +30,7 @@ const QUEUE: &str = "forebay_queue";
 const FLOORS: [&[&str]; 12] = [
     &[STORAGE],
     &[QUEUE],
-    &["clock", "units", "telemetry"],
+    &["clock", "units", "telemetry", "envelope"],
     &["contents", "gate", "partners", "routes"],
     &["answers"],
     &["ingest", "process"],

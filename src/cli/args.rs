@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use forebay_queue::State;
 
+use crate::units;
+
 /// Takes files from partners at every hour, and hands them on while the maintenance gate is open.
 #[derive(Debug, Parser)]
 #[command(
@@ -75,6 +77,8 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: GateVerb,
     },
+    /// Read an HL7 v2 file as Forebay does: messages, envelopes and every fault; needs no server and no configuration
+    Inspect(InspectArgs),
     /// The journal, readable
     Audit(AuditArgs),
     /// Print a completion script for a shell
@@ -90,6 +94,16 @@ pub(super) struct DemoArgs {
     /// Keep the temporary data and say where it is
     #[arg(long)]
     pub(super) keep: bool,
+}
+
+/// Options of `inspect`.
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// The file, or - for standard input
+    pub(super) file: PathBuf,
+    /// The longest message that is no fault
+    #[arg(long, value_name = "SIZE", default_value = "16 MiB", value_parser = units::parse_size)]
+    pub(super) max_message: u64,
 }
 
 /// Options of `init`.

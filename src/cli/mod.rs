@@ -7,6 +7,7 @@ mod context;
 mod demo;
 mod gate;
 mod init;
+mod inspect;
 mod key;
 mod paint;
 mod partner;
@@ -62,6 +63,7 @@ fn dispatch(verb: Verb, context: Context) -> Result<(), Problem> {
     match verb {
         Verb::Init(args) => return init::run(&args),
         Verb::Check => return check::run(&context),
+        Verb::Inspect(args) => return inspect::run(&context, &args),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "forebay", &mut script);
@@ -83,7 +85,7 @@ fn dispatch(verb: Verb, context: Context) -> Result<(), Problem> {
             Verb::Queue { verb } => queue::run(&context, verb).await,
             Verb::Gate { verb } => gate::run(&context, verb).await,
             Verb::Audit(args) => audit::run(&context, args).await,
-            Verb::Init(_) | Verb::Check | Verb::Completions { .. } => Ok(()),
+            Verb::Init(_) | Verb::Check | Verb::Inspect(_) | Verb::Completions { .. } => Ok(()),
         }
     });
     // What hangs in a file system must not keep a program that was told to stop. Whatever is dropped here kills the
