@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::{
     folder::{Folder, Standing, stopped},
-    job::Errand,
+    job::FolderContext,
     known::Known,
     names::Tracked,
     options::Options,
@@ -51,7 +51,7 @@ impl Door {
         let stop = watch::Sender::new(false);
         let mut door = Self { folders: Vec::new(), ingest, known, reports, stop };
         for (index, options) in folders.into_iter().enumerate() {
-            let errand = Errand {
+            let context = FolderContext {
                 options: Arc::new(options),
                 ingest: Arc::clone(&door.ingest),
                 known: Arc::clone(&door.known),
@@ -60,7 +60,7 @@ impl Door {
             };
             let folder = Folder {
                 index,
-                errand: Arc::new(errand),
+                context: Arc::new(context),
                 partners: Arc::clone(&partners),
                 suspects: Arc::clone(&suspects),
                 reports: door.reports.clone(),

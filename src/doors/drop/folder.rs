@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use super::{
-    job::{Call, Errand, Outcome},
+    job::{FolderContext, Outcome, Visit},
     names::{FIRST_WAIT, Name, Tracked, put_due},
     options::Accept,
     report::{Failing, Reports},
@@ -39,7 +39,7 @@ const NAMED: usize = 20;
 /// One folder, as a task of its own.
 pub(super) struct Folder {
     pub(super) index: usize,
-    pub(super) errand: Arc<Errand>,
+    pub(super) context: Arc<FolderContext>,
     pub(super) partners: Arc<Partners>,
     pub(super) suspects: Arc<Suspects>,
     pub(super) reports: Reports,
@@ -64,13 +64,13 @@ pub(super) struct Standing {
 impl Folder {
     /// Takes files until the door closes; then those that are being copied are given up, and commits end.
     pub(super) async fn run(mut self) {
-        let mut stop = self.errand.stop.clone();
+        let mut stop = self.context.stop.clone();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.dispatch();
-            let room = self.names.visits.len() < self.errand.options.at_once && self.standing.problem.is_none();
-            let next = self.names.due.first().map(|(at, _)| at.saturating_sub(self.errand.clock.elapsed()));
+            let room = self.names.visits.len() < self.context.options.at_once && self.standing.problem.is_none();
+            let next = self.names.due.first().map(|(at, _)| at.saturating_sub(self.context.clock.elapsed()));
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => break,
@@ -88,25 +88,25 @@ impl Folder {
     }
 
     fn dispatch(&mut self) {
-        let now = self.errand.clock.elapsed();
-        while self.standing.problem.is_none() && self.names.visits.len() < self.errand.options.at_once {
+        let now = self.context.clock.elapsed();
+        while self.standing.problem.is_none() && self.names.visits.len() < self.context.options.at_once {
             let Some(name) = self.names.take_due(now) else { return };
             let Some(known) = self.names.by_name.get_mut(&name) else { continue };
             (known.running, known.again) = (true, false);
-            let call = Call {
+            let visit = Visit {
                 name: name.clone(),
                 seen: Arc::clone(&known.seen),
                 before: known.before.clone(),
                 taken: known.taken,
             };
-            let errand = Arc::clone(&self.errand);
-            self.names.visits.spawn(async move { (name, errand.visit(call).await) });
+            let context = Arc::clone(&self.context);
+            self.names.visits.spawn(async move { (name, context.visit(visit).await) });
         }
     }
 
     fn hear(&mut self, hint: Hint) {
         let policy = self.policy();
-        let options = &self.errand.options;
+        let options = &self.context.options;
         let (Hint::Created(name) | Hint::Renamed(name) | Hint::Touched(name)) = &hint;
         // A marker speaks for its file.
         if options.accept == Accept::Marker
@@ -114,7 +114,7 @@ impl Folder {
         {
             let marked = marked.to_owned();
             if is_wanted(&marked, options, &policy) {
-                self.call(&marked);
+                self.schedule(&marked);
             }
             return;
         }
@@ -130,7 +130,7 @@ impl Folder {
         if let Some(known) = self.names.by_name.get_mut(&name).filter(|known| known.taken.is_none()) {
             known.failures = 0;
         }
-        let Some(known) = self.call(&name) else { return };
+        let Some(known) = self.schedule(&name) else { return };
         known.before = None;
         let renamed = matches!(hint, Hint::Renamed(_));
         known.seen.inode.store(0, Ordering::Release);
@@ -140,9 +140,9 @@ impl Folder {
 
     /// Something was written. A file that is due anyway is seen then; many writes make one visit.
     fn touch(&mut self, name: &str) {
-        let at = self.errand.clock.elapsed() + SOON;
+        let at = self.context.clock.elapsed() + SOON;
         match self.names.by_name.get_mut(name) {
-            None => drop(self.call(name)),
+            None => drop(self.schedule(name)),
             Some(known) if known.running => known.again = true,
             Some(known) if known.due.is_none() => put_due(&mut self.names.due, known, name, at),
             Some(_) => {}
@@ -150,13 +150,13 @@ impl Folder {
     }
 
     /// The name is to be visited now; it becomes known if there is room.
-    fn call(&mut self, name: &str) -> Option<&mut Name> {
+    fn schedule(&mut self, name: &str) -> Option<&mut Name> {
         // A failing one keeps its wait, but for another file of that name.
         if !self.names.by_name.contains_key(name) && self.names.by_name.len() >= MOST_NAMES {
             self.standing.more = true;
             return None;
         }
-        let now = self.errand.clock.elapsed();
+        let now = self.context.clock.elapsed();
         let known = self.names.by_name.entry(name.to_owned()).or_default();
         if known.running {
             known.again = true;
@@ -167,7 +167,7 @@ impl Folder {
     }
 
     fn settle(&mut self, name: String, outcome: Outcome) {
-        let now = self.errand.clock.elapsed();
+        let now = self.context.clock.elapsed();
         let Some(known) = self.names.by_name.get_mut(&name) else { return };
         known.running = false;
         let again = std::mem::take(&mut known.again);
@@ -186,7 +186,7 @@ impl Folder {
                 known.was(origin, now);
                 let stale = known.before.as_ref().is_some_and(|(_, since)| now.saturating_sub(*since) > STALE);
                 match why.filter(|_| stale) {
-                    Some(why) => known.fails(&self.errand, &name, why),
+                    Some(why) => known.fails(&self.context, &name, why),
                     None => known.fares_well(),
                 }
                 Some(after)
@@ -196,11 +196,11 @@ impl Folder {
                 known.fares_well();
                 None
             }
-            Outcome::Failed(why) => Some(known.fails_again(&self.errand, &name, why)),
+            Outcome::Failed(why) => Some(known.fails_again(&self.context, &name, why)),
             Outcome::Remains { id, taken, reason } => {
                 self.standing.taken += u64::from(taken);
                 known.taken = Some(id);
-                Some(known.fails_again(&self.errand, &name, reason))
+                Some(known.fails_again(&self.context, &name, reason))
             }
         };
         let wait = if again { Some(wait.map_or(SOON, |wait| wait.clamp(SOON, FIRST_WAIT))) } else { wait };
@@ -210,13 +210,13 @@ impl Folder {
     }
 
     fn policy(&self) -> Arc<Policy> {
-        self.partners.policy(self.errand.options.partner.as_str())
+        self.partners.policy(self.context.options.partner.as_str())
     }
 
     async fn tick(&mut self) {
         let before = self.standing.problem.take();
         self.standing.problem = self.look().await.err();
-        let (directory, partner) = (self.errand.options.directory.display(), &self.errand.options.partner);
+        let (directory, partner) = (self.context.options.directory.display(), &self.context.options.partner);
         match (&before, &self.standing.problem) {
             (_, Some(problem)) if before.as_ref() != Some(problem) => {
                 warn!(folder = %directory, %partner, problem, "nothing is taken from a folder");
@@ -232,7 +232,7 @@ impl Folder {
 
     /// Looks whether files can be taken, and at the folder when it is time. An error says why nothing is taken.
     async fn look(&mut self) -> Result<(), String> {
-        let partner = &self.errand.options.partner;
+        let partner = &self.context.options.partner;
         match self.partners.get(partner.as_str()) {
             None => return Err(format!("there is no account {partner}: `forebay partner add {partner}`")),
             Some(account) if !account.enabled => return Err(format!("the account {partner} is disabled")),
@@ -242,14 +242,14 @@ impl Folder {
         if self.standing.identity != Some(here.identity) {
             self.arrive(here.identity);
         }
-        let now = self.errand.clock.elapsed();
+        let now = self.context.clock.elapsed();
         let lost = self.standing.watch.as_ref().is_some_and(|watch| watch.sweep.swap(false, Ordering::AcqRel));
         let room = self.standing.more && self.names.by_name.len() < MOST_NAMES / 2;
         if now >= self.standing.sweep_at || lost || room {
             let found = self.survey(Names::Wanted).await?;
-            let every = self.errand.options.sweep;
+            let every = self.context.options.sweep;
             let every = if self.standing.watch.is_some() { every } else { every.min(SWEEP_UNWATCHED) };
-            self.standing.sweep_at = self.errand.clock.elapsed() + every;
+            self.standing.sweep_at = self.context.clock.elapsed() + every;
             self.swept(found);
         }
         Ok(())
@@ -270,12 +270,12 @@ impl Folder {
         self.standing.identity = Some(identity);
         self.standing.sweep_at = Duration::ZERO;
         self.names.forget_idle();
-        let suspected = self.suspects.of(&self.errand.options.directory.to_string_lossy());
+        let suspected = self.suspects.of(&self.context.options.directory.to_string_lossy());
         self.suspect(suspected);
     }
 
     async fn survey(&mut self, names: Names) -> Result<Survey, String> {
-        let (options, policy) = (Arc::clone(&self.errand.options), self.policy());
+        let (options, policy) = (Arc::clone(&self.context.options), self.policy());
         let done = tokio::task::spawn_blocking(move || survey(&options, &policy, names)).await;
         let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
         done.map_err(|error| {
@@ -286,7 +286,7 @@ impl Folder {
     }
 
     fn begin_watch(&mut self) {
-        let options = &self.errand.options;
+        let options = &self.context.options;
         match watch::begin(&options.directory, options.subfolders) {
             Ok(watch) => self.standing.watch = Some(watch),
             Err(error) => {
@@ -298,7 +298,7 @@ impl Folder {
 
     fn suspect(&mut self, suspected: BTreeMap<String, u64>) {
         for (name, inode) in suspected {
-            if let Some(known) = self.call(&name) {
+            if let Some(known) = self.schedule(&name) {
                 known.seen.inode.store(inode, Ordering::Release);
                 known.seen.in_place.store(true, Ordering::Release);
             }
@@ -306,27 +306,27 @@ impl Folder {
     }
 
     fn swept(&mut self, found: Survey) {
-        let now = self.errand.clock.now();
+        let now = self.context.clock.now();
         let names = found.names.unwrap_or_default();
         self.standing.more = found.more;
         if !found.more {
             self.names.keep_only(&names);
         }
         for name in names {
-            self.call(&name);
+            self.schedule(&name);
         }
         self.standing.strange =
             found.strange.into_iter().map(|name| (now, format!("{name}: the name is not UTF-8"))).collect();
         // Also those that a crash left under our own name, and those that are gone.
-        for one in self.errand.known.of(&self.errand.options.directory.to_string_lossy()) {
-            if let Some(known) = self.call(&one.name).filter(|known| !known.running) {
+        for one in self.context.known.of(&self.context.options.directory.to_string_lossy()) {
+            if let Some(known) = self.schedule(&one.name).filter(|known| !known.running) {
                 known.taken = Some(one.id);
             }
         }
         let aside: HashSet<FileId> = found.aside.iter().map(|(_, id)| *id).collect();
         for (below, id) in &found.aside {
             // One that is seen twice and not known is not being removed: it is another server's, or needs a person.
-            if self.errand.known.get(*id).is_none() && self.standing.aside.contains(id) {
+            if self.context.known.get(*id).is_none() && self.standing.aside.contains(id) {
                 let what =
                     format!("{below}{}{id}: was left under this name; rename it, and it is taken", super::place::ASIDE);
                 self.standing.strange.push((now, what));
@@ -336,14 +336,14 @@ impl Folder {
     }
 
     async fn keep_suspects(&mut self) {
-        if self.errand.options.accept != Accept::Rename {
+        if self.context.options.accept != Accept::Rename {
             return;
         }
         let each = self.names.by_name.iter().filter(|(_, known)| known.seen.is_in_place());
         let each = each.map(|(name, known)| (name.clone(), known.seen.inode.load(Ordering::Acquire)));
         let names: BTreeMap<String, u64> = each.filter(|(_, inode)| *inode != 0).collect();
         let (suspects, folder) =
-            (Arc::clone(&self.suspects), self.errand.options.directory.to_string_lossy().into_owned());
+            (Arc::clone(&self.suspects), self.context.options.directory.to_string_lossy().into_owned());
         let kept = tokio::task::spawn_blocking(move || suspects.keep(&folder, names)).await;
         if let Ok(Err(error)) = kept {
             warn!(%error, "cannot keep which files were written under their final name");

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The parts that every visit to a folder needs.
-pub(super) struct Errand {
+pub(super) struct FolderContext {
     pub(super) options: Arc<Options>,
     pub(super) ingest: Arc<Ingest>,
     pub(super) known: Arc<Known>,
@@ -30,7 +30,7 @@ pub(super) struct Errand {
 
 /// One file, as it was left by the visit before.
 #[derive(Clone)]
-pub(super) struct Call {
+pub(super) struct Visit {
     pub(super) name: String,
     pub(super) seen: Arc<Seen>,
     /// Its identity when it was first seen so, and the time of that.
@@ -54,26 +54,26 @@ pub(super) enum Outcome {
     Remains { id: FileId, taken: bool, reason: String },
 }
 
-impl Errand {
+impl FolderContext {
     /// Visits one file.
-    pub(super) async fn visit(self: Arc<Self>, call: Call) -> Outcome {
-        if let Some(one) = call.taken.and_then(|id| self.known.get(id)) {
+    pub(super) async fn visit(self: Arc<Self>, visit: Visit) -> Outcome {
+        if let Some(one) = visit.taken.and_then(|id| self.known.get(id)) {
             return self.remove(&one, false).await;
         }
-        let (errand, name) = (Arc::clone(&self), call.name.clone());
-        let found = tokio::task::spawn_blocking(move || errand.find(&name)).await;
+        let (context, name) = (Arc::clone(&self), visit.name.clone());
+        let found = tokio::task::spawn_blocking(move || context.find(&name)).await;
         let found = match found {
             Ok(Ok((found, None))) => found,
             Ok(Ok((_, Some(one)))) => {
-                info!(file.id = %one.id, name = call.name, folder = self.folder(), "was taken before a restart");
+                info!(file.id = %one.id, name = visit.name, folder = self.folder(), "was taken before a restart");
                 return self.remove(&one, false).await;
             }
             Ok(Err(Absent::Gone)) => return Outcome::Gone { taken: false },
             Ok(Err(Absent::Refused(why))) => return Outcome::Failed(why),
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        match self.judge(&call, &found) {
-            Judgement::Whole => self.take(call, found).await,
+        match self.judge(&visit, &found) {
+            Judgement::Whole => self.take(visit, found).await,
             Judgement::Wait(after) => Outcome::Again { origin: Some(found.origin), after, why: None },
             Judgement::Busy(after) => {
                 let why = Some("a program has it open for writing".to_owned());
@@ -94,8 +94,8 @@ impl Errand {
         Ok((found, known))
     }
 
-    fn judge(&self, call: &Call, found: &Found) -> Judgement {
-        let (seen, origin) = (&call.seen, &found.origin);
+    fn judge(&self, visit: &Visit, found: &Found) -> Judgement {
+        let (seen, origin) = (&visit.seen, &found.origin);
         // What was said of another file of this name does not count.
         if seen.is_in_place() {
             let of = seen.inode.swap(origin.inode, Ordering::AcqRel);
@@ -104,7 +104,7 @@ impl Errand {
             }
         }
         let mut watched = Duration::ZERO;
-        if let Some((before, since)) = &call.before {
+        if let Some((before, since)) = &visit.before {
             if before == origin {
                 watched = self.clock.elapsed().saturating_sub(*since);
             } else if before.inode == origin.inode
@@ -118,7 +118,7 @@ impl Errand {
         proof::judge(&self.options, found, seen, &Age { watched, now_ns })
     }
 
-    async fn take(&self, call: Call, found: Found) -> Outcome {
+    async fn take(&self, visit: Visit, found: Found) -> Outcome {
         let session = SessionInfo {
             partner: self.options.partner.clone(),
             door: "drop",
@@ -126,7 +126,7 @@ impl Errand {
             id: Uuid::new_v4(),
         };
         let found = Arc::new(found);
-        let Call { name, seen, .. } = &call;
+        let Visit { name, seen, .. } = &visit;
         let taken = taking::take(&self.ingest, &session, name, &self.options, &found, seen, &self.stop).await;
         match taken {
             Ok(accepted) => {

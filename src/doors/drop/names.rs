@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::{
-    job::{Errand, Outcome},
+    job::{FolderContext, Outcome},
     proof::Seen,
 };
 use crate::ingest::{FileId, Origin};
@@ -87,20 +87,20 @@ impl Name {
     }
 
     /// Notes why it cannot be taken, and tells it once.
-    pub(super) fn fails(&mut self, errand: &Errand, name: &str, why: String) {
-        let now = errand.clock.now();
+    pub(super) fn fails(&mut self, context: &FolderContext, name: &str, why: String) {
+        let now = context.clock.now();
         match &mut self.problem {
             Some((_, before)) if *before == why => return,
             Some((_, before)) => before.clone_from(&why),
             None => self.problem = Some((now, why.clone())),
         }
-        warn!(name = ?name, folder = %errand.options.directory.display(), partner = %errand.options.partner, why,
+        warn!(name = ?name, folder = %context.options.directory.display(), partner = %context.options.partner, why,
             "a file in a folder needs attention");
     }
 
     /// The same, and how long to wait before the next try.
-    pub(super) fn fails_again(&mut self, errand: &Errand, name: &str, why: String) -> Duration {
-        self.fails(errand, name, why);
+    pub(super) fn fails_again(&mut self, context: &FolderContext, name: &str, why: String) -> Duration {
+        self.fails(context, name, why);
         let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(9)).min(LONGEST_WAIT);
         self.failures = self.failures.saturating_add(1);
         wait
