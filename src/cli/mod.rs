@@ -33,6 +33,10 @@ const STOP: Duration = Duration::from_secs(2);
 /// Does what the command line says, and gives the exit code.
 #[must_use]
 pub fn run() -> ExitCode {
+    if let Err(error) = hide_memory() {
+        eprintln!("forebay: cannot keep other programs of this user from reading its memory: {error}");
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     let context = Context::new(cli.global);
     let json = context.json();
@@ -45,6 +49,14 @@ pub fn run() -> ExitCode {
             ExitCode::from(problem.exit_code())
         }
     }
+}
+
+/// Passwords, keys and partners' bytes come into this memory. Before any of them does: no other program of the same
+/// user, such as one that a route starts, can read it, and no core file is written. Programs that are started are as
+/// open as ever, for this does not survive an exec.
+fn hide_memory() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 fn tell(problem: &Problem, json: bool) {

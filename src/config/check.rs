@@ -39,13 +39,20 @@ pub fn check(place: &Place) -> Checked {
     };
     let file = place.config();
     let mut config = Config::read(&mut document, file.as_deref());
+    if let Some(data) = &place.data {
+        config.data = place::absolute(data);
+    }
     config.complete();
     checked.warnings.clone_from(&config.warnings);
     // What is no TOML says nothing of commands and files.
     if document.is_toml() {
+        if let Some(what) = place::exposed(&config.data) {
+            document.fault("data", what);
+        }
         check_commands(&config, &mut document);
         check_doors(&config, &mut document);
         check_certificate(&config, &mut document);
+        checked.warnings.extend(exposed_keys(&config));
         for (key, what) in doors::drop::Options::look(&config.drops, &config.data.join("partners")) {
             document.fault(key, what);
         }
@@ -108,6 +115,20 @@ fn check_certificate(config: &Config, document: &mut Document) {
             document.fault(key, format!("{} cannot be read: {error}", path.display()));
         }
     }
+}
+
+/// Private keys that every user of the machine can read.
+fn exposed_keys(config: &Config) -> Vec<Fault> {
+    let host_keys = config.sftp.host_keys.iter().enumerate();
+    let host_keys = host_keys.map(|(index, path)| (format!("sftp.host_keys[{index}]"), path));
+    let keys = config.ftp.key.iter().map(|path| ("ftp.key".to_owned(), path)).chain(host_keys);
+    let readable = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0);
+    let file = config.file.clone().unwrap_or_default();
+    let warning = |(key, path): (String, &PathBuf)| {
+        let what = format!("every user can read this private key: run `chmod 0600 {}`", path.display());
+        Fault { file: file.clone(), line: None, key, what }
+    };
+    keys.filter(|(_, path)| readable(path)).map(warning).collect()
 }
 
 fn check_schedule(config: &Config, document: &mut Document, files: &mut Vec<PathBuf>) -> Vec<Fault> {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     check::{Checked, check},
     fault::Fault,
-    place::{DATA, Place, SYSTEM, VARIABLE, data_dir},
+    place::{DATA, Place, SYSTEM, VARIABLE, data_dir, exposed},
 };
 use self::{
     document::Document,

@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -61,6 +62,17 @@ pub fn data_dir(place: &Place) -> Result<PathBuf, Fault> {
         Some(fault) => Err(fault),
         None => Ok(beside(&file, &data)),
     }
+}
+
+/// What is wrong with the rights on a data directory that is there, with what to do: keys, hashes of passwords and
+/// partners' files lie in it, and no one but the server's own user has any business there.
+#[must_use]
+pub fn exposed(data: &Path) -> Option<String> {
+    let mode = fs::metadata(data).ok()?.permissions().mode();
+    (mode & 0o077 != 0).then(|| {
+        let (path, mode) = (data.display(), mode & 0o7777);
+        format!("other users can get into {path} (mode {mode:04o}): run `chmod 0700 {path}`")
+    })
 }
 
 /// The path, relative to the directory of the configuration.

@@ -76,6 +76,8 @@ pub struct Policy {
     pub close_notify: CloseNotify,
     /// The effect of deleting an accepted file.
     pub delete: Delete,
+    /// False if no bytes are ever sent to the partner but the notice: a password that was stolen then shows names alone.
+    pub download: bool,
     /// The credentials that logins need.
     pub authentication: Authentication,
     /// Most bytes of unprocessed files and partials; none: no limit but the disk.
@@ -123,6 +125,7 @@ impl Default for Policy {
             complete: Complete::default(),
             close_notify: CloseNotify::default(),
             delete: Delete::default(),
+            download: true,
             authentication: Authentication::default(),
             quota_bytes: None,
             max_file_bytes: None,
@@ -212,6 +215,8 @@ pub struct Override {
     #[serde(default)]
     pub delete: Option<Delete>,
     #[serde(default)]
+    pub download: Option<bool>,
+    #[serde(default)]
     pub authentication: Option<Authentication>,
     #[serde(default, rename = "quota", with = "units::size::option")]
     pub quota_bytes: Option<u64>,
@@ -249,6 +254,7 @@ impl Override {
             complete: self.complete.unwrap_or(base.complete),
             close_notify: self.close_notify.unwrap_or(base.close_notify),
             delete: self.delete.unwrap_or(base.delete),
+            download: self.download.unwrap_or(base.download),
             authentication: self.authentication.unwrap_or(base.authentication),
             quota_bytes: self.quota_bytes.or(base.quota_bytes),
             max_file_bytes: self.max_file_bytes.or(base.max_file_bytes),

@@ -213,8 +213,28 @@ fn processes() -> io::Result<Vec<i32>> {
 /// Returns true if the process is in the middle of an exec: it has an executable, and neither arguments nor environment
 /// yet. Kernel threads have no executable, and for processes of other users this cannot be read.
 fn is_in_exec(pid: i32) -> bool {
-    let is_empty = |what| fs::read(format!("/proc/{pid}/{what}")).is_ok_and(|bytes| bytes.is_empty());
-    is_empty("environ") && is_empty("cmdline") && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+    let is_empty = |what| fs::read(format!("/proc/{pid}/{what}")).map(|bytes| bytes.is_empty());
+    match is_empty("environ") {
+        Ok(empty) => empty && is_empty("cmdline").unwrap_or(false) && fs::read_link(format!("/proc/{pid}/exe")).is_ok(),
+        // For a moment it is as closed to others as the server that it was copied from.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => is_own(pid) && is_new(pid),
+        Err(_) => false,
+    }
+}
+
+/// Returns true for a process of this user. Not by who owns its files in `/proc`: those of a closed one are root's.
+fn is_own(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().nth(1)?.parse().ok());
+    uid == Some(rustix::process::geteuid().as_raw())
+}
+
+/// Returns true for a process that was started shortly before this one, or later.
+fn is_new(pid: i32) -> bool {
+    let ticks =
+        u64::try_from(EXEC_WAIT.as_millis()).unwrap_or(u64::MAX) * rustix::param::clock_ticks_per_second() / 1000;
+    let own = start_ticks(rustix::process::getpid().as_raw_pid());
+    start_ticks(pid).zip(own).is_some_and(|(its, own)| its + ticks >= own)
 }
 
 fn look_blocking(instance: Uuid, children: &[Child], signal: Option<Signal>) -> io::Result<Vec<i32>> {

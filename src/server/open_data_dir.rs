@@ -8,7 +8,7 @@ use forebay_storage::{SpoolMaintenance, Storage, disk::OsDisk, local::LocalStora
 use super::lock::{DataLock, private_dir};
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Config, exposed},
     contents::Contents,
     gate::Gate,
     operate::{Dependencies, Operator, Problem, system_users},
@@ -45,6 +45,9 @@ impl OpenDataDir {
         let data = &config.data;
         private_dir(data).map_err(|error| cannot("create", data, &error))?;
         check_owner(data)?;
+        if let Some(what) = exposed(data) {
+            return Err(Problem::failed(what));
+        }
         let lock = DataLock::take(data, verb, PATIENCE).map_err(|error| Problem::failed(error.to_string()))?;
         for name in ["gate", "partners", "scratch", "tls"] {
             let dir = data.join(name);

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -17,6 +18,16 @@ pub const FOREBAY: &str = env!("CARGO_BIN_EXE_forebay");
 /// How long a state may take to come about before a test fails.
 pub const BOUND: Duration = Duration::from_secs(60);
 
+/// The user of a server in tests that have more than one. None needs to be known to the system.
+pub const SERVER_USER: u32 = 64_321;
+/// The user of a runner.
+pub const RUNNER_USER: u32 = 64_322;
+
+/// Makes a path another user's.
+pub fn give(path: &Path, user: u32) {
+    std::os::unix::fs::chown(path, Some(user), Some(user)).expect("root may do that");
+}
+
 /// A directory with a configuration, and the server that runs on it when it runs.
 pub struct Machine {
     dir: tempfile::TempDir,
@@ -29,6 +40,7 @@ pub struct Machine {
     pub web: SocketAddr,
     /// Added to the server's environment.
     pub environment: Vec<(&'static str, String)>,
+    user: Option<u32>,
 }
 
 impl Machine {
@@ -47,7 +59,28 @@ impl Machine {
              [sftp]\nlisten = \"{sftp}\"\nhost_key_algorithms = [\"ssh-ed25519\"]\n\n[web]\nlisten = \"{web}\"\n\n{extra}"
         );
         fs::write(dir.path().join("forebay.toml"), config).expect("writes the configuration");
-        Self { dir, child: None, ftp, sftp, web, environment: Vec::new() }
+        Self { dir, child: None, ftp, sftp, web, environment: Vec::new(), user: None }
+    }
+
+    /// Lets everything run as a user of its own; where the tests do not run as root, that is theirs.
+    pub fn with_its_own_user(mut self) -> Self {
+        if rustix::process::geteuid().is_root() {
+            // The build may lie below somebody's home, where others cannot go.
+            let program = self.path().join("forebay");
+            fs::hard_link(FOREBAY, &program).or_else(|_| fs::copy(FOREBAY, &program).map(drop)).expect("a copy");
+            fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+            give(self.path(), SERVER_USER);
+            self.user = Some(SERVER_USER);
+        }
+        self
+    }
+
+    /// The program, as the user that everything runs as.
+    fn command(&self) -> Command {
+        let Some(user) = self.user else { return Command::new(FOREBAY) };
+        let mut command = Command::new(self.path().join("forebay"));
+        command.uid(user).gid(user);
+        command
     }
 
     pub fn path(&self) -> &Path {
@@ -78,7 +111,8 @@ impl Machine {
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let log = fs::File::options().create(true).append(true).open(self.path().join("server.log")).expect("a log");
-        let child = Command::new(FOREBAY)
+        let child = self
+            .command()
             .arg("serve")
             .arg("--config")
             .arg(self.path().join("forebay.toml"))
@@ -158,7 +192,8 @@ impl Machine {
 
     /// Runs a verb of the CLI with something on its standard input.
     pub fn cli_with(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = Command::new(FOREBAY)
+        let mut child = self
+            .command()
             .arg("--config")
             .arg(self.path().join("forebay.toml"))
             .args(arguments)

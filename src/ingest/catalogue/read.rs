@@ -7,6 +7,7 @@ use forebay_queue::Node;
 
 use super::{Files, Place, Stat};
 use crate::{
+    answers::NOTICE,
     contents::{OpenContent, slice},
     ingest::Refusal,
 };
@@ -36,10 +37,19 @@ impl Files {
     /// Opens a file.
     ///
     /// # Errors
-    /// Bad names; [`Refusal::NotFound`]; [`Refusal::Denied`] when it is a folder.
+    /// Bad names; [`Refusal::NotFound`]; [`Refusal::Denied`] when it is a folder, or the partner reads nothing.
     pub async fn open(&self, path: &str) -> Result<OpenFile, Refusal> {
         let (stat, source) = self.source(path).await?;
+        if !self.may_read(path)? {
+            return Err(Refusal::Denied("downloads are not allowed for this account".to_owned()));
+        }
         Ok(OpenFile { stat, source })
+    }
+
+    /// The notice may always be read: it tells what the greeting and the web faces tell everyone.
+    fn may_read(&self, path: &str) -> Result<bool, Refusal> {
+        let is_notice = matches!(Place::of(path)?, Place::InOut(below) if below == NOTICE);
+        Ok(is_notice || self.ingest.partners.policy(self.partner()).download)
     }
 
     pub(super) async fn source(&self, path: &str) -> Result<(Stat, Source), Refusal> {
