@@ -377,6 +377,7 @@ fn a_restart_shows_the_same_view_and_adopts_what_the_journal_does_not_know(door:
             door: door.name().to_owned(),
             began_at: now,
             origin: None,
+            goes_on: None,
         };
         let mut upload = first.storage.begin(file).await.unwrap();
         upload.write(bytes::Bytes::from_static(b"three")).await.unwrap();

@@ -10,13 +10,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use forebay::{
     answers::Answers,
     clock::{Clock, SetClock},
+    contents::Contents,
     gate::{self, Gate},
-    ingest::{Ingest, Peer, Proven, SessionInfo},
+    ingest::{Ingest, Peer, Proven, SessionInfo, Start},
     partners::{Limits, Partners, Policies},
     routes::{self, Routes},
 };
 use forebay_queue::{
-    Action, Actor, ClaimRequest, EmbeddedMaintenance, Order, QueueStore, RouteRequest, Settlement, State,
+    Action, Actor, ClaimRequest, EmbeddedMaintenance, Entry, Order, QueueStore, RouteRequest, Settlement, State,
     embedded::{self, EmbeddedQueue},
 };
 use forebay_storage::{
@@ -28,6 +29,9 @@ use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 const DATA: &str = "/data";
+
+/// Files of up to so many bytes come with their records.
+const INLINE_BYTES: usize = 4_096;
 
 /// Sessions that upload at once.
 const SESSIONS: u64 = 4;
@@ -44,6 +48,7 @@ struct Said {
     accepted: HashMap<FileId, String>,
     done: Vec<FileId>,
     held: Vec<FileId>,
+    withdrawn: Vec<FileId>,
 }
 
 /// The parts that stand on the disk. Sled's index, which may be lost, views and accounts are in real directories.
@@ -61,7 +66,7 @@ impl House {
         let data = Path::new(DATA);
         let clock = SetClock::new(start_of_time());
         // Most files come with their records, and the journal's short log is emptied in most lives.
-        let options = local::Options { reserve_bytes: 0, inline_bytes: 4_096 };
+        let options = local::Options { reserve_bytes: 0, inline_bytes: INLINE_BYTES as u64 };
         let storage = LocalStorage::open(disk.shared(), data, options);
         let storage = Arc::new(storage.map_err(|error| error.to_string())?);
         let options =
@@ -126,6 +131,11 @@ impl House {
             }
             let Ok(accepted) = intake.finish(Box::new(Proven)).await.map(|accepted| accepted.id) else { return };
             self.say(|said| said.accepted.insert(accepted, sent_as.clone()), &said);
+            // Some go on: what is said of the whole takes the place of what was said of its beginning.
+            let goes_on = !temporary && random.random_ratio(1, 3);
+            if goes_on && self.go_on(&session, &name, bytes, accepted, &mut random, &said).await.is_none() {
+                return;
+            }
             if temporary {
                 if self.ingest.files(&session).rename(&sent_as, &name).await.is_err() {
                     return;
@@ -134,6 +144,51 @@ impl House {
             }
             self.clock.advance(std::time::Duration::from_millis(1));
         }
+    }
+
+    /// Sends more pieces behind a file. None: the power is gone.
+    async fn go_on(
+        &self,
+        session: &SessionInfo,
+        name: &str,
+        mut whole: Vec<u8>,
+        mut earlier: FileId,
+        random: &mut SmallRng,
+        said: &Arc<Mutex<Said>>,
+    ) -> Option<()> {
+        for _ in 0..random.random_range(1..5) {
+            let size =
+                if random.random_ratio(1, 4) { random.random_range(5_000..9_000) } else { random.random_range(0..900) };
+            let own: Vec<u8> = (0..size).map(|_| random.random()).collect();
+            let mut intake = self.ingest.resume(session, name, Start::End, None).await.ok()?;
+            whole.extend_from_slice(&own);
+            said.lock().sent.insert(intake.id(), digest(&whole));
+            intake.write(own.into()).await.ok()?;
+            let accepted = intake.finish(Box::new(Proven)).await.ok()?;
+            let entry = self.queue.get(accepted.id).await.ok()?;
+            if random.random_ratio(1, 4) && self.ingest.withdraw(&accepted, "test").await.is_ok() {
+                self.say(|said| said.withdrawn.push(accepted.id), said);
+                // The one before is what it was; bytes that storage kept are a partial behind it.
+                match (&entry.continues, entry.content) {
+                    (Some(_), Some(_)) => whole.truncate(whole.len() - size),
+                    (Some(_), None) => {}
+                    // A copy, of which the partial is beside the one before: which of them is newer the disk's clock says.
+                    (None, _) => return Some(()),
+                }
+                continue;
+            }
+            self.say(
+                |said| {
+                    if entry.supersedes == Some(earlier) {
+                        said.accepted.remove(&earlier);
+                    }
+                    said.accepted.insert(accepted.id, name.to_owned());
+                },
+                said,
+            );
+            earlier = accepted.id;
+        }
+        Some(())
     }
 
     /// Processes what is ready, and holds some of it.
@@ -185,19 +240,34 @@ impl House {
     /// The digest of a file's bytes, as they are read.
     async fn digest_of(&self, id: FileId) -> Result<Sha256, String> {
         let entry = self.queue.get(id).await.map_err(|error| error.to_string())?;
-        if let Some(bytes) = self.queue.content(&entry).await.map_err(|error| error.to_string())? {
-            return Ok(digest(&bytes));
+        for extent in self.queue.extents(&entry).await.map_err(|error| error.to_string())? {
+            if extent.content.is_some() {
+                continue;
+            }
+            match self.storage.inspect(extent.id).await.map_err(|error| error.to_string())? {
+                SpoolItem::Sound(meta) if meta.sha256 == extent.sha256 => {}
+                SpoolItem::Sound(_) => return Err("it has other bytes".to_owned()),
+                SpoolItem::Damaged { what, .. } => return Err(what),
+            }
         }
-        match self.storage.inspect(id).await.map_err(|error| error.to_string())? {
-            SpoolItem::Sound(meta) => Ok(meta.sha256),
-            SpoolItem::Damaged { what, .. } => Err(what),
+        let contents = Contents::new(self.storage.clone(), self.queue.clone());
+        let content = contents.open(id).await.map_err(|error| error.to_string())?;
+        Ok(digest(&content.read(0..entry.size_bytes + 1).await.map_err(|error| error.to_string())?))
+    }
+
+    /// What became of an entry in the end: one whose continuation nobody was told of has that in its place.
+    async fn last_of(&self, id: FileId) -> Option<Entry> {
+        let mut entry = self.queue.get(id).await.ok()?;
+        while let Some(by) = entry.superseded.as_ref().map(|superseded| superseded.by) {
+            entry = self.queue.get(by).await.ok()?;
         }
+        Some(entry)
     }
 
     /// What of all that was said is not so.
     async fn broken(&self, said: &Said) -> Option<String> {
         for (id, name) in &said.accepted {
-            let Ok(entry) = self.queue.get(*id).await else { return Some(format!("{name} is not in the queue")) };
+            let Some(entry) = self.last_of(*id).await else { return Some(format!("{name} is not in the queue")) };
             if !matches!(entry.state, State::Ready | State::Done | State::Held | State::Unfinished) {
                 return Some(format!("{name} is {}", entry.state));
             }
@@ -209,6 +279,12 @@ impl House {
                 Ok(digest) if Some(&digest) == said.sent.get(id) => {}
                 Ok(_) => return Some(format!("{name} has other bytes")),
                 Err(what) => return Some(format!("{name}: {what}")),
+            }
+        }
+        for id in &said.withdrawn {
+            match self.queue.get(*id).await {
+                Ok(entry) if entry.state == State::Withdrawn => {}
+                other => return Some(format!("{id} was withdrawn and is {:?}", other.map(|entry| entry.state))),
             }
         }
         for id in &said.done {

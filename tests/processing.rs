@@ -135,8 +135,15 @@ impl House {
     async fn put(&self, partner: &str, name: &str, bytes: &[u8]) -> Entry {
         let now = self.clock.now();
         let id = FileId::new(now);
-        let file =
-            NewFile { id, partner: partner.into(), name: name.into(), door: "ftp".into(), began_at: now, origin: None };
+        let file = NewFile {
+            id,
+            partner: partner.into(),
+            name: name.into(),
+            door: "ftp".into(),
+            began_at: now,
+            origin: None,
+            goes_on: None,
+        };
         let mut upload = self.storage.begin(file).await.unwrap();
         upload.write(Bytes::copy_from_slice(bytes)).await.unwrap();
         // One way and the other, in turn.
@@ -160,6 +167,7 @@ impl House {
             hold: None,
             origin: None,
             supersedes: None,
+            continues: None,
             claimable_from: None,
         };
         self.queue.accept(new, content, now).await.unwrap()
@@ -494,6 +502,13 @@ impl Storage for Closing {
         let verified = self.storage.materialize(id, dest, how)?;
         self.gate.close(Vec::new(), None, "test".into(), None, "t".into()).unwrap();
         Ok(verified)
+    }
+    fn read_whole(
+        &self,
+        _: FileId,
+        _: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> forebay_storage::Result<forebay_storage::Verified> {
+        unimplemented!()
     }
     async fn begin(&self, _: NewFile) -> forebay_storage::Result<Box<dyn forebay_storage::Upload>> {
         unimplemented!()

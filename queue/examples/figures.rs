@@ -77,6 +77,7 @@ fn new_entry(task: usize, n: usize) -> NewEntry {
         hold: None,
         origin: None,
         supersedes: None,
+        continues: None,
         claimable_from: None,
     }
 }

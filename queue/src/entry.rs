@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use forebay_storage::{FileId, Origin, Sha256};
+use forebay_storage::{DigestState, FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -125,9 +125,9 @@ pub struct NewEntry {
     pub name: String,
     /// The door it came in by.
     pub door: String,
-    /// Length in bytes.
+    /// Length of the whole in bytes.
     pub size_bytes: u64,
-    /// Digest of all bytes.
+    /// Digest of all bytes of the whole.
     pub sha256: Sha256,
     /// When its last byte had come.
     pub received_at: DateTime<Utc>,
@@ -141,8 +141,10 @@ pub struct NewEntry {
     pub hold: Option<Hold>,
     /// The file that it is a copy of, to be remembered until [`crate::QueueStore::forget_origins`].
     pub origin: Option<Origin>,
-    /// The earlier entry that it goes on from and takes the place of.
+    /// The earlier entry that it takes the place of.
     pub supersedes: Option<FileId>,
+    /// The earlier entry whose bytes it begins with, if it brings only those behind them.
+    pub continues: Option<Continues>,
     /// No claim gives it before this time, unless [`crate::QueueStore::confirm`] was called.
     pub claimable_from: Option<DateTime<Utc>>,
 }
@@ -160,9 +162,9 @@ pub struct Entry {
     pub name: String,
     /// The door it came in by.
     pub door: String,
-    /// Length in bytes.
+    /// Length of the whole in bytes.
     pub size_bytes: u64,
-    /// Digest of all bytes.
+    /// Digest of all bytes of the whole.
     pub sha256: Sha256,
     /// When its last byte had come.
     pub received_at: DateTime<Utc>,
@@ -210,9 +212,60 @@ pub struct Entry {
     /// The partner has deleted its receipt, as it stands.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub receipt_hidden: bool,
+    /// The earlier entry whose bytes it begins with, if only those behind them are its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Box<Continues>>,
+}
+
+/// The beginning of a file that goes on where an earlier one ends.
+///
+/// The bytes before are those of the earlier entry, which may itself begin with those of another. They are kept as long as
+/// the later entry is there, whatever becomes of the earlier one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continues {
+    /// The earlier entry.
+    pub of: FileId,
+    /// Its length: where the own bytes begin.
+    pub at: u64,
+    /// Digest of the own bytes alone.
+    pub own_sha256: Sha256,
+    /// The state of the whole's digest at its end, for what goes on from there.
+    pub digest: DigestState,
+}
+
+/// A stretch of a file's bytes that was kept as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The entry that brought it.
+    pub id: FileId,
+    /// Where it begins in the file.
+    pub at: u64,
+    /// Its length in bytes.
+    pub size_bytes: u64,
+    /// Digest of its bytes.
+    pub sha256: Sha256,
+    /// The journal's sequence of the record that brought the bytes; without it storage keeps them.
+    pub content: Option<u64>,
 }
 
 impl Entry {
+    /// The bytes that it brought itself.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        let (at, sha256) = match &self.continues {
+            Some(continues) => (continues.at, continues.own_sha256),
+            None => (0, self.sha256),
+        };
+        Extent { id: self.id, at, size_bytes: self.size_bytes.saturating_sub(at), sha256, content: self.content }
+    }
+
+    /// The earlier entry whose bytes have to stay for this one. The bytes of one that was withdrawn are a partial again.
+    #[must_use]
+    pub fn rests_on(&self) -> Option<FileId> {
+        let continues = self.continues.as_ref().filter(|_| self.state != State::Withdrawn);
+        continues.map(|continues| continues.of)
+    }
+
     /// Returns whether it may still get another name to be processed under: no processor has begun it, and it is held for
     /// nothing but a route.
     #[must_use]

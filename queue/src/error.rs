@@ -41,6 +41,12 @@ pub enum QueueError {
         /// What was asked.
         action: &'static str,
     },
+    /// A file was to go on from an earlier one that is not there any more, or was taken back.
+    #[error("file {of}, which this one goes on from, is not there any more")]
+    NoBeginning {
+        /// The earlier file.
+        of: FileId,
+    },
     /// The lease was given up or taken away; what its holder did no longer counts.
     #[error("the lease on file {0} has ended")]
     LeaseLost(FileId),

@@ -18,7 +18,7 @@ mod transition;
 pub use catalogue::{Catalogue, NameChange, NameFault, Named, Node};
 pub use cursor::Cursor;
 pub use embedded::gather_answers;
-pub use entry::{Child, Entry, Lane, Lease, LeaseToken, NewEntry, State, Superseded};
+pub use entry::{Child, Continues, Entry, Extent, Lane, Lease, LeaseToken, NewEntry, State, Superseded};
 pub use error::{QueueError, Result};
 pub use hold::Hold;
 pub use node::NodeId;

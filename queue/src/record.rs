@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use forebay_storage::{FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 
-use crate::{Child, Entry, Hold, LeaseToken, NodeId, State};
+use crate::{Child, Continues, Entry, Hold, LeaseToken, NodeId, State};
 
 /// One thing that happened.
 ///
@@ -59,7 +59,7 @@ pub enum Fact {
         name: String,
         /// The door.
         door: String,
-        /// Length in bytes.
+        /// Length of the whole in bytes.
         size_bytes: u64,
         /// Digest.
         sha256: Sha256,
@@ -80,6 +80,9 @@ pub enum Fact {
         /// The entry that it takes the place of.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         supersedes: Option<FileId>,
+        /// The entry whose bytes it begins with. Its own are those behind them; size and digest are of the whole.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        continues: Option<Box<Continues>>,
         /// No claim gives it before this time, unless its sender is seen to read the reply.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         claimable_from: Option<DateTime<Utc>>,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    Actor, Child, Cursor, Entry, Hold, KnownOrigin, Lane, LeaseToken, NewEntry, NodeId, Record, Result, State,
+    Actor, Child, Cursor, Entry, Extent, Hold, KnownOrigin, Lane, LeaseToken, NewEntry, NodeId, Record, Result, State,
 };
 
 /// The queue. Every method may be called from many tasks at once, and one day from many processes.
@@ -22,19 +22,33 @@ use crate::{
 pub trait QueueStore: Send + Sync + 'static {
     /// Takes a file. Ok: journalled, synced, shown in the catalogue under its name (in place of an older file of that
     /// name; folders above it are made if need be), and visible to claims if it is ready and not before
-    /// `claimable_from`; and its bytes are durable, those of [`Content::Inline`] by this very call. With `supersedes`, the earlier entry becomes `superseded` in the same record, if no processor
-    /// has begun it; otherwise the new one is a file of its own, and its `supersedes` is none.
+    /// `claimable_from`; and its bytes are durable, those of [`Content::Inline`] by this very call. With
+    /// `supersedes`, the earlier entry becomes `superseded` in the same record, if no processor has begun it and it has the
+    /// same name; otherwise the new one is a file of its own, and its `supersedes` is none. With `continues`, the earlier
+    /// entry's bytes stay as long as this one.
+    ///
+    /// # Errors
+    /// [`QueueError::NoBeginning`](crate::QueueError::NoBeginning) when what it continues is gone, or was withdrawn.
     async fn accept(&self, new: NewEntry, content: Content, now: DateTime<Utc>) -> Result<Entry>;
 
-    /// All bytes of a file that came inline, of which the digest was found right; none when storage keeps them. The entry may
-    /// be an earlier look at it.
+    /// All bytes of an extent that came inline, of which the digest was found right; none when storage keeps them. The entry
+    /// that it was asked of may be an earlier look at it.
     ///
     /// # Errors
     /// [`QueueError::Damaged`](crate::QueueError::Damaged) when they are something else, or missing.
-    async fn content(&self, entry: &Entry) -> Result<Option<Bytes>>;
+    async fn content(&self, extent: &Extent) -> Result<Option<Bytes>>;
 
     /// As [`QueueStore::content`], for those who are on a thread that may block.
-    fn content_blocking(&self, entry: &Entry) -> Result<Option<Bytes>>;
+    fn content_blocking(&self, extent: &Extent) -> Result<Option<Bytes>>;
+
+    /// The stretches that a file consists of, from its first byte on: one, but for a file that continues another.
+    ///
+    /// # Errors
+    /// [`QueueError::Damaged`](crate::QueueError::Damaged) when one of those is not in the queue.
+    async fn extents(&self, entry: &Entry) -> Result<Vec<Extent>>;
+
+    /// The entries that go on where this one ends, and need its bytes.
+    async fn continued_by(&self, id: FileId) -> Result<Vec<FileId>>;
 
     /// Gives a file that no processor has begun another name, with the route and state that follow from it. An
     /// `unfinished` one is accepted by that and gets its turn; any other keeps its turn. The catalogue shows it under the
@@ -56,7 +70,7 @@ pub trait QueueStore: Send + Sync + 'static {
     /// durable, and no claim gives it any more. On an error it is not claimable until a restart.
     ///
     /// # Errors
-    /// [`QueueError::WrongState`](crate::QueueError::WrongState) when a processor has begun it.
+    /// [`QueueError::WrongState`](crate::QueueError::WrongState) when a processor has begun it, or another file continues it.
     async fn withdraw(&self, id: FileId, reason: &str, now: DateTime<Utc>) -> Result<Entry>;
 
     /// A partner deletes the receipt of a file: it is not shown until the entry changes again.
@@ -118,7 +132,7 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Counts, bytes and lanes.
     async fn stats(&self, now: DateTime<Utc>) -> Result<Stats>;
 
-    /// Unprocessed bytes of a partner: everything that is not done, cancelled or duplicate.
+    /// Unprocessed bytes of a partner: everything that is not over. A file that continues others counts whole.
     async fn unprocessed_bytes(&self, partner: &str) -> Result<u64>;
 
     /// The earliest instant after which a claim may find more than now, if it is known.
@@ -134,7 +148,8 @@ pub trait QueueStore: Send + Sync + 'static {
     /// taken the acceptance and left later records: such a file is not known, so that its bytes are not removed.
     async fn knows(&self, id: FileId) -> Result<bool>;
 
-    /// Forgets entries that are over and ended before `before`, at most `limit`. Ok: the journal says so; the caller has
+    /// Forgets entries that are over and ended before `before`, at most `limit`. One that another continues stays until that
+    /// is forgotten, and then goes with it. Ok: the journal says so; the caller has
     /// storage remove the bytes of those it keeps afterwards. The room of the others comes back by itself.
     async fn purge(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Purged>;
 
@@ -260,7 +275,8 @@ pub struct Settlement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// `unfinished`, `ready`, `retrying` → `held`.
+    /// `unfinished`, `ready`, `retrying` → `held`. With [`Hold::ReplyNotRead`] also `superseded`: it stays so, and is held
+    /// should what superseded it be withdrawn.
     Hold(Hold),
     /// `held` → `ready` at its old turn. For each id the route that its name has now; without one it stays held.
     Release(Vec<Option<String>>),
@@ -317,7 +333,7 @@ pub struct StateCount {
     pub state: State,
     /// Entries.
     pub files: u64,
-    /// Their bytes.
+    /// The bytes that they brought: those of an earlier file that one continues count for that.
     pub size_bytes: u64,
 }
 

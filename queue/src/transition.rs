@@ -155,6 +155,12 @@ impl Entry {
             Fact::Duplicate { of } => {
                 self.stand(State::Duplicate, record, Some(format!("the same file was done as {of}")));
             }
+            // It is held when it is what it was again.
+            Fact::Held { reason, hold } if self.state == State::Superseded => {
+                if let Some(before) = &mut self.superseded {
+                    (before.state, before.reason, before.hold) = (State::Held, reason.clone(), *hold);
+                }
+            }
             Fact::Held { reason, hold } => {
                 self.stand(State::Held, record, reason.clone());
                 self.set_hold(*hold);
@@ -221,6 +227,7 @@ fn accepted(seq: u64, record: &Record) -> Option<Entry> {
         reason,
         hold,
         supersedes,
+        continues,
         claimable_from,
         inline,
         ..
@@ -258,6 +265,7 @@ fn accepted(seq: u64, record: &Record) -> Option<Entry> {
             Inline::With(seq) => seq,
         }),
         receipt_hidden: false,
+        continues: continues.clone(),
     };
     entry.set_hold(*hold);
     Some(entry)
@@ -306,6 +314,8 @@ fn check_fact(entry: &Entry, fact: &Fact) -> Result<()> {
         Fact::Started { .. } => (&[Ready, Retrying], "start"),
         Fact::Child { .. } | Fact::Ended { .. } | Fact::Crashed { .. } => (&[Active], "end an attempt"),
         Fact::Duplicate { .. } => (&[Ready, Retrying], "mark as a duplicate"),
+        // What a later one took the place of may come back.
+        Fact::Held { hold: Some(Hold::ReplyNotRead), .. } => (&[Unfinished, Ready, Retrying, Superseded], "hold"),
         Fact::Held { .. } => (&[Unfinished, Ready, Retrying], "hold"),
         Fact::Released { .. } => (&[Held], "release"),
         Fact::Requeued { .. } => (&[Done, Quarantined, Dead, Cancelled, Duplicate, Held, Retrying], "requeue"),

@@ -154,6 +154,7 @@ mod tests {
             claimable_from: None,
             content: None,
             receipt_hidden: false,
+            continues: None,
         }
     }
 

@@ -16,12 +16,16 @@ pub struct Accepted {
     pub(super) entry: Entry,
     /// It waits for [`super::Ingest::confirm`], or the time that its entry says.
     pub unconfirmed: bool,
+    /// The state of the earlier file that its sender went on from, in a word, where that could not be continued: this one is
+    /// another file then, which begins with the same bytes.
+    pub beside: Option<&'static str>,
 }
 
 impl Accepted {
-    pub(super) fn new(entry: Entry) -> Self {
+    pub(super) fn new(entry: Entry, beside: Option<State>) -> Self {
+        let beside = beside.map(State::as_str);
         let unconfirmed = entry.claimable_from.is_some();
-        Self { id: entry.id, size_bytes: entry.size_bytes, sha256: entry.sha256, entry, unconfirmed }
+        Self { id: entry.id, size_bytes: entry.size_bytes, sha256: entry.sha256, entry, unconfirmed, beside }
     }
 }
 

@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use forebay_queue::{Action, Actor, Entry, Hold};
-use forebay_storage::{NewFile, Retract};
+use forebay_queue::{Action, Actor, Entry, Hold, QueueError, State};
+use forebay_storage::{FileId, NewFile, Retract};
 use tracing::{info, warn};
 
 use super::{Accepted, Ingest, Refusal};
@@ -41,10 +41,19 @@ impl Ingest {
     pub async fn withdraw(self: &Arc<Self>, accepted: &Accepted, why: &str) -> Result<(), Refusal> {
         let (ingest, id, why) = (Arc::clone(self), accepted.id, why.to_owned());
         self.through(async move {
-            let entry = ingest.queue.withdraw(id, &why, ingest.clock.now()).await?;
+            let entry = match ingest.queue.withdraw(id, &why, ingest.clock.now()).await {
+                // Should what goes on from it be taken back too, it must not be processed by itself.
+                Err(error @ QueueError::WrongState { state: State::Superseded, .. }) => {
+                    ingest.hold_unread(id).await;
+                    return Err(error.into());
+                }
+                withdrawn => withdrawn?,
+            };
             info!(file.id = %id, name = ?entry.name, partner = %entry.partner, why, "accepted file withdrawn");
             // The record is durable first: bytes that are a partial again must not be claimed after a crash.
             match entry.content {
+                // They are few: the sender goes on where the file before ends, which is shown again.
+                Some(_) if entry.continues.is_some() => {}
                 Some(_) => ingest.inline_to_partial(&entry).await,
                 None => ingest.storage.retract(id, Retract::ToPartial).await?,
             }
@@ -55,7 +64,7 @@ impl Ingest {
 
     /// The bytes of a small file that was withdrawn are a partial, where that can be: only convenience depends on it.
     async fn inline_to_partial(&self, entry: &Entry) {
-        let kept = match self.queue.content(entry).await {
+        let kept = match self.queue.content(&entry.extent()).await {
             Ok(Some(bytes)) => {
                 let file = NewFile {
                     id: entry.id,
@@ -64,6 +73,7 @@ impl Ingest {
                     door: entry.door.clone(),
                     began_at: entry.received_at,
                     origin: None,
+                    goes_on: None,
                 };
                 self.keep_as_partial(file, bytes).await
             }
@@ -90,6 +100,10 @@ impl Ingest {
     pub async fn doubt(&self, accepted: &Accepted) {
         let (id, entry) = (accepted.id, &accepted.entry);
         warn!(file.id = %id, name = %entry.name, partner = %entry.partner, "{REPLY_NOT_READ}");
+        self.hold_unread(id).await;
+    }
+
+    async fn hold_unread(&self, id: FileId) {
         let (action, reason) = (Action::Hold(Hold::ReplyNotRead), Some(REPLY_NOT_READ.to_owned()));
         for done in self.queue.act(&[id], action, reason, Actor::Server, self.clock.now()).await {
             if let Err(error) = done {

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use forebay_queue::{Entry, Hold, NewEntry, QueueError, State};
-use forebay_storage::{Content, FileId, FileMeta, NewFile, Origin, Retract, Sealed, Upload};
+use forebay_queue::{Continues, Entry, Hold, NewEntry, QueueError, State};
+use forebay_storage::{Content, FileId, FileMeta, GoesOn, NewFile, Origin, Retract, Sealed, Upload};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
@@ -35,16 +35,21 @@ struct Incoming {
     policy: Arc<Policy>,
     /// The file on this machine that it is a copy of, if it is one.
     origin: Option<Origin>,
-    /// The accepted file that it goes on from.
-    continues: Option<FileId>,
+    /// The accepted file whose bytes it begins with, without having them itself.
+    goes_on: Option<GoesOn>,
+    /// The state of the accepted file that its sender went on from, where this is another file.
+    copied_from: Option<State>,
 }
 
 /// Where the bytes come from.
 pub(super) enum Source {
     /// A sender; not 0: it goes on with the partial of that name at this byte.
     Upload(u64),
-    /// A sender that goes on where this accepted file ends.
-    Continuation(FileId),
+    /// A sender that goes on where an accepted file ends; not 0: with the partial of what came behind it, at this byte of
+    /// that.
+    Rest(GoesOn, u64),
+    /// A sender that goes on where an accepted file ends, behind a copy of it: that file is in this state.
+    Copied(State),
     /// A file on this machine.
     Copy(Origin),
 }
@@ -77,11 +82,14 @@ impl Ingest {
         declared_size: Option<u64>,
         source: Source,
     ) -> Result<Intake, Refusal> {
-        let (at, continues, origin) = match source {
-            Source::Upload(at) => (at, None, None),
-            Source::Continuation(earlier) => (0, Some(earlier), None),
-            Source::Copy(origin) => (0, None, Some(origin)),
-        };
+        let (mut at, mut goes_on, mut copied_from, mut origin) = (0, None, None, None);
+        match source {
+            Source::Upload(from) => at = from,
+            Source::Rest(earlier, from) => (goes_on, at) = (Some(earlier), from),
+            Source::Copied(state) => copied_from = Some(state),
+            Source::Copy(of) => origin = Some(of),
+        }
+        let before = goes_on.map_or(0, |earlier| earlier.at);
         let name = Name::parse(path)?;
         name.not_in_out()?;
         let partner = session.partner.as_str();
@@ -98,7 +106,7 @@ impl Ingest {
         }
         self.files(session).has_room_for_a_name().await?;
         let mut reservation = self.quota.open(partner, policy.quota_bytes).await?;
-        reservation.cover(declared_size.unwrap_or(0).saturating_sub(at)).await?;
+        reservation.cover(declared_size.unwrap_or(0).saturating_sub(before + at)).await?;
         let now = self.clock.now();
         let id = FileId::new(now);
         let file = NewFile {
@@ -108,13 +116,15 @@ impl Ingest {
             door: session.door.to_owned(),
             began_at: now,
             origin: origin.clone(),
+            goes_on,
         };
         let upload = match at {
             0 => self.storage.begin(file).await?,
             at => self.storage.resume(file, at).await?,
         };
         let open = Some(Open { upload, reservation, resumed: at });
-        let file = Incoming { ingest: self.clone(), session: session.clone(), name, id, policy, origin, continues };
+        let (ingest, session) = (self.clone(), session.clone());
+        let file = Incoming { ingest, session, name, id, policy, origin, goes_on, copied_from };
         Ok(Intake { file: Arc::new(file), open })
     }
 }
@@ -138,10 +148,10 @@ impl Intake {
         &self.file.policy
     }
 
-    /// Bytes so far.
+    /// Bytes so far, with those that it goes on from.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        self.open.as_ref().map_or(0, |open| open.upload.len())
+        self.open.as_ref().map_or(0, |open| self.file.before() + open.upload.len())
     }
 
     /// Takes the next bytes; large pieces are good. After an error nothing but [`Intake::discard`] makes sense.
@@ -151,7 +161,7 @@ impl Intake {
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), Refusal> {
         let open = self.open.as_mut().ok_or_else(over)?;
         let size = open.upload.len() + chunk.len() as u64;
-        if self.file.policy.max_file_bytes.is_some_and(|most| size > most) {
+        if self.file.policy.max_file_bytes.is_some_and(|most| self.file.before() + size > most) {
             return Err(Refusal::TooLarge);
         }
         open.reservation.cover(size - open.resumed.min(size)).await?;
@@ -216,6 +226,23 @@ struct Judged {
 }
 
 impl Incoming {
+    /// Bytes of the accepted file that it goes on from.
+    fn before(&self) -> u64 {
+        self.goes_on.map_or(0, |earlier| earlier.at)
+    }
+
+    /// What its sender is told of it.
+    async fn accepted(&self, entry: Entry) -> Accepted {
+        let beside = match self.goes_on {
+            // A processor has begun it meanwhile, or it got another name.
+            Some(earlier) if entry.supersedes.is_none() => {
+                self.ingest.queue.get(earlier.from).await.ok().map(|earlier| earlier.state)
+            }
+            _ => self.copied_from,
+        };
+        Accepted::new(entry, beside)
+    }
+
     /// Decides and queues. The bytes of a small file become durable with its record; those of any other are committed
     /// first.
     async fn settle(self: Arc<Self>, open: Open, evidence: Box<dyn Evidence>) -> Result<Accepted, Refusal> {
@@ -242,8 +269,8 @@ impl Incoming {
         let entry = self.queue_up(&meta, judged, Content::Inline(bytes)).await.inspect_err(|error| {
             warn!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, %error, "cannot queue a file");
         })?;
-        reservation.settle(entry.size_bytes);
-        Ok(Accepted::new(entry))
+        reservation.settle(meta.size_bytes);
+        Ok(self.accepted(entry).await)
     }
 
     /// All of it up to the journal is one piece of work on one thread, for every change of threads costs as much as much
@@ -259,8 +286,8 @@ impl Incoming {
         let partner = &self.session.partner;
         match work.await.map_err(|error| Refusal::Internal(error.to_string()))?? {
             Decided::Queued(entry) => {
-                reservation.settle(entry.size_bytes);
-                Ok(Accepted::new(*entry))
+                reservation.settle(entry.extent().size_bytes);
+                Ok(self.accepted(*entry).await)
             }
             Decided::Cut(meta, why) => self.take_back(&meta, reservation, why).await,
             // The record may be in the journal. Then the bytes are wanted after the restart, and if it is not they are
@@ -354,6 +381,7 @@ impl Incoming {
             door: self.session.door.to_owned(),
             began_at: self.ingest.clock.now(),
             origin: self.origin.clone(),
+            goes_on: self.goes_on,
         }
     }
 
@@ -371,20 +399,22 @@ impl Incoming {
 
     fn entry(&self, meta: &FileMeta, judged: Judged) -> NewEntry {
         let Judged { standing, claimable_from } = judged;
+        let (size_bytes, sha256) = meta.whole();
         NewEntry {
             id: meta.id,
             partner: meta.partner.clone(),
             name: meta.name.clone(),
             door: meta.door.clone(),
-            size_bytes: meta.size_bytes,
-            sha256: meta.sha256,
+            size_bytes,
+            sha256,
             received_at: meta.received_at,
             route: standing.route,
             state: standing.state,
             reason: standing.reason,
             hold: standing.hold,
             origin: self.origin.clone(),
-            supersedes: self.continues,
+            supersedes: self.goes_on.map(|earlier| earlier.from),
+            continues: continues(meta),
             claimable_from,
         }
     }
@@ -397,9 +427,10 @@ impl Incoming {
             false => upload.keep_partial().await,
         };
         match kept {
+            Ok(0) => 0,
             Ok(bytes) => {
                 reservation.settle(bytes);
-                bytes
+                self.before() + bytes
             }
             Err(error) => {
                 warn!(name = %self.name, %error, "cannot keep the partial of an upload that was cut");
@@ -419,6 +450,12 @@ impl Drop for Intake {
             runtime.spawn(ingest.counted(async move { file.keep(open).await }));
         }
     }
+}
+
+/// What the queue is told of bytes that are the rest of a longer whole.
+pub(super) fn continues(meta: &FileMeta) -> Option<Continues> {
+    let rest = meta.rest.as_ref()?;
+    Some(Continues { of: rest.of, at: rest.at, own_sha256: meta.sha256, digest: rest.digest })
 }
 
 fn over() -> Refusal {

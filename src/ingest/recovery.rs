@@ -6,7 +6,7 @@ use forebay_queue::{Action, Actor, Entry, Hold, NewEntry, QueueError, Recovered,
 use forebay_storage::{Content, FileId, FileMeta, SpoolItem, SpoolMaintenance};
 use tracing::{info, warn};
 
-use super::{Ingest, Refusal};
+use super::{Ingest, Refusal, intake::continues};
 
 /// The finds of [`Ingest::recover`], and its deeds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,25 +74,43 @@ impl Ingest {
         }
         match spool.inspect(id).await? {
             SpoolItem::Sound(meta) => {
-                info!(file.id = %id, name = ?meta.name, partner = %meta.partner,
-                    "adopted a file that the journal did not know");
-                self.adopt(meta).await?;
-                report.adopted.push(id);
+                let (name, partner) = (meta.name.clone(), meta.partner.clone());
+                match self.adopt(meta).await {
+                    Ok(_) => {
+                        info!(file.id = %id, ?name, %partner, "adopted a file that the journal did not know");
+                        report.adopted.push(id);
+                    }
+                    Err(error @ QueueError::NoBeginning { .. }) => {
+                        self.put_aside(id, error.to_string(), spool, report).await?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
-            SpoolItem::Damaged { what, .. } => {
-                warn!(file.id = %id, %what, "set a damaged spool file aside");
-                spool.set_aside(id, &what).await?;
-                let text = format!("spool file {id} was set aside: {what}");
-                self.queue.note(Actor::Server, "spool.set_aside", &text, self.clock.now()).await?;
-                report.set_aside.push((id, what));
-            }
+            SpoolItem::Damaged { what, .. } => self.put_aside(id, what, spool, report).await?,
         }
+        Ok(())
+    }
+
+    async fn put_aside(
+        &self,
+        id: FileId,
+        what: String,
+        spool: &dyn SpoolMaintenance,
+        report: &mut RecoveryReport,
+    ) -> Result<(), Refusal> {
+        warn!(file.id = %id, %what, "set a spool file aside that cannot be trusted");
+        spool.set_aside(id, &what).await?;
+        let text = format!("spool file {id} was set aside: {what}");
+        self.queue.note(Actor::Server, "spool.set_aside", &text, self.clock.now()).await?;
+        report.set_aside.push((id, what));
         Ok(())
     }
 
     async fn adopt(&self, meta: FileMeta) -> Result<Entry, QueueError> {
         let route = self.routes.serve(&meta.partner, &meta.name).map(|route| route.name().to_owned());
         let there = is_still_there(&meta);
+        let (size_bytes, sha256) = meta.whole();
+        let continues = continues(&meta);
         let reason = "found in the spool without a record in the journal: it was not acknowledged, and the partner may \
                       have sent it again";
         let new = NewEntry {
@@ -100,8 +118,8 @@ impl Ingest {
             partner: meta.partner,
             name: meta.name,
             door: meta.door,
-            size_bytes: meta.size_bytes,
-            sha256: meta.sha256,
+            size_bytes,
+            sha256,
             received_at: meta.received_at,
             route,
             state: State::Held,
@@ -110,6 +128,7 @@ impl Ingest {
             // The folder's file is not known by this: it is to be taken, or is gone.
             origin: None,
             supersedes: None,
+            continues,
             claimable_from: None,
         };
         let entry = self.queue.accept(new, Content::Kept, self.clock.now()).await?;
@@ -122,23 +141,39 @@ impl Ingest {
     }
 
     async fn settle_missing(&self, missing: Vec<FileId>, report: &mut RecoveryReport) -> Result<(), Refusal> {
+        let mut looked_at = HashSet::new();
         for id in missing {
-            let entry = self.queue.get(id).await?;
-            if entry.state.is_over() {
-                continue;
-            }
-            warn!(file.id = %id, name = %entry.name, partner = %entry.partner, state = %entry.state,
-                "the bytes of a queued file are missing");
-            let reason = Some("its bytes are missing from the spool".to_owned());
-            for held in
-                self.queue.act(&[id], Action::Hold(Hold::BytesMissing), reason, Actor::Server, self.clock.now()).await
-            {
-                match held {
-                    Ok(_) | Err(QueueError::WrongState { .. }) => {}
-                    Err(error) => return Err(error.into()),
+            // Those that continue it miss them too.
+            let mut without = vec![id];
+            while let Some(next) = without.pop() {
+                if !looked_at.insert(next) {
+                    continue;
+                }
+                without.extend(self.queue.continued_by(next).await?);
+                let entry = self.queue.get(next).await?;
+                if !entry.state.is_over() {
+                    self.hold_without_bytes(&entry, id).await?;
+                    report.missing.push(next);
                 }
             }
-            report.missing.push(id);
+        }
+        Ok(())
+    }
+
+    /// Holds a file of which the bytes that `of` brought are missing.
+    async fn hold_without_bytes(&self, entry: &Entry, of: FileId) -> Result<(), Refusal> {
+        warn!(file.id = %entry.id, name = %entry.name, partner = %entry.partner, state = %entry.state, of = %of,
+            "the bytes of a queued file are missing");
+        let reason = match entry.id == of {
+            true => "its bytes are missing from the spool".to_owned(),
+            false => format!("its beginning is missing from the spool: the bytes of file {of}"),
+        };
+        let (action, now) = (Action::Hold(Hold::BytesMissing), self.clock.now());
+        for held in self.queue.act(&[entry.id], action, Some(reason), Actor::Server, now).await {
+            match held {
+                Ok(_) | Err(QueueError::WrongState { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

@@ -41,6 +41,10 @@ pub enum Refusal {
         /// What is kept.
         have: u64,
     },
+    /// The file that the upload went on from is not there any more: its sender never read that it was accepted, or it was
+    /// purged.
+    #[error("the file that this goes on from was taken back: send the whole")]
+    NoBeginning,
     /// There is no such file or directory.
     #[error("no such file or directory")]
     NotFound,
@@ -74,6 +78,7 @@ impl From<QueueError> for Refusal {
             QueueError::Full => Self::Full,
             QueueError::Poisoned(why) | QueueError::Unknown(why) => Self::Stopped(why),
             QueueError::NotFound(_) => Self::NotFound,
+            QueueError::NoBeginning { .. } => Self::NoBeginning,
             QueueError::WrongState { .. } => Self::Denied(error.to_string()),
             QueueError::Name(fault) => fault.into(),
             other => Self::Internal(other.to_string()),

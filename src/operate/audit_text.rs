@@ -31,9 +31,11 @@ pub(super) fn view(seq: u64, record: &Record) -> RecordView {
 
 fn fact_text(fact: &Fact) -> String {
     match fact {
-        Fact::Accepted { name, partner, door, size_bytes, state, route, reason, .. } => {
+        Fact::Accepted { name, partner, door, size_bytes, state, route, reason, continues, .. } => {
             let served = route.as_deref().map_or("no route".to_owned(), |route| format!("route {route}"));
-            because(format!("accepted {name} of {partner} by {door}, {size_bytes} bytes, {served}: {state}"), reason)
+            let before = continues.as_ref().map_or(String::new(), |it| format!(" from byte {} of {}", it.at, it.of));
+            let size = format!("{size_bytes} bytes{before}");
+            because(format!("accepted {name} of {partner} by {door}, {size}, {served}: {state}"), reason)
         }
         Fact::Named { name, route, state, reason, .. } => {
             let served = route.as_deref().map_or("no route".to_owned(), |route| format!("route {route}"));

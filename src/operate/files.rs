@@ -11,7 +11,7 @@ use super::{
     audit_text,
     operator::Operator,
     problem::{Problem, Result},
-    reply::{ActedView, DetailView, FileView, Reply},
+    reply::{ActedView, ContinuesView, DetailView, FileView, Reply},
     request::{Act, Which},
 };
 use crate::gate::{Scope, State as GateState};
@@ -219,6 +219,7 @@ impl Operator {
             since: entry.since,
             reason: entry.reason.clone(),
             due_at: entry.due_at,
+            continues: entry.continues.as_ref().map(|it| ContinuesView { file: it.of, at: it.at }),
         }
     }
 }

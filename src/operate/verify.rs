@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use forebay_queue::{Actor, State, Verified};
-use forebay_storage::{FileId, SpoolItem};
+use forebay_queue::{Actor, Entry, State, Verified};
+use forebay_storage::{FileId, Sha256, SpoolItem, StorageError};
+use sha2::Digest;
 
 use super::{
     answer::Answer,
@@ -11,6 +12,10 @@ use super::{
     problem::Result,
     reply::{ProgressView, Reply, VerifiedView},
 };
+use crate::contents::Contents;
+
+/// What is read at once.
+const PIECE_BYTES: u64 = 256 << 10;
 
 impl Operator {
     /// Reads journal, index and every byte of every file.
@@ -39,9 +44,14 @@ impl Operator {
                 found.files += 1;
                 found.size_bytes += meta.size_bytes;
                 match self.dependencies.queue.get(id).await {
-                    Ok(entry) if entry.sha256 == meta.sha256 && entry.size_bytes == meta.size_bytes => {}
-                    Ok(_) => {
-                        found.faults.push(format!("file {id}: the queue has another size or digest than the spool"))
+                    Ok(entry) => {
+                        let extent = entry.extent();
+                        let agrees = (extent.sha256, extent.size_bytes) == (meta.sha256, meta.size_bytes);
+                        if !agrees || (entry.size_bytes, entry.sha256) != meta.whole() {
+                            let fault = "the queue has another size or digest than the spool";
+                            found.faults.push(format!("file {id}: {fault}"));
+                        }
+                        self.verify_whole(&entry, found).await?;
                     }
                     // An upload that is being accepted right now is in the spool first: that is no fault.
                     Err(_) if self.dependencies.live.is_some() => {}
@@ -61,20 +71,39 @@ impl Operator {
         // Gone from the queue too: purged since the listing.
         let Ok(entry) = self.dependencies.queue.get(id).await else { return Ok(()) };
         if entry.content.is_some() {
-            match self.dependencies.contents.open(id).await {
+            match self.dependencies.queue.content(&entry.extent()).await {
                 Ok(_) => {
                     found.files += 1;
-                    found.size_bytes += entry.size_bytes;
+                    found.size_bytes += entry.extent().size_bytes;
+                    self.verify_whole(&entry, found).await?;
                 }
-                Err(forebay_storage::StorageError::NotFound(_)) => {}
+                // One that was withdrawn wants its bytes no more.
+                Err(_) if entry.state == State::Withdrawn => {}
                 Err(error) => found.faults.push(error.to_string()),
             }
             return Ok(());
         }
         // In the spool since the listing.
         let is_missing = self.dependencies.spool.meta(id).await.is_err();
-        if is_missing && (!entry.state.is_over() || entry.state == State::Done) {
+        let is_wanted = !entry.state.is_over() || entry.state == State::Done;
+        if is_missing && (is_wanted || !self.dependencies.queue.continued_by(id).await?.is_empty()) {
             found.faults.push(format!("file {id} ({}) has no bytes in the spool", entry.state));
+        }
+        Ok(())
+    }
+
+    /// Reads the last of several files that continue each other whole: its parts are looked at each by itself.
+    async fn verify_whole(&self, entry: &Entry, found: &mut VerifiedView) -> Result<()> {
+        let rests_on_none = entry.rests_on().is_none();
+        if rests_on_none || !self.dependencies.queue.continued_by(entry.id).await?.is_empty() {
+            return Ok(());
+        }
+        match digest(&self.dependencies.contents, entry).await {
+            Ok(sha256) if sha256 == entry.sha256 => {}
+            Ok(_) => found.faults.push(format!("file {}: its parts are not the whole that was accepted", entry.id)),
+            // Purged meanwhile.
+            Err(StorageError::NotFound(_)) => {}
+            Err(error) => found.faults.push(format!("file {}, as a whole: {error}", entry.id)),
         }
         Ok(())
     }
@@ -85,6 +114,19 @@ impl Operator {
         let found = view(self.dependencies.maintenance.rebuild(&*progress).await?);
         self.note(&actor, "queue.rebuild", &format!("the index was made anew: {} entries", found.entries)).await?;
         answer.give(Reply::Verified(found)).await
+    }
+}
+
+/// The digest of all bytes of a file.
+async fn digest(contents: &Contents, entry: &Entry) -> Result<Sha256, StorageError> {
+    let (content, mut digest, mut at) = (contents.open(entry.id).await?, sha2::Sha256::new(), 0);
+    loop {
+        let piece = content.read(at..at + PIECE_BYTES).await?;
+        if piece.is_empty() {
+            return Ok(Sha256(digest.finalize().into()));
+        }
+        at += piece.len() as u64;
+        digest.update(&piece);
     }
 }
 

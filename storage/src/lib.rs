@@ -5,6 +5,7 @@
 //! the bytes of small files that ride along with them; it stands on [`log`], a segmented, preallocated log. All reach the
 //! machine through [`disk::Disk`] alone, so that a simulated disk can take the power away at any instant.
 
+mod digest;
 pub mod disk;
 mod error;
 mod id;
@@ -14,9 +15,10 @@ pub mod log;
 mod meta;
 mod store;
 
+pub use digest::{DigestState, NotADigestState};
 pub use error::{Result, StorageError};
 pub use id::FileId;
-pub use meta::{FileMeta, NewFile, Origin, Sha256};
+pub use meta::{FileMeta, GoesOn, NewFile, Origin, Rest, Sha256};
 pub use store::{
     Content, Durability, PartialInfo, Retract, Sealed, Space, SpoolItem, SpoolMaintenance, Storage, Upload, Verified,
 };

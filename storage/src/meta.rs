@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
-use crate::FileId;
+use crate::{DigestState, FileId};
 
 /// The most that is read at a time.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -33,6 +33,32 @@ pub struct NewFile {
     pub began_at: DateTime<Utc>,
     /// The file that it is a copy of, if it is one.
     pub origin: Option<Origin>,
+    /// The accepted file that its bytes go on from, if they do: then they are the rest of a longer whole.
+    pub goes_on: Option<GoesOn>,
+}
+
+/// The end of an accepted file, where new bytes go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoesOn {
+    /// The file.
+    pub from: FileId,
+    /// Its length in bytes.
+    pub at: u64,
+    /// The state that the digest of all its bytes is in at its end.
+    pub digest: DigestState,
+}
+
+/// What tells that bytes are the rest of a longer whole, of which an accepted file has the beginning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// The accepted file.
+    pub of: FileId,
+    /// Its length: where these bytes begin in the whole.
+    pub at: u64,
+    /// SHA-256 over the whole.
+    pub whole_sha256: Sha256,
+    /// The state of that digest, for what goes on behind these bytes.
+    pub digest: DigestState,
 }
 
 /// The file on this machine that bytes were copied from. While it is there it must not be taken a second time.
@@ -79,10 +105,11 @@ impl Origin {
 
 /// What is stored beside the bytes, so that a spool without its journal still tells what it holds.
 ///
-/// Kept as JSON in the extended attribute `user.forebay`. `version` rises when the meaning of a field changes.
+/// Kept as JSON in the extended attribute `user.forebay`. `version` rises when the meaning of a field changes: 1 for a file
+/// that is whole by itself, 2 for the rest of one, which a version that knows no 2 must not take for a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileMeta {
-    /// The format of this record; 1 today.
+    /// The format of this record; 1 or 2 today.
     pub version: u8,
     /// The file.
     pub id: FileId,
@@ -92,18 +119,36 @@ pub struct FileMeta {
     pub name: String,
     /// The door it came in by.
     pub door: String,
-    /// Length in bytes.
+    /// Length of these bytes.
     pub size_bytes: u64,
-    /// SHA-256 over all bytes.
+    /// SHA-256 over these bytes.
     pub sha256: Sha256,
     /// When the last byte had come, before the commit.
     pub received_at: DateTime<Utc>,
     /// The file that it is a copy of, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// That they are the rest of a longer whole, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Box<Rest>>,
 }
 
 impl FileMeta {
+    /// The version of a record with or without a [`Rest`].
+    #[must_use]
+    pub fn version_of(rest: Option<&Rest>) -> u8 {
+        if rest.is_some() { 2 } else { 1 }
+    }
+
+    /// Length and SHA-256 of the whole.
+    #[must_use]
+    pub fn whole(&self) -> (u64, Sha256) {
+        match &self.rest {
+            Some(rest) => (rest.at.saturating_add(self.size_bytes), rest.whole_sha256),
+            None => (self.size_bytes, self.sha256),
+        }
+    }
+
     /// The metadata that a file on this machine carries, if it is an accepted file's or a hard link to one.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         let mut buffer = vec![0; 64 << 10];

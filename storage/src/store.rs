@@ -18,8 +18,9 @@ pub trait Storage: Send + Sync + 'static {
     /// here already, so that a door can refuse before the first byte.
     async fn begin(&self, file: NewFile) -> Result<Box<dyn Upload>>;
 
-    /// Goes on with the partial of this partner and name at byte `at`, which must not lie beyond what is durable.
-    /// Bytes beyond `at` are dropped; the digest covers the whole. One writer at a time ([`StorageError::Busy`]).
+    /// Goes on with the partial of this partner and name at byte `at` of what it has, which must not lie beyond what is
+    /// durable. Bytes beyond `at` are dropped; the digest covers the whole. One writer at a time ([`StorageError::Busy`]).
+    /// The file has to go on from the same accepted file as the partial, or from none as it does.
     async fn resume(&self, file: NewFile, at: u64) -> Result<Box<dyn Upload>>;
 
     /// What is kept of an upload that was cut, if anything. Its length is durable.
@@ -37,6 +38,10 @@ pub trait Storage: Send + Sync + 'static {
 
     /// A range of the bytes of an accepted file, short at its end. Not verified: only the whole has a digest.
     async fn read(&self, id: FileId, range: Range<u64>) -> Result<Bytes>;
+
+    /// Gives all bytes of an accepted file to `take`, in pieces and in order. Verified on the way: on an error what was given
+    /// is worth nothing. Blocks.
+    fn read_whole(&self, id: FileId, take: &mut dyn FnMut(&[u8]) -> std::io::Result<()>) -> Result<Verified>;
 
     /// Puts a copy (a reflink where the file system can) of the accepted bytes at `destination`, which must not exist.
     /// Verified on the way: on an error nothing is left there. Blocks.
@@ -79,7 +84,7 @@ pub trait SpoolMaintenance: Send + Sync + 'static {
 /// went on with is gone then.
 #[async_trait]
 pub trait Upload: Send {
-    /// Bytes so far, with those that were resumed.
+    /// Bytes so far, with those that were resumed; without those of an accepted file that it goes on from.
     fn len(&self) -> u64;
 
     /// Whether there are none yet.
@@ -137,6 +142,8 @@ pub trait Sealed: Send {
 pub struct PartialInfo {
     /// Durable length in bytes.
     pub size_bytes: u64,
+    /// The accepted file that its bytes go on from, and the length of that.
+    pub goes_on: Option<(FileId, u64)>,
     /// When it was last written.
     pub written_at: DateTime<Utc>,
 }

@@ -19,8 +19,8 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
-    Action, Actor, Begun, Child, Entry, Fact, LeaseToken, MovedFile, NameChange, NewName, NodeId, QueueError, Record,
-    Result, Shown, State, transition::CRASHES_UNTIL_HELD,
+    Action, Actor, Begun, Child, Continues, Entry, Fact, LeaseToken, MovedFile, NameChange, NewName, NodeId,
+    QueueError, Record, Result, Shown, State, transition::CRASHES_UNTIL_HELD,
 };
 
 /// Records that are to be appended together.
@@ -230,14 +230,35 @@ impl Batch<'_> {
             let Some((key, _)) = self.state.staged.first(self.index, &from, &to)? else { break };
             let turn = keys::last_number(&key).ok_or_else(|| Fault::Index("an end names no turn".into()))?;
             let entry = self.listed(turn, may_be_purged)?.entry;
-            let id = entry.id;
-            if entry.since < before {
-                self.write(&Record { at, actor: Actor::Server, id: Some(id), fact: Fact::Purged })?;
-                purged.push((id, entry.content));
+            if entry.since < before && !self.state.is_continued(self.index, entry.id)? {
+                self.purge_with_beginning(entry, before, at, limit, &mut purged)?;
             }
             from = after(&key);
         }
         Ok(purged)
+    }
+
+    /// Forgets an entry, and those before it that nothing but it has kept.
+    fn purge_with_beginning(
+        &mut self,
+        last: Entry,
+        before: DateTime<Utc>,
+        at: DateTime<Utc>,
+        limit: usize,
+        purged: &mut Vec<(FileId, Option<u64>)>,
+    ) -> Result<(), Fault> {
+        let mut next = Some(last);
+        while let Some(entry) = next.filter(|_| purged.len() < limit) {
+            self.write(&Record { at, actor: Actor::Server, id: Some(entry.id), fact: Fact::Purged })?;
+            purged.push((entry.id, entry.content));
+            let Some(of) = entry.rests_on() else { break };
+            if self.state.is_continued(self.index, of)? {
+                break;
+            }
+            let earlier = self.state.stored(self.index, of)?.map(|stored| stored.entry);
+            next = earlier.filter(|earlier| may_be_purged(earlier.state) && earlier.since < before);
+        }
+        Ok(())
     }
 
     /// Accepts a file, with its bytes if the record brings them. The entry that it is to supersede is left alone when a
@@ -245,10 +266,14 @@ impl Batch<'_> {
     pub(super) fn accept(&mut self, record: &Record, inline: Option<&Bytes>) -> Result<Entry, Fault> {
         // A copy: it may be staged once more, beside others.
         let mut record = record.clone();
-        if let Fact::Accepted { supersedes: supersedes @ Some(_), partner, .. } = &mut record.fact {
+        if let Fact::Accepted { supersedes, continues, partner, name, size_bytes, .. } = &mut record.fact {
+            if let Some(continues) = continues {
+                self.has_beginning(continues, partner, *size_bytes)?;
+            }
             let earlier = supersedes.map(|id| self.state.stored(self.index, id)).transpose()?.flatten();
-            let fits = earlier.is_some_and(|it| it.entry.partner == *partner && it.entry.may_be_renamed());
-            if !fits {
+            // One that got another name meanwhile is another file by now.
+            let fits = |it: &Entry| it.partner == *partner && it.name == *name && it.may_be_renamed();
+            if !earlier.is_some_and(|earlier| fits(&earlier.entry)) {
                 *supersedes = None;
             }
         }
@@ -257,6 +282,17 @@ impl Batch<'_> {
             new.content = Some(NewContent { id: entry.id, bytes: bytes.clone() });
         }
         Ok(entry)
+    }
+
+    /// Checks that what a file continues is there, and ends where the file goes on.
+    fn has_beginning(&self, continues: &Continues, partner: &str, size_bytes: u64) -> Result<(), Fault> {
+        let earlier = self.state.stored(self.index, continues.of)?.map(|stored| stored.entry);
+        let is_it =
+            |it: &Entry| it.partner == *partner && it.size_bytes == continues.at && it.state != State::Withdrawn;
+        match earlier.is_some_and(|earlier| is_it(&earlier)) && size_bytes >= continues.at {
+            true => Ok(()),
+            false => Err(QueueError::NoBeginning { of: continues.of }.into()),
+        }
     }
 
     /// Changes names. Files below something that is moved and that a processor has begun meanwhile are left as they are.

@@ -7,7 +7,7 @@
 //! | time | nanoseconds after the base time, as a signed number, plus 1; or 0, then seconds after 1970 as a signed number and nanoseconds in 4 bytes, big-endian |
 //! | text | its length as a number, and UTF-8 |
 //! | list | how many there are as a number, and each |
-//! | id, digest, token | their 16 or 32 bytes |
+//! | id, digest, token, state of a digest | their 16, 32 or 104 bytes |
 //! | yes or no | 1 or 0 |
 //!
 //! Decoding is strict: bytes that encoding would not have made are refused, and so is what is left over. It never takes
@@ -15,10 +15,10 @@
 //! first.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use forebay_storage::{FileId, Origin, Sha256};
+use forebay_storage::{DigestState, FileId, Origin, Sha256};
 use uuid::Uuid;
 
-use crate::{Begun, Child, Hold, Inline, LeaseToken, MovedFile, NodeId, Shown, State, Superseded};
+use crate::{Begun, Child, Continues, Hold, Inline, LeaseToken, MovedFile, NodeId, Shown, State, Superseded};
 
 /// The time that others are told from when no nearer one is known: 2025-01-01.
 pub(super) const BASE: DateTime<Utc> = match DateTime::from_timestamp(1_735_689_600, 0) {
@@ -283,6 +283,7 @@ pub(super) use fields;
 fields!(MovedFile { id, name, state; 1 route, 2 reason, 3 hold });
 fields!(Superseded { by, state; 1 reason, 2 hold });
 fields!(Child { pgid, start_ticks; 1 node });
+fields!(Continues { of, at, own_sha256, digest });
 fields!(Origin { folder, device, inode, size_bytes, modified_ns, changed_ns });
 
 impl Field for Begun {
@@ -398,6 +399,16 @@ impl Field for Sha256 {
 
     fn take(input: &mut Input<'_>) -> Option<Self> {
         input.array().map(Self)
+    }
+}
+
+impl Field for DigestState {
+    fn put(&self, out: &mut Output) {
+        out.bytes.extend_from_slice(self.as_bytes());
+    }
+
+    fn take(input: &mut Input<'_>) -> Option<Self> {
+        input.array().map(Self::from_bytes)
     }
 }
 

@@ -10,16 +10,16 @@ use super::{
     read as look,
     recover::{io, journal_error},
 };
-use crate::{Entry, QueueError, Result};
+use crate::{Extent, QueueError, Result};
 
-/// All bytes of a file, which came with the record `seq`, and of which the digest is right.
-pub(super) fn read(journal: &JournalReader, entry: &Entry, seq: u64) -> Result<Bytes> {
-    let damaged = |what: String| QueueError::Damaged { id: entry.id, what };
+/// All bytes of an extent, which came with the record `seq`, and of which the digest is right.
+pub(super) fn read(journal: &JournalReader, extent: &Extent, seq: u64) -> Result<Bytes> {
+    let damaged = |what: String| QueueError::Damaged { id: extent.id, what };
     let bytes = journal.content(seq).map_err(journal_error)?;
     let bytes =
         bytes.ok_or_else(|| damaged(format!("its bytes, which came with journal record {seq}, are missing")))?;
     let sha256 = Sha256(sha2::Sha256::digest(&bytes).into());
-    match bytes.len() as u64 == entry.size_bytes && sha256 == entry.sha256 {
+    match bytes.len() as u64 == extent.size_bytes && sha256 == extent.sha256 {
         true => Ok(bytes),
         false => Err(damaged(format!("it has {} bytes with the sha-256 {sha256}", bytes.len()))),
     }

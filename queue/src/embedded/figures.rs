@@ -64,12 +64,12 @@ fn count_states(partner: &str, counts: &Counts, into: &mut Vec<StateCount>) {
     for state in State::ALL {
         let count = counts[usize::from(binary::code(state))];
         if count.files > 0 {
-            into.push(StateCount { partner: partner.into(), state, files: count.files, size_bytes: count.size_bytes });
+            into.push(StateCount { partner: partner.into(), state, files: count.files, size_bytes: count.own_bytes });
         }
     }
 }
 
-/// Bytes that count as unprocessed.
+/// Bytes that count as unprocessed: of whole files, for those that they continue are over and count no more.
 pub(super) fn unprocessed_bytes(counts: &Counts) -> u64 {
     let open = State::ALL.into_iter().filter(|state| !state.is_over());
     open.map(|state| counts[usize::from(binary::code(state))].size_bytes).sum()

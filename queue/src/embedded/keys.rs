@@ -14,6 +14,7 @@
 //! | `o` id | what the file was copied from, for as long as that may still be there |
 //! | `p` id | nothing: was purged |
 //! | `g` first, next | nothing: this damage of the journal has been dealt with |
+//! | `c` id, id | nothing: the second continues the first, whose bytes it needs |
 //! | `a` partner, 0, id | nothing: the partner's entries |
 //! | `r` partner | its login directory's folder, and how many names there are below |
 //! | `h` folder | the folder above, its name, and the record that made it |
@@ -122,6 +123,18 @@ pub(super) fn of_partner(partner: &str, id: FileId) -> Slice {
     let mut bytes = partner_prefix(partner);
     bytes.extend_from_slice(id.as_bytes());
     Slice::from(bytes)
+}
+
+/// That `later` continues `earlier`.
+pub(super) fn continued(earlier: FileId, later: FileId) -> Slice {
+    Slice::from([&b"c"[..], earlier.as_bytes(), later.as_bytes()].concat())
+}
+
+/// The keys of all that continue a file: from the first of them to behind the last.
+pub(super) fn continuing(earlier: FileId) -> (Vec<u8>, Vec<u8>) {
+    let from = [&b"c"[..], earlier.as_bytes()].concat();
+    let to = [&from[..], &[0xff; 17]].concat();
+    (from, to)
 }
 
 /// The key before all entries of a partner.

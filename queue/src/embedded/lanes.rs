@@ -16,7 +16,10 @@ use crate::{Entry, LeaseToken, State};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) files: u64,
+    /// Of the whole files.
     pub(super) size_bytes: u64,
+    /// That they brought themselves.
+    pub(super) own_bytes: u64,
 }
 
 /// A partner's counts, by the state's code.
@@ -129,6 +132,7 @@ impl Lanes {
         let count = &mut partner.counts[usize::from(code(entry.state))];
         count.files = count.files.saturating_sub(1);
         count.size_bytes = count.size_bytes.saturating_sub(entry.size_bytes);
+        count.own_bytes = count.own_bytes.saturating_sub(entry.extent().size_bytes);
         if entry.state == State::Active {
             partner.active = partner.active.saturating_sub(1);
             self.leases.remove(&entry.id);
@@ -154,6 +158,7 @@ impl Lanes {
         let count = &mut partner.counts[usize::from(code(entry.state))];
         count.files += 1;
         count.size_bytes = count.size_bytes.saturating_add(entry.size_bytes);
+        count.own_bytes = count.own_bytes.saturating_add(entry.extent().size_bytes);
         if let (State::Ready, Some(lane)) = (entry.state, lane_of(partner, entry)) {
             lane.enter_ready(entry.turn);
         }

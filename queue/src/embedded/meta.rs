@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::binary::{Input, Output, put_optional, take_optional};
 
 /// The layout of keys and values. An index of another layout is made anew.
-const FORMAT: u8 = 4;
+const FORMAT: u8 = 5;
 
 /// Written in every batch, so that entries and the applied sequence agree also after a crash.
 #[derive(Clone, Debug, Default, PartialEq)]

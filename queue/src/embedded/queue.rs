@@ -33,9 +33,9 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
-    Action, Actor, Child, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Entry, Fact, Filter, Inline, KnownOrigin,
-    LeaseToken, NewEntry, NewName, Page, Purged, QueueError, QueueStore, Record, Recovered, Result, Settlement, Stats,
-    Verified,
+    Action, Actor, Child, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Entry, Extent, Fact, Filter, Inline,
+    KnownOrigin, LeaseToken, NewEntry, NewName, Page, Purged, QueueError, QueueStore, Record, Recovered, Result,
+    Settlement, Stats, Verified,
 };
 
 /// Jobs that wait for the committer before those who ask have to wait as well.
@@ -296,15 +296,27 @@ impl QueueStore for EmbeddedQueue {
         self.send(command, answer).await
     }
 
-    async fn content(&self, entry: &Entry) -> Result<Option<Bytes>> {
-        let Some(seq) = entry.content else { return Ok(None) };
-        let (shared, entry) = (Arc::clone(&self.shared), entry.clone());
-        let work = tokio::task::spawn_blocking(move || contents::read(&shared.journal, &entry, seq));
+    async fn content(&self, extent: &Extent) -> Result<Option<Bytes>> {
+        let Some(seq) = extent.content else { return Ok(None) };
+        let (shared, extent) = (Arc::clone(&self.shared), *extent);
+        let work = tokio::task::spawn_blocking(move || contents::read(&shared.journal, &extent, seq));
         work.await.map_err(|_| broken("reading was cut short"))?.map(Some)
     }
 
-    fn content_blocking(&self, entry: &Entry) -> Result<Option<Bytes>> {
-        entry.content.map(|seq| contents::read(&self.shared.journal, entry, seq)).transpose()
+    fn content_blocking(&self, extent: &Extent) -> Result<Option<Bytes>> {
+        extent.content.map(|seq| contents::read(&self.shared.journal, extent, seq)).transpose()
+    }
+
+    async fn extents(&self, entry: &Entry) -> Result<Vec<Extent>> {
+        if entry.continues.is_none() {
+            return Ok(vec![entry.extent()]);
+        }
+        let entry = entry.clone();
+        self.read(move |_, index| read::extents(index, &entry)).await
+    }
+
+    async fn continued_by(&self, id: FileId) -> Result<Vec<FileId>> {
+        self.look(move |index| read::continued_by(index, id)).await
     }
 
     async fn rename(&self, id: FileId, to: NewName, actor: Actor, now: DateTime<Utc>) -> Result<Entry> {
@@ -519,6 +531,7 @@ fn accepted(new: NewEntry, is_inline: bool, now: DateTime<Utc>) -> Record {
         hold: new.hold,
         origin: new.origin,
         supersedes: new.supersedes,
+        continues: new.continues.map(Box::new),
         claimable_from: new.claimable_from,
         inline: is_inline.then_some(Inline::Here),
     };

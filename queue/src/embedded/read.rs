@@ -13,7 +13,7 @@ use super::{
     recover::{entry_id, journal_error},
     staged::after,
 };
-use crate::{Cursor, Entry, Filter, KnownOrigin, Page, QueueError, Record, Result, State};
+use crate::{Continues, Cursor, Entry, Extent, Filter, KnownOrigin, Page, QueueError, Record, Result, State};
 
 /// More matches of a prefix are not counted.
 const MOST_MATCHES: usize = 1_000;
@@ -45,6 +45,37 @@ pub(super) fn at(index: &Index, turn: u64) -> Result<Option<Stored>, Fault> {
 
 pub(super) fn stored(index: &Index, id: FileId) -> Result<Stored, Fault> {
     find(index, id)?.ok_or(Fault::Queue(QueueError::NotFound(id)))
+}
+
+/// The stretches that a file consists of, from its first byte on.
+pub(super) fn extents(index: &Index, entry: &Entry) -> Result<Vec<Extent>, Fault> {
+    let mut extents = vec![entry.extent()];
+    let mut before = entry.continues.clone();
+    while let Some(continues) = before {
+        let Continues { of, at, .. } = *continues;
+        let earlier = find(index, of)?.map(|stored| stored.entry);
+        let earlier = earlier.filter(|earlier| earlier.size_bytes == at && earlier.state != State::Withdrawn);
+        let Some(earlier) = earlier else {
+            let what = format!("its first {at} bytes came with file {of}, which is not in the queue any more");
+            return Err(QueueError::Damaged { id: entry.id, what }.into());
+        };
+        extents.push(earlier.extent());
+        before = earlier.continues;
+    }
+    extents.reverse();
+    Ok(extents)
+}
+
+/// The entries that need the bytes of this one.
+pub(super) fn continued_by(index: &Index, id: FileId) -> Result<Vec<FileId>, Fault> {
+    let (from, to) = keys::continuing(id);
+    let mut later = Vec::new();
+    index.scan(&from, &to, |key, _| {
+        let id = key.get(17..).and_then(keys::id);
+        later.push(id.ok_or_else(|| Fault::Index("what continues a file has no id".into()))?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(later)
 }
 
 /// The id that begins with these hexadecimal digits.

@@ -61,7 +61,8 @@ macro_rules! facts {
 facts! {
     1 Accepted {
         partner, name, door, size_bytes, sha256, received_at, state;
-        1 route, 2 reason, 3 hold, 4 origin, 5 supersedes, 6 claimable_from, 7 inline
+        1 route, 2 reason, 3 hold, 4 origin, 5 supersedes, 6 claimable_from, 7 inline,
+        8 continues
     }
     2 Withdrawn { ; 1 reason }
     3 OriginsGone { files }
@@ -94,7 +95,7 @@ facts! {
 fields!(Entry {
     id, turn, partner, name, door, size_bytes, sha256, received_at, state, since, changed_seq;
     1 route, 2 reason, 3 attempts, 4 due_at, 5 failing_since, 6 lease, 7 crashes, 8 not_duplicate, 9 hold, 10 begun,
-    11 supersedes, 12 superseded, 13 claimable_from, 14 content, 15 receipt_hidden
+    11 supersedes, 12 superseded, 13 claimable_from, 14 content, 15 receipt_hidden, 16 continues
 });
 fields!(Lease { token, began_at, until; 1 child, 2 node });
 

@@ -176,6 +176,13 @@ impl QueueState {
                 stored.entry.check_touched(record)?;
             }
         }
+        if let (Fact::Withdrawn { .. }, Some(id)) = (&record.fact, record.id)
+            && self.is_continued(index, id)?
+            && let Some(stored) = self.stored(index, id)?
+        {
+            let (state, action) = (stored.entry.state, "withdraw what another file continues");
+            return Err(QueueError::WrongState { id, state, action }.into());
+        }
         Ok(())
     }
 
@@ -235,12 +242,50 @@ impl QueueState {
             }
             _ => {}
         }
+        self.rest(index, old.map(|old| &old.entry), new.map(|new| &new.entry))?;
         let Some(new) = new else { return Ok(()) };
         self.place(old.map(|old| old.entry.turn), new);
-        self.list(&new.entry);
+        self.list(index, &new.entry)?;
         self.lanes.enter(&new.entry);
         self.touch(&new.entry);
         Ok(())
+    }
+
+    /// What the entry continues is known by it, for as long as it needs those bytes.
+    fn rest(&mut self, index: &Index, old: Option<&Entry>, new: Option<&Entry>) -> Result<(), Fault> {
+        let before = old.and_then(|old| Some((old.rests_on()?, old.id)));
+        let after = new.and_then(|new| Some((new.rests_on()?, new.id)));
+        if before == after {
+            return Ok(());
+        }
+        if let Some((earlier, later)) = after {
+            self.staged.put(keys::continued(earlier, later), Vec::new());
+        }
+        if let Some((earlier, later)) = before {
+            self.staged.remove(keys::continued(earlier, later));
+            // It may go by itself from now on.
+            if let Some(Stored { entry, .. }) = self.stored(index, earlier)?
+                && self.is_listed_as_ended(index, &entry)?
+            {
+                self.staged.put(keys::ended(entry.since, entry.turn), Vec::new());
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the listing by ends names the entry. Of what a later one took the place of and goes on from, that one
+    /// decides how long it stays: thousands of pieces of a file that waits are not looked at at every purge.
+    pub(super) fn is_listed_as_ended(&self, index: &Index, entry: &Entry) -> Result<bool, Fault> {
+        match entry.state {
+            State::Superseded => Ok(!self.is_continued(index, entry.id)?),
+            state => Ok(may_be_purged(state)),
+        }
+    }
+
+    /// Returns whether another entry needs the bytes of this one.
+    pub(super) fn is_continued(&self, index: &Index, id: FileId) -> Result<bool, Fault> {
+        let (from, to) = keys::continuing(id);
+        Ok(self.staged.first(index, &from, &to)?.is_some())
     }
 
     /// The entry is at its turn, where its id says it is.
@@ -282,7 +327,7 @@ impl QueueState {
         Ok(())
     }
 
-    fn list(&mut self, entry: &Entry) {
+    fn list(&mut self, index: &Index, entry: &Entry) -> Result<(), Fault> {
         let nothing: &[u8] = &[];
         self.staged.put(keys::by_state(entry.state, entry.turn), nothing);
         if entry.state.waits() || entry.state == State::Active {
@@ -293,12 +338,13 @@ impl QueueState {
         {
             self.staged.put(keys::ready(number, entry.turn), nothing);
         }
-        if may_be_purged(entry.state) {
+        if self.is_listed_as_ended(index, entry)? {
             self.staged.put(keys::ended(entry.since, entry.turn), nothing);
         }
         if entry.state == State::Done {
             self.staged.put(keys::done(entry), keys::turn_value(entry.turn));
         }
+        Ok(())
     }
 
     fn lane_number(&self, entry: &Entry) -> Option<u32> {
@@ -410,17 +456,19 @@ fn text(bytes: &[u8]) -> Result<&str, Fault> {
 }
 
 fn encode_counts(counts: &Counts) -> Vec<u8> {
-    counts.iter().flat_map(|count| [count.files.to_be_bytes(), count.size_bytes.to_be_bytes()]).flatten().collect()
+    let figures = counts.iter().flat_map(|count| [count.files, count.size_bytes, count.own_bytes]);
+    figures.flat_map(u64::to_be_bytes).collect()
 }
 
 fn decode_counts(bytes: &[u8]) -> Result<Counts, Fault> {
     let mut counts = Counts::default();
-    if bytes.len() != counts.len() * 16 {
+    if bytes.len() != counts.len() * 24 {
         return Err(Fault::Index("a counter has another length".into()));
     }
-    for (count, pair) in counts.iter_mut().zip(bytes.chunks_exact(16)) {
+    for (count, figures) in counts.iter_mut().zip(bytes.chunks_exact(24)) {
         let number = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-        *count = Count { files: number(&pair[..8]), size_bytes: number(&pair[8..]) };
+        let (files, size_bytes) = (number(&figures[..8]), number(&figures[8..16]));
+        *count = Count { files, size_bytes, own_bytes: number(&figures[16..]) };
     }
     Ok(counts)
 }

@@ -44,6 +44,7 @@ fn file(name: &str) -> NewEntry {
         hold: None,
         origin: None,
         supersedes: None,
+        continues: None,
         claimable_from: None,
     }
 }

@@ -66,6 +66,7 @@ pub(super) fn verify(
         }
     }
     superfluous(index, &mut found)?;
+    compare_continued(index, &mut found)?;
     compare_names(index, &mut found)?;
     progress(total, total);
     Ok(found)
@@ -162,6 +163,19 @@ fn compare_names(index: &Index, found: &mut Verified) -> Result<(), Fault> {
     })
 }
 
+/// What is kept for a later file is kept for one that is there and continues it.
+fn compare_continued(index: &Index, found: &mut Verified) -> Result<(), Fault> {
+    index.scan(b"c", &keys::behind(b'c'), |key, _| {
+        let (earlier, later) = (key.get(1..17).and_then(keys::id), key.get(17..).and_then(keys::id));
+        let rests_on = later.map(|id| read::find(index, id)).transpose()?.flatten().and_then(|at| at.entry.rests_on());
+        // Still so at a second look, or it has merely changed meanwhile.
+        if (earlier.is_none() || rests_on != earlier) && index.get(&key)?.is_some() {
+            tell(found, "bytes are kept for a file that does not continue them".to_owned());
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
 type LaneNumbers = HashMap<String, HashMap<String, u32>>;
 
 fn lane_numbers(index: &Index) -> Result<LaneNumbers, Fault> {
@@ -187,8 +201,13 @@ fn compare(index: &Index, lanes: &LaneNumbers, entry: &Entry, said: Option<&Entr
         Some(_) => {}
     }
     let mut wanted = vec![keys::by_state(entry.state, entry.turn)];
-    if may_be_purged(entry.state) {
+    // Of what another continues that one decides.
+    let is_kept = entry.state == State::Superseded && !read::continued_by(index, id)?.is_empty();
+    if may_be_purged(entry.state) && !is_kept {
         wanted.push(keys::ended(entry.since, entry.turn));
+    }
+    if let Some(earlier) = entry.rests_on() {
+        wanted.push(keys::continued(earlier, id));
     }
     let lane = entry.route.as_ref().and_then(|route| lanes.get(&entry.partner)?.get(route));
     match (entry.state, lane) {

@@ -26,7 +26,7 @@ fn bytes_of(content: &Content) -> Bytes {
 }
 
 async fn read_back(queue: &EmbeddedQueue, id: FileId) -> forebay_queue::Result<Option<Bytes>> {
-    queue.content(&queue.get(id).await?).await
+    queue.content(&queue.get(id).await?.extent()).await
 }
 
 async fn accept_small(queue: &EmbeddedQueue, names: &[&str]) -> Vec<(FileId, Bytes)> {

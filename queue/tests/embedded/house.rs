@@ -104,6 +104,7 @@ pub(crate) fn file(partner: &str, name: &str) -> NewEntry {
         hold: None,
         origin: None,
         supersedes: None,
+        continues: None,
         claimable_from: None,
     }
 }

@@ -7,6 +7,7 @@ mod catalogue;
 mod claims;
 mod confirmation;
 mod contents;
+mod continuations;
 mod damage;
 mod format;
 mod house;

@@ -83,6 +83,7 @@ fn accepted(state: State, route: Option<&str>) -> Record {
         hold: None,
         origin: None,
         supersedes: None,
+        continues: None,
         claimable_from: None,
         inline: None,
     };

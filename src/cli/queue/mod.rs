@@ -65,6 +65,7 @@ fn remark(file: &FileView, answered: &Answered) -> String {
         parts.push(format!("due at {}", answered.at(at)));
     }
     parts.extend(file.reason.clone());
+    parts.extend(file.continues.as_ref().map(|it| format!("continues {} from byte {}", it.file, it.at)));
     parts.join("; ")
 }
 

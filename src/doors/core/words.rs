@@ -39,7 +39,9 @@ pub(in crate::doors) fn accepted(accepted: &Accepted, deferral_of: impl Fn(&str)
         Kept::Held { reason } => Some(format!("held: {reason}")),
     };
     let standing = standing.map(|standing| format!("; {standing}")).unwrap_or_default();
-    format!("Received {id}; {size_bytes} bytes, sha256 {sha256}{standing}")
+    let beside = accepted.beside.map(|state| format!("; a new file, for the earlier one is {state}"));
+    let beside = beside.unwrap_or_default();
+    format!("Received {id}; {size_bytes} bytes, sha256 {sha256}{beside}{standing}")
 }
 
 /// The part of a greeting that tells of maintenance.

@@ -21,6 +21,7 @@ pub(super) fn status(refusal: &Refusal) -> Status {
         | Refusal::Stopped(_)
         | Refusal::Cut(_)
         | Refusal::Busy
+        | Refusal::NoBeginning
         | Refusal::CannotResume { .. }
         | Refusal::Exists
         | Refusal::Internal(_) => Code::Failure,

@@ -68,7 +68,7 @@ impl Files {
         }
         let entry = renamed?;
         info!(file.id = %id, partner = self.partner(), %from, %to, state = %entry.state, "renamed");
-        Ok(Accepted::new(entry))
+        Ok(Accepted::new(entry, None))
     }
 
     fn new_name(&self, to: &Name) -> NewName {
@@ -95,7 +95,7 @@ impl Files {
         self.change(NameChange::Move { from: from.as_str().into(), to: to.as_str().into(), files }).await?;
         let mut renamed = Vec::with_capacity(ids.len());
         for id in ids {
-            renamed.push(Accepted::new(self.ingest.queue.get(id).await?));
+            renamed.push(Accepted::new(self.ingest.queue.get(id).await?, None));
         }
         info!(partner = self.partner(), %from, %to, files = renamed.len(), "folder renamed");
         Ok(if renamed.is_empty() { Renamed::ListingOnly } else { Renamed::Files(renamed) })

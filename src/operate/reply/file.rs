@@ -41,6 +41,18 @@ pub struct FileView {
     pub reason: Option<String>,
     /// The time of the next attempt.
     pub due_at: Option<DateTime<Utc>>,
+    /// The earlier file that it continues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<ContinuesView>,
+}
+
+/// The beginning of a file that continues an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContinuesView {
+    /// The earlier file.
+    pub file: FileId,
+    /// Its length: only the bytes from here on came with this file.
+    pub at: u64,
 }
 
 /// A file with all that is known of it.

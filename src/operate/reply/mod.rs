@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use account::{AccountView, KeyView, PasswordView};
-pub use file::{ActedView, DetailView, FileView, RecordView};
+pub use file::{ActedView, ContinuesView, DetailView, FileView, RecordView};
 pub use gate::{ClosureView, GateView, OverrideView, ScopeView};
 pub use queue::{PausedView, ProgressView, StateTotal, StatsView, VerifiedView};
 pub use session::{KickedView, SessionView};

@@ -24,6 +24,8 @@ mod place;
 mod poison;
 #[cfg(test)]
 mod power_tests;
+#[cfg(test)]
+mod rest_tests;
 mod root;
 mod rounds;
 mod spool;
@@ -99,7 +101,7 @@ fn joined<T>(outcome: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
 impl Storage for LocalStorage {
     async fn begin(&self, file: NewFile) -> Result<Box<dyn Upload>> {
         self.root.admits(&file)?;
-        Ok(Box::new(LocalUpload::fresh(self.root.clone(), file)))
+        Ok(Box::new(LocalUpload::fresh(self.root.clone(), file)?))
     }
 
     async fn resume(&self, file: NewFile, at: u64) -> Result<Box<dyn Upload>> {
@@ -145,6 +147,10 @@ impl Storage for LocalStorage {
             Ok(buffer.into())
         })
         .await
+    }
+
+    fn read_whole(&self, id: FileId, take: &mut dyn FnMut(&[u8]) -> std::io::Result<()>) -> Result<Verified> {
+        place::read(&self.root, id, take)
     }
 
     fn materialize(&self, id: FileId, destination: &Path, durability: Durability) -> Result<Verified> {

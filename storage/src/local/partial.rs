@@ -21,7 +21,7 @@ use sha2::Digest;
 use super::{
     root::{META, Root, make_dir},
     spool::hash_into,
-    upload::{LocalUpload, Working},
+    upload::{LocalUpload, Working, hasher},
 };
 use crate::{FileId, NewFile, PartialInfo, Result, Sha256, StorageError, Upload, disk::DiskFile};
 
@@ -34,8 +34,17 @@ struct Record {
     version: u8,
     partner: String,
     name: String,
-    /// Durable length.
+    /// Durable length of its own bytes.
     size_bytes: u64,
+    /// The accepted file that they go on from, with its length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    goes_on: Option<(FileId, u64)>,
+}
+
+/// The version of a record: 1, and 2 where an accepted file has the beginning, for a version that knows no 2 must not take
+/// it for the beginning itself.
+fn version_of(goes_on: Option<(FileId, u64)>) -> u8 {
+    if goes_on.is_some() { 2 } else { 1 }
 }
 
 /// Where the partial of a partner and a name is.
@@ -59,24 +68,27 @@ impl Key {
         Ok(Self { path: dir.join(&digest[..32]), dir, partner: partner.to_owned(), name: name.to_owned() })
     }
 
-    fn record(&self, size_bytes: u64) -> Result<Vec<u8>> {
-        let record = Record { version: 1, partner: self.partner.clone(), name: self.name.clone(), size_bytes };
+    fn record(&self, size_bytes: u64, goes_on: Option<(FileId, u64)>) -> Result<Vec<u8>> {
+        let (version, partner, name) = (version_of(goes_on), self.partner.clone(), self.name.clone());
+        let record = Record { version, partner, name, size_bytes, goes_on };
         serde_json::to_vec(&record).map_err(|e| StorageError::io("cannot write the record of a partial", e.into()))
     }
 
-    /// The durable length of this partial, if the file is it.
-    fn durable(&self, file: &dyn DiskFile) -> Result<Option<u64>> {
+    /// The record of this partial, if the file is it: its length is durable.
+    fn durable(&self, file: &dyn DiskFile) -> Result<Option<Record>> {
         let reading = |e| StorageError::io(format!("cannot read {}", self.path.display()), e);
         let Some(json) = file.xattr(PARTIAL).map_err(reading)? else { return Ok(None) };
         if file.xattr(META).map_err(reading)?.is_some() {
             return Ok(None);
         }
         let Ok(record) = serde_json::from_slice::<Record>(&json) else { return Ok(None) };
-        let ours = record.version == 1 && record.partner == self.partner && record.name == self.name;
+        let ours =
+            record.version == version_of(record.goes_on) && record.partner == self.partner && record.name == self.name;
         if !ours {
             return Ok(None);
         }
-        Ok(Some(record.size_bytes.min(file.len().map_err(reading)?)))
+        let size_bytes = record.size_bytes.min(file.len().map_err(reading)?);
+        Ok(Some(Record { size_bytes, ..record }))
     }
 
     fn open(&self, root: &Root, write: bool) -> Result<Option<Arc<dyn DiskFile>>> {
@@ -118,10 +130,12 @@ impl Drop for Claim {
 pub(super) fn info(root: &Root, key: &Key) -> Result<Option<PartialInfo>> {
     // As it will be to go on with it: what cannot be written is none.
     let Some(file) = key.open(root, true)? else { return Ok(None) };
-    let Some(size_bytes) = key.durable(&*file)? else { return Ok(None) };
+    let Some(record) = key.durable(&*file)? else { return Ok(None) };
     let modified =
         file.modified_ms().map_err(|e| StorageError::io(format!("cannot look at {}", key.path.display()), e))?;
-    Ok(Some(PartialInfo { size_bytes, written_at: DateTime::from_timestamp_millis(modified).unwrap_or_default() }))
+    let size_bytes = record.goes_on.map_or(0, |(_, before)| before).saturating_add(record.size_bytes);
+    let written_at = DateTime::from_timestamp_millis(modified).unwrap_or_default();
+    Ok(Some(PartialInfo { size_bytes, goes_on: record.goes_on, written_at }))
 }
 
 pub(super) fn resume(root: &Arc<Root>, new: NewFile, at: u64) -> Result<Box<dyn Upload>> {
@@ -129,12 +143,15 @@ pub(super) fn resume(root: &Arc<Root>, new: NewFile, at: u64) -> Result<Box<dyn 
     let claim = Claim::take(root, &key.path)?;
     let nothing = StorageError::CannotResume { at, have: 0 };
     let Some(file) = key.open(root, true)? else { return Err(nothing) };
-    let Some(have) = key.durable(&*file)? else { return Err(nothing) };
-    if at > have {
-        return Err(StorageError::CannotResume { at, have });
+    let Some(record) = key.durable(&*file)? else { return Err(nothing) };
+    if record.goes_on != beginning(&new) {
+        return Err(nothing);
     }
-    cut(root, &key, &*file, at)?;
-    let mut hasher = sha2::Sha256::new();
+    if at > record.size_bytes {
+        return Err(StorageError::CannotResume { at, have: record.size_bytes });
+    }
+    cut(root, &key, &*file, at, record.goes_on)?;
+    let mut hasher = hasher(&new)?;
     let reading = |e| StorageError::io(format!("cannot read {}", key.path.display()), e);
     if hash_into(&*file, at, &mut hasher).map_err(reading)? != at {
         return Err(reading(io::ErrorKind::UnexpectedEof.into()));
@@ -145,9 +162,9 @@ pub(super) fn resume(root: &Arc<Root>, new: NewFile, at: u64) -> Result<Box<dyn 
 
 /// Makes the partial end at `at`, durably, before anything is written behind it: a crash must not leave bytes of the
 /// new upload below a length that was recorded for the old one.
-fn cut(root: &Root, key: &Key, file: &dyn DiskFile, at: u64) -> Result<()> {
+fn cut(root: &Root, key: &Key, file: &dyn DiskFile, at: u64, goes_on: Option<(FileId, u64)>) -> Result<()> {
     let cutting = |e| StorageError::io(format!("cannot cut {}", key.path.display()), e);
-    file.set_xattr(PARTIAL, &key.record(at)?).map_err(cutting)?;
+    file.set_xattr(PARTIAL, &key.record(at, goes_on)?).map_err(cutting)?;
     file.set_len(at).map_err(cutting)?;
     file.sync_all().map_err(|error| root.stop(format!("cannot sync {}: {error}", key.path.display())))
 }
@@ -169,11 +186,11 @@ pub(super) fn sync(root: &Arc<Root>, new: &NewFile, working: &Working, len: u64)
     if working.is_partial() {
         // The bytes before the length that speaks of them.
         file.sync_data().map_err(syncing)?;
-        record(&key, &**file, len)?;
+        record(&key, &**file, len, beginning(new))?;
         file.sync_all().map_err(syncing)?;
     } else {
         let claim = Claim::take(root, &key.path)?;
-        record(&key, &**file, len)?;
+        record(&key, &**file, len, beginning(new))?;
         file.sync_all().map_err(syncing)?;
         make_dir(&*root.disk, &key.dir)?;
         let naming = |e| StorageError::io(format!("cannot keep {}", key.path.display()), e);
@@ -184,9 +201,14 @@ pub(super) fn sync(root: &Arc<Root>, new: &NewFile, working: &Working, len: u64)
     Ok(())
 }
 
-fn record(key: &Key, file: &dyn DiskFile, len: u64) -> Result<()> {
+/// The accepted file that an upload goes on from, with its length.
+fn beginning(new: &NewFile) -> Option<(FileId, u64)> {
+    new.goes_on.as_ref().map(|goes_on| (goes_on.from, goes_on.at))
+}
+
+fn record(key: &Key, file: &dyn DiskFile, len: u64, goes_on: Option<(FileId, u64)>) -> Result<()> {
     let recording = |e| StorageError::io(format!("cannot record the length of {}", key.path.display()), e);
-    file.set_xattr(PARTIAL, &key.record(len)?).map_err(recording)
+    file.set_xattr(PARTIAL, &key.record(len, goes_on)?).map_err(recording)
 }
 
 fn settle(root: &Root, key: &Key) -> Result<()> {
@@ -215,7 +237,8 @@ pub(super) fn from_spool(root: &Arc<Root>, id: FileId) -> Result<()> {
     let changed = (|| {
         file.make_writable()?;
         file.remove_xattr(META)?;
-        file.set_xattr(PARTIAL, &key.record(meta.size_bytes).map_err(io::Error::from)?)
+        let goes_on = meta.rest.as_ref().map(|rest| (rest.of, rest.at));
+        file.set_xattr(PARTIAL, &key.record(meta.size_bytes, goes_on).map_err(io::Error::from)?)
     })();
     if let Err(error) = changed {
         // It was taken back, which is what was promised; only the convenience is lost.

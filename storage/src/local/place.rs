@@ -56,7 +56,20 @@ fn remove(root: &Root, dest: &Path) {
     }
 }
 
+/// Gives all bytes of a file to `take`, and says whether they are what was accepted.
+pub(super) fn read(root: &Root, id: FileId, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<Verified> {
+    let (source, meta) = root.described(id)?;
+    let taking = |error| StorageError::io(format!("cannot copy file {id}"), error);
+    each_piece(&*source, &meta, &mut |piece, _| take(piece).map_err(taking))?;
+    Ok(Verified { size_bytes: meta.size_bytes, sha256: meta.sha256 })
+}
+
 fn copy_bytes(source: &dyn DiskFile, copy: &dyn DiskFile, meta: &FileMeta, dest: &Path) -> Result<()> {
+    each_piece(source, meta, &mut |piece, at| copy.write_at(piece, at).map_err(placing(meta.id, dest)))
+}
+
+/// Gives all bytes of a file to `take`, each piece with its place, and compares them with the metadata.
+fn each_piece(source: &dyn DiskFile, meta: &FileMeta, take: &mut dyn FnMut(&[u8], u64) -> Result<()>) -> Result<()> {
     let mut hasher = sha2::Sha256::new();
     // One byte more than there should be: then the end is seen by the first read of a small file.
     let mut buffer = vec![0; usize::try_from(meta.size_bytes.saturating_add(1).min(BUFFER_BYTES)).unwrap_or(1)];
@@ -67,7 +80,7 @@ fn copy_bytes(source: &dyn DiskFile, copy: &dyn DiskFile, meta: &FileMeta, dest:
             break;
         }
         hasher.update(&buffer[..got]);
-        copy.write_at(&buffer[..got], at).map_err(placing(meta.id, dest))?;
+        take(&buffer[..got], at)?;
         at += got as u64;
     }
     match mismatch(meta, at, Sha256(hasher.finalize().into())) {

@@ -10,7 +10,8 @@ use sha2::Digest;
 
 use super::{LocalStorage, Options};
 use crate::{
-    FileId, NewFile, Retract, Sha256, SpoolItem, SpoolMaintenance, Storage, StorageError,
+    DigestState, FileId, GoesOn, NewFile, PartialInfo, Retract, Sha256, SpoolItem, SpoolMaintenance, Storage,
+    StorageError,
     disk::{
         Disk,
         sim::{SimDisk, SyncClass},
@@ -18,6 +19,9 @@ use crate::{
 };
 
 const ROOT: &str = "/data";
+
+/// Bytes of the file that some go on from.
+const BEFORE: u64 = 100;
 
 fn now(day: u64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_777_075_200_123 + (day * 86_400_000) as i64).expect("in range")
@@ -28,8 +32,17 @@ fn open(disk: &SimDisk) -> Result<LocalStorage, StorageError> {
 }
 
 fn new_file(name: String, day: u64) -> NewFile {
-    let id = FileId::new(now(day));
-    NewFile { id, partner: "clinic".to_owned(), name, door: "sftp".to_owned(), began_at: now(day), origin: None }
+    let (id, partner, door) = (FileId::new(now(day)), "clinic".to_owned(), "sftp".to_owned());
+    // Some are the rest of a longer whole: their bytes are kept, and are a partial, as any others.
+    let is_rest = name.ends_with(['1', '4', '7']);
+    let digest = DigestState::of(&sha2::Sha256::new_with_prefix([7; BEFORE as usize]));
+    let goes_on = is_rest.then_some(GoesOn { from: FileId::from_bytes([9; 16]), at: BEFORE, digest });
+    NewFile { id, partner, name, door, began_at: now(day), origin: None, goes_on }
+}
+
+/// The bytes of a partial that are its own, of so many that it counts.
+fn own_bytes(info: Option<PartialInfo>) -> u64 {
+    info.map_or(0, |info| info.size_bytes - info.goes_on.map_or(0, |(_, before)| before))
 }
 
 fn contents(rng: &mut StdRng) -> Vec<u8> {
@@ -150,7 +163,7 @@ async fn broken(after: &SimDisk, promises: &Promises) -> Option<String> {
         if *len == 0 {
             continue;
         }
-        let have = store.partial("clinic", name).await.expect("asked").map_or(0, |info| info.size_bytes);
+        let have = own_bytes(store.partial("clinic", name).await.expect("asked"));
         if have < *len {
             return Some(format!("the partial {name} has {have} bytes of {len}"));
         }
@@ -159,7 +172,7 @@ async fn broken(after: &SimDisk, promises: &Promises) -> Option<String> {
         }
     }
     for (name, [before, then]) in &promises.changing {
-        let have = store.partial("clinic", name).await.expect("asked").map_or(0, |info| info.size_bytes);
+        let have = own_bytes(store.partial("clinic", name).await.expect("asked"));
         if have > 0 && !begins_so(&store, name, have, &[before, then]).await {
             return Some(format!("the partial {name} is a mixture"));
         }

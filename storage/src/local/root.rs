@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use uuid::Uuid;
 
 use super::{Options, dirs::DirSync, poison::Poison, spool::Days, takeover};
-use crate::{FileMeta, NewFile, Result, Sha256, Space, StorageError, disk::Disk};
+use crate::{FileMeta, NewFile, Rest, Result, Sha256, Space, StorageError, disk::Disk};
 
 /// The extended attribute with the metadata of an accepted file.
 pub(super) const META: &str = "user.forebay";
@@ -181,11 +181,20 @@ impl Root {
         self.has_room()?;
         // However they are escaped, short names fit.
         let names = file.partner.len() + file.name.len() + file.door.len();
-        if file.origin.is_none() && META_BYTES_BESIDE_NAMES + names * MOST_ESCAPED_BYTES <= MOST_META_BYTES {
+        if file.origin.is_none()
+            && file.goes_on.is_none()
+            && META_BYTES_BESIDE_NAMES + names * MOST_ESCAPED_BYTES <= MOST_META_BYTES
+        {
             return Ok(());
         }
+        let rest = file.goes_on.as_ref().map(|goes_on| Rest {
+            of: goes_on.from,
+            at: u64::MAX,
+            whole_sha256: Sha256([0; 32]),
+            digest: goes_on.digest,
+        });
         let longest = FileMeta {
-            version: 1,
+            version: FileMeta::version_of(rest.as_ref()),
             id: file.id,
             partner: file.partner.clone(),
             name: file.name.clone(),
@@ -194,6 +203,7 @@ impl Root {
             sha256: Sha256([0; 32]),
             received_at: chrono::DateTime::<chrono::Utc>::MAX_UTC,
             origin: file.origin.clone(),
+            rest: rest.map(Box::new),
         };
         encode(&longest).map(drop)
     }

@@ -9,10 +9,11 @@ use std::{
 
 use chrono::DateTime;
 use parking_lot::RwLock;
-use sha2::Digest;
 
 use super::root::{META, Root, encode, make_dir};
-use crate::{FileId, FileMeta, Result, Sha256, SpoolItem, StorageError, disk::DiskFile, error::is_lost};
+use crate::{
+    FileId, FileMeta, Result, Sha256, SpoolItem, StorageError, digest::Hasher, disk::DiskFile, error::is_lost,
+};
 
 /// The days whose directories are known to be in the spool, and whether durably.
 #[derive(Debug, Default)]
@@ -162,7 +163,7 @@ impl Root {
         let json = json.ok_or_else(|| damaged("it has no metadata".to_owned()))?;
         let meta: FileMeta =
             serde_json::from_slice(&json).map_err(|error| damaged(format!("its metadata cannot be read: {error}")))?;
-        if meta.version != 1 {
+        if meta.version != FileMeta::version_of(meta.rest.as_deref()) {
             return Err(damaged(format!("its metadata has version {}, which is not known", meta.version)));
         }
         if meta.id != id {
@@ -313,13 +314,13 @@ pub(super) fn unreadable(id: FileId) -> impl Fn(io::Error) -> StorageError {
 
 /// Length and SHA-256 of all bytes.
 pub(super) fn digest(file: &dyn DiskFile) -> io::Result<(u64, Sha256)> {
-    let mut hasher = sha2::Sha256::new();
+    let mut hasher = Hasher::default();
     let len = hash_into(file, u64::MAX, &mut hasher)?;
-    Ok((len, Sha256(hasher.finalize().into())))
+    Ok((len, hasher.finish().own))
 }
 
 /// Hashes up to `most` bytes from the beginning, and gives how many there were.
-pub(super) fn hash_into(file: &dyn DiskFile, most: u64, hasher: &mut sha2::Sha256) -> io::Result<u64> {
+pub(super) fn hash_into(file: &dyn DiskFile, most: u64, hasher: &mut Hasher) -> io::Result<u64> {
     let mut buffer = vec![0; 256 << 10];
     let mut at = 0;
     while at < most {

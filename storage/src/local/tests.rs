@@ -28,6 +28,7 @@ fn new_file(name: &str) -> NewFile {
         door: "ftp".to_owned(),
         began_at: now(),
         origin: None,
+        goes_on: None,
     }
 }
 

@@ -15,7 +15,6 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use sha2::Digest;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
@@ -23,7 +22,11 @@ use super::{
     partial::{self, Claim},
     root::Root,
 };
-use crate::{FileMeta, NewFile, Result, Sealed, Sha256, StorageError, Upload, disk::DiskFile};
+use crate::{
+    FileMeta, NewFile, Rest, Result, Sealed, StorageError, Upload,
+    digest::{Digests, Hasher},
+    disk::DiskFile,
+};
 
 /// Up to here an upload stays in memory.
 const SMALL_BYTES: usize = 256 << 10;
@@ -173,8 +176,8 @@ pub(super) struct LocalUpload {
     /// Bytes that were given to writing tasks, with those that were resumed.
     written: u64,
     /// Over the same bytes; away while a task hashes.
-    hasher: sha2::Sha256,
-    hashing: Option<JoinHandle<Result<sha2::Sha256>>>,
+    hasher: Hasher,
+    hashing: Option<JoinHandle<Result<Hasher>>>,
     writing: Option<JoinHandle<Result<()>>>,
     failed: Option<Failed>,
     working: Arc<Working>,
@@ -187,14 +190,15 @@ enum Failed {
 }
 
 impl LocalUpload {
-    pub(super) fn fresh(root: Arc<Root>, new: NewFile) -> Self {
+    pub(super) fn fresh(root: Arc<Root>, new: NewFile) -> Result<Self> {
         let path = root.tmp.join(new.id.to_string());
         let working = Working::fresh(root.clone(), path);
-        Self::with(root, new, 0, sha2::Sha256::new(), working)
+        let hasher = hasher(&new)?;
+        Ok(Self::with(root, new, 0, hasher, working))
     }
 
     /// An upload that has `len` bytes already, over which `hasher` went.
-    pub(super) fn with(root: Arc<Root>, new: NewFile, len: u64, hasher: sha2::Sha256, working: Working) -> Self {
+    pub(super) fn with(root: Arc<Root>, new: NewFile, len: u64, hasher: Hasher, working: Working) -> Self {
         Self {
             held: Held::nothing(root.clone()),
             root,
@@ -338,7 +342,7 @@ struct Last {
     pieces: Vec<Bytes>,
     _held: Held,
     written: u64,
-    hasher: sha2::Sha256,
+    hasher: Hasher,
     working: Arc<Working>,
 }
 
@@ -359,7 +363,9 @@ impl Sealed for Last {
 
     fn commit(mut self: Box<Self>, received_at: DateTime<Utc>) -> Result<FileMeta> {
         self.root.sound()?;
-        self.pieces.iter().for_each(|piece| self.hasher.update(piece));
+        for piece in &self.pieces {
+            self.hasher.update(piece);
+        }
         self.root.has_room()?;
         self.working.write(self.written, &self.pieces)?;
         let file = self.working.file()?;
@@ -375,18 +381,36 @@ impl Sealed for Last {
     }
 }
 
-fn described(new: NewFile, size_bytes: u64, hasher: sha2::Sha256, received_at: DateTime<Utc>) -> FileMeta {
+fn described(new: NewFile, size_bytes: u64, hasher: Hasher, received_at: DateTime<Utc>) -> FileMeta {
+    let Digests { own, whole } = hasher.finish();
+    let rest = new.goes_on.zip(whole).map(|(goes_on, (whole_sha256, digest))| Rest {
+        of: goes_on.from,
+        at: goes_on.at,
+        whole_sha256,
+        digest,
+    });
     FileMeta {
-        version: 1,
+        version: FileMeta::version_of(rest.as_ref()),
         id: new.id,
         partner: new.partner,
         name: new.name,
         door: new.door,
         size_bytes,
-        sha256: Sha256(hasher.finalize().into()),
+        sha256: own,
         received_at,
         origin: new.origin,
+        rest: rest.map(Box::new),
     }
+}
+
+/// A hasher for the bytes of an upload that has none yet.
+///
+/// # Errors
+/// When what it goes on from has no state that is one.
+pub(super) fn hasher(new: &NewFile) -> Result<Hasher> {
+    let Some(goes_on) = &new.goes_on else { return Ok(Hasher::default()) };
+    let damaged = || StorageError::Damaged { id: goes_on.from, what: "the state of its digest is none".to_owned() };
+    goes_on.digest.hasher().ok_or_else(damaged).map(|whole| Hasher::new(Some(whole)))
 }
 
 impl Last {
