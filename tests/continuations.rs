@@ -9,10 +9,11 @@ use forebay::{
     ingest::{Peer, Proven, SessionInfo, Start},
     partners::{Complete, Policy},
 };
-use forebay_queue::{Action, Actor, ClaimRequest, Entry, Hold, Order, RouteRequest, State};
-use forebay_storage::{Durability, StorageError};
+use forebay_queue::{Action, Actor, ClaimRequest, Continues, Entry, Hold, NewEntry, Order, RouteRequest, State};
+use forebay_storage::{Content, DigestState, Durability, StorageError};
 use harness::{Ftp, House, PARTNER, PASSWORD, Plan, binary::Machine, files_below, wait_until};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sha2::Digest;
 
 /// Files are claimable at once: what is tried here is not the sign that a reply was read.
 fn plan() -> Plan {
@@ -358,6 +359,48 @@ fn a_beginning_that_is_damaged_or_missing_holds_what_continues_it() {
     assert!(house.block_on(cancel).remove(0).is_ok());
 }
 
+/// Each part is what was accepted, and together they are not: no processor gets that.
+#[test]
+fn parts_that_are_sound_and_make_another_whole_are_not_given() {
+    let house = House::new(plan());
+    let mut ftp = house.session();
+    assert_eq!(ftp.store("a.bin", b"first ").code, 226);
+    drop(ftp);
+    house.wait_alone();
+    let first = house.entries().remove(0);
+    let digest = |bytes: &[u8]| forebay_storage::Sha256(sha2::Sha256::digest(bytes).into());
+    let mut copies = Vec::new();
+    for whole in [b"first second", b"other second"] {
+        let new = NewEntry {
+            id: forebay_storage::FileId::new(chrono::Utc::now()),
+            partner: PARTNER.into(),
+            name: "a.bin".into(),
+            door: "ftp".into(),
+            size_bytes: 12,
+            sha256: digest(whole),
+            received_at: chrono::Utc::now(),
+            route: Some("all".into()),
+            state: State::Ready,
+            reason: None,
+            hold: None,
+            origin: None,
+            supersedes: None,
+            continues: Some(Continues {
+                of: first.id,
+                at: 6,
+                own_sha256: digest(b"second"),
+                digest: DigestState::of(&sha2::Sha256::new_with_prefix(whole)),
+            }),
+            claimable_from: None,
+        };
+        let accepted = house.queue.accept(new, Content::Inline("second".into()), chrono::Utc::now());
+        let entry = house.block_on(accepted).unwrap();
+        copies.push(copy(&house, &entry));
+    }
+    assert_eq!(copies.remove(0).unwrap(), b"first second");
+    assert!(matches!(copies.remove(0), Err(StorageError::Damaged { .. })));
+}
+
 #[test]
 fn the_server_processes_the_whole_tells_of_it_and_verifies_it() {
     let mut machine = Machine::new("");
@@ -397,4 +440,72 @@ fn the_server_processes_the_whole_tells_of_it_and_verifies_it() {
     let found = machine.cli(&["queue", "verify"]);
     let said = String::from_utf8_lossy(&found.stdout).into_owned() + &String::from_utf8_lossy(&found.stderr);
     assert!(!found.status.success() && said.contains("its sha-256 is"), "{said}");
+}
+
+/// Sends a file piece by piece until nobody is there any more. Gives all that was sent of it, and how much was said to be
+/// kept.
+fn append_until_killed(ftp: &mut Ftp, name: &str, random: &mut StdRng) -> (Vec<u8>, usize, bool) {
+    let (mut sent, mut kept) = (Vec::new(), 0);
+    for n in 0..random.random_range(2..30) {
+        let size =
+            if random.random_bool(0.2) { random.random_range(66_000..150_000) } else { random.random_range(0..3_000) };
+        let own: Vec<u8> = (0..size).map(|_| random.random()).collect();
+        sent.extend_from_slice(&own);
+        let verb = if n == 0 { "STOR" } else { "APPE" };
+        match ftp.try_upload(verb, name, &own) {
+            Ok(told) if told.code == 226 => kept = sent.len(),
+            _ => return (sent, kept, false),
+        }
+    }
+    (sent, kept, true)
+}
+
+#[test]
+fn kills_lose_nothing_of_a_file_that_comes_in_pieces() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut machine = Machine::new("");
+    machine.start();
+    machine.add_partner(PARTNER, PASSWORD);
+    machine.ok(&["gate", "close", "--for", "1h", "--reason", "test"]);
+    let mut files = Vec::new();
+    for round in 0..12 {
+        let (address, moment) = (machine.ftp, std::time::Duration::from_millis(random.random_range(5..250)));
+        let seed = random.random();
+        let client = std::thread::spawn(move || {
+            let (mut random, mut sent) = (StdRng::seed_from_u64(seed), Vec::new());
+            let mut ftp = Ftp::connect(address);
+            ftp.login(PARTNER, PASSWORD);
+            for number in 0.. {
+                let name = format!("{round}-{number}.bin");
+                let (bytes, kept, goes_on) = append_until_killed(&mut ftp, &name, &mut random);
+                sent.push((name, bytes, kept));
+                if !goes_on {
+                    break;
+                }
+            }
+            sent
+        });
+        wait_until("something is kept", || !machine.queue().is_empty());
+        std::thread::sleep(moment);
+        machine.kill();
+        files.extend(client.join().unwrap());
+        machine.start();
+    }
+    let verified = machine.cli(&["queue", "verify"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    machine.ok(&["gate", "open", "--reason", "test"]);
+    machine.wait_until_none_is(&["ready", "active", "retrying"], "all is processed");
+    let mut acknowledged = 0;
+    for (name, sent, kept) in files.iter().filter(|(_, _, kept)| *kept > 0) {
+        let path = machine.data().join("delivered").join(PARTNER).join(name);
+        let there = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}\n{}", path.display(), machine.log()));
+        // A piece whose reply was not heard may be there.
+        assert!(there.len() >= *kept && sent.starts_with(&there), "{name}: {} of {kept} bytes", there.len());
+        acknowledged += 1;
+    }
+    let pieces = machine.queue().iter().filter(|entry| entry["state"] == "superseded").count();
+    println!("{acknowledged} files in {pieces} pieces");
+    assert!(acknowledged > 12 && pieces > 60, "too few to prove anything: {acknowledged} in {pieces}");
 }
