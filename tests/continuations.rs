@@ -471,12 +471,12 @@ fn kills_lose_nothing_of_a_file_that_comes_in_pieces() {
     machine.ok(&["gate", "close", "--for", "1h", "--reason", "test"]);
     let mut files = Vec::new();
     for round in 0..12 {
-        let (address, moment) = (machine.ftp, std::time::Duration::from_millis(random.random_range(5..250)));
+        let moment = std::time::Duration::from_millis(random.random_range(5..250));
         let seed = random.random();
+        let mut ftp = Ftp::connect(machine.ftp);
+        ftp.login(PARTNER, PASSWORD);
         let client = std::thread::spawn(move || {
             let (mut random, mut sent) = (StdRng::seed_from_u64(seed), Vec::new());
-            let mut ftp = Ftp::connect(address);
-            ftp.login(PARTNER, PASSWORD);
             for number in 0.. {
                 let name = format!("{round}-{number}.bin");
                 let (bytes, kept, goes_on) = append_until_killed(&mut ftp, &name, &mut random);
