@@ -61,9 +61,11 @@ impl Contents {
         match self.queue.content_blocking(entry).map_err(of_queue)? {
             None => self.storage.materialize(id, destination, durability),
             // Its digest was found right just now.
-            Some(bytes) => write(&bytes, destination, durability)
-                .map(|()| Verified { size_bytes: entry.size_bytes, sha256: entry.sha256 })
-                .map_err(|e| StorageError::io(format!("cannot place file {id} at {}", destination.display()), e)),
+            Some(bytes) => self.storage.admits_copy(destination).map(|()| bytes).and_then(|bytes| {
+                write(&bytes, destination, durability)
+                    .map(|()| Verified { size_bytes: entry.size_bytes, sha256: entry.sha256 })
+                    .map_err(|e| StorageError::io(format!("cannot place file {id} at {}", destination.display()), e))
+            }),
         }
     }
 }
