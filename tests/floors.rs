@@ -64,7 +64,7 @@ const HANDED_ON: [(&str, &str); 5] = [
 const HANDED_IN: [&str; 1] = ["forebay::ingest::core::Dependencies"];
 
 /// The modules of storage that know where bytes lie, and the only ones above it that may name them.
-const PLACES_OF_BYTES: [(&str, &str, &str); 6] = [
+const PLACES_OF_BYTES: [(&str, &str, &str); 5] = [
     ("disk", QUEUE, "the index is set aside, synced and removed on the disk that the journal is on"),
     ("journal", QUEUE, "the queue stands on the journal"),
     ("disk", "server", "the start decides which disk"),
