@@ -39,7 +39,8 @@ static FAILED: Repeated = Repeated::new();
 /// The time that an operator may take to send a request.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
 
-/// The listening socket. Its file goes when this does.
+/// The listening socket. Its file stays when this goes, for who connects then finds out that nobody listens: a start on a
+/// file system that has no inode left could not make another.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
@@ -108,13 +109,6 @@ fn keep_spares(spares: &mut Vec<OwnedFd>) {
             Ok(file) => spares.push(file.into()),
             Err(_) => return,
         }
-    }
-}
-
-impl Drop for AdminSocket {
-    fn drop(&mut self) {
-        // A socket without a server is found out at the next connect anyway.
-        let _ = fs::remove_file(self.place.path());
     }
 }
 
