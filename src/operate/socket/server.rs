@@ -44,7 +44,6 @@ const ASK_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
-    place: Place,
 }
 
 impl AdminSocket {
@@ -60,7 +59,7 @@ impl AdminSocket {
         }
         let listener = UnixListener::bind(place.path())?;
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, place })
+        Ok(Self { listener })
     }
 
     /// Answers until `shutdown`, and then ends every conversation.
