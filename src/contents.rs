@@ -83,9 +83,11 @@ impl Contents {
         match self.queue.content_blocking(&entry.extent()).map_err(of_queue)? {
             None => self.storage.materialize(id, destination, durability),
             // Its digest was found right just now.
-            Some(bytes) => write(&bytes, destination, durability)
-                .map(|()| Verified { size_bytes: entry.size_bytes, sha256: entry.sha256 })
-                .map_err(|e| StorageError::io(format!("cannot place file {id} at {}", destination.display()), e)),
+            Some(bytes) => self.storage.admits_copy(destination).map(|()| bytes).and_then(|bytes| {
+                write(&bytes, destination, durability)
+                    .map(|()| Verified { size_bytes: entry.size_bytes, sha256: entry.sha256 })
+                    .map_err(|e| StorageError::io(format!("cannot place file {id} at {}", destination.display()), e))
+            }),
         }
     }
 
@@ -93,7 +95,7 @@ impl Contents {
         let list = Handle::current().block_on(self.queue.extents(entry)).map_err(of_queue)?;
         let placing = |e| StorageError::io(format!("cannot place file {} at {}", entry.id, destination.display()), e);
         let mut file = create(destination).map_err(placing)?;
-        let copied = self.copy_extents(entry, &list, &mut file).and_then(|verified| {
+        let copied = self.copy_extents(entry, &list, &mut file, destination).and_then(|verified| {
             end(&file, durability).map_err(placing)?;
             Ok(verified)
         });
@@ -101,7 +103,7 @@ impl Contents {
     }
 
     /// Writes all stretches behind each other. Each is what was accepted, and so is the whole.
-    fn copy_extents(&self, entry: &Entry, list: &[Extent], file: &mut File) -> Result<Verified> {
+    fn copy_extents(&self, entry: &Entry, list: &[Extent], file: &mut File, destination: &Path) -> Result<Verified> {
         let (mut whole, mut size_bytes) = (sha2::Sha256::new(), 0);
         let mut take = |bytes: &[u8]| {
             whole.update(bytes);
@@ -109,6 +111,7 @@ impl Contents {
             io::Write::write_all(file, bytes)
         };
         for extent in list {
+            self.storage.admits_copy(destination)?;
             self.copy_extent(extent, &mut take)?;
         }
         let verified = Verified { size_bytes, sha256: Sha256(whole.finalize().into()) };

@@ -12,7 +12,6 @@ mod services;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use forebay_queue::Actor;
 use forebay_storage::Storage;
 use tracing::{info, warn};
 
@@ -151,6 +150,5 @@ fn operator(config: &Config, services: &Services, doors: &BoundDoors, views: Vec
 
 async fn note_start(services: &Services) -> Result<(), Problem> {
     let text = format!("forebay {} started", env!("CARGO_PKG_VERSION"));
-    services.data_dir.queue.note(Actor::Server, "server.start", &text, services.clock.now()).await?;
-    Ok(())
+    services::note(&services.data_dir, "server.start", &text, &*services.clock).await
 }

@@ -2,10 +2,18 @@
 //!
 //! The log tells what the server does; what happened to files is the journal's to tell (`forebay audit`).
 
-use std::io::IsTerminal;
+mod log_writer;
+mod repeated;
+
+use std::{io::IsTerminal, panic};
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
+
+pub use self::{
+    log_writer::{LogState, finish_log, log_state},
+    repeated::Repeated,
+};
 
 /// The environment variable that overrides the configured filter, such as `info,forebay::doors=debug`.
 pub const FILTER_VARIABLE: &str = "FOREBAY_LOG";
@@ -57,11 +65,13 @@ fn with_quiet(filter: &str) -> String {
     [filter.to_owned()].into_iter().chain(quiet).collect::<Vec<_>>().join(",")
 }
 
-/// Starts logging to standard error. A second call changes nothing.
+/// Starts logging to standard error. A second call changes nothing. Panics are logged too from now on.
 pub fn start(options: &Options) {
     let asked = std::env::var(FILTER_VARIABLE).ok().filter(|text| EnvFilter::builder().parse(text).is_ok());
     let filter = EnvFilter::new(with_quiet(&asked.unwrap_or_else(|| options.filter.clone())));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log_writer::to_standard_error());
+    // By itself it reports what it cannot write on standard error, and panics where that fails.
+    let lines = lines.log_internal_errors(false);
     let started = match options.format {
         Format::Json => lines.json().try_init(),
         Format::Text => {
@@ -70,7 +80,22 @@ pub fn start(options: &Options) {
         }
     };
     // Only a second call fails, and then the first one's choice stands.
-    drop(started);
+    if started.is_ok() {
+        log_panics();
+    }
+}
+
+/// Has panics told in the log, by the writer that never blocks; standard error itself may stand still.
+fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let backtrace = std::backtrace::Backtrace::capture();
+        let backtrace = match backtrace.status() {
+            std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),
+            _ => String::new(),
+        };
+        tracing::error!(thread = thread.name().unwrap_or("unnamed"), "{panic}{backtrace}");
+    }));
 }
 
 #[cfg(test)]

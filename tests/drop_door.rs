@@ -19,7 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::binary::{BOUND, Machine};
+use harness::{
+    binary::{BOUND, Machine},
+    small_disk::SmallDisk,
+};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 
@@ -263,49 +266,12 @@ fn a_full_disk_keeps_files_where_they_are_until_there_is_room() {
     wait(&machine, "it is taken", || taken(&machine) == ["a.hl7"] && names(&folder).is_empty());
 }
 
-/// A file system in memory of so many MiB, mounted for as long as this lives.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(at: PathBuf, mebibytes: u32) -> Self {
-        fs::create_dir_all(&at).unwrap();
-        let options = format!("size={mebibytes}m,mode=0700,uid={}", rustix::process::geteuid().as_raw());
-        Self::root(&["mount", "-t", "tmpfs", "-o", &options, "forebay-test", at.to_str().unwrap()]);
-        Self(at)
-    }
-
-    fn root(command: &[&str]) {
-        let mut words = if rustix::process::geteuid().is_root() { vec![] } else { vec!["sudo", "-n"] };
-        words.extend(command);
-        let done = Command::new(words[0]).args(&words[1..]).status().unwrap();
-        assert!(done.success(), "{words:?} failed: this test mounts a file system, as root or by `sudo -n`");
-    }
-
-    /// Takes all the room there is, to the last block.
-    fn fill(&self) -> PathBuf {
-        let path = self.0.join("filler");
-        let mut file = fs::File::create(&path).unwrap();
-        for size in [1 << 20, 4096] {
-            while file.write_all(&vec![1; size]).is_ok() {}
-        }
-        let left = rustix::fs::statvfs(&self.0).unwrap().f_bavail;
-        assert_eq!(left, 0, "blocks are left");
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        Self::root(&["umount", "--lazy", self.0.to_str().unwrap()]);
-    }
-}
-
 /// The reserve is so small here that the disk itself says that it is full, in the middle of a copy and before one.
 #[test]
 fn a_disk_without_a_block_left_loses_nothing_and_takes_everything_when_there_is_room() {
     let mut machine = machine("");
     let folder = folder(&machine);
-    let disk = SmallDisk::new(machine.data(), 160);
+    let disk = SmallDisk::in_memory(machine.data(), 160);
     // The account is on that disk too.
     machine.add_partner("clinic", PASSWORD);
     let config = fs::read_to_string(machine.path().join("forebay.toml")).unwrap();

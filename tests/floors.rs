@@ -27,10 +27,11 @@ const QUEUE: &str = "forebay_queue";
 
 /// From the ground up. A module may name those on floors below its own; those on one floor do not know each other.
 /// `config` depends on every module's `Options`, and so stands above all that have some.
-const FLOORS: [&[&str]; 12] = [
+const FLOORS: [&[&str]; 13] = [
     &[STORAGE],
     &[QUEUE],
     &["clock", "units", "telemetry", "envelope"],
+    &["descriptors"],
     &["contents", "gate", "partners", "routes"],
     &["answers"],
     &["ingest", "process"],
@@ -44,7 +45,7 @@ const FLOORS: [&[&str]; 12] = [
 
 /// Modules that see less than all that is beneath them: who, and all that it may name.
 const SEES_ONLY: [(&str, &[&str]); 2] =
-    [("doors", &["ingest", "partners", "gate", "clock", "units", "telemetry"]), ("main", &["cli"])];
+    [("doors", &["ingest", "partners", "gate", "clock", "units", "telemetry", "descriptors"]), ("main", &["cli"])];
 
 /// Words of storage and queue that those above hand on to doors through their own public face, each with its reason. They
 /// are plain: `what_is_handed_on_is_plain` holds them to it.
@@ -63,10 +64,9 @@ const HANDED_ON: [(&str, &str); 5] = [
 const HANDED_IN: [&str; 1] = ["forebay::ingest::core::Dependencies"];
 
 /// The modules of storage that know where bytes lie, and the only ones above it that may name them.
-const PLACES_OF_BYTES: [(&str, &str, &str); 6] = [
+const PLACES_OF_BYTES: [(&str, &str, &str); 5] = [
     ("disk", QUEUE, "the index is set aside, synced and removed on the disk that the journal is on"),
     ("journal", QUEUE, "the queue stands on the journal"),
-    ("log", QUEUE, "what the journal's log says of itself is told on"),
     ("disk", "server", "the start decides which disk"),
     ("local", "server", "the start opens storage in the data directory"),
     ("local", "config", "its `Options` are a section of the configuration"),

@@ -46,8 +46,12 @@ impl House {
     async fn open_with(disk: Arc<dyn Disk>, data: &Path, beside: &Path, inline_bytes: u64) -> Self {
         let clock = SetClock::new(DateTime::<Utc>::from_timestamp(1_777_075_200, 0).unwrap());
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
-        let storage =
-            LocalStorage::open(disk.clone(), data, local::Options { reserve_bytes: 0, inline_bytes }).unwrap();
+        let storage = LocalStorage::open(
+            disk.clone(),
+            data,
+            local::Options { reserve_bytes: 0, reserve_inodes: 0, inline_bytes },
+        )
+        .unwrap();
         let storage = Arc::new(storage);
         let options = embedded::Options { segment_bytes: 256 << 10, ..embedded::Options::default() };
         let (queue, recovered) =

@@ -66,7 +66,7 @@ impl House {
         let data = Path::new(DATA);
         let clock = SetClock::new(start_of_time());
         // Most files come with their records, and the journal's short log is emptied in most lives.
-        let options = local::Options { reserve_bytes: 0, inline_bytes: INLINE_BYTES as u64 };
+        let options = local::Options { reserve_bytes: 0, reserve_inodes: 0, inline_bytes: INLINE_BYTES as u64 };
         let storage = LocalStorage::open(disk.shared(), data, options);
         let storage = Arc::new(storage.map_err(|error| error.to_string())?);
         let options =

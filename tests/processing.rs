@@ -230,7 +230,7 @@ fn open_queue(data: &Path) -> (Arc<dyn QueueStore>, forebay_queue::Recovered) {
 }
 
 fn storage_options() -> forebay_storage::local::Options {
-    forebay_storage::local::Options { reserve_bytes: 0, inline_bytes: 64 << 10 }
+    forebay_storage::local::Options { reserve_bytes: 0, reserve_inodes: 0, inline_bytes: 64 << 10 }
 }
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -522,6 +522,9 @@ impl Storage for Closing {
     async fn sweep_partials(&self, _: DateTime<Utc>) -> forebay_storage::Result<usize> {
         unimplemented!()
     }
+    async fn partial_count(&self, _: &str) -> forebay_storage::Result<u64> {
+        unimplemented!()
+    }
     async fn partial_bytes(&self, _: &str) -> forebay_storage::Result<u64> {
         unimplemented!()
     }
@@ -537,6 +540,10 @@ impl Storage for Closing {
     async fn close(&self) -> forebay_storage::Result<()> {
         unimplemented!()
     }
+    fn admits_copy(&self, destination: &Path) -> forebay_storage::Result<()> {
+        self.storage.admits_copy(destination)
+    }
+
     fn space(&self) -> forebay_storage::Result<forebay_storage::Space> {
         unimplemented!()
     }

@@ -2,6 +2,9 @@
 //!
 //! [`QueueStore`] is the contract; [`embedded`] keeps it in a journal, which is the truth, with an index of it.
 
+// They panic where standard output or standard error cannot be written.
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+
 mod catalogue;
 mod cursor;
 pub mod embedded;

@@ -132,6 +132,9 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Counts, bytes and lanes.
     async fn stats(&self, now: DateTime<Utc>) -> Result<Stats>;
 
+    /// How many files of a partner storage keeps, each with a place of its own; what is below `enough` may be too high.
+    async fn kept_files(&self, partner: &str, enough: u64) -> Result<u64>;
+
     /// Unprocessed bytes of a partner: everything that is not over. A file that continues others counts whole.
     async fn unprocessed_bytes(&self, partner: &str) -> Result<u64>;
 

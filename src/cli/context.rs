@@ -122,6 +122,11 @@ pub(super) fn print(text: &str) -> Result<(), Problem> {
     })
 }
 
+/// Prints a line on standard error. One that cannot be written changes nothing: the exit code says it too.
+pub(super) fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 impl Answered {
     async fn begin(mut conversation: Conversation) -> Result<Self, Problem> {
         match conversation.next().await? {

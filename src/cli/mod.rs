@@ -25,7 +25,10 @@ use self::{
     args::{Cli, Verb},
     context::Context,
 };
-use crate::operate::{Cause, Problem};
+use crate::{
+    operate::{Cause, Problem},
+    telemetry,
+};
 
 /// The time that the end of the program waits for blocking work.
 const STOP: Duration = Duration::from_secs(2);
@@ -40,12 +43,18 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let context = Context::new(cli.global);
     let json = context.json();
-    match dispatch(cli.verb, context) {
+    let done = dispatch(cli.verb, context);
+    // What was logged comes before the last word.
+    let is_heard = telemetry::finish_log(STOP);
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has seen enough.
         Err(problem) if problem.cause == Cause::Gone => ExitCode::SUCCESS,
         Err(problem) => {
-            tell(&problem, json);
+            // It would wait for ever for a standard error that stands still.
+            if is_heard {
+                tell(&problem, json);
+            }
             ExitCode::from(problem.exit_code())
         }
     }
@@ -65,9 +74,9 @@ fn tell(problem: &Problem, json: bool) {
     }
     if json {
         let object = serde_json::json!({ "error": problem.text, "cause": problem.cause });
-        eprintln!("{object}");
+        context::complain(&object.to_string());
     } else {
-        eprintln!("forebay: {}", paint::visible_lines(&problem.text));
+        context::complain(&format!("forebay: {}", paint::visible_lines(&problem.text)));
     }
 }
 

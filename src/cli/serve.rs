@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    descriptors,
     gate::{Scope, State},
     operate::Problem,
     server::{DEMO_PARTNER, Running},
@@ -29,6 +30,9 @@ pub(super) async fn run(context: &Context) -> Result<(), Problem> {
         config.web.listen = Some(WEB);
     }
     telemetry::start(&config.log);
+    if let Some(shortage) = descriptors::raise(config.limits.max_connections).shortage() {
+        warn!("{shortage}");
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 
 use super::{
     args::{KickArgs, SessionsVerb},
-    context::{Answered, Context, print, say},
+    context::{Answered, Context, complain, print, say},
     paint::{Tone, visible},
     table::{Side, Table},
 };
@@ -90,7 +90,7 @@ async fn kick(context: &Context, args: KickArgs) -> Result<(), Problem> {
         }
         if let Some(problem) = kicked.error {
             if !context.json() {
-                eprintln!("forebay: {}", visible(&problem.text));
+                complain(&format!("forebay: {}", visible(&problem.text)));
             }
             worst = Some(match worst {
                 Some(other) if other.exit_code() != problem.exit_code() => Problem::failed(""),

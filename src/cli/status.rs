@@ -7,7 +7,7 @@ use super::{
     queue,
 };
 use crate::{
-    operate::{Problem, Reply, Request, StatusView, time_input},
+    operate::{DiskView, Problem, Reply, Request, StatusView, time_input},
     units,
 };
 
@@ -41,6 +41,14 @@ fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(
         units::format_bytes(status.disk.total_bytes),
         units::format_bytes(status.disk.reserve_bytes)
     ))?;
+    if status.disk.total_inodes > 0 {
+        let DiskView { free_inodes, total_inodes, reserve_inodes, .. } = status.disk;
+        say(&format!("inodes: {free_inodes} free of {total_inodes}, {reserve_inodes} in reserve"))?;
+    }
+    if status.log.lost_lines > 0 {
+        let why = status.log.why.as_deref().unwrap_or("it is not known why");
+        say(&visible(&format!("log: {} lines could not be written since the start: {why}", status.log.lost_lines)))?;
+    }
     show_needs(context.paint, status)
 }
 

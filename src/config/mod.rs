@@ -71,11 +71,14 @@ pub struct Storage {
     /// The disk space that uploads leave free, so that the journal can go on.
     #[serde(with = "units::size")]
     pub reserve: u64,
+    /// The inodes that uploads leave free; an eighth of all at most.
+    pub reserve_inodes: u64,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { reserve: local::Options::default().reserve_bytes }
+        let local::Options { reserve_bytes, reserve_inodes, .. } = local::Options::default();
+        Self { reserve: reserve_bytes, reserve_inodes }
     }
 }
 
@@ -241,7 +244,8 @@ impl Config {
     /// The storage's options.
     #[must_use]
     pub fn storage(&self) -> local::Options {
-        local::Options { reserve_bytes: self.storage.reserve, ..local::Options::default() }
+        let Storage { reserve, reserve_inodes } = self.storage;
+        local::Options { reserve_bytes: reserve, reserve_inodes, ..local::Options::default() }
     }
 }
 

@@ -9,7 +9,7 @@
 //! # After a crash
 //! Overrides and the last good schedule are found again; the epoch goes on rising.
 
-use std::{io, path::Path, path::PathBuf, sync::Arc};
+use std::{io, path::Path, path::PathBuf, sync::Arc, time::SystemTime};
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -45,6 +45,9 @@ pub enum GateError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The gate is closed, and that could not be stored.
+    #[error("the gate is closed, but not beyond a restart of the server: {0}; remedy that, and close it once more")]
+    NotKept(#[source] Box<GateError>),
     /// A file of stored overrides or schedules cannot be read. It may have held the override that keeps the gate
     /// closed.
     #[error(
@@ -129,7 +132,7 @@ impl Gate {
         let store = Store::open(dir)?;
         let mut memory = store.read()?;
         memory.epoch += 1;
-        let written = store.write(&memory)?;
+        let written = store.write(&memory).or_else(no_room)?;
         let pulse = Pulse::of(&*clock);
         let doubted = distrust(clock.now(), newest_journal);
         let untrusted = doubted.filter(|newest| memory.confirmed.is_none_or(|confirmed| *newest > confirmed));
@@ -286,6 +289,22 @@ impl Gate {
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.read())
     }
+}
+
+/// A full disk keeps nobody from starting: what is stored already stays in force.
+fn no_room(error: GateError) -> Result<Option<SystemTime>, GateError> {
+    match &error {
+        GateError::Io { source, .. } if is_full(source) => {
+            warn!(%error, "the gate's state is not stored at this start");
+            Ok(None)
+        }
+        _ => Err(error),
+    }
+}
+
+/// Returns true if a file system has no room, no inode or no quota left.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Ledger {

@@ -30,8 +30,8 @@ impl Gate {
     /// that was beginning has begun; when it returns, no other can begin.
     ///
     /// # Errors
-    /// When the end is past, or the override could not be stored. In the latter case the gate is closed all the same,
-    /// but would not be after a restart.
+    /// When the end is past, or with [`GateError::NotKept`] when the override could not be stored: the gate is closed all
+    /// the same, but would not be after a restart.
     pub fn close(
         &self,
         scope: Vec<String>,
@@ -199,7 +199,7 @@ impl Gate {
         };
         self.turnstile.wait_for_those_before(epoch);
         info!(id = new.id, actor = new.actor, reason = new.reason, until = ?new.until, "the gate was closed by an operator");
-        stored.map(|_| new)
+        stored.map(|_| new).map_err(|error| GateError::NotKept(Box::new(error)))
     }
 
     /// The closure of everything, or else of all the routes that are closed, which ends last.

@@ -4,6 +4,9 @@
 //! When a write returns, what was written is on stable storage: a file of its own is written and synced, renamed over
 //! the old one, and the directory is synced.
 //!
+//! A full disk does not keep an operator's action from being stored: the state has a second file of the same length, which
+//! is written over and then exchanged with the first, so that neither a block nor an inode is needed for it.
+//!
 //! # After a crash
 //! Either the old or the new file is found whole. One that cannot be read is an error and nobody's to guess about: it
 //! may have held the override that keeps the gate closed.
@@ -11,17 +14,23 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use chrono::{DateTime, Utc};
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{live::GateError, overrides::Override};
 
 const VERSION: u32 = 1;
+/// The room that the state has, in bytes: some dozens of overrides.
+const STATE_BYTES: usize = 16 << 10;
 
 /// The contents of `state.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,7 +93,7 @@ impl Store {
         let path = self.dir.join("state.json");
         let text = serde_json::to_string_pretty(memory)
             .map_err(|error| GateError::Damaged { path: path.clone(), reason: error.to_string() })?;
-        self.replace("state.json", &text)?;
+        self.exchange("state.json", &text)?;
         Ok(fs::metadata(&path).and_then(|meta| meta.modified()).ok())
     }
 
@@ -94,6 +103,41 @@ impl Store {
 
     pub(super) fn keep_good(&self, text: &str) -> Result<(), GateError> {
         self.replace("last-good.toml", text)
+    }
+
+    /// As [`Store::replace`], without any need of room unless the text is longer than ever before.
+    fn exchange(&self, name: &str, text: &str) -> Result<(), GateError> {
+        let (path, spare) = (self.dir.join(name), self.dir.join(format!("{name}.new")));
+        let write = || -> io::Result<()> {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&spare)?;
+            // Never cut: what it has of the disk it keeps.
+            let length = usize::try_from(file.metadata()?.len()).unwrap_or(0).max(text.len()).max(STATE_BYTES);
+            file.write_all_at(format!("{text:<length$}").as_bytes(), 0)?;
+            file.sync_all()?;
+            match renameat_with(CWD, &spare, CWD, &path, RenameFlags::EXCHANGE) {
+                Ok(()) => {}
+                // There is nothing to exchange it with yet, or the file system knows no such rename.
+                Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => fs::rename(&spare, &path)?,
+                Err(error) => return Err(error.into()),
+            }
+            // A rename alone can vanish.
+            File::open(&self.dir)?.sync_all()
+        };
+        write().map_err(|source| GateError::Io { what: "write", path: path.clone(), source })?;
+        self.keep_spare(&spare);
+        Ok(())
+    }
+
+    /// Gives the spare all its room while there is some. What is in it does not matter.
+    fn keep_spare(&self, spare: &Path) {
+        let made = || -> io::Result<()> {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(spare)?;
+            let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+            file.write_all_at(" ".repeat(STATE_BYTES.saturating_sub(length)).as_bytes(), length as u64)
+        };
+        if let Err(error) = made() {
+            tracing::debug!(%error, "the gate's state has no spare file on the full disk");
+        }
     }
 
     fn replace(&self, name: &str, text: &str) -> Result<(), GateError> {

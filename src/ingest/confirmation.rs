@@ -90,6 +90,7 @@ impl Ingest {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.has_room_for_an_inode(&file.partner).await?;
         let mut upload = self.storage.begin(file).await?;
         upload.write(bytes).await?;
         upload.keep_partial().await?;

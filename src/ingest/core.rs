@@ -18,7 +18,7 @@ use crate::{
 
 use super::{
     Name, Options, Refusal,
-    catalogue::{HiddenNotices, NameChanges},
+    catalogue::{HiddenNotices, KeptFiles, NameChanges},
     quota::Quota,
 };
 
@@ -90,6 +90,7 @@ pub struct Ingest {
     pub(super) options: Options,
     pub(super) quota: Arc<Quota>,
     pub(super) name_changes: NameChanges,
+    pub(super) kept_files: KeptFiles,
     pub(super) hidden_notices: HiddenNotices,
     /// The time that folders show that nobody made.
     pub(super) started_at: DateTime<Utc>,
@@ -135,6 +136,7 @@ impl Ingest {
             clock: on.clock,
             options,
             name_changes: NameChanges::default(),
+            kept_files: KeptFiles::default(),
             hidden_notices: HiddenNotices::default(),
             under_way: Arc::new(watch::Sender::new(0)),
         })

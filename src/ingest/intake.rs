@@ -281,6 +281,7 @@ impl Incoming {
         reservation: Reservation,
         evidence: Box<dyn Evidence>,
     ) -> Result<Accepted, Refusal> {
+        self.ingest.has_room_for_an_inode(self.session.partner.as_str()).await?;
         let (file, runtime) = (self.clone(), Handle::current());
         let work = tokio::task::spawn_blocking(move || file.commit_and_queue(sealed, evidence, &runtime));
         let partner = &self.session.partner;
@@ -421,8 +422,13 @@ impl Incoming {
 
     /// Keeps what came as a partial to resume, and gives its length. Of a copy the original is there.
     async fn keep(&self, open: Open) -> u64 {
-        let Open { upload, reservation, .. } = open;
-        let kept = match upload.is_empty() || self.origin.is_some() {
+        let Open { upload, reservation, resumed } = open;
+        let mut is_dropped = upload.is_empty() || self.origin.is_some();
+        // What it went on with is there already.
+        if !is_dropped && resumed == 0 {
+            is_dropped = self.ingest.has_room_for_an_inode(self.session.partner.as_str()).await.is_err();
+        }
+        let kept = match is_dropped {
             true => upload.abort().await.map(|()| 0),
             false => upload.keep_partial().await,
         };

@@ -28,9 +28,9 @@ pub use operator::{Dependencies, Live, Operator};
 pub use problem::{Cause, Problem, Result};
 pub use reply::{
     AccountView, ActedView, ClosureView, ContinuesView, DetailView, DiskView, DoorView, FailingView, FileView,
-    FolderView, GateView, Hello, KeyView, KickedView, OverrideView, PasswordView, PausedView, Piece, ProgressView,
-    PulseView, RecordView, Reply, RunningView, ScopeView, ServerView, SessionView, StateTotal, StatsView, StatusView,
-    VerifiedView,
+    FolderView, GateView, Hello, KeyView, KickedView, LogView, OverrideView, PasswordView, PausedView, Piece,
+    ProgressView, PulseView, RecordView, Reply, RunningView, ScopeView, ServerView, SessionView, StateTotal, StatsView,
+    StatusView, VerifiedView,
 };
 pub use request::{Act, End, Request, Which};
 pub use socket::{AdminSocket, Client, Conversation};

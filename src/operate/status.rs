@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use forebay_queue::{LaneInfo, State, Stats};
+use forebay_storage::Space;
 
 use super::{
     answer::Answer,
     operator::Operator,
     problem::Result,
     reply::{
-        DiskView, FailingView, FolderView, GateView, PausedView, PulseView, Reply, RunningView, ServerView, StateTotal,
-        StatsView, StatusView,
+        DiskView, FailingView, FolderView, GateView, LogView, PausedView, PulseView, Reply, RunningView, ServerView,
+        StateTotal, StatsView, StatusView,
     },
 };
 use crate::{
+    descriptors::Descriptors,
     doors::drop,
     gate::{Scope, State as GateState},
-    units,
+    telemetry::{self, LogState},
 };
 
 /// An end of the certificate nearer than this needs an operator.
@@ -39,10 +41,15 @@ impl Operator {
             free_bytes: space.free_bytes,
             total_bytes: space.total_bytes,
             reserve_bytes: space.reserve_bytes,
+            free_inodes: space.free_inodes,
+            total_inodes: space.total_inodes,
+            reserve_inodes: space.reserve_inodes,
         };
+        let log = log_view(self.dependencies.live.is_some());
         let server = self.server_view();
         let folders = self.folders();
-        let mut needs = self.needs(&queue, &gate, &disk, server.as_ref());
+        let mut needs = self.needs(&queue, &gate, &space, server.as_ref());
+        needs.extend(log_need(&log));
         needs.extend(folders.iter().flat_map(needs_of));
         let status = StatusView {
             running: server.is_some(),
@@ -54,6 +61,7 @@ impl Operator {
             queue,
             active: self.running(),
             disk,
+            log,
             needs,
         };
         answer.give(Reply::Status(Box::new(status))).await
@@ -155,7 +163,7 @@ impl Operator {
         })
     }
 
-    fn needs(&self, queue: &StatsView, gate: &GateView, disk: &DiskView, server: Option<&ServerView>) -> Vec<String> {
+    fn needs(&self, queue: &StatsView, gate: &GateView, space: &Space, server: Option<&ServerView>) -> Vec<String> {
         let mut needs = Vec::new();
         if let Some(why) = self.dependencies.storage.poisoned() {
             needs.push(format!("the spool takes nothing more until a restart: {why}"));
@@ -163,8 +171,10 @@ impl Operator {
         if let Some(why) = self.dependencies.queue.poisoned() {
             needs.push(format!("the queue takes nothing more until a restart: {why}"));
         }
-        if disk.free_bytes <= disk.reserve_bytes {
-            needs.push(format!("the disk is full but for its reserve ({} free)", units::format_bytes(disk.free_bytes)));
+        needs.extend(space.shortage().map(|shortage| format!("{shortage}: uploads are refused until there is more")));
+        if server.is_some() {
+            let connections = self.dependencies.partners.limits().max_connections;
+            needs.extend(Descriptors::for_connections(connections).shortage());
         }
         needs.extend(gate.faults.iter().cloned());
         for paused in &queue.paused_routes {
@@ -206,6 +216,28 @@ impl Operator {
         }
         needs
     }
+}
+
+/// The log of this process, if it is the server.
+fn log_view(is_live: bool) -> LogView {
+    if !is_live {
+        return LogView::default();
+    }
+    let LogState { lost_lines, why, is_broken } = telemetry::log_state();
+    LogView { lost_lines, why, broken: is_broken }
+}
+
+fn log_need(log: &LogView) -> Option<String> {
+    let why = log.why.as_deref().unwrap_or("it is not known why");
+    log.broken.then(|| {
+        format!(
+            "the server's log cannot be written ({why}): {} lost so far; give standard error room or a reader",
+            match log.lost_lines {
+                1 => "1 line is".to_owned(),
+                lines => format!("{lines} lines are"),
+            }
+        )
+    })
 }
 
 fn failing(file: drop::Failing) -> FailingView {

@@ -125,8 +125,7 @@ fn readiness(
     move || {
         let mut faults: Vec<_> = storage.poisoned().into_iter().chain(queue.poisoned()).collect();
         match storage.space() {
-            Ok(space) if space.is_short() => faults.push("the disk is full but for its reserve".to_owned()),
-            Ok(_) => {}
+            Ok(space) => faults.extend(space.shortage()),
             Err(error) => faults.push(error.to_string()),
         }
         faults

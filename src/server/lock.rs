@@ -2,8 +2,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    io::{self, Read as _, Seek as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -90,11 +90,23 @@ impl DataLock {
             std::thread::sleep(step);
             waited += step;
         }
-        file.set_len(0).map_err(|error| io("write", error))?;
-        file.rewind().map_err(|error| io("write", error))?;
-        file.write_all(format!("{} {verb}\n", std::process::id()).as_bytes()).map_err(|error| io("write", error))?;
+        // The lock is ours already: that nobody can read whose it is is no reason not to start.
+        if let Err(error) = sign(&file, verb) {
+            tracing::warn!(path = %path.display(), %error, "cannot write who has the lock of the data directory");
+        }
         Ok(Self { _file: file })
     }
+}
+
+/// The length of what a holder writes of itself. Always the same, so that it is written over what is there and needs no
+/// room on a full disk.
+const SIGNED_BYTES: usize = 64;
+
+fn sign(file: &File, verb: &str) -> io::Result<()> {
+    let line = format!("{} {verb}", std::process::id());
+    let line = &line[..line.floor_char_boundary(SIGNED_BYTES - 1)];
+    file.write_all_at(format!("{line:<width$}\n", width = SIGNED_BYTES - 1).as_bytes(), 0)?;
+    if file.metadata()?.len() > SIGNED_BYTES as u64 { file.set_len(SIGNED_BYTES as u64) } else { Ok(()) }
 }
 
 fn holder(file: &mut File) -> Holder {
@@ -127,6 +139,10 @@ mod tests {
         let error = DataLock::take(dir.path(), "queue list", Duration::ZERO).unwrap_err().to_string();
         assert!(error.contains(&format!("process {} (forebay serve)", std::process::id())), "{error}");
         drop(first);
-        DataLock::take(dir.path(), "serve", Duration::ZERO).unwrap();
+        // Whatever a holder before has left in the file.
+        fs::write(dir.path().join("lock"), "1 a verb of another version\n".repeat(9)).unwrap();
+        let _lock = DataLock::take(dir.path(), "partner add", Duration::ZERO).unwrap();
+        let error = DataLock::take(dir.path(), "serve", Duration::ZERO).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {} (forebay partner add)", std::process::id())), "{error}");
     }
 }

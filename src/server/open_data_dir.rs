@@ -1,6 +1,6 @@
 //! The opened data directory, which both a running server and an operator without one work on.
 
-use std::{os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
+use std::{io::ErrorKind, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
 use forebay_queue::{Catalogue, EmbeddedMaintenance, QueueStore, Recovered, embedded::EmbeddedQueue};
 use forebay_storage::{SpoolMaintenance, Storage, disk::OsDisk, local::LocalStorage};
@@ -51,7 +51,14 @@ impl OpenDataDir {
         let lock = DataLock::take(data, verb, PATIENCE).map_err(|error| Problem::failed(error.to_string()))?;
         for name in ["gate", "partners", "scratch", "tls"] {
             let dir = data.join(name);
-            private_dir(&dir).map_err(|error| cannot("create", &dir, &error))?;
+            match private_dir(&dir) {
+                // Whoever needs it says so, or makes it when there is room again: a server that does not start for it serves
+                // nobody, operators included.
+                Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                    tracing::warn!(path = %dir.display(), %error, "a directory cannot be made yet");
+                }
+                made => made.map_err(|error| cannot("create", &dir, &error))?,
+            }
         }
         let disk = Arc::new(OsDisk);
         let storage = LocalStorage::open(disk.clone(), data, config.storage())

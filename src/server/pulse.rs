@@ -65,7 +65,8 @@ impl Pulse {
         }
         self.short = space.is_short();
         if self.short {
-            warn!(free_bytes = space.free_bytes, "the disk is full but for its reserve: uploads are refused");
+            let what = space.shortage().unwrap_or_default();
+            warn!(free_bytes = space.free_bytes, free_inodes = space.free_inodes, "{what}: uploads are refused");
         } else {
             info!(free_bytes = space.free_bytes, "there is room on the disk again");
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay_queue::Actor;
+use forebay_queue::{Actor, QueueError};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -133,8 +133,20 @@ async fn first_partner(
     let (partners, given) = (Arc::clone(partners), password.clone());
     blocking(move || Ok(partners.add(&name, &given, "made at the first start")?)).await?;
     let text = format!("partner {DEMO_PARTNER} added at the first start");
-    data_dir.queue.note(Actor::Server, "partner.add", &text, clock.now()).await?;
+    note(data_dir, "partner.add", &text, clock).await?;
     Ok(Some(password))
+}
+
+/// Notes in the audit trail what the server does by itself. A journal without room keeps no server from starting: then
+/// operators could do nothing about it.
+pub(super) async fn note(data_dir: &OpenDataDir, topic: &str, text: &str, clock: &dyn Clock) -> Result<(), Problem> {
+    match data_dir.queue.note(Actor::Server, topic, text, clock.now()).await {
+        Err(QueueError::Full) => {
+            warn!(topic, text, "the journal has no room, and the audit trail lacks this");
+            Ok(())
+        }
+        noted => Ok(noted?),
+    }
 }
 
 /// Notes in the audit trail and in the log what was repaired when the journal was opened.
@@ -155,7 +167,7 @@ async fn note_recovery(data_dir: &OpenDataDir, clock: &dyn Clock) -> Result<(), 
     }
     for text in texts {
         warn!("{text}");
-        data_dir.queue.note(Actor::Server, "queue.recovered", &text, clock.now()).await?;
+        note(data_dir, "queue.recovered", &text, clock).await?;
     }
     if !found.interrupted.is_empty() {
         info!(files = found.interrupted.len(), "attempts were interrupted by a crash and will be started again");

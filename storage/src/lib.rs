@@ -5,6 +5,9 @@
 //! the bytes of small files that ride along with them; it stands on [`log`], a segmented, preallocated log. All reach the
 //! machine through [`disk::Disk`] alone, so that a simulated disk can take the power away at any instant.
 
+// They panic where standard output or standard error cannot be written.
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+
 mod digest;
 pub mod disk;
 mod error;

@@ -29,6 +29,9 @@ pub trait Storage: Send + Sync + 'static {
     /// Removes partials that were last written before `older_than`, and gives how many.
     async fn sweep_partials(&self, older_than: DateTime<Utc>) -> Result<usize>;
 
+    /// How many partials of this partner there are.
+    async fn partial_count(&self, partner: &str) -> Result<u64>;
+
     /// Bytes that the partials of this partner take.
     async fn partial_bytes(&self, partner: &str) -> Result<u64>;
 
@@ -56,6 +59,12 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// When not everything could be left in order; nothing is lost by that.
     async fn close(&self) -> Result<()>;
+
+    /// Whether a copy at this place leaves what the journal needs; always where that is another file system.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] when it does not.
+    fn admits_copy(&self, destination: &Path) -> Result<()>;
 
     /// Free space and the reserve that uploads do not touch.
     fn space(&self) -> Result<Space>;
@@ -189,7 +198,7 @@ pub enum SpoolItem {
     },
 }
 
-/// Room on the disk, in bytes.
+/// Room on the disk, in bytes and inodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
     /// Free for this process.
@@ -198,13 +207,53 @@ pub struct Space {
     pub total_bytes: u64,
     /// What uploads leave untouched so that the journal can go on.
     pub reserve_bytes: u64,
+    /// Files that can still be made.
+    pub free_inodes: u64,
+    /// How many the file system can have; 0 where it has no fixed number.
+    pub total_inodes: u64,
+    /// Inodes that uploads leave untouched.
+    pub reserve_inodes: u64,
 }
 
 impl Space {
     /// Whether uploads are refused for want of room.
     #[must_use]
     pub fn is_short(&self) -> bool {
-        self.free_bytes <= self.reserve_bytes
+        self.free_bytes <= self.reserve_bytes || self.is_short_of_inodes()
+    }
+
+    /// Says what there is too little of for uploads, and how much is left.
+    #[must_use]
+    pub fn shortage(&self) -> Option<String> {
+        let (bytes, inodes) = (self.free_bytes <= self.reserve_bytes, self.is_short_of_inodes());
+        let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        match (bytes, inodes) {
+            (true, _) if self.free_bytes == 0 => Some("the disk is full and its reserve is spent".to_owned()),
+            (true, _) => Some(format!(
+                "the disk is full but for its reserve of {}, of which {} are free",
+                mebibytes(self.reserve_bytes),
+                mebibytes(self.free_bytes)
+            )),
+            (false, true) => Some(format!(
+                "the file system has no inodes but for a reserve of {}, of which {} are free",
+                self.reserve_inodes, self.free_inodes
+            )),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether uploads are refused for want of inodes.
+    #[must_use]
+    pub fn is_short_of_inodes(&self) -> bool {
+        self.total_inodes > 0 && self.free_inodes <= self.reserve_inodes
+    }
+
+    /// Whether there is no room for so many more bytes of a copy that is made for somebody else: such copies take half of
+    /// the reserve at most, and what is left is the journal's.
+    #[must_use]
+    pub fn is_short_for_a_copy(&self, bytes: u64) -> bool {
+        let inodes = self.total_inodes > 0 && self.free_inodes <= self.reserve_inodes / 2;
+        inodes || self.free_bytes.saturating_sub(bytes) <= self.reserve_bytes / 2
     }
 }
 

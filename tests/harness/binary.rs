@@ -41,6 +41,8 @@ pub struct Machine {
     /// Added to the server's environment.
     pub environment: Vec<(&'static str, String)>,
     user: Option<u32>,
+    /// The program that starts the server, with its arguments; none: it is started by itself.
+    pub starter: Vec<String>,
 }
 
 impl Machine {
@@ -59,7 +61,7 @@ impl Machine {
              [sftp]\nlisten = \"{sftp}\"\nhost_key_algorithms = [\"ssh-ed25519\"]\n\n[web]\nlisten = \"{web}\"\n\n{extra}"
         );
         fs::write(dir.path().join("forebay.toml"), config).expect("writes the configuration");
-        Self { dir, child: None, ftp, sftp, web, environment: Vec::new(), user: None }
+        Self { dir, child: None, ftp, sftp, web, environment: Vec::new(), user: None, starter: Vec::new() }
     }
 
     /// Lets everything run as a user of its own; where the tests do not run as root, that is theirs.
@@ -73,6 +75,14 @@ impl Machine {
             self.user = Some(SERVER_USER);
         }
         self
+    }
+
+    /// The program as the server, started by another if there is one.
+    fn started_by(&self) -> Command {
+        let Some((starter, arguments)) = self.starter.split_first() else { return self.command() };
+        let mut command = Command::new(starter);
+        command.args(arguments).arg(FOREBAY);
+        command
     }
 
     /// The program, as the user that everything runs as.
@@ -109,10 +119,16 @@ impl Machine {
 
     /// Starts the server and does not wait.
     pub fn spawn(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.path().join("server.log")).expect("a log");
+        self.spawn_logging_to(log.into());
+    }
+
+    /// The same, with another standard error.
+    pub fn spawn_logging_to(&mut self, standard_error: Stdio) {
         assert!(self.child.is_none(), "it runs already");
         let log = fs::File::options().create(true).append(true).open(self.path().join("server.log")).expect("a log");
         let child = self
-            .command()
+            .started_by()
             .arg("serve")
             .arg("--config")
             .arg(self.path().join("forebay.toml"))
@@ -120,8 +136,8 @@ impl Machine {
             .env("RUST_BACKTRACE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
+            .stdout(log)
+            .stderr(standard_error)
             .spawn()
             .expect("forebay starts");
         self.child = Some(child);
@@ -179,6 +195,11 @@ impl Machine {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// The server's standard error, if it is a pipe.
+    pub fn standard_error(&mut self) -> std::process::ChildStderr {
+        self.child.as_mut().expect("it runs").stderr.take().expect("a pipe")
     }
 
     pub fn pid(&self) -> u32 {

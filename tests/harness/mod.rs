@@ -20,6 +20,7 @@ pub mod ports;
 pub mod sftp_client;
 mod sftp_session;
 pub mod site;
+pub mod small_disk;
 pub mod stream;
 pub mod tun;
 
@@ -143,7 +144,8 @@ impl House {
         let entered = runtime.enter();
         let at = |name: &str| data.path().join(name);
         let clock = plan.clock;
-        let options = local::Options { reserve_bytes: plan.reserve_bytes, inline_bytes: plan.inline_bytes };
+        let options =
+            local::Options { reserve_bytes: plan.reserve_bytes, reserve_inodes: 0, inline_bytes: plan.inline_bytes };
         let spool = Arc::new(local::LocalStorage::open(Arc::new(OsDisk), data.path(), options).unwrap());
         let storage: Arc<dyn Storage> = spool.clone();
         let small = embedded::Options { segment_bytes: 1 << 20, ..embedded::Options::default() };

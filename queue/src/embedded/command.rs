@@ -77,6 +77,7 @@ where
         match (self.stage)(batch) {
             Ok(done) => self.outcome = Some(Ok(done)),
             Err(Fault::Queue(error)) => self.outcome = Some(Err(error)),
+            Err(fault @ Fault::Disk(_)) => self.outcome = Some(Err(fault.into())),
             Err(Fault::Index(what)) => return Err(what),
         }
         Ok(())

@@ -24,10 +24,11 @@ use tokio::sync::{mpsc, watch};
 use super::{
     batch::Batch,
     command::{Change, Command, again},
-    index::{Fault, Index, IndexBatch},
+    index::{Fault, Index},
     lanes::Counts,
     layered::Changes,
     mailbox::answer_all,
+    pace::Pace,
     recover::{self, Old, Replay},
     state::QueueState,
     waiting::Waiting,
@@ -92,8 +93,69 @@ pub(super) struct Committer {
 impl Committer {
     /// Works until every sender is gone. What is staged then is left to the next start, which catches up.
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        while let Some(command) = commands.blocking_recv() {
-            self.serve(command, &mut commands);
+        let mut pace = Pace::default();
+        loop {
+            let is_behind = self.shared.index.read().is_behind();
+            let Some(command) = pace.next(&mut commands, is_behind) else { break };
+            if let Some(command) = command {
+                self.serve(command, &mut commands);
+            }
+            if pace.is_due() {
+                self.mend();
+            }
+        }
+    }
+
+    /// Brings an index up that has fallen behind for want of room, as soon as there is some.
+    fn mend(&mut self) {
+        let index = self.shared.index.read();
+        if !index.is_behind() || self.sound().is_err() {
+            return;
+        }
+        if !index.must_be_reopened() {
+            let caught_up = index.catch_up();
+            drop(index);
+            if let Err(Fault::Index(what)) = caught_up {
+                // A failure has been told by poisoning.
+                let _ = self.remake(&what);
+            }
+            return;
+        }
+        let has_room = index.has_room();
+        drop(index);
+        if has_room {
+            self.reopen();
+        }
+    }
+
+    /// Opens the index again, of which sled has failed. What it lacks comes from the journal.
+    fn reopen(&mut self) {
+        let shared = self.shared.clone();
+        let mut index = shared.index.write();
+        if !index.is_in_memory() {
+            // It has to go before its directory can be opened: whoever reads waits for the new one.
+            index.close();
+        }
+        match recover::reopened(&self.index_dir, self.cache_bytes, &shared.journal) {
+            Ok((fresh, state)) => {
+                *index = index.succeeded_by(fresh);
+                let is_behind = index.is_behind();
+                drop(index);
+                self.adopt(state);
+                if !is_behind {
+                    tracing::info!("the index of the queue was opened again and has caught up");
+                }
+            }
+            Err(Fault::Disk(_) | Fault::Queue(_)) if index.is_in_memory() => {}
+            Err(Fault::Disk(_) | Fault::Queue(_)) => {
+                drop(index);
+                self.go_to_memory();
+            }
+            Err(Fault::Index(what)) => {
+                drop(index);
+                // A failure has been told by poisoning.
+                let _ = self.remake(&what);
+            }
         }
     }
 
@@ -292,6 +354,7 @@ impl Committer {
             Err(Fault::Index(what)) => {
                 let _ = self.remake(&what);
             }
+            Err(Fault::Disk(_)) => self.go_to_memory(),
             Err(Fault::Queue(error)) => self.shared.poison(&error.to_string()),
         }
     }
@@ -336,14 +399,40 @@ impl Committer {
         if damaged < self.shared.generation.load(Ordering::Acquire) {
             return Ok(());
         }
+        // Whoever read while sled was failing by the disk may have seen half a batch.
+        if self.shared.index.read().must_be_reopened() {
+            return Ok(());
+        }
         self.replace_index(Old::Keep, &mut |_, _| {}).map(drop)
     }
 
     fn replace_index(&mut self, old: Old, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified> {
+        let (dir, cache_bytes) = (self.index_dir.clone(), self.cache_bytes);
+        let fresh = || match recover::fresh_index(&dir, cache_bytes, old) {
+            Err(Fault::Disk(error)) => Ok(recover::in_memory(&dir, &error)),
+            made => made.map(|(fresh, _)| fresh),
+        };
+        self.fill_index(fresh, progress)
+    }
+
+    /// Has the index in memory alone, for sled cannot be read for want of room; its directory stays as it is.
+    pub(super) fn go_to_memory(&mut self) {
+        let dir = self.index_dir.clone();
+        let fresh = || Ok(recover::in_memory(&dir, &std::io::ErrorKind::StorageFull.into()));
+        // A failure has been told by poisoning.
+        let _ = self.fill_index(fresh, &mut |_, _| {});
+    }
+
+    /// Puts an empty index in the place of the present one, and fills it from the journal.
+    fn fill_index(
+        &mut self,
+        fresh: impl FnOnce() -> Result<Index, Fault>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Verified> {
         let shared = self.shared.clone();
         let mut index = shared.index.write();
         index.close();
-        let made = recover::fresh_index(&self.index_dir, self.cache_bytes, old).and_then(|(fresh, _)| {
+        let made = fresh().and_then(|fresh| {
             *index = fresh;
             let mut state = QueueState::default();
             let mut replay = Replay::default();
@@ -373,10 +462,10 @@ impl Committer {
     }
 }
 
-fn applied(index: &Index, batch: IndexBatch) -> Result<(), String> {
-    index.apply(batch).map_err(|fault| match fault {
+fn applied(index: &Index, changes: Changes) -> Result<(), String> {
+    index.apply(changes).map_err(|fault| match fault {
         Fault::Index(what) => what,
-        Fault::Queue(error) => error.to_string(),
+        other => QueueError::from(other).to_string(),
     })
 }
 

@@ -69,6 +69,11 @@ fn count_states(partner: &str, counts: &Counts, into: &mut Vec<StateCount>) {
     }
 }
 
+/// Files in all states.
+pub(super) fn files(counts: &Counts) -> u64 {
+    counts.iter().map(|count| count.files).sum()
+}
+
 /// Bytes that count as unprocessed: of whole files, for those that they continue are over and count no more.
 pub(super) fn unprocessed_bytes(counts: &Counts) -> u64 {
     let open = State::ALL.into_iter().filter(|state| !state.is_over());

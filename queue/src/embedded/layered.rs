@@ -71,38 +71,49 @@ impl Layered<'_> {
         &self,
         from: &[u8],
         to: &[u8],
-        mut visit: impl FnMut(Slice, Slice) -> Result<ControlFlow<()>, Fault>,
+        visit: impl FnMut(Slice, Slice) -> Result<ControlFlow<()>, Fault>,
     ) -> Result<(), Fault> {
-        let range = (Bound::Included(from), Bound::Excluded(to));
-        let mut changed = self.changes.range::<[u8], _>(range).peekable();
-        let mut over = false;
-        self.index.scan(from, to, |key, value| {
-            while let Some((other, change)) = changed.next_if(|(other, _)| **other < key) {
-                if let Some(value) = change
-                    && visit(other.clone(), value.clone())?.is_break()
-                {
-                    over = true;
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-            let flow = match changed.next_if(|(other, _)| **other == key) {
-                Some((_, None)) => ControlFlow::Continue(()),
-                Some((_, Some(value))) => visit(key, value.clone())?,
-                None => visit(key, value)?,
-            };
-            over = flow.is_break();
-            Ok(flow)
-        })?;
-        if over {
-            return Ok(());
-        }
-        for (key, change) in changed {
-            if let Some(value) = change
-                && visit(key.clone(), value.clone())?.is_break()
-            {
-                break;
-            }
-        }
-        Ok(())
+        merged(self.changes, from, to, |visit| self.index.scan(from, to, visit), visit)
     }
+}
+
+/// Every pair of what lies beneath, from `from` on and before `to`, with changes laid over it, until `visit` has enough.
+pub(super) fn merged(
+    changes: &Changes,
+    from: &[u8],
+    to: &[u8],
+    beneath: impl FnOnce(&mut dyn FnMut(Slice, Slice) -> Result<ControlFlow<()>, Fault>) -> Result<(), Fault>,
+    mut visit: impl FnMut(Slice, Slice) -> Result<ControlFlow<()>, Fault>,
+) -> Result<(), Fault> {
+    let range = (Bound::Included(from), Bound::Excluded(to));
+    let mut changed = changes.range::<[u8], _>(range).peekable();
+    let mut over = false;
+    beneath(&mut |key, value| {
+        while let Some((other, change)) = changed.next_if(|(other, _)| **other < key) {
+            if let Some(value) = change
+                && visit(other.clone(), value.clone())?.is_break()
+            {
+                over = true;
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        let flow = match changed.next_if(|(other, _)| **other == key) {
+            Some((_, None)) => ControlFlow::Continue(()),
+            Some((_, Some(value))) => visit(key, value.clone())?,
+            None => visit(key, value)?,
+        };
+        over = flow.is_break();
+        Ok(flow)
+    })?;
+    if over {
+        return Ok(());
+    }
+    for (key, change) in changed {
+        if let Some(value) = change
+            && visit(key.clone(), value.clone())?.is_break()
+        {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -33,6 +33,7 @@ mod mailbox;
 mod meta;
 mod names;
 mod options;
+mod pace;
 mod queue;
 mod read;
 mod record_codec;

@@ -438,6 +438,15 @@ impl QueueStore for EmbeddedQueue {
         self.between(Committer::stats).await
     }
 
+    async fn kept_files(&self, partner: &str, enough: u64) -> Result<u64> {
+        let files = self.shared.counts.read().get(partner).map_or(0, figures::files);
+        if files < enough {
+            return Ok(files);
+        }
+        let partner = partner.to_owned();
+        self.read(move |_, index| read::kept_of(index, &partner)).await
+    }
+
     async fn unprocessed_bytes(&self, partner: &str) -> Result<u64> {
         Ok(self.shared.counts.read().get(partner).map_or(0, figures::unprocessed_bytes))
     }

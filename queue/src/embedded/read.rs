@@ -233,6 +233,36 @@ pub(super) fn kept_ids(index: &Index) -> Result<Vec<FileId>, Fault> {
     Ok(ids)
 }
 
+/// How many entries of a partner have bytes that storage keeps.
+pub(super) fn kept_of(index: &Index, partner: &str) -> Result<u64, Fault> {
+    let ((from, to), mut kept) = (keys_of(partner), 0);
+    index.scan(&from, &to, |key, _| {
+        let turn = index.get(&keys::turn_of(id_at_the_end(&key)?))?;
+        if let Some(turn) = turn.and_then(|value| keys::turn(&value))
+            && let Some(entry) = index.get(&keys::entry(turn))?
+        {
+            kept += u64::from(Stored::is_kept(&entry));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(kept)
+}
+
+/// The first key of a partner's entries, and the first behind them.
+fn keys_of(partner: &str) -> (Vec<u8>, Vec<u8>) {
+    let mut to = keys::partner_prefix(partner);
+    // The byte behind the name ends it: the next one is behind all of its ids.
+    if let Some(last) = to.last_mut() {
+        *last = 1;
+    }
+    (keys::partner_prefix(partner), to)
+}
+
+fn id_at_the_end(key: &[u8]) -> Result<FileId, Fault> {
+    let id = key.len().checked_sub(16).and_then(|start| keys::id(&key[start..]));
+    id.ok_or_else(|| Fault::Index("a partner's entry has no id".into()))
+}
+
 /// Entries of a partner in order of their ids.
 pub(super) fn of_partner(
     index: &Index,
@@ -240,19 +270,16 @@ pub(super) fn of_partner(
     behind: Option<FileId>,
     limit: usize,
 ) -> Result<Vec<Entry>, Fault> {
-    let from = behind.map_or_else(|| keys::partner_prefix(partner), |id| after(&keys::of_partner(partner, id)));
-    let mut to = keys::partner_prefix(partner);
-    // The byte behind the name ends it: the next one is behind all of its ids.
-    if let Some(last) = to.last_mut() {
-        *last = 1;
+    let (mut from, to) = keys_of(partner);
+    if let Some(id) = behind {
+        from = after(&keys::of_partner(partner, id));
     }
     let mut ids = Vec::new();
     index.scan(&from, &to, |key, _| {
         if ids.len() >= limit {
             return Ok(ControlFlow::Break(()));
         }
-        let id = key.len().checked_sub(16).and_then(|start| keys::id(&key[start..]));
-        ids.push(id.ok_or_else(|| Fault::Index("a partner's entry has no id".into()))?);
+        ids.push(id_at_the_end(&key)?);
         Ok(ControlFlow::Continue(()))
     })?;
     let mut entries = Vec::with_capacity(ids.len());

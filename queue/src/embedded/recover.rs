@@ -1,21 +1,21 @@
 //! Opening: the index catches up with the journal, or is made anew from it; damage is dealt with.
 
-use std::{io, ops::ControlFlow, os::unix::fs::DirBuilderExt, path::Path, path::PathBuf, sync::Arc};
+use std::{io, ops::ControlFlow, os::unix::fs::DirBuilderExt, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use forebay_storage::{
     FileId, StorageError,
     disk::Disk,
     journal::{Journal, JournalOptions, JournalReader},
-    log::Recovery,
 };
 
 use super::{
     Options,
     batch::Batch,
     entry_codec::Stored,
-    index::{self, Fault, Index, IndexBatch},
+    index::{self, Fault, Index},
     keys,
+    layered::Changes,
     meta::Meta,
     read, record_codec,
     state::{QueueState, Take, damage_text},
@@ -25,6 +25,9 @@ use crate::{Actor, Entry, Fact, Hold, Inline, NodeId, QueueError, Record, Recove
 
 /// Records that are read, and applied as one batch, at a time.
 const CHUNK: usize = 2_048;
+
+/// The time between two tries to open what is being closed.
+const STEP: Duration = Duration::from_millis(5);
 
 /// No more faults are told one by one.
 const MOST_FAULTS: usize = 100;
@@ -66,7 +69,9 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
         record_codec::decode(*seq, bytes)?;
     }
     let found = found.and_then(|found| match found {
-        Some((index, state)) => belongs(&index, &state, &reader, &recovery).map(|()| Some((index, state))),
+        Some((index, state)) => {
+            belongs(&index, &state, &reader, recovery.first, recovery.next).map(|()| Some((index, state)))
+        }
         None => Ok(None),
     });
     let (mut index, mut state) = match found {
@@ -76,6 +81,8 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
             recovered.rebuilt = true;
             (fresh_index(dir, options.cache_bytes, Old::Remove)?.0, QueueState::default())
         }
+        // It is as good as it was, and cannot be opened without some room; what it says is in the journal too.
+        Err(Fault::Disk(error)) => (in_memory(dir, &error), QueueState::default()),
         Err(fault) => {
             tracing::warn!(reason = %QueueError::from(fault), "the index of the queue is made anew from the journal");
             recovered.rebuilt = true;
@@ -90,15 +97,14 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
     replay.run(&mut state, &index, &reader, from, &mut |_, _| {})?;
     recovered.replayed = replay.records;
     // sled may also come up empty from a damaged file.
-    recovered.rebuilt |= known == 0 && replay.records > 0;
+    recovered.rebuilt |= known == 0 && replay.records > 0 && !index.is_in_memory();
     recovered.faults = replay.faults;
     recovered.torn_bytes = recovery.torn_bytes;
     recovered.set_aside.extend(recovery.set_aside.iter().cloned());
     recovered.newest_at = state.meta.newest_at;
     if state.meta.entries.saturating_mul(3 << 10).saturating_add(64 << 20) < index.size_on_disk()? {
-        index = compact(index, dir, options.cache_bytes)?;
+        (index, recovered.rebuilt) = compact(index, dir, options.cache_bytes)?;
         state = QueueState::load(&index)?;
-        recovered.rebuilt = true;
     }
     recovered.interrupted = active(&index, &state)?;
     let mut gaps = replay.gaps;
@@ -140,13 +146,13 @@ fn open_index(dir: &Path, cache_bytes: u64) -> Result<Option<(Index, QueueState)
 }
 
 /// Whether this index is one of this journal.
-fn belongs(index: &Index, state: &QueueState, journal: &JournalReader, recovery: &Recovery) -> Result<(), Fault> {
+fn belongs(index: &Index, state: &QueueState, journal: &JournalReader, first: u64, next: u64) -> Result<(), Fault> {
     let applied = state.meta.applied;
-    if applied >= recovery.next {
-        return Err(Fault::Index(format!("it is at record {applied}, ahead of the journal's {}", recovery.next - 1)));
+    if applied >= next {
+        return Err(Fault::Index(format!("it is at record {applied}, ahead of the journal's {}", next - 1)));
     }
-    if applied + 1 < recovery.first && !(applied == 0 && state.meta.entries == 0) {
-        return Err(Fault::Index(format!("it is at record {applied}, and the journal begins at {}", recovery.first)));
+    if applied + 1 < first && !(applied == 0 && state.meta.entries == 0) {
+        return Err(Fault::Index(format!("it is at record {applied}, and the journal begins at {first}")));
     }
     let records = if applied == 0 { Vec::new() } else { journal.read(applied, 1).map_err(journal_error)? };
     let Some((seq, bytes)) = records.first().filter(|(seq, _)| *seq == applied) else { return Ok(()) };
@@ -162,6 +168,36 @@ fn belongs(index: &Index, state: &QueueState, journal: &JournalReader, recovery:
         return Ok(());
     }
     Err(Fault::Index(format!("its entry of file {id} is not what record {applied} says")))
+}
+
+/// An empty index in memory, for as long as none can be opened in `dir`.
+pub(super) fn in_memory(dir: &Path, error: &io::Error) -> Index {
+    tracing::warn!(%error, "the index of the queue cannot be opened, and is kept in memory until it can");
+    Index::in_memory(dir)
+}
+
+/// Opens an index again that the disk had failed, and brings it up to the journal.
+///
+/// # Errors
+/// [`Fault::Disk`] when the disk still fails it, and [`Fault::Index`] when it has to be made anew.
+pub(super) fn reopened(dir: &Path, cache_bytes: u64, journal: &JournalReader) -> Result<(Index, QueueState), Fault> {
+    let of_another_format = || Fault::Index("it is of another format".into());
+    let found = loop {
+        match open_index(dir, cache_bytes) {
+            // The one before was closed a moment ago, and its threads have the lock a little longer.
+            Err(Fault::Queue(QueueError::Locked(_))) => std::thread::sleep(STEP),
+            found => break found?,
+        }
+    };
+    let (index, mut state) = found.ok_or_else(of_another_format)?;
+    belongs(&index, &state, journal, journal.first_seq(), journal.next_seq())?;
+    let next = state.meta.applied + 1;
+    let mut replay = Replay::default();
+    replay.run(&mut state, &index, journal, next, &mut |_, _| {})?;
+    match replay.gaps.is_empty() {
+        true => Ok((index, state)),
+        false => Err(Fault::Index("damage has taken records that it does not know".into())),
+    }
 }
 
 /// Applies the journal to the index.
@@ -414,15 +450,14 @@ fn active(index: &Index, state: &QueueState) -> Result<Vec<Entry>, Fault> {
 
 /// An empty index in place of the one in `dir`, which must be closed; and where that one went, if it was kept.
 pub(super) fn fresh_index(dir: &Path, cache_bytes: u64, old: Old) -> Result<(Index, Option<PathBuf>), Fault> {
-    let moving = |error| io("cannot move the old index away", error);
     let mut aside = None;
-    if dir.try_exists().map_err(moving)? {
+    if dir.try_exists().map_err(Fault::Disk)? {
         match old {
-            Old::Keep => aside = Some(index::set_aside(dir).map_err(moving)?),
+            Old::Keep => aside = Some(index::set_aside(dir).map_err(Fault::Disk)?),
             Old::Remove => {
                 let away = beside(dir, "old");
-                std::fs::rename(dir, &away).map_err(moving)?;
-                std::fs::remove_dir_all(&away).map_err(moving)?;
+                std::fs::rename(dir, &away).map_err(Fault::Disk)?;
+                std::fs::remove_dir_all(&away).map_err(Fault::Disk)?;
             }
         }
     }
@@ -430,32 +465,44 @@ pub(super) fn fresh_index(dir: &Path, cache_bytes: u64, old: Old) -> Result<(Ind
     Ok((Index::open(dir, cache_bytes)?, aside))
 }
 
-/// Copies what is live into a fresh directory: sled gives no room back.
-fn compact(mut old: Index, dir: &Path, cache_bytes: u64) -> Result<Index, Fault> {
+/// Copies what is live into a fresh directory, for sled gives no room back; and whether that was done. Without room for
+/// both it is left as it is.
+fn compact(mut old: Index, dir: &Path, cache_bytes: u64) -> Result<(Index, bool), Fault> {
     let path = beside(dir, "new");
-    make_dir(&path)?;
-    let mut new = Index::open(&path, cache_bytes)?;
-    let (mut batch, mut count) = (IndexBatch::default(), 0);
+    let mut new = match make_dir(&path).and_then(|()| Index::open(&path, cache_bytes)) {
+        Err(Fault::Disk(_)) => return Ok((old, false)),
+        opened => opened?,
+    };
+    let (mut batch, mut count) = (Changes::new(), 0);
     old.scan(&[0], &[0xff], |key, value| {
-        batch.insert(key, value);
+        batch.insert(key, Some(value));
         count += 1;
         if count % CHUNK == 0 {
             new.apply(std::mem::take(&mut batch))?;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(if new.is_behind() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     new.apply(batch)?;
+    if new.is_behind() {
+        new.close();
+        // The next start tries that again too.
+        let _ = std::fs::remove_dir_all(&path);
+        return Ok((old, false));
+    }
     old.close();
     new.close();
     // A crash between the two leaves no index, and the next start makes it anew from the journal.
     std::fs::remove_dir_all(dir).map_err(|error| io("cannot remove the old index", error))?;
     std::fs::rename(&path, dir).map_err(|error| io("cannot move the new index into place", error))?;
-    Index::open(dir, cache_bytes)
+    Ok((Index::open(dir, cache_bytes)?, true))
 }
 
-fn make_dir(dir: &Path) -> Result<()> {
+fn make_dir(dir: &Path) -> Result<(), Fault> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| io(&format!("cannot make {}", dir.display()), error))
+    made.map_err(|error| match index::is_full(&error) {
+        true => Fault::Disk(error),
+        false => io(&format!("cannot make {}", dir.display()), error).into(),
+    })
 }
 
 fn beside(dir: &Path, what: &str) -> PathBuf {

@@ -1,7 +1,7 @@
 //! Changes of the index that are still to be applied.
 
 use super::{
-    index::{Fault, Index, IndexBatch, Slice},
+    index::{Fault, Index, Slice},
     layered::{Changes, Layered},
 };
 
@@ -62,17 +62,10 @@ impl Staged {
         self.changes.len()
     }
 
-    /// Everything as one batch.
-    pub(super) fn take(&mut self) -> IndexBatch {
+    /// Everything, to be applied.
+    pub(super) fn take(&mut self) -> Changes {
         self.unpublished.clear();
-        let mut batch = IndexBatch::default();
-        for (key, change) in std::mem::take(&mut self.changes) {
-            match change {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        batch
+        std::mem::take(&mut self.changes)
     }
 }
 

@@ -7,9 +7,10 @@ use forebay_storage::FileId;
 use super::{
     binary::code,
     entry_codec::{Place, Stored},
-    index::{Fault, Index, IndexBatch},
+    index::{Fault, Index},
     keys,
     lanes::{Count, Counts, LaneState, Lanes},
+    layered::Changes,
     meta::Meta,
     names::{Roots, decode_root},
     staged::Staged,
@@ -379,7 +380,7 @@ impl QueueState {
     }
 
     /// Everything that is staged, with counters and the applied sequence, as one batch.
-    pub(super) fn take_batch(&mut self) -> IndexBatch {
+    pub(super) fn take_batch(&mut self) -> Changes {
         for name in std::mem::take(&mut self.touched_partners) {
             let partner = self.lanes.partner(&name);
             let counts = partner.counts;

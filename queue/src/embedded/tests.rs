@@ -89,9 +89,9 @@ async fn a_damaged_key_is_found_by_verify_and_mended_by_rebuild() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path());
     let entry = queue.accept(file("a"), Content::Kept, at(0)).await.unwrap();
-    let mut batch = super::index::IndexBatch::default();
-    batch.remove(super::keys::by_state(State::Ready, entry.turn));
-    batch.insert(super::keys::by_state(State::Done, entry.turn), entry.id.as_bytes());
+    let mut batch = super::layered::Changes::new();
+    batch.insert(super::keys::by_state(State::Ready, entry.turn), None);
+    batch.insert(super::keys::by_state(State::Done, entry.turn), Some(entry.id.as_bytes().into()));
     assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
     queue.shared().index.read().apply(batch).unwrap();
     let faults = queue.verify(&|_, _| {}).await.unwrap().faults;
@@ -110,8 +110,8 @@ async fn an_index_of_another_format_is_made_anew_and_not_kept() {
     assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
     let mut meta = queue.shared().index.read().get(super::keys::META).unwrap().unwrap().to_vec();
     meta[0] -= 1;
-    let mut batch = super::index::IndexBatch::default();
-    batch.insert(super::keys::META, meta);
+    let mut batch = super::layered::Changes::new();
+    batch.insert(super::keys::META.into(), Some(meta.into()));
     queue.shared().index.read().apply(batch).unwrap();
     drop(queue);
     let (queue, recovered) = try_open(dir.path());
@@ -153,15 +153,15 @@ fn grow(queue: &EmbeddedQueue) {
     let key = |n: u64| [&[0xf0][..], &n.to_be_bytes()].concat();
     const WRITES: u64 = 24_000;
     for n in 0..WRITES {
-        let mut batch = super::index::IndexBatch::default();
-        batch.insert(key(n), vec![n as u8; 4 << 10]);
+        let mut batch = super::layered::Changes::new();
+        batch.insert(key(n).into(), Some(vec![n as u8; 4 << 10].into()));
         if let Some(before) = n.checked_sub(1) {
-            batch.remove(key(before));
+            batch.insert(key(before).into(), None);
         }
         queue.shared().index.read().apply(batch).unwrap();
     }
-    let mut batch = super::index::IndexBatch::default();
-    batch.remove(key(WRITES - 1));
+    let mut batch = super::layered::Changes::new();
+    batch.insert(key(WRITES - 1).into(), None);
     queue.shared().index.read().apply(batch).unwrap();
     queue.shared().index.read().persist().unwrap();
 }
@@ -180,11 +180,11 @@ async fn a_listing_that_names_what_cannot_be_claimed_is_mended_by_the_claim() {
             done.unwrap();
         }
         assert_eq!(queue.get(entry.id).await.unwrap(), entry, "the index is read, so it has caught up");
-        let mut batch = super::index::IndexBatch::default();
+        let mut batch = super::layered::Changes::new();
         match gone {
-            true => batch.remove(super::keys::entry(entry.turn)),
-            false => batch.insert(super::keys::ready(0, 0), other.id.as_bytes()),
-        }
+            true => batch.insert(super::keys::entry(entry.turn), None),
+            false => batch.insert(super::keys::ready(0, 0), Some(other.id.as_bytes().into())),
+        };
         queue.shared().index.read().apply(batch).unwrap();
         let claims = queue.claim(ask.clone(), at(2)).await.unwrap();
         assert_eq!(claims.iter().map(|claim| claim.entry.id).collect::<Vec<_>>(), [entry.id]);
@@ -244,4 +244,107 @@ async fn what_is_written_while_it_is_verified_is_no_fault() {
     for task in tasks {
         task.await.unwrap();
     }
+}
+
+/// Accepts a few files and cancels every second one, and gives all of them.
+async fn some_work(queue: &EmbeddedQueue, name: &str) -> Vec<crate::Entry> {
+    let mut entries = Vec::new();
+    for number in 0..6 {
+        let entry = queue.accept(file(&format!("{name}-{number}")), Content::Kept, at(number)).await.unwrap();
+        entries.push(match number % 2 {
+            0 => queue.act(&[entry.id], Action::Cancel, None, Actor::Server, at(9)).await.remove(0).unwrap(),
+            _ => entry,
+        });
+    }
+    entries
+}
+
+async fn assert_there(queue: &EmbeddedQueue, entries: &[crate::Entry]) {
+    let page = queue.list(&crate::Filter::default(), None, usize::MAX).await.unwrap();
+    assert_eq!(page.entries, entries);
+    for entry in entries {
+        assert_eq!(queue.get(entry.id).await.unwrap(), *entry);
+    }
+    assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
+}
+
+async fn caught_up(queue: &EmbeddedQueue) {
+    for _ in 0..4_000 {
+        if !queue.shared().index.read().is_behind() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("it does not catch up");
+}
+
+#[tokio::test]
+async fn an_index_without_room_is_read_through_and_catches_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    let mut entries = some_work(&queue, "before").await;
+    assert_there(&queue, &entries).await;
+    queue.shared().index.read().full.store(true, Ordering::SeqCst);
+    entries.extend(some_work(&queue, "full").await);
+    assert_there(&queue, &entries).await;
+    assert!(queue.shared().index.read().is_behind());
+    assert!(queue.between(|committer| committer.retire(3)).await.is_err(), "a crash would need what the journal has");
+    // A start on what is there then: sled has the beginning, the journal all.
+    drop(queue);
+    let queue = open(dir.path());
+    assert_there(&queue, &entries).await;
+    queue.shared().index.read().full.store(true, Ordering::SeqCst);
+    entries.extend(some_work(&queue, "again").await);
+    assert_there(&queue, &entries).await;
+    queue.shared().index.read().full.store(false, Ordering::SeqCst);
+    caught_up(&queue).await;
+    assert_there(&queue, &entries).await;
+    assert_eq!(set_aside(dir.path()), 0);
+}
+
+#[tokio::test]
+async fn an_index_that_the_disk_has_failed_is_opened_again_and_kept() {
+    for code in [libc::ENOSPC, libc::EDQUOT, libc::EIO] {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = open(dir.path());
+        let mut entries = some_work(&queue, "before").await;
+        assert_there(&queue, &entries).await;
+        queue.shared().index.read().full.store(true, Ordering::SeqCst);
+        queue.shared().index.read().fail_by(code);
+        entries.extend(some_work(&queue, "full").await);
+        assert_there(&queue, &entries).await;
+        queue.shared().index.read().full.store(false, Ordering::SeqCst);
+        caught_up(&queue).await;
+        assert_there(&queue, &entries).await;
+        entries.extend(some_work(&queue, "behind").await);
+        assert_there(&queue, &entries).await;
+        assert_eq!(set_aside(dir.path()), 0);
+        assert!(queue.poisoned().is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_opened_is_in_memory_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    let mut entries = some_work(&queue, "before").await;
+    assert_there(&queue, &entries).await;
+    queue
+        .between(|committer| {
+            committer.go_to_memory();
+            committer.shared.index.read().full.store(true, Ordering::SeqCst);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert!(queue.shared().index.read().is_in_memory());
+    entries.extend(some_work(&queue, "full").await);
+    assert_there(&queue, &entries).await;
+    queue.shared().index.read().full.store(false, Ordering::SeqCst);
+    caught_up(&queue).await;
+    assert!(!queue.shared().index.read().is_in_memory());
+    assert_there(&queue, &entries).await;
+    drop(queue);
+    assert_there(&open(dir.path()), &entries).await;
+    assert_eq!(set_aside(dir.path()), 0);
 }

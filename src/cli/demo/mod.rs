@@ -17,7 +17,7 @@ use self::{
 };
 use super::{
     args::DemoArgs,
-    context::{Context, say},
+    context::{Context, complain, say},
     paint::Tone,
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(super) async fn run(context: &Context, args: &DemoArgs) -> Result<(), Proble
     if args.keep {
         say(&format!("the data is kept in {}", dir.display()))?;
     } else if let Err(error) = fs::remove_dir_all(&dir) {
-        eprintln!("forebay: cannot remove {}: {error}", dir.display());
+        complain(&format!("forebay: cannot remove {}: {error}", dir.display()));
     }
     told.map_err(|problem| Problem::failed(format!("the demo failed: {problem}")))
 }

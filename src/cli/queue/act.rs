@@ -5,7 +5,7 @@ use std::io;
 use super::{remark, tone};
 use crate::cli::{
     args::ActArgs,
-    context::{Context, say},
+    context::{Context, complain, say},
     paint::visible,
 };
 use crate::operate::{Act, Problem, Reply, Request, Which};
@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, act: Act, args: ActArgs) -> Result<()
         match (&acted.file, acted.error) {
             (_, Some(problem)) => {
                 if !context.json() {
-                    eprintln!("forebay: {}", visible(&problem.text));
+                    complain(&format!("forebay: {}", visible(&problem.text)));
                 }
                 worst = Some(match worst {
                     Some(other) if other.exit_code() != problem.exit_code() => Problem::failed(""),

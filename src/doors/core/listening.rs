@@ -16,7 +16,11 @@ use tokio::{
 };
 use tracing::warn;
 
+use crate::{descriptors, telemetry::Repeated};
+
 const BACKLOG: u32 = 1024;
+/// Connections that were gone before they were accepted, and the like.
+static FAILED: Repeated = Repeated::new();
 /// The pause when the system has no more descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -58,10 +62,28 @@ impl<E: Copy> Listeners<E> {
     pub(in crate::doors) async fn accept(&self) -> Incoming<E> {
         loop {
             match poll_fn(|cx| self.poll_accept(cx)).await {
-                Ok(incoming) => return incoming,
-                Err(error) => warn!(door = self.door, %error, "cannot accept a connection"),
+                Ok(incoming) if !descriptors::is_kept(&incoming.stream) => return incoming,
+                Ok(Incoming { peer, .. }) => self.turn_away(Some(peer), "only descriptors for operators are left"),
+                Err(error) if descriptors::are_spent(&error) => self.turn_away(None, &error.to_string()),
+                Err(error) => {
+                    if let Some(untold) = FAILED.happened() {
+                        warn!(door = self.door, %error, untold, "cannot accept a connection");
+                    }
+                }
             }
             sleep(PAUSE).await;
+        }
+    }
+
+    fn turn_away(&self, peer: Option<SocketAddr>, why: &str) {
+        if let Some(untold) = descriptors::TURNED_AWAY.happened() {
+            warn!(
+                door = self.door,
+                ?peer,
+                why,
+                untold,
+                "too many files and connections are open: turning connections away"
+            );
         }
     }
 

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     ingest::FileId,
     partners::{Partners, Policy},
+    telemetry::Repeated,
 };
 
 /// The interval at which the folder itself is looked at.
@@ -345,8 +346,11 @@ impl Folder {
         let (suspects, folder) =
             (Arc::clone(&self.suspects), self.context.options.directory.to_string_lossy().into_owned());
         let kept = tokio::task::spawn_blocking(move || suspects.keep(&folder, names)).await;
-        if let Ok(Err(error)) = kept {
-            warn!(%error, "cannot keep which files were written under their final name");
+        static FAILED: Repeated = Repeated::new();
+        if let Ok(Err(error)) = kept
+            && let Some(untold) = FAILED.happened()
+        {
+            warn!(%error, untold, "cannot keep which files were written under their final name");
         }
     }
 

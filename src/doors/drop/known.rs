@@ -14,7 +14,10 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::place;
-use crate::ingest::{FileId, Ingest, KnownOrigin, Origin, Refusal};
+use crate::{
+    ingest::{FileId, Ingest, KnownOrigin, Origin, Refusal},
+    telemetry::Repeated,
+};
 
 /// Bytes that are read at a time to compare a digest.
 const PIECE_BYTES: usize = 256 << 10;
@@ -78,6 +81,7 @@ impl Known {
     /// Forgets what is gone: first the directories are synced, or a power cut could bring an original back that nobody
     /// knows any more.
     pub(super) async fn forget(&self, ingest: &Ingest) {
+        static FAILED: Repeated = Repeated::new();
         let gone = std::mem::take(&mut *self.gone.lock());
         let mut synced = Vec::new();
         for (directory, ids) in gone {
@@ -85,7 +89,10 @@ impl Known {
             match tokio::task::spawn_blocking(move || sync(&path)).await {
                 Ok(Ok(())) => synced.extend(ids),
                 Ok(Err(error)) => {
-                    warn!(directory = %directory.display(), %error, "cannot sync a folder; what left it is remembered");
+                    if let Some(untold) = FAILED.happened() {
+                        warn!(directory = %directory.display(), %error, untold,
+                            "cannot sync a folder; what left it is remembered");
+                    }
                     self.gone.lock().entry(directory).or_default().extend(ids);
                 }
                 Err(_) => {}

@@ -97,7 +97,14 @@ mod tests {
 
     #[test]
     fn space_is_told_in_blocks_and_uploads_leave_the_reserve() {
-        let space = Space { free_bytes: 10 << 20, total_bytes: 40 << 20, reserve_bytes: 4 << 20 };
+        let space = Space {
+            free_bytes: 10 << 20,
+            total_bytes: 40 << 20,
+            reserve_bytes: 4 << 20,
+            free_inodes: 0,
+            total_inodes: 0,
+            reserve_inodes: 0,
+        };
         assert_eq!(space_numbers(&space), [4096, 4096, 10_240, 2560, 1536, 0, 0, 0, 0, 0, 255]);
         let short = Space { reserve_bytes: 11 << 20, ..space };
         assert_eq!(space_numbers(&short)[4], 0);

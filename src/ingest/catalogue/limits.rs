@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 
 use super::Files;
-use crate::ingest::Refusal;
+use crate::ingest::{Ingest, Refusal};
 
 /// Changes that a partner may make at once.
 const BURST: f64 = 20_000.0;
@@ -59,6 +59,57 @@ impl Files {
         match self.ingest.catalogue.names(self.partner()).await? < most {
             true => Ok(()),
             false => Err(Refusal::TooManyNames(most)),
+        }
+    }
+}
+
+impl Ingest {
+    /// Checks that a partner may have one more place of its own on the disk. A large file costs an inode as long as it is
+    /// kept, also when its name is gone, and so does a partial: each counts as a name does.
+    pub(in crate::ingest) async fn has_room_for_an_inode(&self, partner: &str) -> Result<(), Refusal> {
+        let most = self.partners.policy(partner).max_names;
+        let partials = self.storage.partial_count(partner).await?;
+        let now = self.clock.elapsed();
+        let kept = match self.kept_files.known(partner, now) {
+            Some(kept) => kept,
+            None => {
+                let kept = self.queue.kept_files(partner, most).await?;
+                // Counting many takes a while. Few are not counted, but known.
+                if kept >= most / 2 {
+                    self.kept_files.note(partner, kept, now);
+                }
+                kept
+            }
+        };
+        if kept.saturating_add(partials) >= most {
+            return Err(Refusal::TooManyNames(most));
+        }
+        self.kept_files.add(partner);
+        Ok(())
+    }
+}
+
+/// Files with a place of their own that were counted a moment ago.
+#[derive(Debug, Default)]
+pub(in crate::ingest) struct KeptFiles(Mutex<HashMap<String, (u64, Duration)>>);
+
+/// The time for which a count holds.
+const COUNT_HOLDS: Duration = Duration::from_secs(60);
+
+impl KeptFiles {
+    fn known(&self, partner: &str, now: Duration) -> Option<u64> {
+        let counted = self.0.lock().get(partner).copied();
+        counted.filter(|(_, at)| now.saturating_sub(*at) < COUNT_HOLDS).map(|(kept, _)| kept)
+    }
+
+    fn note(&self, partner: &str, kept: u64, now: Duration) {
+        self.0.lock().insert(partner.to_owned(), (kept, now));
+    }
+
+    /// One more was let in since.
+    fn add(&self, partner: &str) {
+        if let Some((kept, _)) = self.0.lock().get_mut(partner) {
+            *kept += 1;
         }
     }
 }

@@ -20,7 +20,7 @@ pub use listing::Listing;
 pub use read::OpenFile;
 pub use stat::{Kind, Listed, Stat};
 
-pub(super) use limits::NameChanges;
+pub(super) use limits::{KeptFiles, NameChanges};
 pub(super) use out::HiddenNotices;
 
 use super::{Ingest, Name, OUT, Refusal, SessionInfo};

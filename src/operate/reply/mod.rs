@@ -17,7 +17,9 @@ pub use file::{ActedView, ContinuesView, DetailView, FileView, RecordView};
 pub use gate::{ClosureView, GateView, OverrideView, ScopeView};
 pub use queue::{PausedView, ProgressView, StateTotal, StatsView, VerifiedView};
 pub use session::{KickedView, SessionView};
-pub use status::{DiskView, DoorView, FailingView, FolderView, PulseView, RunningView, ServerView, StatusView};
+pub use status::{
+    DiskView, DoorView, FailingView, FolderView, LogView, PulseView, RunningView, ServerView, StatusView,
+};
 
 use super::problem::Problem;
 

@@ -30,6 +30,9 @@ pub struct StatusView {
     pub active: Vec<RunningView>,
     /// Room on the disk.
     pub disk: DiskView,
+    /// The log of the running server.
+    #[serde(default)]
+    pub log: LogView,
     /// Things that need an operator, most urgent first; empty is good.
     pub needs: Vec<String>,
 }
@@ -69,6 +72,26 @@ pub struct DiskView {
     pub total_bytes: u64,
     /// Bytes that uploads leave untouched.
     pub reserve_bytes: u64,
+    /// Files that can still be made.
+    #[serde(default)]
+    pub free_inodes: u64,
+    /// How many the file system can have; 0 where it has no fixed number.
+    #[serde(default)]
+    pub total_inodes: u64,
+    /// Inodes that uploads leave untouched.
+    #[serde(default)]
+    pub reserve_inodes: u64,
+}
+
+/// The log of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogView {
+    /// Lines that could not be written since the start.
+    pub lost_lines: u64,
+    /// Why the latest of them could not.
+    pub why: Option<String>,
+    /// True if the latest line was lost.
+    pub broken: bool,
 }
 
 /// A folder of the drop door.

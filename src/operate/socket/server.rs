@@ -1,6 +1,12 @@
 //! The end of the socket that answers.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use forebay_queue::Actor;
 use tokio::{
@@ -15,21 +21,29 @@ use super::{
     place::{NAME, Place},
     wire,
 };
-use crate::operate::{
-    answer::Answer, operator::Operator, problem::Problem, reply::Reply, request::Request, system_users,
+use crate::{
+    descriptors,
+    operate::{answer::Answer, operator::Operator, problem::Problem, reply::Reply, request::Request, system_users},
+    telemetry::Repeated,
 };
 
 /// Operators that are served at once.
 const AT_ONCE: usize = 64;
 
+/// Descriptors that are kept for an operator.
+const SPARES: usize = 6;
+/// The pause when a connection cannot be accepted.
+const RETRY: Duration = Duration::from_millis(100);
+static FAILED: Repeated = Repeated::new();
+
 /// The time that an operator may take to send a request.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
 
-/// The listening socket. Its file goes when this does.
+/// The listening socket. Its file stays when this goes, for who connects then finds out that nobody listens: a start on a
+/// file system that has no inode left could not make another.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
-    place: Place,
 }
 
 impl AdminSocket {
@@ -45,21 +59,33 @@ impl AdminSocket {
         }
         let listener = UnixListener::bind(place.path())?;
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, place })
+        Ok(Self { listener })
     }
 
     /// Answers until `shutdown`, and then ends every conversation.
     pub async fn run(self, operator: Arc<Operator>, shutdown: CancellationToken) {
         let mut conversations = JoinSet::new();
+        let mut spares = Vec::new();
+        keep_spares(&mut spares);
         loop {
             let stream = tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(_) = conversations.join_next() => continue,
+                Some(_) = conversations.join_next() => {
+                    keep_spares(&mut spares);
+                    continue;
+                }
                 accepted = self.listener.accept(), if conversations.len() < AT_ONCE => match accepted {
                     Ok((stream, _)) => stream,
                     Err(error) => {
-                        warn!(%error, "cannot accept on the admin socket");
-                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        // Operators come first: what is kept for them is free for the one who waits, and for its request.
+                        if descriptors::are_spent(&error) && !spares.is_empty() {
+                            spares.clear();
+                            continue;
+                        }
+                        if let Some(untold) = FAILED.happened() {
+                            warn!(%error, untold, "cannot accept on the admin socket");
+                        }
+                        tokio::time::sleep(RETRY).await;
                         continue;
                     }
                 },
@@ -75,10 +101,13 @@ impl AdminSocket {
     }
 }
 
-impl Drop for AdminSocket {
-    fn drop(&mut self) {
-        // A socket without a server is found out at the next connect anyway.
-        let _ = fs::remove_file(self.place.path());
+/// Takes descriptors that are given back when an operator finds none. What cannot be had is not.
+fn keep_spares(spares: &mut Vec<OwnedFd>) {
+    while spares.len() < SPARES {
+        match fs::File::open("/dev/null") {
+            Ok(file) => spares.push(file.into()),
+            Err(_) => return,
+        }
     }
 }
 

@@ -43,7 +43,7 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Makes the names in this directory durable (fsync of the directory).
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Free and total bytes of the file system that holds `path`; the reserve is left 0.
+    /// Free and total bytes and inodes of the file system that holds `path`; the reserves are left 0.
     fn space(&self, path: &Path) -> io::Result<Space>;
     /// The real path, when bytes can be reached by one (reflink, copy by the kernel).
     fn real_path(&self, path: &Path) -> Option<PathBuf>;

@@ -75,6 +75,9 @@ impl Disk for OsDisk {
             free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
             total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
             reserve_bytes: 0,
+            free_inodes: stat.f_favail,
+            total_inodes: stat.f_files,
+            reserve_inodes: 0,
         })
     }
 

@@ -53,13 +53,15 @@ use crate::{
 pub struct Options {
     /// Bytes of the disk that uploads leave free, so that the journal can go on.
     pub reserve_bytes: u64,
+    /// Inodes of the disk that uploads leave free; an eighth of all there are at most.
+    pub reserve_inodes: u64,
     /// Files of up to so many bytes need no place of their own.
     pub inline_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { reserve_bytes: 256 << 20, inline_bytes: 64 << 10 }
+        Self { reserve_bytes: 256 << 20, reserve_inodes: 1_024, inline_bytes: 64 << 10 }
     }
 }
 
@@ -118,6 +120,11 @@ impl Storage for LocalStorage {
         self.blocking(move |root| partial::sweep(root, older_than)).await
     }
 
+    async fn partial_count(&self, partner: &str) -> Result<u64> {
+        let key = partial::Key::new(&self.root, partner, "")?;
+        self.blocking(move |root| partial::count(root, &key)).await
+    }
+
     async fn partial_bytes(&self, partner: &str) -> Result<u64> {
         let key = partial::Key::new(&self.root, partner, "")?;
         self.blocking(move |root| partial::bytes(root, &key)).await
@@ -164,6 +171,10 @@ impl Storage for LocalStorage {
 
     async fn close(&self) -> Result<()> {
         self.blocking(|root| root.close()).await
+    }
+
+    fn admits_copy(&self, destination: &Path) -> Result<()> {
+        place::admits(&self.root, destination, 0)
     }
 
     fn space(&self) -> Result<Space> {

@@ -288,6 +288,10 @@ fn remove_if_older(root: &Root, path: &Path, older_than: DateTime<Utc>) -> Resul
     root.disk.unlink(path).map_err(sweeping).map(|()| true)
 }
 
+pub(super) fn count(root: &Root, key: &Key) -> Result<u64> {
+    paths(root, &key.dir).map(|paths| paths.len() as u64)
+}
+
 pub(super) fn bytes(root: &Root, key: &Key) -> Result<u64> {
     let mut bytes = 0;
     for path in paths(root, &key.dir)? {

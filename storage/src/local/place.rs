@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
     sync::Arc,
 };
@@ -18,6 +18,9 @@ use crate::{Durability, FileId, FileMeta, Result, Sha256, StorageError, Verified
 
 /// The most that is copied at a time.
 const BUFFER_BYTES: u64 = 256 << 10;
+
+/// The room of a copy is looked at before each piece of so many bytes.
+const LOOK_BYTES: u64 = 4 << 20;
 
 fn placing(id: FileId, dest: &Path) -> impl Fn(io::Error) -> StorageError {
     let doing = format!("cannot place file {id} at {}", dest.display());
@@ -46,7 +49,7 @@ fn copy_of(root: &Root, source: &dyn DiskFile, meta: &FileMeta, dest: &Path) -> 
         Cloned::Nothing => root.disk.create_new(dest),
     };
     let copy = copy.map_err(placing(id, dest))?;
-    copy_bytes(source, &*copy, meta, dest).inspect_err(|_| remove(root, dest))?;
+    copy_bytes(root, source, &*copy, meta, dest).inspect_err(|_| remove(root, dest))?;
     Ok(copy)
 }
 
@@ -64,8 +67,33 @@ pub(super) fn read(root: &Root, id: FileId, take: &mut dyn FnMut(&[u8]) -> io::R
     Ok(Verified { size_bytes: meta.size_bytes, sha256: meta.sha256 })
 }
 
-fn copy_bytes(source: &dyn DiskFile, copy: &dyn DiskFile, meta: &FileMeta, dest: &Path) -> Result<()> {
-    each_piece(source, meta, &mut |piece, at| copy.write_at(piece, at).map_err(placing(meta.id, dest)))
+/// Refuses a copy of so many bytes that would take what the journal needs.
+pub(super) fn admits(root: &Root, dest: &Path, bytes: u64) -> Result<()> {
+    match shares_the_disk(root, dest) && root.space()?.is_short_for_a_copy(bytes) {
+        true => Err(StorageError::Full),
+        false => Ok(()),
+    }
+}
+
+/// Returns true if the place of a copy is on the store's own file system.
+fn shares_the_disk(root: &Root, dest: &Path) -> bool {
+    let Some(dir) = root.disk.real_path(dest).as_deref().and_then(Path::parent).map(Path::to_owned) else {
+        return false;
+    };
+    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev());
+    // A directory that is not there yet will be in the one above it, of which nothing is known here.
+    matches!((device(&root.path), device(&dir)), (Ok(one), Ok(other)) if one == other)
+}
+
+fn copy_bytes(root: &Root, source: &dyn DiskFile, copy: &dyn DiskFile, meta: &FileMeta, dest: &Path) -> Result<()> {
+    // Others copy at the same time: it is looked at again and again, not once.
+    let looks = shares_the_disk(root, dest);
+    each_piece(source, meta, &mut |piece, at| {
+        if looks && at % LOOK_BYTES == 0 {
+            admits(root, dest, LOOK_BYTES.min(meta.size_bytes.saturating_sub(at)))?;
+        }
+        copy.write_at(piece, at).map_err(placing(meta.id, dest))
+    })
 }
 
 /// Gives all bytes of a file to `take`, each piece with its place, and compares them with the metadata.

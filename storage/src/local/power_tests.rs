@@ -28,7 +28,7 @@ fn now(day: u64) -> DateTime<Utc> {
 }
 
 fn open(disk: &SimDisk) -> Result<LocalStorage, StorageError> {
-    LocalStorage::open(disk.shared(), Path::new(ROOT), Options { reserve_bytes: 0, inline_bytes: 0 })
+    LocalStorage::open(disk.shared(), Path::new(ROOT), Options { reserve_bytes: 0, reserve_inodes: 0, inline_bytes: 0 })
 }
 
 fn new_file(name: String, day: u64) -> NewFile {

@@ -65,7 +65,11 @@ impl Root {
         };
         root.sync_what_is_there()?;
         root.empty_tmp()?;
-        root.probe()?;
+        match root.probe() {
+            // A server that does not start serves nobody, operators included. Uploads are refused until there is room.
+            Err(StorageError::Full) => tracing::warn!("the disk has no room to try what a commit needs"),
+            probed => probed?,
+        }
         takeover::take_over(&root)?;
         Ok(root)
     }
@@ -107,7 +111,9 @@ impl Root {
         let removed = self.disk.unlink(if renamed.is_ok() { &to } else { &from });
         match kept {
             Ok(kept) if kept.as_deref() == Some(value) => {}
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(StorageError::Full),
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                return Err(StorageError::Full);
+            }
             outcome => {
                 let why = outcome.err().map_or("they are not kept".to_owned(), |error| error.to_string());
                 return Err(StorageError::Unsupported(format!(
@@ -167,7 +173,10 @@ impl Root {
 
     pub(super) fn space(&self) -> Result<Space> {
         let looking = |e| StorageError::io(format!("cannot ask for the space of {}", self.path.display()), e);
-        Ok(Space { reserve_bytes: self.options.reserve_bytes, ..self.disk.space(&self.path).map_err(looking)? })
+        let space = self.disk.space(&self.path).map_err(looking)?;
+        // A small file system would have nothing but its reserve.
+        let reserve_inodes = self.options.reserve_inodes.min(space.total_inodes / 8);
+        Ok(Space { reserve_bytes: self.options.reserve_bytes, reserve_inodes, ..space })
     }
 
     /// Whether the reserve stays untouched.

@@ -239,7 +239,7 @@ async fn damage_is_found_by_every_reader_and_set_aside() {
 async fn a_file_that_the_disk_cannot_read_is_damaged() {
     let root = Path::new("/data");
     let disk = crate::disk::sim::SimDisk::new(1).with_dir(root);
-    let options = Options { reserve_bytes: 0, inline_bytes: 0 };
+    let options = Options { reserve_bytes: 0, reserve_inodes: 0, inline_bytes: 0 };
     let store = LocalStorage::open(disk.shared(), root, options).expect("opens");
     for len in [100, 300_000] {
         let meta = put(&store, &contents(len), 100_000).await;

@@ -301,7 +301,14 @@ impl World {
         let named: HashSet<Ino> = self.nodes.iter().flat_map(named_in).collect();
         let used: usize = named.iter().map(|ino| len_of(&self.nodes[*ino])).sum();
         let free_bytes = self.capacity.saturating_sub(used as u64);
-        Ok(Space { free_bytes, total_bytes: self.capacity, reserve_bytes: 0 })
+        Ok(Space {
+            free_bytes,
+            total_bytes: self.capacity,
+            reserve_bytes: 0,
+            free_inodes: 0,
+            total_inodes: 0,
+            reserve_inodes: 0,
+        })
     }
 
     pub(super) fn fail_reads(&mut self, path: &Path) -> io::Result<()> {
