@@ -93,6 +93,11 @@ fn check_doors(config: &Config, document: &mut Document) {
     if Some(config.ftp.listen) == config.web.listen && config.ftp.listen.port() != 0 {
         document.fault("web.listen", "is the address of [ftp] too");
     }
+    for (other, door) in [(Some(config.ftp.listen), "ftp"), (config.web.listen, "web"), (sftp, "sftp")] {
+        if config.health.listen.is_some_and(|at| Some(at) == other && at.port() != 0) {
+            document.fault("health.listen", format!("is the address of [{door}] too"));
+        }
+    }
     for (other, door) in [(Some(config.ftp.listen), "ftp"), (config.web.listen, "web")] {
         if sftp.is_some_and(|at| Some(at) == other && at.port() != 0) {
             document.fault("sftp.listen", format!("is the address of [{door}] too"));

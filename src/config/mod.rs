@@ -40,6 +40,8 @@ pub struct Config {
     pub drops: Vec<doors::drop::Options>,
     /// `[web]`.
     pub web: doors::web::Options,
+    /// `[health]`.
+    pub health: doors::web::HealthOptions,
     /// `[schedule]`.
     pub schedule: gate::Options,
     /// `[[route]]`.
@@ -135,6 +137,7 @@ impl Config {
             ftp: document.section("ftp"),
             sftp: document.section("sftp"),
             web: document.section("web"),
+            health: document.section("health"),
             schedule: document.section("schedule"),
             routes,
             policy: document.section("policy"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::MaxStartups;
 use crate::units;
 
 /// Limits that all doors share.
@@ -14,8 +15,23 @@ pub struct Limits {
     pub max_connections: u32,
     /// Most connections of one address (of one /64 in IPv6).
     pub max_connections_per_address: u32,
+    /// Most connections of one network: a /24 in IPv4, a /56 in IPv6, and four times as many of a /48. Not less than
+    /// those of one address.
+    pub max_connections_per_network: u32,
+    /// Connections without a login from which on new ones of strangers are turned away at random.
+    pub max_startups: MaxStartups,
+    /// Connections without a login that an address may open at once; further ones wait for their turn.
+    pub startup_burst: u32,
+    /// How many of those that wait have their turn in a second.
+    pub startups_per_second: u32,
     /// Most sessions of one partner, unless its policy says otherwise.
     pub max_sessions_per_partner: u32,
+    /// Most memory for bytes of all partners that wait: for bytes in front of them, for the disk, for a client that reads.
+    #[serde(with = "units::size")]
+    pub memory: u64,
+    /// Most of it for one partner, over all its sessions.
+    #[serde(with = "units::size")]
+    pub memory_per_partner: u64,
     /// The time that a connection may take to log in.
     #[serde(with = "units::duration")]
     pub login_grace: Duration,
@@ -27,7 +43,8 @@ pub struct Limits {
     pub stalled: Duration,
     /// Failed logins after which a connection is closed.
     pub max_failed_logins: u32,
-    /// Failed logins of a name before its next tries must wait; an address has four times as many.
+    /// Failed logins from an address before its next tries must wait; a name has four times as many, from addresses that
+    /// it never logged in from.
     pub free_failures: u32,
     /// The first wait; it doubles with every further failure.
     #[serde(with = "units::duration")]
@@ -50,7 +67,13 @@ impl Default for Limits {
         Self {
             max_connections: 1024,
             max_connections_per_address: 64,
+            max_connections_per_network: 256,
+            max_startups: MaxStartups::default(),
+            startup_burst: 16,
+            startups_per_second: 4,
             max_sessions_per_partner: 32,
+            memory: 256 << 20,
+            memory_per_partner: 64 << 20,
             login_grace: Duration::from_secs(30),
             idle: Duration::from_secs(300),
             stalled: Duration::from_secs(60),
@@ -74,6 +97,9 @@ impl Limits {
         for (key, count) in [
             ("max_connections", self.max_connections),
             ("max_connections_per_address", self.max_connections_per_address),
+            ("max_connections_per_network", self.max_connections_per_network),
+            ("startup_burst", self.startup_burst),
+            ("startups_per_second", self.startups_per_second),
             ("max_sessions_per_partner", self.max_sessions_per_partner),
             ("max_failed_logins", self.max_failed_logins),
             ("free_failures", self.free_failures),
@@ -92,6 +118,11 @@ impl Limits {
         ] {
             if time < Duration::from_millis(100) {
                 say(key, "must be at least 100ms");
+            }
+        }
+        for (key, bytes) in [("memory", self.memory), ("memory_per_partner", self.memory_per_partner)] {
+            if bytes < 1 << 20 {
+                say(key, "must be at least 1 MiB");
             }
         }
         if self.longest_wait < self.first_wait {

@@ -1,38 +1,21 @@
-//! Failed logins make the next ones wait: for the name, and for the address.
+//! Failed logins make the next ones wait.
 //!
-//! A name waits whether it exists or not, so that waiting reveals nothing. An address that a name has logged in from
-//! does not wait for that name's sake, so that strangers cannot lock a partner out; its own failures still count. All
-//! of it is in memory, bounded, and decays.
+//! A guess costs the address that it comes from more than the name that it is at: an address waits after a few, a name
+//! after four times as many, and only for addresses that it has not logged in from. A name waits whether it exists or not,
+//! so that waiting reveals nothing. From an address of its own a partner waits for nobody's failures but those under its
+//! own name from there: neither strangers nor neighbours behind the same router can lock it out. All of it is in memory,
+//! bounded, and decays; the addresses of partners last over restarts ([`KnownOrigins`]).
 
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::Hash,
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::Limits;
+use super::{Limits, known::KnownOrigins, origin::Origin};
 
-/// Most names, and most addresses, that are remembered.
+/// Most names, addresses, and names at addresses of their own that are remembered.
 const MOST: usize = 8192;
-
-/// Most addresses of a name that are remembered as its own.
-const MOST_OWN: usize = 8;
-
-/// The origin of logins: an IPv4 address, or an IPv6 /64, since one machine can use all addresses of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Origin(IpAddr);
-
-impl Origin {
-    pub(super) fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
-            address => address,
-        })
-    }
-}
+/// A name has so many times the free failures of an address.
+const FREE_OF_NAME: u32 = 4;
 
 #[derive(Clone, Copy, Debug)]
 struct Failures {
@@ -45,13 +28,15 @@ struct Failures {
 struct Known {
     names: HashMap<String, Failures>,
     origins: HashMap<Origin, Failures>,
-    own: HashMap<String, VecDeque<Origin>>,
+    /// Of names at addresses that they have logged in from.
+    own: HashMap<(String, Origin), Failures>,
 }
 
 /// Remembers failed logins. Times are those of a clock that never goes back.
 #[derive(Debug)]
 pub(super) struct Lockout {
     rules: RwLock<Rules>,
+    partners: Arc<KnownOrigins>,
     known: Mutex<Known>,
 }
 
@@ -81,8 +66,9 @@ impl Rules {
 }
 
 impl Lockout {
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self { rules: RwLock::new(Rules::of(limits)), known: Mutex::default() }
+    /// `partners` says which addresses are whose own.
+    pub(super) fn new(limits: &Limits, partners: Arc<KnownOrigins>) -> Self {
+        Self { rules: RwLock::new(Rules::of(limits)), partners, known: Mutex::default() }
     }
 
     /// From now on these hold; what was counted stays, and who waits waits on.
@@ -92,44 +78,35 @@ impl Lockout {
 
     /// The time that `name` from `origin` must wait, if any.
     pub(super) fn wait(&self, name: &str, origin: Origin, now: Duration) -> Option<Duration> {
+        let is_own = self.partners.is_of(name, origin);
         let known = self.known.lock();
-        let mut until = known.origins.get(&origin).map_or(Duration::ZERO, |failures| failures.wait_until);
-        if !known.is_own(name, origin) {
-            until = until.max(known.names.get(name).map_or(Duration::ZERO, |failures| failures.wait_until));
-        }
+        let until = |failures: Option<&Failures>| failures.map_or(Duration::ZERO, |failures| failures.wait_until);
+        let until = match is_own {
+            true => until(known.own.get(&(name.to_owned(), origin))),
+            false => until(known.origins.get(&origin)).max(until(known.names.get(name))),
+        };
         until.checked_sub(now).filter(|wait| !wait.is_zero())
     }
 
+    /// A password was wrong.
     pub(super) fn failed(&self, name: &str, origin: Origin, now: Duration) {
         let rules = *self.rules.read();
+        let is_own = self.partners.is_of(name, origin);
         let mut known = self.known.lock();
-        rules.count(&mut known.origins, origin, rules.free.saturating_mul(4), now);
-        if !known.is_own(name, origin) {
-            rules.count(&mut known.names, name.to_owned(), rules.free, now);
+        if is_own {
+            return rules.count(&mut known.own, (name.to_owned(), origin), rules.free, now);
         }
+        rules.count(&mut known.origins, origin, rules.free, now);
+        rules.count(&mut known.names, name.to_owned(), rules.free.saturating_mul(FREE_OF_NAME), now);
     }
 
-    /// `name` has logged in from `origin`.
-    pub(super) fn succeeded(&self, name: &str, origin: Origin) {
-        let mut known = self.known.lock();
-        if known.is_own(name, origin) {
-            return;
-        }
-        if known.own.len() >= MOST && !known.own.contains_key(name) {
-            known.own.clear();
-        }
-        let own = known.own.entry(name.to_owned()).or_default();
-        if own.len() >= MOST_OWN {
-            own.pop_front();
-        }
-        own.push_back(origin);
-    }
-
-    /// Forgets the failures of `name`, and those of the addresses from which it has logged in.
+    /// Forgets the failures of `name`, those of the addresses from which it has logged in, and which these are.
     pub(super) fn forgive(&self, name: &str) {
+        let origins = self.partners.forget(name);
         let mut known = self.known.lock();
         known.names.remove(name);
-        for origin in known.own.remove(name).unwrap_or_default() {
+        known.own.retain(|(of, _), _| of != name);
+        for origin in origins {
             known.origins.remove(&origin);
         }
     }
@@ -167,18 +144,16 @@ impl Rules {
     }
 }
 
-impl Known {
-    fn is_own(&self, name: &str, origin: Origin) -> bool {
-        self.own.get(name).is_some_and(|own| own.contains(&origin))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
+    use crate::clock::SetClock;
 
     fn lockout() -> Lockout {
-        Lockout::new(&Limits::default())
+        let clock = Arc::new(SetClock::new(DateTime::UNIX_EPOCH));
+        Lockout::new(&Limits::default(), Arc::new(KnownOrigins::in_memory(clock)))
     }
 
     fn origin(text: &str) -> Origin {
@@ -221,21 +196,43 @@ mod tests {
     }
 
     #[test]
-    fn strangers_do_not_lock_a_partner_out() {
+    fn a_guess_costs_the_address_more_than_the_name() {
+        let lockout = lockout();
+        let strangers = ["203.0.113.1", "203.0.113.2", "198.51.100.3"].map(origin);
+        for guess in 0..14 {
+            lockout.failed("demo", strangers[guess % 2], secs(0));
+        }
+        assert!(lockout.wait("demo", strangers[0], secs(0)).is_some(), "it has guessed seven times");
+        assert!(lockout.wait("another", strangers[1], secs(0)).is_some(), "at whatever name");
+        assert_eq!(lockout.wait("demo", origin("192.0.2.1"), secs(0)), None, "the name is not locked");
+        for guess in 0..7 {
+            lockout.failed("demo", origin(&format!("198.51.100.{guess}")), secs(0));
+        }
+        assert!(lockout.wait("demo", origin("192.0.2.1"), secs(0)).is_some(), "many addresses guess at one name");
+    }
+
+    #[test]
+    fn neither_strangers_nor_neighbours_lock_a_partner_out() {
         let (lockout, own, stranger) = (lockout(), origin("192.0.2.1"), origin("203.0.113.1"));
-        lockout.succeeded("demo", own);
-        for _ in 0..10 {
+        lockout.partners.came("demo", own);
+        for _ in 0..40 {
             lockout.failed("demo", stranger, secs(0));
+            lockout.failed("neighbour", own, secs(0));
         }
         assert!(lockout.wait("demo", stranger, secs(0)).is_some());
         assert!(lockout.wait("demo", origin("198.51.100.1"), secs(0)).is_some(), "the name waits elsewhere");
+        assert!(lockout.wait("neighbour", own, secs(0)).is_some());
         assert_eq!(lockout.wait("demo", own, secs(0)), None);
+        for _ in 0..6 {
+            lockout.failed("demo", own, secs(0));
+        }
+        assert!(lockout.wait("demo", own, secs(0)).is_some(), "guesses at its name from there cost all the same");
     }
 
     #[test]
     fn an_address_that_tries_many_names_waits_for_all_of_them() {
         let (lockout, from) = (lockout(), origin("2001:db8::1"));
-        for at in 0..21 {
+        for at in 0..6 {
             lockout.failed(&format!("name-{at}"), from, secs(0));
         }
         assert!(lockout.wait("another", origin("2001:db8::2"), secs(0)).is_some(), "the same /64");
@@ -248,7 +245,8 @@ mod tests {
         for at in 0..3 * MOST as u32 {
             let from = Origin::of(std::net::Ipv4Addr::from(at).into());
             lockout.failed(&format!("name-{at}"), from, Duration::from_millis(u64::from(at) / 3));
-            lockout.succeeded(&format!("name-{at}"), from);
+            lockout.partners.came(&format!("name-{at}"), from);
+            lockout.failed(&format!("name-{at}"), from, Duration::from_millis(u64::from(at) / 3));
         }
         let known = lockout.known.lock();
         assert!(known.names.len() <= MOST && known.origins.len() <= MOST && known.own.len() <= MOST);
@@ -258,7 +256,7 @@ mod tests {
     #[test]
     fn an_operator_can_forgive() {
         let (lockout, from) = (lockout(), origin("192.0.2.1"));
-        lockout.succeeded("demo", from);
+        lockout.partners.came("demo", from);
         for _ in 0..40 {
             lockout.failed("demo", from, secs(0));
         }

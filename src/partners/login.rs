@@ -6,9 +6,7 @@ use russh::keys::PublicKey;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::error;
 
-use super::{
-    Account, Authentication, ClientCertificate, PartnerName, Partners, PartnersError, Policy, lockout::Origin,
-};
+use super::{Account, Authentication, ClientCertificate, PartnerName, Partners, PartnersError, Policy, origin::Origin};
 use crate::units;
 
 /// Why someone does not come in.
@@ -26,10 +24,10 @@ pub enum Denied {
     /// The password is right, and the address is none that the partner's policy allows.
     #[error("logins from this address are not allowed")]
     Address,
-    /// As many connections as there may be.
-    #[error("too many connections")]
+    /// As many connections as there may be, or as many without a login that a new one needed luck and had none.
+    #[error("too many connections; try again")]
     TooManyConnections,
-    /// As many connections of this address as there may be.
+    /// As many connections of this address, or of its network, as there may be.
     #[error("too many connections from this address")]
     TooManyFromAddress,
     /// As many sessions of this partner as there may be.
@@ -38,6 +36,15 @@ pub enum Denied {
     /// The account cannot be read now. The cause is logged.
     #[error("logins are not possible at the moment")]
     Unavailable,
+}
+
+impl Denied {
+    /// Returns true if the client may be guessing. One whose password is right and that may not come in all the same is
+    /// not, and what is the server's fault is no guess either.
+    #[must_use]
+    pub fn is_guess(&self) -> bool {
+        matches!(self, Self::Wrong | Self::Wait(_))
+    }
 }
 
 /// A partner that has logged in.
@@ -119,19 +126,19 @@ impl Partners {
         let parsed = parsed.filter(|_| fits);
         self.must_not_wait(&key, origin)?;
         if let Some(account) = self.remembered(parsed.as_ref(), password)? {
-            return self.enter(proof, &account, &key, origin, peer);
+            return self.enter(proof, &account, peer);
         }
         let permit = Arc::clone(&self.verify_permits).acquire_owned().await.map_err(|_| Denied::Unavailable)?;
         // Other logins were verified meanwhile: they may have failed too often, or succeeded already.
         self.must_not_wait(&key, origin)?;
         if let Some(account) = self.remembered(parsed.as_ref(), password)? {
-            return self.enter(proof, &account, &key, origin, peer);
+            return self.enter(proof, &account, peer);
         }
         let account = self.enabled(parsed.as_ref())?;
         if self.judge(permit, account.clone(), password, &key, origin).await?
             && let Some(account) = account
         {
-            return self.enter(proof, &account, &key, origin, peer);
+            return self.enter(proof, &account, peer);
         }
         Err(Denied::Wrong)
     }
@@ -218,14 +225,7 @@ impl Partners {
     }
 
     /// The last step, for those whose password is right: only they learn that their address is not allowed.
-    fn enter(
-        &self,
-        proof: Proof,
-        account: &Account,
-        key: &str,
-        origin: Origin,
-        peer: IpAddr,
-    ) -> Result<Partner, Denied> {
+    fn enter(&self, proof: Proof, account: &Account, peer: IpAddr) -> Result<Partner, Denied> {
         let policy = self.policy(account.name.as_str());
         if policy.authentication != Authentication::Any && proof != Proof::Key {
             return Err(Denied::KeyWanted);
@@ -233,7 +233,6 @@ impl Partners {
         if !policy.allows(peer) {
             return Err(Denied::Address);
         }
-        self.logins.lockout.succeeded(key, origin);
         Ok(Partner { name: account.name.clone(), policy })
     }
 
@@ -256,7 +255,7 @@ impl Partners {
         if !account.keys.iter().any(|one| one.is(key) && one.allows(peer)) {
             return Err(Denied::Wrong);
         }
-        self.enter(Proof::Key, &account, &parsed.folded(), Origin::of(peer), peer)
+        self.enter(Proof::Key, &account, peer)
     }
 
     /// Lets in whom an authority vouches for that the door trusts.
@@ -265,7 +264,7 @@ impl Partners {
     /// [`Denied::Wrong`], [`Denied::Address`] or [`Denied::Unavailable`].
     pub fn verify_vouched(&self, name: &PartnerName, peer: IpAddr) -> Result<Partner, Denied> {
         let account = self.enabled(Some(name))?.ok_or(Denied::Wrong)?;
-        self.enter(Proof::Key, &account, &name.folded(), Origin::of(peer), peer)
+        self.enter(Proof::Key, &account, peer)
     }
 }
 

@@ -14,7 +14,11 @@ use uuid::Uuid;
 use super::{
     ConnectionTicket, Denied, Limits, PartnerName, PartnersError, Policies, Policy, SessionStatus, SessionTicket,
     accounts::Accounts,
+    connections::Connections,
+    known::KnownOrigins,
     lockout::Lockout,
+    memory_budget::MemoryBudget,
+    origin::Origin,
     password::{Hash, Verifier},
     sessions::SessionRegistry,
     verified::Verified,
@@ -28,6 +32,8 @@ pub struct Partners {
     pub(super) policies: RwLock<Policies>,
     pub(super) limits: RwLock<Arc<Limits>>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) known: Arc<KnownOrigins>,
     pub(super) sessions: Arc<SessionRegistry>,
     pub(super) logins: Arc<LoginState>,
     pub(super) verify_permits: Arc<Semaphore>,
@@ -53,16 +59,23 @@ impl Partners {
         policies: Policies,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, PartnersError> {
+        let accounts = Accounts::open(directory, clock.now())?;
+        let known = Arc::new(KnownOrigins::open(directory, Arc::clone(&clock)));
         let logins = LoginState {
             verifier: Verifier::default(),
             dummy: Hash::dummy().map_err(PartnersError::Hash)?,
-            lockout: Lockout::new(&limits),
+            lockout: Lockout::new(&limits, Arc::clone(&known)),
             verified: Verified::new(limits.verified_for),
         };
         Ok(Arc::new(Self {
-            accounts: Accounts::open(directory, clock.now())?,
+            accounts,
+            connections: Connections::new(Arc::clone(&clock), Arc::clone(&known)),
+            known,
             policies: RwLock::new(policies),
-            sessions: SessionRegistry::new(Arc::clone(&clock)),
+            sessions: SessionRegistry::new(
+                Arc::clone(&clock),
+                MemoryBudget::new(limits.memory, limits.memory_per_partner),
+            ),
             logins: Arc::new(logins),
             verify_permits: Arc::new(Semaphore::new(limits.verify_at_once.max(1) as usize)),
             limits: RwLock::new(Arc::new(limits)),
@@ -76,8 +89,8 @@ impl Partners {
         Arc::clone(&self.limits.read())
     }
 
-    /// Applies the limits of a configuration that was read again. Open sessions keep their stall time-out, and the
-    /// number of passwords that are verified at once stays as it was at the start.
+    /// Applies the limits of a configuration that was read again. Open sessions keep their stall time-out; the
+    /// number of passwords that are verified at once and the budgets of memory stay as they were at the start.
     pub fn set_limits(&self, limits: Limits) {
         self.logins.lockout.set(&limits);
         self.logins.verified.set(limits.verified_for);
@@ -114,6 +127,7 @@ impl Partners {
     ) -> Result<SessionTicket, Denied> {
         let policy = self.policy(partner.as_str());
         let most = policy.max_sessions.unwrap_or_else(|| self.limits().max_sessions_per_partner);
+        self.known.came(&partner.folded(), Origin::of(peer.ip()));
         self.sessions.begin(partner, door, peer, most, policy.bytes_per_second)
     }
 
@@ -122,8 +136,7 @@ impl Partners {
     /// # Errors
     /// [`Denied::TooManyConnections`] or [`Denied::TooManyFromAddress`].
     pub fn admit_connection(&self, peer: IpAddr) -> Result<ConnectionTicket, Denied> {
-        let limits = self.limits();
-        self.sessions.connect(peer, limits.max_connections, limits.max_connections_per_address)
+        self.connections.connect(peer, &self.limits())
     }
 
     /// Admits a connection of a trusted proxy until it has named its client: one address may have any number then.
@@ -131,7 +144,7 @@ impl Partners {
     /// # Errors
     /// [`Denied::TooManyConnections`].
     pub fn admit_proxy(&self, proxy: IpAddr) -> Result<ConnectionTicket, Denied> {
-        self.sessions.connect(proxy, self.limits().max_connections, u32::MAX)
+        self.connections.connect_proxy(proxy, self.limits().max_connections)
     }
 
     /// Every session, the oldest first.
@@ -155,6 +168,6 @@ impl Partners {
     /// The number of open connections.
     #[must_use]
     pub fn connections(&self) -> u32 {
-        self.sessions.connections()
+        self.connections.count()
     }
 }

@@ -1,8 +1,8 @@
-//! Connections and sessions that are there now. Each holds a ticket, and its place is free when the ticket is dropped.
+//! Sessions that are there now. Each holds a ticket, and its place is free when the ticket is dropped.
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,23 +16,17 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Denied, PartnerName, bandwidth::BandwidthLimit, lockout::Origin};
+use super::{Denied, PartnerMemory, PartnerName, bandwidth::BandwidthLimit, memory_budget::MemoryBudget};
 use crate::clock::Clock;
 
-/// The registry of open connections and sessions.
+/// The registry of open sessions.
 #[derive(Debug)]
 pub(super) struct SessionRegistry {
     clock: Arc<dyn Clock>,
-    connections: Mutex<Connections>,
     sessions: Mutex<Sessions>,
+    memory: MemoryBudget,
     /// Kept without sessions too: a partner that logs in for every file must not get a full bucket each time.
     bandwidth_limits: Mutex<HashMap<PartnerName, Arc<BandwidthLimit>>>,
-}
-
-#[derive(Debug, Default)]
-struct Connections {
-    all: u32,
-    by_origin: HashMap<Origin, u32>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +47,7 @@ struct Session {
     doing: Mutex<Doing>,
     kicked: CancellationToken,
     bandwidth: Arc<BandwidthLimit>,
+    memory: PartnerMemory,
 }
 
 /// The present command of a session, its start, and the bytes that were moved before it.
@@ -87,37 +82,8 @@ pub struct SessionStatus {
 }
 
 impl SessionRegistry {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self {
-            clock,
-            connections: Mutex::default(),
-            sessions: Mutex::default(),
-            bandwidth_limits: Mutex::default(),
-        })
-    }
-
-    pub(super) fn connect(
-        self: &Arc<Self>,
-        peer: IpAddr,
-        most: u32,
-        most_of_one: u32,
-    ) -> Result<ConnectionTicket, Denied> {
-        let origin = Origin::of(peer);
-        let mut connections = self.connections.lock();
-        if connections.all >= most {
-            return Err(Denied::TooManyConnections);
-        }
-        let of_one = connections.by_origin.entry(origin).or_default();
-        if *of_one >= most_of_one {
-            return Err(Denied::TooManyFromAddress);
-        }
-        *of_one += 1;
-        connections.all += 1;
-        Ok(ConnectionTicket { registry: Arc::clone(self), origin })
-    }
-
-    pub(super) fn connections(&self) -> u32 {
-        self.connections.lock().all
+    pub(super) fn new(clock: Arc<dyn Clock>, memory: MemoryBudget) -> Arc<Self> {
+        Arc::new(Self { clock, sessions: Mutex::default(), memory, bandwidth_limits: Mutex::default() })
     }
 
     pub(super) fn begin(
@@ -139,6 +105,7 @@ impl SessionRegistry {
             doing: Mutex::default(),
             kicked: CancellationToken::new(),
             bandwidth: self.bandwidth(partner, bytes_per_second),
+            memory: self.memory.of(partner),
         });
         let mut sessions = self.sessions.lock();
         let of_one = sessions.by_partner.entry(partner.clone()).or_default();
@@ -208,21 +175,6 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The place of one connection.
-#[derive(Debug)]
-pub struct ConnectionTicket {
-    registry: Arc<SessionRegistry>,
-    origin: Origin,
-}
-
-impl Drop for ConnectionTicket {
-    fn drop(&mut self) {
-        let mut connections = self.registry.connections.lock();
-        connections.all -= 1;
-        give_back(&mut connections.by_origin, &self.origin);
-    }
-}
-
 /// The place of one session in the registry, with its activity.
 #[derive(Debug)]
 pub struct SessionTicket {
@@ -285,6 +237,12 @@ impl SessionTicket {
         self.session.idle(self.registry.clock.elapsed())
     }
 
+    /// The memory that bytes of the partner may take while they wait.
+    #[must_use]
+    pub fn memory(&self) -> &PartnerMemory {
+        &self.session.memory
+    }
+
     /// Waits until bytes that were moved are within the partner's bandwidth; at once when it has no limit. Cancel safe:
     /// the bytes count all the same.
     pub async fn throttle(&self, bytes: u64) {
@@ -328,23 +286,7 @@ mod tests {
 
     fn registry() -> (Arc<SessionRegistry>, SetClock) {
         let clock = SetClock::new(DateTime::UNIX_EPOCH);
-        (SessionRegistry::new(Arc::new(clock.clone())), clock)
-    }
-
-    #[test]
-    fn a_connection_gives_its_place_back() {
-        let (registry, _) = registry();
-        let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let first = registry.connect(one, 3, 2).unwrap();
-        let _second = registry.connect(one, 3, 2).unwrap();
-        assert_eq!(registry.connect(one, 3, 2).unwrap_err(), Denied::TooManyFromAddress);
-        let _third = registry.connect(other, 3, 2).unwrap();
-        assert_eq!(registry.connect(other, 3, 2).unwrap_err(), Denied::TooManyConnections);
-        assert_eq!(registry.connections(), 3);
-        drop(first);
-        drop(registry.connect(one, 3, 2).unwrap());
-        assert_eq!(registry.connections(), 2);
-        assert_eq!(registry.connections.lock().by_origin.len(), 2, "no count of nothing is kept");
+        (SessionRegistry::new(Arc::new(clock.clone()), MemoryBudget::new(1 << 20, 1 << 20)), clock)
     }
 
     #[test]

@@ -57,7 +57,7 @@ async fn every_wrong_login_costs_one_run_and_gets_one_answer() {
     scene.partners.add(&name("off"), "secret", "").unwrap();
     scene.partners.disable(&name("off")).unwrap();
     let long = "x".repeat(1 << 20);
-    for (name, password) in [
+    for (number, (name, password)) in [
         ("demo", "wrong"),
         ("demo", ""),
         ("demo", &long),
@@ -68,10 +68,15 @@ async fn every_wrong_login_costs_one_run_and_gets_one_answer() {
         ("../demo", "secret"),
         ("de\0mo", "secret"),
         (&long, "secret"),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let before = scene.runs();
         let shown: String = name.chars().take(20).collect();
-        assert_eq!(scene.login(name, password).await, Err(Denied::Wrong), "{shown:?}");
+        // From one address they would have to wait soon.
+        let login = scene.partners.verify(name, password, from(&format!("192.0.2.{number}"))).await;
+        assert_eq!(login.map(drop), Err(Denied::Wrong), "{shown:?}");
         assert_eq!(scene.runs() - before, 1, "{shown:?} costs what a known name costs");
     }
 }
@@ -95,8 +100,8 @@ async fn an_unknown_name_waits_like_a_known_one() {
 #[tokio::test]
 async fn the_right_password_ends_nothing_for_a_stranger_and_a_new_password_does() {
     let scene = scene();
-    for _ in 0..6 {
-        let _ = scene.partners.verify("demo", "wrong", from("203.0.113.9")).await;
+    for stranger in 0..21 {
+        let _ = scene.partners.verify("demo", "wrong", from(&format!("203.0.113.{stranger}"))).await;
     }
     assert!(matches!(scene.login("demo", "secret").await, Err(Denied::Wait(_))));
     scene.partners.passwd(&name("demo"), "another").unwrap();
@@ -226,4 +231,35 @@ fn a_partner_s_own_limit_on_sessions_holds() {
     drop(held);
     drop(other);
     assert!(scene.partners.sessions().is_empty());
+}
+
+/// Strangers guess at a name, and the server was restarted since the partner came last.
+#[tokio::test]
+async fn a_partner_s_own_address_is_known_over_a_restart() {
+    let scene = scene();
+    let own = "192.0.2.1:5000".parse().unwrap();
+    scene.login("demo", "secret").await.unwrap();
+    drop(scene.partners.open_session(&name("Demo"), "ftp", own).unwrap());
+    let Scene { root, clock, partners } = scene;
+    drop(partners);
+    let (limits, policies) = (Limits::default(), Policies::new(Policy::default(), &[]));
+    let partners = Partners::open(&root.path().join("partners"), limits, policies, Arc::new(clock.clone())).unwrap();
+    let scene = Scene { root, clock, partners };
+    for stranger in 0..21 {
+        let _ = scene.partners.verify("demo", "wrong", from(&format!("203.0.113.{stranger}"))).await;
+    }
+    assert!(matches!(scene.partners.verify("demo", "secret", from("192.0.2.2")).await, Err(Denied::Wait(_))));
+    assert_eq!(scene.login("demo", "secret").await.unwrap(), "Demo");
+}
+
+#[tokio::test]
+async fn a_right_password_that_does_not_suffice_is_no_guess() {
+    let by_key: Override = toml::from_str("name = \"demo\"\nauthentication = \"key\"").unwrap();
+    let scene = scene_with(Limits::default(), &[by_key]);
+    for _ in 0..40 {
+        let denied = scene.login("demo", "secret").await.unwrap_err();
+        assert_eq!((denied.is_guess(), denied), (false, Denied::KeyWanted));
+    }
+    let denied = scene.login("demo", "wrong").await.unwrap_err();
+    assert_eq!((denied.is_guess(), denied), (true, Denied::Wrong));
 }

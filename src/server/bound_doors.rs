@@ -17,6 +17,7 @@ pub(super) struct BoundDoors {
     pub(super) ftp: ftp::Door,
     pub(super) sftp: Option<sftp::Door>,
     pub(super) web: Option<web::Door>,
+    pub(super) health: Option<web::Door>,
     pub(super) drop: drop::Door,
 }
 
@@ -25,8 +26,9 @@ impl BoundDoors {
         let ftp = bind_ftp(config, services)?;
         let sftp = bind_sftp(config, services).await?;
         let web = bind_web(config, services).await?;
+        let health = bind_health(config, services).await?;
         let drop = open_drop(config, services).await?;
-        Ok(Self { ftp, sftp, web, drop })
+        Ok(Self { ftp, sftp, web, health, drop })
     }
 
     pub(super) fn sftp_addr(&self) -> Option<SocketAddr> {
@@ -38,7 +40,7 @@ impl BoundDoors {
     }
 
     pub(super) fn views(&self, config: &Config) -> Vec<DoorView> {
-        door_views(config, &self.ftp, self.sftp.as_ref(), self.web_addr())
+        door_views(config, self)
     }
 }
 
@@ -77,6 +79,14 @@ async fn bind_web(config: &Config, services: &Services) -> Result<Option<web::Do
     door.map(Some).map_err(|error| cannot_open("web", &error))
 }
 
+async fn bind_health(config: &Config, services: &Services) -> Result<Option<web::Door>, Problem> {
+    let Some(listen) = config.health.listen else { return Ok(None) };
+    let readiness = readiness(&services.data_dir.storage, &services.data_dir.queue);
+    let (gate, clock) = (Arc::clone(&services.gate), Arc::clone(&services.clock));
+    let door = web::Door::bind_health(listen, gate, clock, Arc::new(readiness)).await;
+    door.map(Some).map_err(|error| cannot_open("health", &error))
+}
+
 async fn open_drop(config: &Config, services: &Services) -> Result<drop::Door, Problem> {
     let door = drop::Door::open(
         config.drops.clone(),
@@ -90,7 +100,8 @@ async fn open_drop(config: &Config, services: &Services) -> Result<drop::Door, P
 }
 
 /// The doors as operators see them.
-fn door_views(config: &Config, ftp: &ftp::Door, sftp: Option<&sftp::Door>, web: Option<SocketAddr>) -> Vec<DoorView> {
+fn door_views(config: &Config, doors: &BoundDoors) -> Vec<DoorView> {
+    let (ftp, sftp) = (&doors.ftp, doors.sftp.as_ref());
     let tls = match config.ftp.tls() {
         ftp::Tls::Off => "tls off",
         ftp::Tls::Optional => "tls optional",
@@ -102,7 +113,10 @@ fn door_views(config: &Config, ftp: &ftp::Door, sftp: Option<&sftp::Door>, web: 
         address: address.to_string(),
         note: Some("implicit tls".to_owned()),
     });
-    let web = web.map(|address| DoorView { door: "web".to_owned(), address: address.to_string(), note: None });
+    let faces = [("web", &doors.web), ("health", &doors.health)].into_iter().filter_map(|(name, door)| {
+        let address = door.as_ref()?.local_addr().to_string();
+        Some(DoorView { door: name.to_owned(), address, note: None })
+    });
     let sftp = sftp.map(|door| {
         let key = |key: &sftp::HostKeyInfo| format!("{} {}", key.algorithm, key.fingerprint);
         let keys: Vec<_> = door.host_keys().iter().map(key).collect();
@@ -113,7 +127,7 @@ fn door_views(config: &Config, ftp: &ftp::Door, sftp: Option<&sftp::Door>, web: 
         address: one.directory.display().to_string(),
         note: Some(format!("partner {}", one.partner)),
     };
-    [first].into_iter().chain(implicit).chain(sftp).chain(web).chain(config.drops.iter().map(folder)).collect()
+    [first].into_iter().chain(implicit).chain(sftp).chain(faces).chain(config.drops.iter().map(folder)).collect()
 }
 
 /// Lists what keeps the server from accepting files, for the readiness face.

@@ -79,6 +79,9 @@ impl Default for Plan {
         let limits = partners::Limits {
             max_connections_per_address: 1000,
             max_sessions_per_partner: 1000,
+            // All clients of a test come from one address.
+            max_startups: "10000:1:10000".parse().expect("three numbers"),
+            startup_burst: 10_000,
             ..partners::Limits::default()
         };
         let (first, last) = ports::free_ports();

@@ -62,10 +62,15 @@ impl Site {
         let implicit = free_address();
         let (first, last) = free_ports();
         let ports = format!("passive_ports = \"{first}-{last}\"");
+        // All clients of a test come from one address.
+        let calm = match limits.contains("startup") {
+            true => "",
+            false => "max_startups = \"10000:1:10000\"\nstartup_burst = 10000",
+        };
         let mut machine = Machine::with_ftp(
             &format!("implicit_listen = \"{implicit}\"\n{ports}\n{more}\n"),
             &format!(
-                "[limits]\n{limits}\n\n\
+                "[limits]\n{calm}\n{limits}\n\n\
                  [[route]]\nname = \"all\"\nprocessor = \"deliver\"\ndirectory = \"@DIR@/delivered\"\n"
             ),
         );

@@ -7,10 +7,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
 use tracing::{debug, info};
 
-use crate::partners::Denied;
+use crate::partners::{ConnectionTicket, Denied};
 
 use super::{
     accept::SessionDoor,
@@ -22,6 +26,8 @@ use super::{
 
 /// The time for the words to a client that is turned away. Nobody is owed more than a try.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time between two looks at whether a connection has its turn.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A connection that was admitted.
 #[derive(Debug)]
@@ -77,10 +83,24 @@ async fn admitted(
     };
     let client = passed.map_or(peer, |passed| passed.client);
     let place = common.partners.admit_connection(client.ip())?;
+    turn(common, &place).await?;
     prepare(stream)?;
     let link = Arc::new(Link::new(stream, client, place)?);
     common.links.add(&link);
     Ok((link, passed.map(|passed| passed.reached.ip())))
+}
+
+/// Waits until the connection has its turn: its address may have opened many without a login.
+async fn turn(common: &DoorContext, place: &ConnectionTicket) -> Result<(), Denied> {
+    let ends = Instant::now() + common.partners.limits().login_grace;
+    while let Some(wait) = place.wait() {
+        if Instant::now() >= ends {
+            return Err(Denied::TooManyFromAddress);
+        }
+        // A partner may log in from there meanwhile: then nobody waits.
+        sleep(wait.min(LOOK_AGAIN)).await;
+    }
+    Ok(())
 }
 
 /// Reads the header of a proxy, which has a place of its own until then. The client is counted in its stead.

@@ -89,7 +89,7 @@ impl DoorContext {
             info!(%peer, name = %partner, how, why = %denied, "login refused");
         })?;
         info!(%partner, %peer, how, session = %ticket.id(), "logged in");
-        link.logged_in(partner.clone());
+        link.logged_in(partner.clone(), &self.partners);
         let limits =
             TransferLimits { stalled: self.partners.limits().stalled, longest_per_gib: self.settings.longest_per_gib };
         let session = PartnerSession::new(&self.ingest, ticket, self.clock.clone(), limits);

@@ -43,7 +43,7 @@ pub(in crate::doors) struct Link {
     pub(in crate::doors) peer: SocketAddr,
     shutdown: watch::Sender<Shutdown>,
     partner: OnceLock<PartnerName>,
-    _place: ConnectionTicket,
+    place: ConnectionTicket,
 }
 
 impl Link {
@@ -57,14 +57,20 @@ impl Link {
             peer,
             shutdown: watch::Sender::new(Shutdown::No),
             partner: OnceLock::new(),
-            _place: place,
+            place,
         })
     }
 
     /// A partner has logged in on it.
-    pub(in crate::doors) fn logged_in(&self, partner: PartnerName) {
+    pub(in crate::doors) fn logged_in(&self, partner: PartnerName, partners: &Partners) {
+        self.place.logged_in(&partners.limits());
         // There is one login on a connection.
         let _ = self.partner.set(partner);
+    }
+
+    /// Returns true if a partner has logged in from its address before.
+    pub(in crate::doors) fn is_of_known(&self) -> bool {
+        self.place.is_of_known()
     }
 
     /// The partner, once one has logged in.

@@ -15,6 +15,7 @@ use tokio::{
 use crate::{
     doors::core::{PartnerSession, TransferTime, words},
     ingest::{Intake, Refusal},
+    partners::{MemoryPermit, PartnerMemory},
 };
 
 use super::transfer::{Rest, Transfer};
@@ -24,6 +25,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 const BUFFERS: usize = 12;
 /// Most files are small: what a file that fits in here costs is not 256 KiB.
 const FIRST_BUFFER_BYTES: usize = 32 << 10;
+/// The buffers of an upload whose partner has no more memory.
+const SCARCE_BUFFER_BYTES: usize = 32 << 10;
 /// Bytes that are read and dropped after a refusal, so that the client gets to read the reply instead of a reset.
 const DRAIN_BYTES: u64 = 4 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
@@ -49,7 +52,7 @@ where
     R: AsyncRead + Send + Unpin,
 {
     let (give, take) = mpsc::channel(1);
-    let (time, buffers) = (partner.transfers.begin(), Buffers::default());
+    let (time, buffers) = (partner.transfers.begin(), Buffers::new(partner.ticket.memory().clone()));
     let reading = Reader { partner, transfer, input, give, time, came: 0, buffers }.run();
     let writing = write_all(partner, intake, take);
     tokio::pin!(reading, writing);
@@ -166,15 +169,28 @@ impl<R: AsyncRead + Send + Unpin> Reader<'_, R> {
 }
 
 /// Buffers whose memory is used again when what was sent of them has been written.
-#[derive(Default)]
 struct Buffers {
     spare: [BytesMut; BUFFERS],
     turn: usize,
+    memory: PartnerMemory,
+    /// For all of them, from the second on.
+    permit: Option<MemoryPermit>,
 }
 
 impl Buffers {
+    fn new(memory: PartnerMemory) -> Self {
+        Self { spare: Default::default(), turn: 0, memory, permit: None }
+    }
+
     fn next(&mut self) -> (BytesMut, usize) {
-        let room = if self.turn == 0 { FIRST_BUFFER_BYTES } else { BUFFER_BYTES };
+        if self.turn > 0 && self.permit.is_none() {
+            self.permit = self.memory.try_take_for_long(BUFFERS * BUFFER_BYTES);
+        }
+        let room = match (self.turn, &self.permit) {
+            (0, _) => FIRST_BUFFER_BYTES,
+            (_, Some(_)) => BUFFER_BYTES,
+            (_, None) => SCARCE_BUFFER_BYTES,
+        };
         let mut buffer = std::mem::take(&mut self.spare[self.turn % BUFFERS]);
         buffer.reserve(room);
         (buffer, room)
@@ -198,10 +214,37 @@ pub(super) async fn drain<R: AsyncRead + Send + Unpin>(input: &mut R) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::partners::{Limits, Partners, Policies, Policy};
+
+    /// The memory of a partner that may have so much.
+    fn memory(bytes: u64) -> PartnerMemory {
+        let data = tempfile::tempdir().unwrap();
+        let limits = Limits { memory_per_partner: bytes, ..Limits::default() };
+        let policies = Policies::new(Policy::default(), &[]);
+        let partners = Partners::open(data.path(), limits, policies, std::sync::Arc::new(SystemClock::new())).unwrap();
+        let peer = "192.0.2.1:1".parse().unwrap();
+        let ticket = partners.open_session(&"demo".parse().unwrap(), "ftp", peer).unwrap();
+        ticket.memory().clone()
+    }
+
+    #[test]
+    fn uploads_of_a_partner_without_memory_have_small_buffers() {
+        let memory = memory(8 << 20);
+        let mut uploads: Vec<_> = (0..4).map(|_| Buffers::new(memory.clone())).collect();
+        let mut rooms = || {
+            uploads.iter_mut().for_each(|buffers| buffers.turn = 1);
+            uploads.iter_mut().map(|buffers| buffers.next().1).collect::<Vec<_>>()
+        };
+        assert_eq!(rooms(), [BUFFER_BYTES, BUFFER_BYTES, SCARCE_BUFFER_BYTES, SCARCE_BUFFER_BYTES]);
+        uploads.remove(0);
+        let last = uploads.last_mut().unwrap();
+        assert_eq!(last.next().1, BUFFER_BYTES, "as soon as there is some");
+    }
 
     #[test]
     fn buffers_are_used_again() {
-        let mut buffers = Buffers::default();
+        let mut buffers = Buffers::new(memory(8 << 20));
         let mut seen = std::collections::HashSet::new();
         for turn in 0..5 * BUFFERS {
             let (mut buffer, room) = buffers.next();

@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use russh::{ChannelWriteHalf, server::Msg};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,12 +21,11 @@ use crate::{doors::core::words, ingest::Refusal};
 use super::{
     packet::{Attributes, Code, Named, Reply},
     refused::{self, Status},
+    room,
     sftp_session::{Busy, SftpSession},
 };
 
-/// The most requests of a channel that have no answer yet.
-const MOST_OUTSTANDING: usize = 32 << 10;
-/// Bytes of answers that wait to be sent. What is read of files and directories is not among them: it waits for room
+/// Bytes of a session's answers that wait to be sent. What is read of files and directories is not among them: it waits for room
 /// before it is read.
 const MOST_WAITING_BYTES: usize = 4 << 20;
 /// Answers are gathered up to here, so that many small ones are one packet.
@@ -42,7 +41,7 @@ struct Outgoing {
 /// The memory that a packet takes until it is sent.
 enum Held {
     /// Room that was waited for.
-    Room { _room: OwnedSemaphorePermit },
+    Room { _room: room::Held },
     /// Counted with all others.
     Counted(Arc<AtomicUsize>, usize),
 }
@@ -66,8 +65,6 @@ struct Outstanding {
 pub(super) struct Answers {
     session: Arc<SftpSession>,
     send: mpsc::UnboundedSender<Outgoing>,
-    outstanding: Arc<Semaphore>,
-    waiting_bytes: Arc<AtomicUsize>,
 }
 
 /// The way to the client.
@@ -86,16 +83,16 @@ impl Answers {
     /// The answers of a channel on which nothing was asked, and their way out.
     pub(super) fn new(session: Arc<SftpSession>) -> (Self, Way) {
         let (send, outgoing) = mpsc::unbounded_channel();
-        let outstanding = Arc::new(Semaphore::new(MOST_OUTSTANDING));
-        (Self { session, send, outstanding, waiting_bytes: Arc::default() }, Way { outgoing })
+        (Self { session, send }, Way { outgoing })
     }
 
-    /// The answer to come for a request; none when too many have none yet, or too much of answers is not sent yet.
+    /// The answer to come for a request; none when too many of the session have none yet, or too much of its answers is
+    /// not sent yet.
     pub(super) fn to(&self, id: u32) -> Option<Answer> {
-        if self.waiting_bytes.load(Ordering::Acquire) > MOST_WAITING_BYTES {
+        if self.session.waiting_bytes.load(Ordering::Acquire) > MOST_WAITING_BYTES {
             return None;
         }
-        let place = self.outstanding.clone().try_acquire_owned().ok()?;
+        let place = self.session.outstanding.clone().try_acquire_owned().ok()?;
         let outstanding = Outstanding { _place: place, _busy: self.session.busy() };
         Some(Answer { id, answers: self.clone(), outstanding: Some(outstanding) })
     }
@@ -105,12 +102,12 @@ impl Answers {
         self.put(packet, None, None);
     }
 
-    fn put(&self, packet: Bytes, room: Option<OwnedSemaphorePermit>, outstanding: Option<Outstanding>) {
+    fn put(&self, packet: Bytes, room: Option<room::Held>, outstanding: Option<Outstanding>) {
         let held = match room {
             Some(room) => Held::Room { _room: room },
             None => {
-                self.waiting_bytes.fetch_add(packet.len(), Ordering::AcqRel);
-                Held::Counted(self.waiting_bytes.clone(), packet.len())
+                self.session.waiting_bytes.fetch_add(packet.len(), Ordering::AcqRel);
+                Held::Counted(self.session.waiting_bytes.clone(), packet.len())
             }
         };
         // The client may have gone.
@@ -156,7 +153,7 @@ impl Answer {
     }
 
     /// Of a directory: `held` is the room that they take.
-    pub(super) fn names(self, names: &[Named], held: Option<OwnedSemaphorePermit>) {
+    pub(super) fn names(self, names: &[Named], held: Option<room::Held>) {
         let packet = Reply::names(self.id, names);
         self.packet(packet, held);
     }
@@ -174,7 +171,7 @@ impl Answer {
     }
 
     /// Sends it; `held` is given back when it is out.
-    pub(super) fn packet(mut self, packet: Bytes, held: Option<OwnedSemaphorePermit>) {
+    pub(super) fn packet(mut self, packet: Bytes, held: Option<room::Held>) {
         let outstanding = self.outstanding.take();
         self.answers.put(packet, held, outstanding);
     }

@@ -20,9 +20,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::doors::core::{Accepted, EndRequests, Link, SessionTime, Shutdown, words};
+use crate::{
+    doors::core::{Accepted, EndRequests, Link, SessionTime, Shutdown, words},
+    partners::Origin,
+};
 
-use super::{client::Client, context::SftpContext, sftp_session::SftpSession};
+use super::{client::Client, client_stream::ClientStream, context::SftpContext, sftp_session::SftpSession};
 
 /// The time that a client gets to read why it is disconnected.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -73,10 +76,32 @@ impl Drop for Serving {
     }
 }
 
-/// Serves a client until it or the server ends the connection.
+/// Serves a client until it or the server ends the connection: on the thread that calls it, if a partner has logged in
+/// from its address before and its exchange of keys costs little.
 pub(super) async fn serve(context: Arc<SftpContext>, accepted: Accepted<()>) {
     let Accepted { stream, link, .. } = accepted;
-    let shared = Arc::new(Shared::default());
+    let is_known = link.is_of_known();
+    if is_known && !context.options.has_costly_exchanges() {
+        let shared = Arc::new(Shared::default());
+        let stream = ClientStream::new(stream, shared.clone());
+        return converse(context, stream, link, shared).await;
+    }
+    // It leaves the runtime of this thread.
+    let Ok(stream) = stream.into_std() else { return };
+    let (threads, turns) = (context.handshakes.clone(), context.handshakes.turns.clone());
+    let conversation = async move {
+        let Ok(stream) = TcpStream::from_std(stream) else { return };
+        let shared = Arc::new(Shared::default());
+        let origin = Origin::of(link.peer.ip());
+        let stream = ClientStream::in_turn(stream, shared.clone(), turns, origin, is_known);
+        converse(context, stream, link, shared).await;
+    };
+    if let Err(error) = threads.run(conversation).await {
+        debug!(%error, "a connection ended early");
+    }
+}
+
+async fn converse(context: Arc<SftpContext>, stream: ClientStream, link: Arc<Link>, shared: Arc<Shared>) {
     let end = EndWatch::new(&context, &shared, &link);
     let client = Client::new(context.clone(), link.clone(), shared.clone());
     let Some(running) = begin(&context, stream, client, &link).await else { return };
@@ -108,7 +133,7 @@ pub(super) async fn serve(context: Arc<SftpContext>, accepted: Accepted<()>) {
 /// Begins SSH; None when the client does not speak it in time.
 async fn begin(
     context: &SftpContext,
-    stream: TcpStream,
+    stream: ClientStream,
     client: Client,
     link: &Link,
 ) -> Option<RunningSession<Client>> {

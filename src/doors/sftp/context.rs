@@ -9,7 +9,7 @@ use crate::{
     partners::Denied,
 };
 
-use super::{Options, algorithms, authorities::Authorities, connection};
+use super::{Options, algorithms, authorities::Authorities, connection, handshake_threads::HandshakeThreads};
 
 const VERSION: &str = "SSH-2.0-Forebay";
 /// The bytes that a client may send before it waits for us.
@@ -17,7 +17,7 @@ const WINDOW_BYTES: u32 = 2 << 20;
 /// The longest SSH packet: the larger, the fewer.
 const PACKET_BYTES: u32 = 65_535;
 /// Packets of a channel that wait to be looked at.
-const WAITING_PACKETS: usize = 64;
+const WAITING_PACKETS: usize = 16;
 /// The time that russh waits for a client behind the time that we give it.
 const BEHIND_IDLE: Duration = Duration::from_secs(2);
 
@@ -27,6 +27,7 @@ pub(super) struct SftpContext {
     pub(super) options: Options,
     pub(super) ssh: Arc<server::Config>,
     pub(super) authorities: Option<Authorities>,
+    pub(super) handshakes: Arc<HandshakeThreads>,
 }
 
 impl SessionDoor for SftpContext {

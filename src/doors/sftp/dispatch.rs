@@ -47,7 +47,7 @@ impl Service {
     }
 
     async fn write(&self, handle: u32, offset: u64, data: Bytes, answer: Answer) {
-        let held = self.writing.clone().acquire_many_owned(data.len() as u32).await.ok();
+        let held = self.rooms.writing.take(data.len()).await;
         let data = if data.len() < COPIED_BELOW_BYTES { Bytes::copy_from_slice(&data) } else { data };
         self.handles.ask(handle, Asked { op: Op::Write { offset, data }, answer, held });
     }

@@ -17,6 +17,7 @@ use super::{
     HostKeyError, HostKeyInfo, Options,
     authorities::Authorities,
     context::{SftpContext, ssh_config},
+    handshake_threads::HandshakeThreads,
     host_keys,
 };
 
@@ -76,7 +77,8 @@ impl Door {
         let ssh = Arc::new(ssh_config(&options, keys, partners.limits().idle));
         let services = DoorServices { ingest, partners, gate, clock };
         let common = DoorContext::new(DOOR, settings(&options), services);
-        let context = SftpContext { common, options, ssh, authorities };
+        let handshakes = Arc::new(HandshakeThreads::start().map_err(DoorError::Threads)?);
+        let context = SftpContext { common, options, ssh, authorities, handshakes };
         let accept = AcceptLoop::new(context, listeners).map_err(DoorError::Threads)?;
         Ok(Self { accept, address, host_keys })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::{
@@ -16,6 +16,7 @@ use super::{
     attributes,
     handles::{Asked, Op},
     packet::{Code, MAX_DATA_BYTES, Reply},
+    room::{Held, Room},
     sftp_session::{Busy, SftpSession},
 };
 
@@ -25,8 +26,8 @@ pub(super) struct Download {
     pub(super) file: OpenFile,
     pub(super) time: TransferTime,
     pub(super) sent_bytes: u64,
-    /// Memory for what is read and not yet sent, shared by the channel.
-    pub(super) room: Arc<Semaphore>,
+    /// Memory for what is read and not yet sent.
+    pub(super) room: Room,
     pub(super) _busy: Busy,
 }
 
@@ -63,8 +64,7 @@ impl Download {
         let length = length.min(MAX_DATA_BYTES);
         let session = self.session.clone();
         let _moving = session.transfers.moving();
-        // The semaphore is never closed.
-        let Ok(held) = self.room.clone().acquire_many_owned(length).await else { return };
+        let Some(held) = self.room.take(length as usize).await else { return };
         match self.file.read(offset, length as usize).await {
             Ok(data) if data.is_empty() => answer.status(Code::Eof, "end of file"),
             Ok(data) => self.give(data, held, answer).await,
@@ -75,7 +75,7 @@ impl Download {
         }
     }
 
-    async fn give(&mut self, data: Bytes, held: OwnedSemaphorePermit, answer: Answer) {
+    async fn give(&mut self, data: Bytes, held: Held, answer: Answer) {
         let count = data.len() as u64;
         let packet = Reply::data(answer.id(), &data);
         // For a moment there are two copies, of this one piece alone.

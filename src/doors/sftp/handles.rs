@@ -10,11 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::{
     answer::Answer,
     packet::{Attributes, Code, NO_HANDLE},
+    room::Held,
     turns::Turn,
 };
 
@@ -38,7 +39,7 @@ pub(super) enum Op {
 pub(super) struct Asked {
     pub(super) op: Op,
     pub(super) answer: Answer,
-    pub(super) held: Option<OwnedSemaphorePermit>,
+    pub(super) held: Option<Held>,
 }
 
 /// Something that is open, as a task of its own.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, vec};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::warn;
 
 use crate::ingest::{self, Listed, Refusal, Stat};
@@ -12,22 +12,23 @@ use super::{
     attributes,
     handles::{Asked, Op},
     packet::Code,
+    room::Room,
     sftp_session::SftpSession,
 };
 
 /// Names in one answer: some 20 KiB.
 const MOST_NAMES: usize = 128;
 /// The memory that they take at most: each is told twice, the second time in a line as `ls` prints it.
-const NAMES_BYTES: u32 = 96 << 10;
+const NAMES_BYTES: usize = 96 << 10;
 
 /// An open folder. A page of the catalogue feeds several answers, and no page is read before it is asked for.
 pub(super) struct Listing {
     pub(super) session: Arc<SftpSession>,
     pub(super) stat: Stat,
     pub(super) names: Names,
-    /// Memory for what is read and not yet sent, shared by the channel.
-    pub(super) room: Arc<Semaphore>,
-    /// The folder's place among those that the channel may have open.
+    /// Memory for what is read and not yet sent.
+    pub(super) room: Room,
+    /// The folder's place among those that the session may have open.
     pub(super) _place: OwnedSemaphorePermit,
 }
 
@@ -45,8 +46,7 @@ impl Listing {
     }
 
     async fn read(&mut self, answer: Answer) {
-        // The semaphore is never closed.
-        let Ok(held) = self.room.clone().acquire_many_owned(NAMES_BYTES).await else { return };
+        let Some(held) = self.room.take(NAMES_BYTES).await else { return };
         match self.names.take(MOST_NAMES).await {
             Ok(names) if names.is_empty() => answer.status(Code::Eof, "no more names"),
             Ok(names) => {

@@ -7,7 +7,7 @@ use russh::{
 };
 use tracing::info;
 
-use crate::partners::{Authentication, Denied, Partner, PartnerName, Proof};
+use crate::partners::{Authentication, Partner, PartnerName, Proof};
 
 use super::{client::Client, sftp_session::SftpSession};
 
@@ -37,8 +37,7 @@ impl Client {
         match partners.verify_behind(proof, user, password, self.link.peer.ip()).await {
             Ok(partner) => self.enter(&partner.name, "password"),
             Err(denied) => {
-                // What was no fault of the client's is not counted.
-                self.failed_logins += u32::from(!matches!(denied, Denied::Unavailable));
+                self.failed_logins += u32::from(denied.is_guess());
                 self.denied(user, "password", &denied.to_string())
             }
         }

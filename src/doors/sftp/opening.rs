@@ -13,7 +13,7 @@ use super::{
 impl Service {
     /// Opens a file for writing.
     pub(super) async fn open_to_write(&self, path: String, flags: u32, attributes: &Attributes, answer: Answer) {
-        let (is_emptied, room) = (self.handles.is_emptied(&path), self.early.clone());
+        let (is_emptied, room) = (self.handles.is_emptied(&path), self.rooms.early.clone());
         let opening = Opening { path, flags, attributes, is_emptied, room };
         let upload = match opening.begin(&self.session).await {
             Ok(upload) => upload,
@@ -37,7 +37,7 @@ impl Service {
         match self.handles.add(None) {
             Ok((handle, asked)) => {
                 self.session.ticket.doing(format!("get {}", path.trim_start_matches('/')));
-                let (session, room) = (self.session.clone(), self.reading.clone());
+                let (session, room) = (self.session.clone(), self.rooms.reading.clone());
                 let time = session.transfers.begin();
                 let download = Download { _busy: session.busy(), session, file, time, sent_bytes: 0, room };
                 tokio::spawn(download.run(asked));
@@ -63,8 +63,8 @@ impl Service {
     }
 
     async fn listing(&self, path: &str) -> Result<Listing, Status> {
-        let Ok(place) = self.folders.clone().try_acquire_owned() else {
-            return Err((Code::Failure, "too many folders are listed on this channel".to_owned()));
+        let Ok(place) = self.session.folders.clone().try_acquire_owned() else {
+            return Err((Code::Failure, "too many folders are listed on this connection".to_owned()));
         };
         let files = &self.session.files;
         let stat = files.stat(path).await.map_err(|refusal| refused::status(&refusal))?;
@@ -72,7 +72,7 @@ impl Service {
             return Err((Code::NoSuchFile, "is not a directory".to_owned()));
         }
         let names = files.list(path).await.map_err(|refusal| refused::status(&refusal))?;
-        let (session, room) = (self.session.clone(), self.reading.clone());
+        let (session, room) = (self.session.clone(), self.rooms.reading.clone());
         Ok(Listing { session, stat, names: Names::new(names), room, _place: place })
     }
 }

@@ -77,6 +77,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Returns true if a client may choose an exchange of keys that costs the server much and the client nothing.
+    pub(super) fn has_costly_exchanges(&self) -> bool {
+        self.kex.iter().any(|name| name.starts_with("diffie-hellman"))
+    }
+
     /// Every fault, as key and what is wrong with it.
     #[must_use]
     pub fn validate(&self) -> Vec<(String, String)> {

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// The farthest that a write may lie ahead of the next byte.
 pub(super) const REACH_BYTES: u64 = 16 << 20;
@@ -34,20 +33,26 @@ pub(super) enum Misplaced {
     },
 }
 
-/// Pieces that wait for bytes in front of them. Each piece holds its share of the memory that the channel may use.
-#[derive(Debug, Default)]
-pub(super) struct Reorder {
-    early: BTreeMap<u64, (Bytes, OwnedSemaphorePermit)>,
+/// Pieces that wait for bytes in front of them. Each piece holds its share of the memory that they may use.
+#[derive(Debug)]
+pub(super) struct Reorder<S> {
+    early: BTreeMap<u64, (Bytes, S)>,
 }
 
-impl Reorder {
+impl<S> Default for Reorder<S> {
+    fn default() -> Self {
+        Self { early: BTreeMap::new() }
+    }
+}
+
+impl<S> Reorder<S> {
     /// Keeps bytes until those before them have come.
     pub(super) fn keep(
         &mut self,
         next: u64,
         offset: u64,
         data: Bytes,
-        room: impl FnOnce(usize) -> Option<OwnedSemaphorePermit>,
+        room: impl FnOnce(usize) -> Option<S>,
     ) -> Result<(), Misplaced> {
         let end = offset.saturating_add(data.len() as u64);
         if offset < next {

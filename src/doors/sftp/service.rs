@@ -3,7 +3,7 @@
 //! Requests for a handle go to the handle's own task, in order. Requests for names get a task each, in turn where names
 //! touch (`dispatch`). Memory is bounded four times: bytes that are being written hold back the reading of more, bytes
 //! that were read from files wait for room, few folders are listed at once, and a client that leaves too many answers
-//! unread is dropped.
+//! unread is dropped. What bounds it is the session's and the partner's, not the channel's (`room`).
 
 use std::sync::Arc;
 
@@ -17,18 +17,11 @@ use super::{
     answer::Answers,
     handles::Handles,
     packet::{Assembler, Broken, Code, Reply, Request},
+    room::Rooms,
     sftp_session::SftpSession,
     turns::Turns,
 };
 
-/// Bytes that were taken from the client and not yet given to storage.
-const WRITING_BYTES: usize = 8 << 20;
-/// Bytes that came early, of all files of the channel.
-const EARLY_BYTES: usize = 8 << 20;
-/// Bytes that were read from files and are not yet sent.
-const READING_BYTES: usize = 4 << 20;
-/// Folders that are listed at once: each holds at most one page of the catalogue, 300 KiB with the longest names.
-const MOST_FOLDERS: usize = 64;
 /// Requests for names that are done at once.
 const NAMES_AT_ONCE: usize = 64;
 
@@ -48,10 +41,7 @@ pub(super) struct Service {
     answers: Answers,
     pub(super) handles: Handles,
     pub(super) turns: Arc<Mutex<Turns>>,
-    pub(super) writing: Arc<Semaphore>,
-    pub(super) early: Arc<Semaphore>,
-    pub(super) reading: Arc<Semaphore>,
-    pub(super) folders: Arc<Semaphore>,
+    pub(super) rooms: Rooms,
     pub(super) names: Arc<Semaphore>,
 }
 
@@ -86,17 +76,13 @@ impl End {
 
 impl Service {
     fn new(session: Arc<SftpSession>, answers: Answers) -> Self {
-        let room = |permits| Arc::new(Semaphore::new(permits));
         Self {
+            rooms: session.room.channel(),
             session,
             answers,
             handles: Handles::default(),
             turns: Arc::default(),
-            writing: room(WRITING_BYTES),
-            early: room(EARLY_BYTES),
-            reading: room(READING_BYTES),
-            folders: room(MOST_FOLDERS),
-            names: room(NAMES_AT_ONCE),
+            names: Arc::new(Semaphore::new(NAMES_AT_ONCE)),
         }
     }
 

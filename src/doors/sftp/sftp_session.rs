@@ -9,6 +9,7 @@ use std::{
 };
 
 use chrono::DateTime;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,12 +17,25 @@ use crate::{
     ingest::{Accepted, Refusal},
 };
 
-use super::context::SftpContext;
+use super::{context::SftpContext, room::OwnRoom};
+
+/// Folders that are listed at once: each holds at most one page of the catalogue, 300 KiB with the longest names.
+const MOST_FOLDERS: usize = 32;
+/// The most requests that have no answer yet.
+const MOST_OUTSTANDING: usize = 32 << 10;
 
 /// A partner that has logged in, and what goes on over its connection.
 pub(super) struct SftpSession {
     pub(super) partner: Arc<PartnerSession>,
     context: Arc<SftpContext>,
+    /// Memory for bytes that wait, of all channels.
+    pub(super) room: OwnRoom,
+    /// Places for folders that are listed, of all channels.
+    pub(super) folders: Arc<Semaphore>,
+    /// Places for requests without an answer, of all channels.
+    pub(super) outstanding: Arc<Semaphore>,
+    /// Bytes of answers that wait to be sent, of all channels.
+    pub(super) waiting_bytes: Arc<AtomicUsize>,
     /// Open files and requests without an answer.
     under_way: AtomicUsize,
     /// The connection is over.
@@ -49,7 +63,16 @@ impl Deref for SftpSession {
 impl SftpSession {
     /// The session of a partner that has just logged in.
     pub(super) fn new(partner: Arc<PartnerSession>, context: Arc<SftpContext>, gone: CancellationToken) -> Self {
-        Self { partner, context, under_way: AtomicUsize::new(0), gone }
+        Self {
+            room: OwnRoom::new(partner.ticket.memory().clone()),
+            folders: Arc::new(Semaphore::new(MOST_FOLDERS)),
+            outstanding: Arc::new(Semaphore::new(MOST_OUTSTANDING)),
+            waiting_bytes: Arc::default(),
+            partner,
+            context,
+            under_way: AtomicUsize::new(0),
+            gone,
+        }
     }
 
     /// Something is under way from now on.

@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::{
@@ -23,6 +23,7 @@ use super::{
     handles::{Asked, Op},
     packet::{Attributes, Code},
     refused::{self, Status},
+    room::Room,
     sftp_session::{Busy, SftpSession},
     upload_opening::{Offsets, Opened, SizeSet},
     upload_state::{Closed, Progress, UploadState},
@@ -35,8 +36,8 @@ pub(super) struct Upload {
     pub(super) path: String,
     pub(super) opened: Opened,
     pub(super) state: UploadState,
-    /// Memory for bytes that come early, shared by the channel.
-    pub(super) room: Arc<Semaphore>,
+    /// Memory for bytes that come early.
+    pub(super) room: Room,
     /// Its length at any time.
     pub(super) size: Arc<AtomicU64>,
     /// The time that the file is to show, in seconds since 1970.

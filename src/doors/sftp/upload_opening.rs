@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use tokio::sync::Semaphore;
-
 use crate::ingest::Refusal;
 
 use super::{
     packet::{Attributes, open},
+    room::Room,
     sftp_session::SftpSession,
     upload::Upload,
     upload_state::{Progress, UploadState},
@@ -57,8 +56,8 @@ pub(super) struct Opening<'a> {
     pub(super) attributes: &'a Attributes,
     /// The client has truncated the name to nothing before.
     pub(super) is_emptied: bool,
-    /// Memory for bytes that come early, shared by the channel.
-    pub(super) room: Arc<Semaphore>,
+    /// Memory for bytes that come early.
+    pub(super) room: Room,
 }
 
 impl Opening<'_> {

@@ -1,9 +1,6 @@
 //! Bytes of an upload on their way to storage, in order whatever order they came in.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use crate::ingest::{Intake, Refusal};
 
@@ -11,6 +8,7 @@ use super::{
     packet::Code,
     refused::{self, Status},
     reorder::Reorder,
+    room::{Held, Room},
     sftp_session::SftpSession,
 };
 
@@ -21,9 +19,9 @@ pub(super) struct Writing {
     next: u64,
     /// Added to the client's offsets, where those count from the end of what was there.
     shift: u64,
-    early: Reorder,
-    /// Memory for bytes that come early, shared by the channel.
-    room: Arc<Semaphore>,
+    early: Reorder<Held>,
+    /// Memory for bytes that come early.
+    room: Room,
 }
 
 /// The reason why a write is refused.
@@ -45,7 +43,7 @@ impl Fault {
 
 impl Writing {
     /// Takes bytes behind those that the intake has. The client's offsets lie `shift` before those of the file.
-    pub(super) fn new(intake: Intake, shift: u64, room: Arc<Semaphore>) -> Self {
+    pub(super) fn new(intake: Intake, shift: u64, room: Room) -> Self {
         Self { next: intake.size_bytes(), intake, shift, early: Reorder::default(), room }
     }
 
@@ -62,7 +60,7 @@ impl Writing {
         }
         if offset != self.next {
             let room = self.room.clone();
-            let share = |bytes: usize| room.try_acquire_many_owned(u32::try_from(bytes).ok()?).ok();
+            let share = |bytes: usize| room.try_take_for_long(bytes);
             let kept = self.early.keep(self.next, offset, data, share);
             return kept.map_err(|misplaced| Fault::Misplaced(misplaced.to_string()));
         }

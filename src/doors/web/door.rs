@@ -14,18 +14,19 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing::{debug, info};
 
 use super::{
-    Options, Readiness,
+    HealthOptions, Options, Readiness,
     announcement::Announcement,
     answer::{self, Answer, Asked},
     dialect::Dialect,
     kept::Kept,
+    places::{Place, Places},
     status::Status,
 };
 use crate::{
@@ -69,7 +70,16 @@ impl std::fmt::Debug for Door {
     }
 }
 
+/// What a listener tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tells {
+    All,
+    /// Whether the server lives and can take files in, and nothing else.
+    HealthAlone,
+}
+
 struct Faces {
+    tells: Tells,
     options: Options,
     gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
@@ -90,10 +100,36 @@ impl Door {
         clock: Arc<dyn Clock>,
         readiness: Arc<dyn Readiness>,
     ) -> Result<Self, BindError> {
+        Self::listening(listen, Tells::All, options, gate, clock, readiness)
+    }
+
+    /// Takes a listener for watchdogs alone. It has places of its own, so that whatever happens to the web faces the
+    /// server's health is told.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub async fn bind_health(
+        listen: SocketAddr,
+        gate: Arc<Gate>,
+        clock: Arc<dyn Clock>,
+        readiness: Arc<dyn Readiness>,
+    ) -> Result<Self, BindError> {
+        Self::listening(listen, Tells::HealthAlone, HealthOptions::limits(), gate, clock, readiness)
+    }
+
+    fn listening(
+        listen: SocketAddr,
+        tells: Tells,
+        options: Options,
+        gate: Arc<Gate>,
+        clock: Arc<dyn Clock>,
+        readiness: Arc<dyn Readiness>,
+    ) -> Result<Self, BindError> {
         let failed = |source| BindError { listen, source };
         let mut listeners = Listeners::new("web");
         let local = listeners.listen(listen, ()).map_err(failed)?;
         let faces = Faces {
+            tells,
             options,
             gate,
             clock,
@@ -113,19 +149,20 @@ impl Door {
     /// Answers until `shutdown` says true; then answers in progress are finished, within five seconds.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         info!(listen = %self.local, "web faces are open");
-        let places = Arc::new(Semaphore::new(self.faces.options.max_connections));
+        let options = &self.faces.options;
+        let places = Places::new(options.max_connections, options.max_connections_per_address);
         let mut connections = JoinSet::new();
         loop {
-            let stream = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 // Also when the sender is gone: nobody could stop us any more.
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(_) = connections.join_next() => continue,
-                incoming = self.listeners.accept() => incoming.stream,
+                incoming = self.listeners.accept() => (incoming.stream, incoming.peer),
             };
-            match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => _ = connections.spawn(Arc::clone(&self.faces).serve(stream, place, shutdown.clone())),
+            match places.take(peer.ip()) {
+                Some(place) => _ = connections.spawn(Arc::clone(&self.faces).serve(stream, place, shutdown.clone())),
                 // It fits into the socket's buffer, or is lost: nobody is waited for.
-                Err(_) => _ = stream.try_write(FULL),
+                None => _ = stream.try_write(FULL),
             }
         }
         drop(self.listeners);
@@ -138,7 +175,7 @@ impl Door {
 }
 
 impl Faces {
-    async fn serve(self: Arc<Self>, stream: TcpStream, _place: OwnedSemaphorePermit, mut stop: watch::Receiver<bool>) {
+    async fn serve(self: Arc<Self>, stream: TcpStream, _place: Place, mut stop: watch::Receiver<bool>) {
         // A connection that is gone already is noticed by the first read.
         let _ = prepare(&stream);
         let age = self.options.max_connection_age;
@@ -210,6 +247,7 @@ impl Faces {
             Asked::Health | Asked::Readiness if !answer::looks(method) => return answer::not_allowed(dialect),
             Asked::Health => return answer::health(dialect),
             Asked::Readiness => return answer::readiness(&self.readiness.faults(), dialect),
+            _ if self.tells == Tells::HealthAlone => return answer::not_found(dialect),
             _ => {}
         }
         let now = self.clock.now();

@@ -2,7 +2,8 @@
 //!
 //! While the gate is closed for the web, every request is answered 503 Service Unavailable with the announcement in the
 //! form that the caller speaks, and with `Retry-After`. While it is open there is a plain status page at `/` and the
-//! calendar of windows at `/calendar.ics`. `/healthz` and `/readyz` answer in both.
+//! calendar of windows at `/calendar.ics`. `/healthz` and `/readyz` answer in both, and on a listener of their own, if one
+//! is configured: what floods the one does not reach the other.
 //!
 //! # Trust
 //! Callers are strangers. Nothing they send is stored or shown; heads, bodies, times and connections are bounded. What
@@ -16,11 +17,12 @@ mod escape;
 mod kept;
 mod options;
 mod page;
+mod places;
 mod problem;
 mod readiness;
 mod soap;
 mod status;
 
 pub use door::{BindError, Door};
-pub use options::Options;
+pub use options::{HealthOptions, Options};
 pub use readiness::Readiness;

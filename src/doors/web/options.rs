@@ -15,6 +15,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// Most connections at once; more are told to come back.
     pub max_connections: usize,
+    /// Most of one address (of one /64 in IPv6).
+    pub max_connections_per_address: usize,
     /// How long a request's head may take, and how long a connection may wait for its next request.
     #[serde(with = "units::duration")]
     pub head_timeout: Duration,
@@ -32,11 +34,35 @@ pub struct Options {
     pub retry_after: Duration,
 }
 
+/// `[health]`: a listener for watchdogs alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthOptions {
+    /// Where to listen; none: health is told by the web faces alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+}
+
+impl HealthOptions {
+    /// The listener's own limits: a watchdog asks little and soon.
+    pub(super) fn limits() -> Options {
+        Options {
+            max_connections: 64,
+            max_connections_per_address: 16,
+            head_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(5),
+            max_body_bytes: 64 << 10,
+            ..Options::default()
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             listen: None,
             max_connections: 256,
+            max_connections_per_address: 64,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             max_body_bytes: 16 << 20,
@@ -52,8 +78,13 @@ impl Options {
     pub fn validate(&self) -> Vec<(String, String)> {
         let mut faults = Vec::new();
         let mut say = |key: &str, what: &str| faults.push((key.to_owned(), what.to_owned()));
-        if self.max_connections == 0 {
-            say("max_connections", "must be at least 1");
+        for (key, most) in [
+            ("max_connections", self.max_connections),
+            ("max_connections_per_address", self.max_connections_per_address),
+        ] {
+            if most == 0 {
+                say(key, "must be at least 1");
+            }
         }
         for (key, time) in [
             ("head_timeout", self.head_timeout),

@@ -53,7 +53,7 @@ impl Greeting<'_> {
         if denied == Denied::Unavailable {
             return self.last(denied).await;
         }
-        self.failed_logins += 1;
+        self.failed_logins += u32::from(denied.is_guess());
         // One reply for all reasons, so that it does not tell whether the name exists.
         if self.client.say(Reply::new(530, "Login incorrect")).await == Flow::End {
             return Progress::Over;
