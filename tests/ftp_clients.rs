@@ -222,6 +222,65 @@ fn aioftp() {
     }
 }
 
+/// Runs a program that is given what [`scripted`] gives, goes on with an upload that was cut, and leaves what
+/// [`Site::assert_used`] says.
+fn used(program: &[&str]) {
+    let site = Site::open("");
+    let (path, bytes) = site.source("whole.bin", LARGE);
+    for mode in ALL_MODES {
+        site.cut(&format!("{mode}/cut.bin"), &bytes[..1_234_567]);
+        use_by(&site, program, mode, &path);
+        site.assert_kept(&format!("{mode}/cut.bin"), &bytes);
+        site.assert_used(&mode.to_string(), &bytes);
+    }
+    site.assert_handed_over();
+}
+
+fn use_by(site: &Site, program: &[&str], mode: Mode, path: &Path) {
+    let (certificate, at, name) = (site.certificate(), site.address(mode).port().to_string(), mode.to_string());
+    let given = [&name, "localhost", &at, USER, PASSWORD, text(&certificate), text(path)];
+    println!("{mode}: {}", site.run(program[0], &[&program[1..], &given].concat()).trim());
+}
+
+#[test]
+fn commons_net() {
+    used(&["java", "-cp", "/usr/share/java/commons-net.jar", &script("CommonsNet.java")]);
+}
+
+#[test]
+fn basic_ftp_for_node() {
+    used(&["node", &script("basic_ftp_client.js")]);
+}
+
+/// It writes a file as STOR, REST and STOR, and so on, 64 KiB each, and knows no way to go on with one that was cut. With
+/// `AUTH TLS` each of these is proven to be whole, so that only a wait leaves time for the next. With TLS from the start
+/// it sends data in the clear.
+#[test]
+fn fsspec() {
+    let site = Site::limited("", "[ingest]\nrename_wait = \"5s\"");
+    let (path, bytes) = site.source("whole.bin", LARGE);
+    let python = format!("{}/target/tools/python/bin/python", env!("CARGO_MANIFEST_DIR"));
+    for mode in [Mode::Plain, Mode::Explicit] {
+        use_by(&site, &[&python, &script("fsspec_client.py")], mode, &path);
+        site.assert_used(&mode.to_string(), &bytes);
+    }
+    site.assert_handed_over();
+}
+
+/// It knows no TLS from the start.
+#[test]
+fn php_ftp() {
+    let site = Site::open("");
+    let (path, bytes) = site.source("whole.bin", LARGE);
+    for mode in [Mode::Plain, Mode::Explicit] {
+        site.cut(&format!("{mode}/cut.bin"), &bytes[..1_234_567]);
+        use_by(&site, &["php", &script("php_ftp.php")], mode, &path);
+        site.assert_kept(&format!("{mode}/cut.bin"), &bytes);
+        site.assert_used(&mode.to_string(), &bytes);
+    }
+    site.assert_handed_over();
+}
+
 #[test]
 fn perl_net_ftp() {
     scripted(&Site::open(""), "perl", "net_ftp.pl");

@@ -176,6 +176,141 @@ fn ssh2_for_node() {
     scripted(&Site::open(""), "node", "ssh2_client.js");
 }
 
+/// Runs a program that is given what [`scripted`] gives, goes on with an upload that was cut, and leaves what
+/// [`Site::assert_used`] says.
+fn used(site: &Site, program: &[&str]) {
+    let (path, bytes) = site.source("whole.bin", LARGE);
+    site.cut("in/cut.bin", &bytes[..1_234_567]);
+    let given = ["127.0.0.1", &port(site), USER, PASSWORD, text(&path)];
+    println!("{}", site.run(program[0], &[&program[1..], &given].concat()).trim());
+    site.assert_kept("in/cut.bin", &bytes);
+    site.assert_used("in", &bytes);
+    site.assert_handed_over();
+}
+
+#[test]
+fn ssh2_sftp_client_for_node() {
+    used(&Site::open(""), &["node", &here("tests/clients/ssh2_sftp_client.js")]);
+}
+
+#[test]
+fn pysftp() {
+    used(&Site::open(""), &[&here("target/tools/pysftp/bin/python"), &here("tests/clients/pysftp_client.py")]);
+}
+
+/// It knows no encrypt-then-MAC: libssh2 before 1.11.
+#[test]
+fn php_ssh2() {
+    let site = Site::with("", "", "macs = [\"hmac-sha2-256\"]");
+    used(&site, &["php", &here("tests/clients/php_ssh2.php")]);
+}
+
+/// It knows neither Curve25519 nor Ed25519, and no encrypt-then-MAC.
+#[test]
+fn jsch() {
+    let site = Site::with(
+        "",
+        "",
+        "kex = [\"ecdh-sha2-nistp256\"]\nhost_key_algorithms = [\"ecdsa-sha2-nistp256\"]\nmacs = [\"hmac-sha2-256\"]",
+    );
+    used(&site, &["java", "-cp", "/usr/share/java/jsch.jar", &here("tests/clients/Jsch.java")]);
+}
+
+#[test]
+fn fsspec() {
+    let site = Site::open("");
+    let (path, bytes) = site.source("whole.bin", LARGE);
+    let (python, script) = (here("target/tools/python/bin/python"), here("tests/clients/fsspec_client.py"));
+    println!("{}", site.run(&python, &[&script, "sftp", "127.0.0.1", &port(&site), USER, PASSWORD, "", text(&path)]));
+    site.assert_used("sftp", &bytes);
+    site.assert_handed_over();
+}
+
+/// PuTTY's programs, which must be told the host key, and what goes to all of them.
+fn putty(site: &Site) -> Vec<String> {
+    let status = site.machine.ok(&["status"]);
+    let key = status.split_whitespace().find(|word| word.starts_with("SHA256:")).expect("a fingerprint");
+    let port = port(site);
+    ["-batch", "-P", &port, "-l", USER, "-hostkey", key].map(str::to_owned).to_vec()
+}
+
+#[test]
+fn psftp() {
+    let site = Site::open("");
+    println!("{}", site.try_run("psftp", &["-V"], "").1.lines().next().unwrap());
+    let (path, bytes) = site.source("whole.bin", LARGE);
+    let (small, tree) = (site.source("small.hl7", 1000), site.source("tree/d/f.hl7", SMALL));
+    for (name, length) in [("twice.hl7", 2000), ("again.hl7", 3000), ("gone.hl7", 4000)] {
+        fs::write(path.with_file_name(name), &bytes[..length]).unwrap();
+    }
+    site.cut("in/cut.bin", &bytes[..1_000_000]);
+    let back = site.path("back.bin");
+    let commands = format!(
+        "cd in\nlcd {}\nput whole.bin\nput small.hl7\nput whole.bin named.part\nmv named.part named.bin\n\
+         reput whole.bin cut.bin\nput twice.hl7\nput again.hl7 twice.hl7\nput gone.hl7\ndel gone.hl7\nput -r tree\n\
+         mkdir sub\nrmdir sub\nchmod 600 small.hl7\nls\nget whole.bin {}\nquit\n",
+        text(path.parent().unwrap()),
+        text(&back),
+    );
+    let batch = site.path("batch");
+    fs::write(&batch, commands).unwrap();
+    let told = putty(&site);
+    let common: Vec<_> = told.iter().map(String::as_str).collect();
+    let psftp = |more: &[&str]| site.run("psftp", &[&common[..], more, &["127.0.0.1"]].concat());
+    let said = psftp(&["-pw", PASSWORD, "-b", text(&batch)]);
+    println!("{said}");
+    site.assert_kept("in/small.hl7", &small.1);
+    for name in ["whole.bin", "named.bin", "cut.bin"] {
+        site.assert_kept(&format!("in/{name}"), &bytes);
+    }
+    site.assert_kept_each("in/twice.hl7", &[&bytes[..2000], &bytes[..3000]]);
+    site.assert_kept("in/gone.hl7", &bytes[..4000]);
+    site.assert_kept("in/tree/d/f.hl7", &tree.1);
+    assert!(said.contains("small.hl7") && !said.contains(" gone.hl7\n"), "{said}");
+    same(&back, &bytes);
+
+    // A key of PuTTY's own, and what its generator gives out for servers.
+    let (key, public) = (site.path("key.ppk"), site.path("key.pub"));
+    let blank = site.source("blank", 0).0;
+    site.run("puttygen", &["-t", "ed25519", "-o", text(&key), "--new-passphrase", text(&blank)]);
+    site.run("puttygen", &["-L", text(&key), "-o", text(&public)]);
+    site.machine.ok(&["partner", "key", "add", USER, text(&public)]);
+    fs::write(&batch, format!("cd in\nput {} by-key.hl7\n", text(&small.0))).unwrap();
+    psftp(&["-i", text(&key), "-b", text(&batch)]);
+    site.assert_kept("in/by-key.hl7", &small.1);
+    // What is refused ends the batch, and its exit code says so.
+    fs::write(&batch, "put /etc/hostname out/not-here\n").unwrap();
+    let (ended_well, said) =
+        site.try_run("psftp", &[&common[..], &["-pw", PASSWORD, "-b", text(&batch), "127.0.0.1"]].concat(), "");
+    assert!(!ended_well && said.contains("out/not-here"), "{said}");
+    site.assert_handed_over();
+}
+
+#[test]
+fn pscp() {
+    let site = Site::open("");
+    println!("{}", site.try_run("pscp", &["-V"], "").1.lines().next().unwrap());
+    let (path, bytes) = site.source("whole.bin", LARGE);
+    let small: Vec<_> = (0..6).map(|n| site.source(&format!("tree/d{}/f{n}.hl7", n % 2), SMALL + n).1).collect();
+    let mut told = putty(&site);
+    told.extend(["-pw", PASSWORD, "-sftp", "-q"].map(str::to_owned));
+    let common: Vec<_> = told.iter().map(String::as_str).collect();
+    let pscp = |more: &[&str]| site.run("pscp", &[&common[..], more].concat());
+    pscp(&[text(&path), "127.0.0.1:whole.bin"]);
+    pscp(&["-p", text(&path), "127.0.0.1:/named.bin"]);
+    site.assert_kept("whole.bin", &bytes);
+    site.assert_kept("named.bin", &bytes);
+    pscp(&["-r", text(&site.path("outgoing/tree")), "127.0.0.1:/"]);
+    for (n, bytes) in small.iter().enumerate() {
+        site.assert_kept(&format!("tree/d{}/f{n}.hl7", n % 2), bytes);
+    }
+    let back = site.path("back.bin");
+    pscp(&["127.0.0.1:whole.bin", text(&back)]);
+    same(&back, &bytes);
+    assert!(pscp(&["-ls", "127.0.0.1:/"]).contains("whole.bin"));
+    site.assert_handed_over();
+}
+
 #[test]
 fn scp() {
     let site = Site::open("");

@@ -75,6 +75,9 @@ impl Site {
             ),
         );
         let config = fs::read_to_string(machine.path().join("forebay.toml")).expect("a configuration");
+        // A key stands once.
+        let own = sftp.contains("host_key_algorithms").then_some("host_key_algorithms = [\"ssh-ed25519\"]\n");
+        let config = own.map_or(config.clone(), |line| config.replace(line, ""));
         machine.write("forebay.toml", &config.replace("[sftp]\n", &format!("[sftp]\n{sftp}\n")));
         machine.add_partner(USER, PASSWORD);
         machine.start();
@@ -139,17 +142,52 @@ impl Site {
         files_below(&self.machine.data().join("partials"))
     }
 
-    /// Names and digests of what the queue has.
+    /// Names and digests of what the queue has, but for files that later ones have continued.
     pub fn queue(&self) -> Vec<(String, String)> {
         let text = |entry: &serde_json::Value, key: &str| entry[key].as_str().expect("a text").to_owned();
-        self.machine.queue().iter().map(|entry| (text(entry, "name"), text(entry, "sha256"))).collect()
+        let entries = self.machine.queue();
+        let whole = entries.iter().filter(|entry| entry["state"] != "superseded");
+        whole.map(|entry| (text(entry, "name"), text(entry, "sha256"))).collect()
     }
 
     /// The queue has this file once, with these bytes.
     pub fn assert_kept(&self, name: &str, bytes: &[u8]) {
-        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         let found: Vec<_> = self.queue().into_iter().filter(|(known, _)| known == name).collect();
-        assert_eq!(found, [(name.to_owned(), digest)], "{name}\n{}", self.machine.log());
+        assert_eq!(found, [(name.to_owned(), digest(bytes))], "{name}\n{}", self.machine.log());
+    }
+
+    /// The queue has files of this name with these bytes, one for each upload, in whatever order.
+    pub fn assert_kept_each(&self, name: &str, uploads: &[&[u8]]) {
+        let mut expected: Vec<_> = uploads.iter().map(|bytes| digest(bytes)).collect();
+        let queue = self.queue().into_iter().filter(|(known, _)| known == name);
+        let mut found: Vec<_> = queue.map(|(_, digest)| digest).collect();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected, "{name}\n{}", self.machine.log());
+    }
+
+    /// What the programs of `tests/clients` that send everything leave in a directory, but for what they go on with.
+    pub fn assert_used(&self, directory: &str, content: &[u8]) {
+        for name in ["whole.bin", "named.bin"] {
+            self.assert_kept(&format!("{directory}/{name}"), content);
+        }
+        self.assert_kept(&format!("{directory}/small.hl7"), &content[..1000]);
+        self.assert_kept_each(&format!("{directory}/twice.hl7"), &[&content[..2000], &content[..3000]]);
+        self.assert_kept(&format!("{directory}/gone.hl7"), &content[..4000]);
+    }
+
+    /// Waits until a processor has had every file; it was handed what is kept under its name, and nothing else.
+    pub fn assert_handed_over(&self) {
+        let is_over = |entry: &serde_json::Value| entry["state"] == "done" || entry["state"] == "superseded";
+        self.machine.wait_queue("all is processed", |entries| entries.iter().all(is_over));
+        let below = self.path("delivered").join(USER);
+        let mut kept: Vec<_> = self.queue().iter().map(|(name, sha256)| (plain(name), sha256.clone())).collect();
+        let named = |path: &Path| plain(text(path.strip_prefix(&below).expect("is below")));
+        let read = |path: &Path| digest(&fs::read(path).expect("can be read"));
+        let mut handed: Vec<_> = files_below(&below).iter().map(|path| (named(path), read(path))).collect();
+        kept.sort();
+        handed.sort();
+        assert_eq!(handed, kept, "{}", self.machine.log());
     }
 
     /// Runs a client that must succeed, with a home of its own and for a minute at most; gives what it said.
@@ -183,6 +221,17 @@ impl Site {
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         (output.status.success(), text)
     }
+}
+
+/// A name without what `deliver` puts before the extension when there is a file of this name already.
+fn plain(name: &str) -> String {
+    let is_added = |part: &str| part.len() == 8 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts: Vec<_> = name.split('.').filter(|part| !is_added(part)).collect();
+    parts.join(".")
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A path as a client's argument.

@@ -25,7 +25,9 @@ const LONGEST_PATH_BYTES: usize = 4 * MAX_PATH_BYTES;
 impl Service {
     /// OPEN (draft-ietf-secsh-filexfer-02, 6.3). What is opened for writing is a change of its name.
     pub(super) async fn open(&self, path: &Bytes, flags: u32, attributes: Attributes, answer: Answer) {
-        match flags & open::WRITE != 0 {
+        // Some clients that append say no more than that (PHP).
+        let to_write = flags & open::WRITE != 0 || flags & (open::APPEND | open::READ) == open::APPEND;
+        match to_write {
             true => {
                 self.named(to_change(path), answer, move |service, path, answer| async move {
                     service.open_to_write(path, flags, &attributes, answer).await;
