@@ -37,7 +37,9 @@ const STOP: Duration = Duration::from_secs(2);
 #[must_use]
 pub fn run() -> ExitCode {
     if let Err(error) = hide_memory() {
-        eprintln!("forebay: cannot keep other programs of this user from reading its memory: {error}");
+        context::complain(&format!(
+            "forebay: cannot keep other programs of this user from reading its memory: {error}"
+        ));
         return ExitCode::FAILURE;
     }
     let cli = Cli::parse();

@@ -17,7 +17,7 @@ fn now() -> DateTime<Utc> {
 }
 
 fn store(root: &Path) -> LocalStorage {
-    let options = Options { reserve_bytes: 1 << 20, inline_bytes: 1_000 };
+    let options = Options { reserve_bytes: 1 << 20, reserve_inodes: 0, inline_bytes: 1_000 };
     LocalStorage::open(OsDisk::shared(), root, options).expect("opens")
 }
 
