@@ -16,7 +16,7 @@ use forebay::{
     doors::ftp::{FtpBackend, FtpUser, TransferLimits},
     gate::{self, Gate},
     ingest::{self, Dependencies, Ingest},
-    partners::{Denied, Limits, PartnerName, Partners, Policies, Policy},
+    partners::{Denied, Limits, Partner, PartnerName, Partners, Policies, Policy},
     process::{self, Dispatcher},
     routes::{self, Routes},
 };
@@ -119,7 +119,7 @@ impl Stock {
             instance: process::instance_of(data)?,
             options: process::Options::default(),
         });
-        let login = Arc::new(PartnerLogin { partners, ingest, clock, addresses: Mutex::default() });
+        let login = Arc::new(PartnerLogin { partners, ingest, clock, logins: Mutex::default() });
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             dispatcher.run(CancellationToken::new()).await;
@@ -136,7 +136,8 @@ impl Stock {
     /// When there are too many sessions.
     #[allow(dead_code, reason = "the test that includes this file asks the backend itself")]
     pub fn user(&self) -> Result<FtpUser, AnyError> {
-        Ok(self.login.open(&PARTNER.parse()?, SocketAddr::from(([127, 0, 0, 1], 0)))?)
+        let partner = Partner { name: PARTNER.parse()?, policy: Arc::default(), credentials: Default::default() };
+        Ok(self.login.open(&partner, SocketAddr::from(([127, 0, 0, 1], 0)))?)
     }
 }
 
@@ -173,8 +174,8 @@ struct PartnerLogin {
     partners: Arc<Partners>,
     ingest: Arc<Ingest>,
     clock: Arc<dyn Clock>,
-    /// Where each partner came from last: a provider is not told.
-    addresses: Mutex<HashMap<String, SocketAddr>>,
+    /// Each partner's last login, and where it came from: a provider is not told.
+    logins: Mutex<HashMap<String, (Partner, SocketAddr)>>,
 }
 
 #[async_trait]
@@ -185,7 +186,7 @@ impl Authenticator for PartnerLogin {
         let partner = partner.map_err(|denied| AuthenticationError::with_source("login refused", denied))?;
         let username = partner.name.to_string();
         // libunftp does not tell the port.
-        self.addresses.lock().insert(username.clone(), SocketAddr::new(creds.source_ip, 0));
+        self.logins.lock().insert(username.clone(), (partner, SocketAddr::new(creds.source_ip, 0)));
         Ok(Principal { username })
     }
 }
@@ -195,19 +196,16 @@ impl UserDetailProvider for PartnerLogin {
     type User = FtpUser;
 
     async fn provide_user_detail(&self, principal: &Principal) -> Result<FtpUser, UserDetailError> {
-        let name: PartnerName = principal
-            .username
-            .parse()
-            .map_err(|_| UserDetailError::UserNotFound { username: principal.username.clone() })?;
-        let peer = self.addresses.lock().get(name.as_str()).copied();
-        let peer = peer.ok_or_else(|| UserDetailError::Generic(format!("{name} has not logged in")))?;
-        self.open(&name, peer).map_err(|denied| UserDetailError::with_source("no session", denied))
+        let login = self.logins.lock().get(&principal.username).cloned();
+        let (partner, peer) =
+            login.ok_or_else(|| UserDetailError::UserNotFound { username: principal.username.clone() })?;
+        self.open(&partner, peer).map_err(|denied| UserDetailError::with_source("no session", denied))
     }
 }
 
 impl PartnerLogin {
-    fn open(&self, name: &PartnerName, peer: SocketAddr) -> Result<FtpUser, Denied> {
-        let ticket = self.partners.open_session(name, "ftp", peer)?;
+    fn open(&self, partner: &Partner, peer: SocketAddr) -> Result<FtpUser, Denied> {
+        let ticket = self.partners.open_session(partner, "ftp", peer)?;
         let limits = TransferLimits {
             stalled: self.partners.limits().stalled,
             longest_per_gib: Duration::from_secs(6 * 60 * 60),

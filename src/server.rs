@@ -9,6 +9,7 @@ mod open_data_dir;
 mod pulse;
 mod runs;
 mod services;
+mod serving;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -19,10 +20,12 @@ use self::{bound_doors::BoundDoors, runs::Runs, services::Services};
 pub use self::{
     lock::{DataLock, Holder, LockError, private_dir},
     open_data_dir::{Offline, open_offline},
+    serving::serving,
 };
 use crate::{
     clock::Clock,
     config::Config,
+    doors::ftp,
     gate::Gate,
     ingest::Ingest,
     operate::{AdminSocket, Dependencies, DoorView, Live, Operator, Problem},
@@ -34,8 +37,8 @@ pub const DEMO_PARTNER: &str = "demo";
 
 /// A server that is ready.
 pub struct Running {
-    /// Where the FTP door listens.
-    pub ftp: SocketAddr,
+    /// Where the FTP door listens, if there is one.
+    pub ftp: Option<SocketAddr>,
     /// Where the SFTP door listens, if there is one.
     pub sftp: Option<SocketAddr>,
     /// Where the web faces listen, if there are any.
@@ -68,18 +71,22 @@ impl Running {
             warn!("running as root: file modes do not protect the spool; run forebay as a user of its own");
         }
         let services = Services::open(&config, clock).await?;
-        // Listeners are bound before anything runs: an address in use ends the start with nothing begun.
-        let doors = BoundDoors::bind(&config, &services).await?;
-        let (ftp, sftp, web) = (doors.ftp.local_addr(), doors.sftp_addr(), doors.web_addr());
-        let views = doors.views(&config);
+        // Before the doors: who sees one of them open can reach the server as an operator too. Requests wait until it
+        // runs.
         let socket = AdminSocket::bind(&config.data)
             .map_err(|error| Problem::failed(format!("cannot make {}/admin.sock: {error}", config.data.display())))?;
+        // Listeners are bound before anything runs: an address in use ends the start with nothing begun.
+        let doors = BoundDoors::bind(&config, &services).await?;
+        let (ftp, sftp, web) = (doors.ftp_addr(), doors.sftp_addr(), doors.web_addr());
+        let views = doors.views(&config);
         let operator = operator(&config, &services, &doors, views.clone());
         // The start is in the audit trail before anything that the running server does.
         note_start(&services).await?;
+        // With the doors bound nothing keeps the start from saying the password: a start that fails makes no account.
+        let demo_password = services.first_partner(&config).await?;
         let runs = Runs::start(&services, doors, socket, operator);
-        info!(%ftp, data = %config.data.display(), "ready");
-        let Services { gate, partners, ingest, demo_password, data_dir, .. } = services;
+        info!(doors = views.len(), data = %config.data.display(), "ready");
+        let Services { gate, partners, ingest, data_dir, .. } = services;
         let storage = Arc::clone(&data_dir.storage);
         let lock = data_dir.into_lock();
         Ok(Self { ftp, sftp, web, doors: views, demo_password, gate, partners, ingest, runs, storage, _lock: lock })
@@ -105,6 +112,9 @@ impl Running {
         }
         self.partners.set_policies(Policies::new(config.policy.clone(), &config.partners));
         self.partners.set_limits(config.limits.clone());
+        for session in self.partners.end_outdated() {
+            info!(session = %session.id, partner = %session.partner, peer = %session.peer, "a session ended: what it came in by holds no more");
+        }
         info!("policies and limits were read again; other keys of forebay.toml take effect at the next start");
     }
 
@@ -129,7 +139,11 @@ fn operator(config: &Config, services: &Services, doors: &BoundDoors, views: Vec
         dispatcher: Arc::clone(&services.dispatcher),
         doors: views,
         folders: doors.drop.reports(),
-        certificate_ends_at: doors.ftp.certificate().map(|certificate| certificate.not_after),
+        certificate_ends_at: doors
+            .ftp
+            .as_ref()
+            .and_then(ftp::Door::certificate)
+            .map(|certificate| certificate.not_after),
         started_at: services.clock.now(),
     };
     Arc::new(Operator::new(Dependencies {

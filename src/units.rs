@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 pub mod rate;
+pub mod text;
 
 /// Why a duration or a size was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

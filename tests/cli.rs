@@ -339,7 +339,9 @@ fn accounts_take_effect_at_once() {
     assert!(server.login("lab", &new).is_err());
     assert_eq!(house.fails(&["partner", "remove", "lab"]).0, 3);
     // Who has the name next sees nothing of who had it before.
-    let added = house.json(&["partner", "add", "lab"]);
+    let (code, error) = house.fails(&["partner", "add", "lab"]);
+    assert!(code == 1 && error.contains("--take-over"), "{error}");
+    let added = house.json(&["partner", "add", "lab", "--take-over"]);
     let password = added.iter().find_map(|object| object.get("password")).unwrap().as_str().unwrap().to_owned();
     assert!(server.login("lab", &password).unwrap().command("CWD its-own").starts_with("550"));
 }

@@ -525,6 +525,9 @@ impl Storage for Closing {
     async fn partial_count(&self, _: &str) -> forebay_storage::Result<u64> {
         unimplemented!()
     }
+    async fn forget_partials(&self, _: &str) -> forebay_storage::Result<usize> {
+        unimplemented!()
+    }
     async fn partial_bytes(&self, _: &str) -> forebay_storage::Result<u64> {
         unimplemented!()
     }

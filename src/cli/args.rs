@@ -148,6 +148,9 @@ pub(super) enum PartnerVerb {
     Add {
         /// Letters, digits, dots, dashes and underscores; 1 to 64 of them
         name: String,
+        /// Also if the name was another partner's until lately
+        #[arg(long)]
+        take_over: bool,
         /// Read the password from standard input
         #[arg(long)]
         password_stdin: bool,
@@ -178,7 +181,7 @@ pub(super) enum PartnerVerb {
         #[command(subcommand)]
         verb: KeyVerb,
     },
-    /// Close the account; files and their history stay
+    /// Close the account and end its sessions; files and their history stay, its names go
     Remove {
         /// The partner
         name: String,

@@ -2,8 +2,9 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -16,7 +17,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{self, Config},
     operate::{Answer, Client, Conversation, Hello, Piece, Problem, Reply, Request, system_users, time_input},
-    server,
+    server::{self, Holder},
 };
 
 /// The context of every verb.
@@ -60,28 +61,41 @@ impl Context {
         config::data_dir(&place).map_err(|fault| Problem::usage(fault.to_string()))
     }
 
-    /// Asks the running server; without one, reads the data directly where that can be done.
+    /// Asks the running server, once it answers; without one, reads the data directly where that can be done.
     pub(super) async fn ask(&self, request: Request) -> Result<Answered, Problem> {
         let data = self.data()?;
-        let found = Client::connect(&data).await.map_err(|error| {
-            let user = owner(&data).unwrap_or_else(|| "the server's user".to_owned());
+        let mut wait = Wait::default();
+        let conversation = loop {
+            if let Some(client) = self.connect(&data).await? {
+                let asked = client.ask(&request).await;
+                break asked.map_err(|error| Problem::failed(format!("the server went away: {error}; see its log")))?;
+            }
+            // A server that starts has its lock before its socket, and one that stops has it longer.
+            if let Some(holder) = server::serving(&data) {
+                wait.on(&holder).await?;
+                continue;
+            }
+            if !request.works_offline() {
+                let what = format!("no server runs on {}; start it with `forebay serve`", data.display());
+                return Err(Problem::needs_server(what));
+            }
+            match self.ask_here(request.clone()).await {
+                // One was started meanwhile.
+                Err(_) if server::serving(&data).is_some() => {}
+                answer => break answer?,
+            }
+        };
+        Answered::begin(conversation).await
+    }
+
+    async fn connect(&self, data: &Path) -> Result<Option<Client>, Problem> {
+        Client::connect(data).await.map_err(|error| {
+            let user = owner(data).unwrap_or_else(|| "the server's user".to_owned());
             Problem::failed(format!(
                 "cannot reach the server of {}: {error}; run this as {user} or root",
                 data.display()
             ))
-        })?;
-        let conversation = match found {
-            Some(client) => {
-                let asked = client.ask(&request).await;
-                asked.map_err(|error| Problem::failed(format!("the server went away: {error}; see its log")))?
-            }
-            None if request.works_offline() => self.ask_here(request).await?,
-            None => {
-                let what = format!("no server runs on {}; start it with `forebay serve`", data.display());
-                return Err(Problem::needs_server(what));
-            }
-        };
-        Answered::begin(conversation).await
+        })
     }
 
     async fn ask_here(&self, request: Request) -> Result<Conversation, Problem> {
@@ -105,6 +119,33 @@ impl Context {
     pub(super) fn object(&self, object: &impl Serialize) -> Result<(), Problem> {
         let text = serde_json::to_string(object).map_err(|error| Problem::failed(error.to_string()))?;
         say(&text)
+    }
+}
+
+/// The wait for a server that has its data directory and does not answer yet, or any more.
+#[derive(Default)]
+struct Wait {
+    rounds: u32,
+}
+
+/// The time of one round of a wait.
+const ROUND: Duration = Duration::from_millis(20);
+/// Rounds before a person is told what is waited for.
+const QUIET: u32 = 50;
+/// Rounds after which a server is taken for one that hangs: ten minutes, the time that its unit gives a start.
+const MOST: u32 = 30_000;
+
+impl Wait {
+    async fn on(&mut self, holder: &Holder) -> Result<(), Problem> {
+        self.rounds += 1;
+        if self.rounds == QUIET {
+            complain(&format!("forebay: {holder} starts or stops; waiting for it"));
+        }
+        if self.rounds > MOST {
+            return Err(Problem::failed(format!("{holder} has the data and does not answer; see its log")));
+        }
+        tokio::time::sleep(ROUND).await;
+        Ok(())
     }
 }
 
@@ -164,7 +205,7 @@ impl Answered {
     }
 }
 
-fn owner(data: &std::path::Path) -> Option<String> {
+fn owner(data: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(data).ok().map(|meta| system_users::name_of(meta.uid()))
 }

@@ -7,7 +7,7 @@ use super::{
     table::{Side, Table},
 };
 use crate::{
-    operate::{ClosureView, End, GateView, OverrideView, Problem, Reply, Request, time_input},
+    operate::{ClosureView, End, GateView, OverrideView, PlanView, Problem, Reply, Request, time_input},
     units,
 };
 
@@ -28,22 +28,45 @@ pub(super) async fn run(context: &Context, verb: GateVerb) -> Result<(), Problem
     let windows = matches!(request, Request::GateList { .. });
     let listing = windows || matches!(request, Request::GateSimulate { .. });
     let mut answered = context.ask(request).await?;
-    let mut closures = Vec::new();
+    let mut told = Told::default();
+    let ended = tell(context, &mut answered, &mut told).await;
+    if context.json() || !listing {
+        return ended;
+    }
+    // What follows the answer's pieces is said also behind a plan that is not the whole; its problem comes last.
+    if !told.closures.is_empty() {
+        print(&table(&told.closures).render(context.paint))?;
+    } else if told.schedule.unwrap_or(ended.is_ok()) {
+        say(if windows { "no window comes in that time" } else { "the gate is open all that time" })?;
+    }
+    ended
+}
+
+/// What was told of a plan.
+#[derive(Default)]
+struct Told {
+    closures: Vec<ClosureView>,
+    /// Whether a schedule is in force, where something of its file is not.
+    schedule: Option<bool>,
+}
+
+async fn tell(context: &Context, answered: &mut Answered, told: &mut Told) -> Result<(), Problem> {
     while let Some(reply) = answered.reply().await? {
         if context.json() {
             match reply {
                 Reply::Gate(gate) => context.object(&gate)?,
                 Reply::Closure(closure) => context.object(&closure)?,
                 Reply::Override(one) => context.object(&one)?,
+                Reply::Plan(plan) => context.object(&serde_json::json!({ "plan": plan }))?,
                 Reply::Running(running) => context.object(&serde_json::json!({ "running": running }))?,
                 _ => {}
             }
             continue;
         }
         match reply {
-            Reply::Gate(gate) => show(context, &answered, &gate)?,
-            Reply::Closure(closure) => closures.push(closure),
-            Reply::Override(one) => say(&format!("override {}", override_line(&one, &answered)))?,
+            Reply::Gate(gate) => show(context, answered, &gate)?,
+            Reply::Closure(closure) => told.closures.push(closure),
+            Reply::Override(one) => say(&format!("override {}", override_line(&one, answered)))?,
             Reply::Running(running) => say(&format!(
                 "still runs: {}/{} on {} since {}",
                 visible(&running.partner),
@@ -52,15 +75,21 @@ pub(super) async fn run(context: &Context, verb: GateVerb) -> Result<(), Problem
                 answered.at(running.since)
             ))?,
             Reply::Said(text) => say(&visible(&text))?,
+            Reply::Plan(plan) => {
+                show_plan(context, &plan)?;
+                told.schedule = Some(plan.schedule);
+            }
             _ => {}
         }
     }
-    match (context.json() || !listing, closures.is_empty()) {
-        (true, _) => Ok(()),
-        (false, true) if windows => say("no window comes in that time"),
-        (false, true) => say("the gate is open all that time"),
-        (false, false) => print(&table(&closures).render(context.paint)),
+    Ok(())
+}
+
+fn show_plan(context: &Context, plan: &PlanView) -> Result<(), Problem> {
+    for refused in &plan.refused {
+        say(&context.paint.tone(Tone::Bad, &visible(refused)))?;
     }
+    say(&format!("in force: {}", visible(&plan.in_force)))
 }
 
 fn end(duration: Option<String>, until: Option<String>) -> Result<End, Problem> {

@@ -12,7 +12,11 @@ use super::{
     paint::{Tone, visible},
     table::{Side, Table},
 };
-use crate::operate::{KeyView, Problem, Reply, Request};
+use crate::{
+    operate::{KeyView, Problem, Reply, Request},
+    partners::one_key,
+    units::text::decode,
+};
 
 /// No file with one key is this long.
 const MOST_BYTES: u64 = 64 << 10;
@@ -54,23 +58,16 @@ pub(super) async fn run(context: &Context, verb: KeyVerb) -> Result<(), Problem>
     print(&table.render(context.paint))
 }
 
-/// The one key of a file; empty lines and those with `#` say nothing.
+/// The one key of a file, as a line in OpenSSH's form.
 fn line(file: &Path) -> Result<String, Problem> {
     let shown = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
-    let cannot = |error: io::Error| Problem::failed(format!("cannot read {shown}: {error}"));
-    let mut text = String::new();
-    if file == Path::new("-") {
-        io::stdin().lock().take(MOST_BYTES).read_to_string(&mut text).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        io::stdin().lock().take(MOST_BYTES).read_to_end(&mut bytes)
     } else {
-        fs::File::open(file).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text)).map_err(cannot)?;
-    }
-    if text.contains("PRIVATE KEY") {
-        return Err(Problem::usage(format!("{shown} holds a private key: give the public one, which ends with .pub")));
-    }
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    match (lines.next(), lines.next()) {
-        (Some(line), None) => Ok(line.to_owned()),
-        (None, _) => Err(Problem::usage(format!("{shown} holds no key"))),
-        (Some(_), Some(_)) => Err(Problem::usage(format!("{shown} holds more than one key: add them one by one"))),
-    }
+        fs::File::open(file).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| Problem::failed(format!("cannot read {shown}: {error}")))?;
+    let text = decode(bytes).map_err(|error| Problem::usage(format!("cannot read {shown}: {error}")))?;
+    one_key(&text).map_err(|error| Problem::usage(format!("{shown} {error}")))
 }

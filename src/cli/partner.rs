@@ -16,7 +16,9 @@ use crate::{
 /// Does what is asked with accounts.
 pub(super) async fn run(context: &Context, verb: PartnerVerb) -> Result<(), Problem> {
     let request = match verb {
-        PartnerVerb::Add { name, password_stdin } => Request::PartnerAdd { name, password: password(password_stdin)? },
+        PartnerVerb::Add { name, password_stdin, take_over } => {
+            Request::PartnerAdd { name, password: password(password_stdin)?, take_over }
+        }
         PartnerVerb::Passwd { name, password_stdin } => {
             Request::PartnerPasswd { name, password: password(password_stdin)? }
         }
@@ -78,7 +80,8 @@ fn password(from_stdin: bool) -> Result<Option<String>, Problem> {
         .lock()
         .read_line(&mut line)
         .map_err(|error| Problem::failed(format!("cannot read standard input: {error}")))?;
-    let password = line.trim_end_matches(['\r', '\n']);
+    // PowerShell puts a byte order mark in front of what it pipes.
+    let password = line.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
     if password.is_empty() {
         return Err(Problem::usage("standard input holds no password"));
     }

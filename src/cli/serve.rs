@@ -110,7 +110,9 @@ fn greet(context: &Context, config: &Config, running: &Running) -> Result<(), Pr
         }
         None => "PASSWORD",
     };
-    say(&format!("upload          curl -T FILE ftp://{DEMO_PARTNER}:{password}@{}/", running.ftp))?;
+    if let Some(ftp) = running.ftp {
+        say(&format!("upload          curl -T FILE ftp://{DEMO_PARTNER}:{password}@{ftp}/"))?;
+    }
     if let Some(sftp) = running.sftp {
         say(&format!("or by SFTP      sftp -P {} {DEMO_PARTNER}@{}", sftp.port(), sftp.ip()))?;
     }

@@ -1,18 +1,9 @@
-//! `forebay check`: more than reading the configuration, and still nothing is bound or changed.
+//! `forebay check`: all that a start reads and opens, but for the ports; nothing is bound or changed.
 
-use std::{
-    collections::HashSet,
-    env, fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashSet, net::SocketAddr, path::PathBuf};
 
-use super::{Config, Fault, Place, document::Document, place};
-use crate::{
-    doors,
-    gate::{WEB, parse_schedule},
-    routes::ProcessorKind,
-};
+use super::{Config, Fault, Place, document::Document, place, start_check};
+use crate::gate::{WEB, fixed_zone, parse_schedule};
 
 /// The result of a check of the configuration.
 #[derive(Debug, Default)]
@@ -21,7 +12,8 @@ pub struct Checked {
     pub files: Vec<PathBuf>,
     /// Every fault.
     pub faults: Vec<Fault>,
-    /// Keys that mean nothing any more, each with what took its place. They are no faults.
+    /// What is no fault and probably not what is wanted: keys that mean nothing any more, a zone without daylight saving
+    /// time, a certificate that ends soon.
     pub warnings: Vec<Fault>,
 }
 
@@ -46,17 +38,11 @@ pub fn check(place: &Place) -> Checked {
     checked.warnings.clone_from(&config.warnings);
     // What is no TOML says nothing of commands and files.
     if document.is_toml() {
-        if let Some(what) = place::exposed(&config.data) {
-            document.fault("data", what);
-        }
-        check_commands(&config, &mut document);
         check_doors(&config, &mut document);
-        check_certificate(&config, &mut document);
-        checked.warnings.extend(exposed_keys(&config));
-        for (key, what) in doors::drop::Options::look(&config.drops, &config.data.join("partners")) {
-            document.fault(key, what);
-        }
-        let schedule = check_schedule(&config, &mut document, &mut checked.files);
+        start_check::check(&config, &mut document);
+        let schedule = check_schedule(&config, &mut document, &mut checked);
+        // What became a warning since the configuration was read.
+        checked.warnings.splice(0..config.warnings.len(), document.warnings);
         checked.faults = document.faults;
         checked.faults.sort_by_key(|fault| fault.line);
         checked.faults.extend(schedule);
@@ -66,93 +52,58 @@ pub fn check(place: &Place) -> Checked {
     checked
 }
 
-fn check_commands(config: &Config, document: &mut Document) {
-    for (index, route) in config.routes.iter().enumerate() {
-        let Some(program) = route.command.first().filter(|_| route.processor == ProcessorKind::Exec) else { continue };
-        if !program.is_empty() && find_program(program).is_none() {
-            document.fault(
-                format!("route[{index}].command[0]"),
-                format!("there is no program \"{program}\" that can be run"),
-            );
-        }
-    }
-}
-
-fn find_program(program: &str) -> Option<PathBuf> {
-    let runs =
-        |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(|path| runs(path));
-    }
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|dir| dir.join(program)).find(|path| runs(path))
-}
-
+/// Listeners that cannot both be there.
 fn check_doors(config: &Config, document: &mut Document) {
-    let sftp = Some(config.sftp.listen).filter(|_| config.sftp.enabled);
-    if Some(config.ftp.listen) == config.web.listen && config.ftp.listen.port() != 0 {
-        document.fault("web.listen", "is the address of [ftp] too");
-    }
-    for (other, door) in [(Some(config.ftp.listen), "ftp"), (config.web.listen, "web"), (sftp, "sftp")] {
-        if config.health.listen.is_some_and(|at| Some(at) == other && at.port() != 0) {
-            document.fault("health.listen", format!("is the address of [{door}] too"));
-        }
-    }
-    for (other, door) in [(Some(config.ftp.listen), "ftp"), (config.web.listen, "web")] {
-        if sftp.is_some_and(|at| Some(at) == other && at.port() != 0) {
-            document.fault("sftp.listen", format!("is the address of [{door}] too"));
-        }
-    }
-}
-
-fn check_certificate(config: &Config, document: &mut Document) {
-    let given = [
-        ("ftp.certificate", &config.ftp.certificate),
-        ("ftp.key", &config.ftp.key),
-        ("ftp.client_ca", &config.ftp.client_ca),
-        ("sftp.trusted_ca", &config.sftp.trusted_ca),
+    let ftp = config.ftp.enabled;
+    let listeners = [
+        ("ftp.listen", ftp.then_some(config.ftp.listen)),
+        ("ftp.implicit_listen", config.ftp.implicit_listen.filter(|_| ftp)),
+        ("web.listen", config.web.listen),
+        ("sftp.listen", config.sftp.enabled.then_some(config.sftp.listen)),
+        ("health.listen", config.health.listen),
     ];
-    let given = given.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path.as_ref()?)));
-    let keys = config.sftp.host_keys.iter().enumerate();
-    let keys = keys.map(|(index, path)| (format!("sftp.host_keys[{index}]"), path));
-    for (key, path) in given.chain(keys) {
-        if let Err(error) = fs::File::open(path) {
-            document.fault(key, format!("{} cannot be read: {error}", path.display()));
+    let listeners: Vec<_> = listeners.into_iter().filter_map(|(key, at)| Some((key, at?))).collect();
+    for (index, (key, at)) in listeners.iter().enumerate() {
+        for (other, there) in &listeners[..index] {
+            if clash(*at, *there) {
+                document.fault(*key, format!("is the address of {other} too"));
+            }
         }
     }
 }
 
-/// Private keys that every user of the machine can read.
-fn exposed_keys(config: &Config) -> Vec<Fault> {
-    let host_keys = config.sftp.host_keys.iter().enumerate();
-    let host_keys = host_keys.map(|(index, path)| (format!("sftp.host_keys[{index}]"), path));
-    let keys = config.ftp.key.iter().map(|path| ("ftp.key".to_owned(), path)).chain(host_keys);
-    let readable = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0);
-    let file = config.file.clone().unwrap_or_default();
-    let warning = |(key, path): (String, &PathBuf)| {
-        let what = format!("every user can read this private key: run `chmod 0600 {}`", path.display());
-        Fault { file: file.clone(), line: None, key, what }
-    };
-    keys.filter(|(_, path)| readable(path)).map(warning).collect()
+/// Returns true if the second of two listeners would find its address taken.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |all: SocketAddr, at: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || at.is_ipv4());
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
 }
 
-fn check_schedule(config: &Config, document: &mut Document, files: &mut Vec<PathBuf>) -> Vec<Fault> {
+fn check_schedule(config: &Config, document: &mut Document, checked: &mut Checked) -> Vec<Fault> {
     let Some(file) = &config.schedule.file else { return Vec::new() };
-    let text = match fs::read_to_string(file) {
+    let text = match place::read_text(file) {
         Ok(text) => text,
         Err(error) => {
             document.fault("schedule.file", format!("{} cannot be read: {error}", file.display()));
             return Vec::new();
         }
     };
-    files.push(file.clone());
+    checked.files.push(file.clone());
     let fault = |line, key: &str, what: &str| Fault {
         file: file.clone(),
         line: Some(line),
         key: key.to_owned(),
         what: what.to_owned(),
     };
-    let faults = parse_schedule(&text).err().unwrap_or_default();
+    let faults = match parse_schedule(&text) {
+        Ok(schedule) => {
+            let line = 1 + text.lines().take_while(|line| !line.trim_start().starts_with("timezone")).count();
+            checked.warnings.extend(fixed_zone(schedule.zone).map(|what| fault(line, "timezone", &what)));
+            Vec::new()
+        }
+        Err(faults) => faults,
+    };
     let mut faults: Vec<_> = faults.iter().map(|one| fault(one.line, &one.key, &one.message)).collect();
     faults.extend(check_names(config, Document::parse(file.clone(), text)));
     faults.sort_by_key(|fault| fault.line);

@@ -94,6 +94,19 @@ impl Document {
         self.toml
     }
 
+    /// Notes what is no fault of a key, and probably not what is wanted.
+    pub(super) fn warn(&mut self, key: impl Into<String>, what: impl Into<String>) {
+        let key = key.into();
+        let line = self.locate(&key);
+        self.warnings.push(Fault { file: self.file.clone(), line, key, what: what.into() });
+    }
+
+    /// Returns true if the file has this top-level key, whether it reads or not.
+    #[must_use]
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// The value of a top-level key, if it is there and reads.
     pub(super) fn value<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
         self.known.insert(key.to_owned());

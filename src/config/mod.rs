@@ -3,10 +3,12 @@
 //! Every fault is reported, with key and line, not only the first. Relative paths are relative to the file.
 
 mod check;
+mod commands;
 mod document;
 mod fault;
 mod place;
 mod retired;
+mod start_check;
 
 use std::path::{Path, PathBuf};
 
@@ -150,6 +152,9 @@ impl Config {
             log: document.section("log"),
             warnings: document.warnings.clone(),
         };
+        // A door that a configuration does not name is off; without any configuration those hold that are on by default.
+        config.ftp.enabled &= file.is_none() || document.has("ftp");
+        config.sftp.enabled &= file.is_none() || document.has("sftp");
         // Before they are validated: only absolute paths show which folder lies in which.
         for one in &mut config.drops {
             let paths = [Some(&mut one.directory), one.move_to.as_mut()];
@@ -211,10 +216,18 @@ impl Config {
                 .map(|(key, what)| (format!("queue.{}", key.trim_end_matches("_bytes")), what)),
         );
         faults.extend(self.log.validate().into_iter().map(below("log")));
+        // Where some section does not read, the doors may be in it.
+        if !self.has_door() && document.faults.is_empty() {
+            document.fault("", "names no door: write [ftp], [sftp], [[drop]] or [web] listen");
+        }
         for (key, what) in faults {
             let key = places.iter().find_map(|(section, places)| in_file(&key, section, places)).unwrap_or(key);
             document.fault(key, what);
         }
+    }
+
+    fn has_door(&self) -> bool {
+        self.ftp.enabled || self.sftp.enabled || !self.drops.is_empty() || self.web.listen.is_some()
     }
 
     /// The settings of policies that no configured door can honour.

@@ -1,12 +1,13 @@
 //! The places of the configuration and the data.
 
 use std::{
-    env, fs,
+    env, fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use super::{document::Document, fault::Fault};
+use crate::units::text::decode;
 
 /// The environment variable that names the configuration.
 pub const VARIABLE: &str = "FOREBAY_CONFIG";
@@ -39,10 +40,15 @@ impl Place {
 /// The configuration as text; nothing when there is none.
 pub(super) fn read(place: &Place) -> Result<Option<(PathBuf, Document)>, Fault> {
     let Some(file) = place.config() else { return Ok(None) };
-    match fs::read_to_string(&file) {
+    match read_text(&file) {
         Ok(text) => Ok(Some((file.clone(), Document::parse(file, text)))),
         Err(error) => Err(Fault { file, line: None, key: String::new(), what: format!("cannot be read: {error}") }),
     }
+}
+
+/// The text of a file, from whatever editor.
+pub(super) fn read_text(file: &Path) -> io::Result<String> {
+    decode(fs::read(file)?).map_err(io::Error::other)
 }
 
 /// The data directory, whatever else is wrong with the configuration.

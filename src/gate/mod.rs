@@ -28,6 +28,7 @@ mod turnstile;
 mod wall;
 mod watch;
 mod window;
+mod zone;
 
 pub use calendar::calendar;
 pub use fault::Fault;
@@ -40,5 +41,7 @@ pub use recurrence::Recurrence;
 pub use schedule::{FILE_BYTES, REPEATING, Schedule, parse_schedule};
 pub use state::{Cause, Closure, Scope, State, evaluate};
 pub use status::{Occurrence, ScheduleStatus, ScopeStatus, Span, Status};
+pub use store::look;
 pub use turnstile::{Passage, Permit};
 pub use window::{Length, WEB, Window};
+pub use zone::fixed_zone;

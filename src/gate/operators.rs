@@ -12,6 +12,7 @@ use super::{
     snapshot::OTHERS,
     state::{Closure, Scope, State},
 };
+use crate::units::text::with_plain_line_ends;
 
 /// The most that an end is moved by at once.
 const LONGEST: TimeDelta = TimeDelta::days(3_660);
@@ -97,6 +98,7 @@ impl Gate {
     /// # Errors
     /// When nothing is closed, or the override could not be stored; then nothing has changed.
     pub fn reopen(&self, scope: Vec<String>, reason: String, actor: String) -> Result<Override, GateError> {
+        let reason = reason.trim().to_owned();
         check_words(&reason, None)?;
         let ledger = &mut *self.ledger.lock();
         let at = self.clock.now();
@@ -188,6 +190,8 @@ impl Gate {
 
     /// Closes first and stores afterwards: a disk that fails must not keep the gate open.
     fn shut(&self, mut new: Override) -> Result<Override, GateError> {
+        new.reason = new.reason.trim().to_owned();
+        new.message = with_plain_line_ends(new.message.trim());
         check_words(&new.reason, Some(&new.message))?;
         let (epoch, stored) = {
             let ledger: &mut Ledger = &mut self.ledger.lock();

@@ -15,8 +15,9 @@ use super::{
     timeline::{self, Timeline},
     wall,
     window::{Length, Window},
+    zone,
 };
-use crate::units::parse_duration;
+use crate::units::{parse_duration, text::with_plain_line_ends};
 
 /// The largest schedule file that is read.
 pub const FILE_BYTES: u64 = 1 << 20;
@@ -157,7 +158,9 @@ impl Reader {
         let name = self.text(value, "timezone")?;
         let zone = name.parse().ok();
         if zone.is_none() {
-            self.fault(value.span().start, "timezone", format!("{name:?} is not a zone such as \"America/Chicago\""));
+            let meant = zone::meant(&name).map_or(String::new(), |zone| format!("; \"{zone}\" is probably meant"));
+            let what = format!("{name:?} is not a zone such as \"America/Chicago\"{meant}");
+            self.fault(value.span().start, "timezone", what);
         }
         zone
     }
@@ -282,7 +285,8 @@ impl Reader {
         let value = table.get(name)?;
         let key = format!("{key}.{name}");
         let text = self.text(value, &key)?;
-        let text = text.trim().to_owned();
+        // TOML leaves a file's line ends as they are, and on Windows they are others.
+        let text = with_plain_line_ends(text.trim());
         if text.chars().any(|c| c.is_control() && !(lines && c == '\n')) {
             return self.refuse(value.span().start, &key, "contains control characters");
         }

@@ -73,17 +73,21 @@ impl Snapshot {
     }
 
     fn work_out(&self, scope: &Scope, at: DateTime<Utc>) -> (State, DateTime<Utc>) {
-        if let Some(newest) = self.untrusted.filter(|newest| at < *newest) {
-            return (State::Closed(untrusted(newest)), newest);
-        }
         let (line, known_to) = self.line(scope, at);
-        if let Some(since) = self.broken
-            && !self.opened_though_broken(scope)
-        {
-            return (State::Closed(broken(since)), known_to);
+        if let Some(closure) = self.beyond_schedule(scope, at) {
+            let to = closure.until.unwrap_or(known_to);
+            return (State::Closed(closure), to);
         }
         let (state, to) = line.state(&self.overrides, at);
         (state, to.unwrap_or(known_to).min(known_to))
+    }
+
+    /// The closure that no window and no override makes: the clock is not trusted, or there is no good schedule.
+    pub(super) fn beyond_schedule(&self, scope: &Scope, at: DateTime<Utc>) -> Option<Closure> {
+        if let Some(newest) = self.untrusted.filter(|newest| at < *newest) {
+            return Some(untrusted(newest));
+        }
+        self.broken.filter(|_| !self.opened_though_broken(scope)).map(broken)
     }
 
     fn opened_though_broken(&self, scope: &Scope) -> bool {

@@ -22,7 +22,7 @@ use super::{
     schedule::{FILE_BYTES, Schedule, parse_schedule, whole},
     store::{Memory, Store},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, units::text::decode};
 
 /// The time that a file must have stood still before its openings take effect.
 pub(super) const STILL: Duration = Duration::from_secs(2);
@@ -269,7 +269,7 @@ fn read_bounded(file: &Path) -> io::Result<String> {
     }
     let mut bytes = Vec::new();
     File::open(file)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
+    decode(bytes).map_err(io::Error::other)
 }
 
 fn stands_still(file: &Path, now: Option<SystemTime>) -> bool {

@@ -102,6 +102,8 @@ pub struct ScopeStatus {
 pub struct ScheduleStatus {
     /// The file; None when none is configured.
     pub file: Option<String>,
+    /// False if there is no good schedule, so that everything is closed.
+    pub is_good: bool,
     /// The number of windows in force.
     pub windows: usize,
     /// The time at which the last good schedule came into force.
@@ -140,7 +142,8 @@ impl Gate {
             .collect()
     }
 
-    /// The closings of a period, by schedule and overrides as they are now; trust in the clock is left aside.
+    /// The closings of a period, by schedule and overrides as they are now, and if nobody mends a broken schedule or a
+    /// clock that is not trusted.
     pub fn simulate(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Span> {
         let snapshot = self.snapshot();
         let to = to.min(from + LONGEST);
@@ -150,7 +153,8 @@ impl Gate {
             let line = ScopeLine::new(&timeline, &scope, snapshot.schedule.drain);
             let mut at = from;
             while at < to && spans.len() < LISTED {
-                match line.state(&snapshot.overrides, at).0 {
+                let beyond = snapshot.beyond_schedule(&scope, at).map(State::Closed);
+                match beyond.unwrap_or_else(|| line.state(&snapshot.overrides, at).0) {
                     State::Open { closes_at: None } => break,
                     State::Open { closes_at: Some(closes_at) } => at = closes_at,
                     State::Closed(closure) => {
@@ -210,6 +214,7 @@ impl Gate {
         let broken = ledger.source.broken();
         ScheduleStatus {
             file: ledger.source.file().map(|file| file.display().to_string()),
+            is_good: ledger.source.closed_since().is_none(),
             windows: ledger.source.in_force().windows.len(),
             in_force_since: ledger.memory.good_since,
             pending: ledger.source.is_pending(),

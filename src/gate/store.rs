@@ -155,6 +155,16 @@ impl Store {
     }
 }
 
+/// Reads all that a start reads of the gate's memory in `dir`, and makes nothing.
+///
+/// # Errors
+/// As a start would fail.
+pub fn look(dir: &Path) -> Result<(), GateError> {
+    let store = Store { dir: dir.to_owned() };
+    store.read()?;
+    store.last_good().map(drop)
+}
+
 fn read(path: &Path) -> Result<Option<String>, GateError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),

@@ -1,5 +1,7 @@
 //! Accounts of partners.
 
+use std::time::Duration;
+
 use forebay_queue::Actor;
 
 use super::{
@@ -9,6 +11,10 @@ use super::{
     reply::{AccountView, PasswordView, Reply},
 };
 use crate::partners::{Account, PartnerName, PartnersError, generate_password};
+
+/// The interval at which sessions that were told to end are looked for, and how often.
+const LOOK: Duration = Duration::from_millis(20);
+const GONE_WITHIN: u32 = 250;
 
 impl From<PartnersError> for Problem {
     fn from(error: PartnersError) -> Self {
@@ -34,6 +40,7 @@ impl Operator {
         &self,
         name: &str,
         password: Option<String>,
+        take_over: bool,
         actor: Actor,
         answer: &Answer,
     ) -> Result<()> {
@@ -41,7 +48,11 @@ impl Operator {
         let (given, generated) = chosen(password);
         let partners = self.dependencies.partners.clone();
         let (task_name, task_password) = (name.clone(), given.clone());
-        let account = blocking(move || partners.add(&task_name, &task_password, "")).await?;
+        let account = blocking(move || match take_over {
+            true => partners.take_over(&task_name, &task_password, ""),
+            false => partners.add(&task_name, &task_password, ""),
+        })
+        .await?;
         self.note(&actor, "partner.add", &format!("partner {name} added")).await?;
         answer.give(Reply::Said(format!("partner {name} added"))).await?;
         self.tell(&account, answer).await?;
@@ -88,17 +99,48 @@ impl Operator {
         let (task_name, task_password) = (name.clone(), given.clone());
         let account = blocking(move || partners.passwd(&task_name, &task_password)).await?;
         self.changed(&account, "partner.passwd", "has a new password", &actor, answer).await?;
+        self.end_outdated(&actor, answer).await?;
         self.tell_password(&name, given, generated, answer).await
     }
 
-    /// Closes an account. What it has sent stays, and the names that led there go: whoever has the name next sees none of it.
+    /// Closes an account. What it has sent stays, and the names that led there go, with what was kept of uploads that
+    /// were cut: whoever has the name next sees none of it.
     pub(super) async fn partner_remove(&self, name: &str, actor: Actor, answer: &Answer) -> Result<()> {
-        let name = parse(name)?;
+        let asked = parse(name)?;
+        // Names and partials are kept under the name as it was registered.
+        let name = self.dependencies.partners.get(asked.as_str()).map_or(asked, |account| account.name);
         self.dependencies.partners.remove(&name)?;
         self.note(&actor, "partner.remove", &format!("partner {name} removed")).await?;
+        // First its sessions: what they do until they are over would be found by the next one of that name.
+        self.end_outdated(&actor, answer).await?;
+        self.wait_until_gone(&name).await;
+        self.dependencies.partners.is_gone(&name)?;
         let now = self.dependencies.clock.now();
         self.dependencies.catalogue.forget_partner(name.as_str(), now).await?;
+        let forgotten = self.dependencies.storage.forget_partials(name.as_str()).await;
+        forgotten
+            .map_err(|error| Problem::failed(format!("it is removed, but for its interrupted uploads: {error}")))?;
         answer.give(Reply::Said(format!("partner {name} removed; its files and their history stay"))).await
+    }
+
+    /// Waits for the sessions of a partner that were told to end.
+    async fn wait_until_gone(&self, name: &PartnerName) {
+        let is_there = || self.dependencies.partners.sessions().iter().any(|session| session.partner == *name);
+        let mut rounds = 0;
+        while self.dependencies.live.is_some() && is_there() && rounds < GONE_WITHIN {
+            tokio::time::sleep(LOOK).await;
+            rounds += 1;
+        }
+    }
+
+    /// Ends the sessions that came in by what holds no more.
+    pub(super) async fn end_outdated(&self, actor: &Actor, answer: &Answer) -> Result<()> {
+        for session in self.dependencies.partners.end_outdated() {
+            let text = format!("session {} of {} from {} ended", session.id, session.partner, session.peer);
+            self.note(actor, "session.end", &format!("{text}: what it came in by holds no more")).await?;
+            answer.give(Reply::Said(text)).await?;
+        }
+        Ok(())
     }
 
     async fn changed(&self, account: &Account, topic: &str, what: &str, actor: &Actor, answer: &Answer) -> Result<()> {

@@ -10,7 +10,7 @@ use super::{
     answer::Answer,
     operator::{Operator, name_of},
     problem::{Problem, Result},
-    reply::{ClosureView, GateView, OverrideView, Reply, RunningView, ScopeView},
+    reply::{ClosureView, GateView, OverrideView, PlanView, Reply, RunningView, ScopeView},
     request::End,
     time_input,
 };
@@ -38,6 +38,7 @@ impl Operator {
     /// Windows that come.
     pub(super) async fn gate_list(&self, to: &str, answer: &Answer) -> Result<()> {
         let (from, to) = (self.now(), self.future(to)?);
+        let refused = self.tell_plan(answer).await?;
         for one in self.dependencies.gate.upcoming(from, to) {
             let view = ClosureView {
                 name: one.name,
@@ -51,7 +52,7 @@ impl Operator {
             };
             answer.give(Reply::Closure(view)).await?;
         }
-        Ok(())
+        refused
     }
 
     /// Lists the closings of a period, by schedule and overrides as they are.
@@ -60,6 +61,7 @@ impl Operator {
         if to <= from {
             return Err(Problem::usage("--to must be later than --from"));
         }
+        let refused = self.tell_plan(answer).await?;
         for (span, routes) in together(self.dependencies.gate.simulate(from, to)) {
             let view = ClosureView {
                 name: span.name,
@@ -73,7 +75,42 @@ impl Operator {
             };
             answer.give(Reply::Closure(view)).await?;
         }
-        Ok(())
+        refused
+    }
+
+    /// Says what of the schedule's file is not in force, before anything is planned by what is. The result is for the
+    /// end of the answer: who plans must not take it for the whole.
+    async fn tell_plan(&self, answer: &Answer) -> Result<Result<()>> {
+        let Some(view) = self.plan_view() else { return Ok(Ok(())) };
+        let text = "this plan is made of what is in force, and not of the file as it is";
+        answer.give(Reply::Plan(view)).await?;
+        Ok(Err(Problem::failed(text)))
+    }
+
+    fn plan_view(&self) -> Option<PlanView> {
+        let gate = &self.dependencies.gate;
+        let schedule = gate.status().schedule;
+        let file = schedule.file.as_deref().unwrap_or("the schedule");
+        let refused = match (schedule.broken_since, schedule.pending) {
+            (Some(since), _) => {
+                let all: Vec<_> = schedule.faults.iter().map(ToString::to_string).collect();
+                vec![format!("{file} is refused since {}: {}", gate.local(since), all.join("; "))]
+            }
+            (None, true) => {
+                vec![format!(
+                    "a change of {file} waits until the file has stood still; what it closes is closed already"
+                )]
+            }
+            (None, false) => return None,
+        };
+        let in_force = match (schedule.is_good, schedule.in_force_since) {
+            (false, _) => "no schedule, so everything is closed until one is good, or `forebay gate open`".to_owned(),
+            (true, Some(since)) => {
+                format!("the last good schedule, of {}, with {}", gate.local(since), windows(schedule.windows))
+            }
+            (true, None) => format!("a schedule with {}", windows(schedule.windows)),
+        };
+        Some(PlanView { refused, in_force, schedule: schedule.is_good })
     }
 
     /// Closes the gate. When this has answered, no hand-over can begin any more.
@@ -314,6 +351,10 @@ fn together(spans: Vec<Span>) -> Vec<(Span, Vec<String>)> {
         }
     }
     groups
+}
+
+fn windows(count: usize) -> String {
+    if count == 1 { "1 window".to_owned() } else { format!("{count} windows") }
 }
 
 fn stamp(at: DateTime<Utc>) -> String {

@@ -40,7 +40,8 @@ impl Operator {
         let account = self.dependencies.partners.remove_key(&parse(name)?, fingerprint)?;
         let text = format!("partner {} may no longer log in with the key {fingerprint}", account.name);
         self.note(&actor, "partner.key.remove", &text).await?;
-        answer.give(Reply::Said(text)).await
+        answer.give(Reply::Said(text)).await?;
+        self.end_outdated(&actor, answer).await
     }
 }
 

@@ -28,7 +28,7 @@ pub use operator::{Dependencies, Live, Operator};
 pub use problem::{Cause, Problem, Result};
 pub use reply::{
     AccountView, ActedView, ClosureView, ContinuesView, DetailView, DiskView, DoorView, FailingView, FileView,
-    FolderView, GateView, Hello, KeyView, KickedView, LogView, OverrideView, PasswordView, PausedView, Piece,
+    FolderView, GateView, Hello, KeyView, KickedView, LogView, OverrideView, PasswordView, PausedView, Piece, PlanView,
     ProgressView, PulseView, RecordView, Reply, RunningView, ScopeView, ServerView, SessionView, StateTotal, StatsView,
     StatusView, VerifiedView,
 };

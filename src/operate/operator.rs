@@ -100,7 +100,9 @@ impl Operator {
         }
         match request {
             Request::Status => self.status(answer).await,
-            Request::PartnerAdd { name, password } => self.partner_add(&name, password, actor, answer).await,
+            Request::PartnerAdd { name, password, take_over } => {
+                self.partner_add(&name, password, take_over, actor, answer).await
+            }
             Request::PartnerList => self.partner_list(answer).await,
             Request::PartnerDisable { name } => self.partner_disable(&name, actor, answer).await,
             Request::PartnerEnable { name } => self.partner_enable(&name, actor, answer).await,

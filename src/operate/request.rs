@@ -17,6 +17,9 @@ pub enum Request {
         name: String,
         /// Its password; generated if not given.
         password: Option<String>,
+        /// True if it may have the name of a partner that was removed lately.
+        #[serde(default)]
+        take_over: bool,
     },
     /// All accounts.
     PartnerList,

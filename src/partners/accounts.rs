@@ -24,51 +24,13 @@ use parking_lot::Mutex;
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 use uuid::Uuid;
 
-use super::{Account, PartnerName};
+use super::{Account, PartnerName, PartnersError, former};
 
 /// No account is near this size.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 /// The time for which a temporary file left by a crash is kept.
 const KEEP_ASIDE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Why accounts cannot be read or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum PartnersError {
-    /// The name is taken, perhaps in other letter case.
-    #[error("partner {0} exists already")]
-    Exists(PartnerName),
-    /// There is no such account.
-    #[error("there is no partner {0}")]
-    Unknown(PartnerName),
-    /// The password cannot be one.
-    #[error("password {0}")]
-    Password(&'static str),
-    /// The password cannot be hashed.
-    #[error("cannot hash the password: {0}")]
-    Hash(String),
-    /// The account has such a key, or has it not, or has too many.
-    #[error("{0}")]
-    Key(String),
-    /// The file of an account is not what this program wrote.
-    #[error("account file {} {what}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The fault of the account file.
-        what: String,
-    },
-    /// The directory or a file of it cannot be read or written.
-    #[error("cannot {what} {}", path.display())]
-    Io {
-        /// The action that failed.
-        what: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
-}
 
 /// All accounts, and what is wrong with files that are none.
 #[derive(Debug)]
@@ -113,6 +75,11 @@ impl Accounts {
         accounts.make_directory()?;
         accounts.sweep(now)?;
         Ok(accounts)
+    }
+
+    /// All accounts of a directory, which is left as it is.
+    pub(super) fn look(directory: &Path) -> Result<Listing, PartnersError> {
+        Self { directory: directory.to_owned(), read: Mutex::default() }.list()
     }
 
     fn make_directory(&self) -> Result<(), PartnersError> {
@@ -258,19 +225,48 @@ impl Accounts {
         Ok(account)
     }
 
-    /// Removes an account, also one that cannot be read.
-    pub(super) fn remove(&self, name: &PartnerName) -> Result<(), PartnersError> {
+    /// Removes an account, also one that cannot be read. Its name rests.
+    pub(super) fn remove(&self, name: &PartnerName, now: DateTime<Utc>) -> Result<(), PartnersError> {
         let _lock = self.lock()?;
-        let path = self.path(&name.folded());
+        let folded = name.folded();
+        let path = self.path(&folded);
+        if !path.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
+            return Err(PartnersError::Unknown(name.clone()));
+        }
+        // Before the account goes: no crash leaves its name free.
+        self.write_former(name, now)?;
         std::fs::remove_file(&path).map_err(|error| unknown(failed("remove", &path)(error), name))?;
         self.sync()
     }
 
+    /// A removed partner is gone only now.
+    pub(super) fn note_removed(&self, name: &PartnerName, now: DateTime<Utc>) -> Result<(), PartnersError> {
+        let _lock = self.lock()?;
+        self.write_former(name, now)
+    }
+
+    fn write_former(&self, name: &PartnerName, now: DateTime<Utc>) -> Result<(), PartnersError> {
+        let folded = name.folded();
+        let path = former::path(&self.directory, &folded);
+        let json = former::json(name, now).map_err(|error| failed("write", &path)(error.into()))?;
+        std::fs::rename(self.write_json_aside(&folded, &json)?, &path).map_err(failed("rename to", &path))?;
+        self.sync()
+    }
+
+    /// When the last partner of this name was removed, if there was one.
+    pub(super) fn removed_at(&self, name: &PartnerName) -> Option<DateTime<Utc>> {
+        former::removed_at(&self.directory, &name.folded())
+    }
+
     fn write_aside(&self, folded: &str, account: &Account) -> Result<PathBuf, PartnersError> {
+        let json = account.to_json().map_err(|error| failed("write", &self.path(folded))(error.into()))?;
+        self.write_json_aside(folded, &json)
+    }
+
+    fn write_json_aside(&self, folded: &str, json: &[u8]) -> Result<PathBuf, PartnersError> {
         let path = self.directory.join(format!(".{folded}.{}.tmp", Uuid::new_v4()));
-        let json = account.to_json().map_err(|error| failed("write", &path)(error.into()))?;
         let written = File::options().write(true).create_new(true).mode(0o600).open(&path).and_then(|mut file| {
-            file.write_all(&json)?;
+            file.write_all(json)?;
             // Synced before the rename: else the name could come to stand for nothing.
             file.sync_all()
         });
@@ -346,9 +342,9 @@ mod tests {
         accounts.add(&account("Demo")).unwrap();
         assert!(matches!(accounts.add(&account("dEMO")), Err(PartnersError::Exists(_))));
         assert_eq!(accounts.get(&"DEMO".parse().unwrap()).unwrap().unwrap().name.as_str(), "Demo");
-        accounts.remove(&"demo".parse().unwrap()).unwrap();
+        accounts.remove(&"demo".parse().unwrap(), AT).unwrap();
         assert!(accounts.get(&"Demo".parse().unwrap()).unwrap().is_none());
-        assert!(matches!(accounts.remove(&"demo".parse().unwrap()), Err(PartnersError::Unknown(_))));
+        assert!(matches!(accounts.remove(&"demo".parse().unwrap(), AT), Err(PartnersError::Unknown(_))));
     }
 
     #[test]
@@ -368,7 +364,7 @@ mod tests {
                 .unwrap();
             assert_eq!(accounts.get(&name).unwrap().unwrap().enabled, enabled);
         }
-        other.remove(&name).unwrap();
+        other.remove(&name, AT).unwrap();
         assert!(accounts.get(&name).unwrap().is_none());
     }
 
@@ -470,7 +466,7 @@ mod tests {
         let listing = accounts.list().unwrap();
         assert_eq!((listing.accounts.len(), listing.faults.len()), (1, 12));
         assert!(matches!(accounts.add(&account("huge")), Err(PartnersError::Exists(_))), "nothing is overwritten");
-        accounts.remove(&"huge".parse().unwrap()).unwrap();
+        accounts.remove(&"huge".parse().unwrap(), AT).unwrap();
         accounts.add(&account("huge")).unwrap();
         drop(root);
     }

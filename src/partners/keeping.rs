@@ -1,10 +1,12 @@
 //! The operators' actions on accounts. Each change holds at once: remembered verifications of the account's passwords
 //! are forgotten.
 
+use chrono::{DateTime, Utc};
 use tracing::{error, info};
 
 use super::{
     Account, AuthorizedKey, Listing, PartnerName, Partners, PartnersError,
+    former::NAME_RESTS,
     login::chain,
     password::{Hash, MAX_PASSWORD_BYTES},
 };
@@ -17,8 +19,22 @@ impl Partners {
     /// Adds an account. Takes as long as one argon2id run and two syncs.
     ///
     /// # Errors
-    /// [`PartnersError::Exists`], [`PartnersError::Password`], or when it cannot be written.
+    /// [`PartnersError::Exists`], [`PartnersError::Removed`] while the name of a former partner rests,
+    /// [`PartnersError::Password`], or when it cannot be written.
     pub fn add(&self, name: &PartnerName, password: &str, note: &str) -> Result<Account, PartnersError> {
+        let rests = self.accounts.removed_at(name).filter(|at| self.clock.now() < *at + NAME_RESTS);
+        let is_free = self.accounts.get(name).is_ok_and(|account| account.is_none());
+        match rests.filter(|_| is_free) {
+            Some(at) => Err(PartnersError::Removed { name: name.clone(), at }),
+            None => self.take_over(name, password, note),
+        }
+    }
+
+    /// The same, also with the name of a partner that was removed lately.
+    ///
+    /// # Errors
+    /// As [`Partners::add`], but for [`PartnersError::Removed`].
+    pub fn take_over(&self, name: &PartnerName, password: &str, note: &str) -> Result<Account, PartnersError> {
         if self.accounts.get(name).is_ok_and(|account| account.is_some()) {
             return Err(PartnersError::Exists(name.clone()));
         }
@@ -57,6 +73,20 @@ impl Partners {
                 None
             }
         }
+    }
+
+    /// Nothing of a removed partner is under way any more: what comes under its name from now on is another one's.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn is_gone(&self, name: &PartnerName) -> Result<(), PartnersError> {
+        self.accounts.note_removed(name, self.clock.now())
+    }
+
+    /// When another partner of this name was removed: what came under it before is not this one's.
+    #[must_use]
+    pub fn former_until(&self, name: &PartnerName) -> Option<DateTime<Utc>> {
+        self.accounts.removed_at(name)
     }
 
     /// Returns true if `name` may be logged in now, for sessions that outlive a change of the account. Costs one
@@ -139,12 +169,12 @@ impl Partners {
         })
     }
 
-    /// Removes the account. The partner's files stay.
+    /// Removes the account. The partner's files stay, and its name rests for a while.
     ///
     /// # Errors
     /// [`PartnersError::Unknown`], or when it cannot be removed.
     pub fn remove(&self, name: &PartnerName) -> Result<(), PartnersError> {
-        self.accounts.remove(name)?;
+        self.accounts.remove(name, self.clock.now())?;
         self.changed(name);
         info!(partner = %name, "account removed");
         Ok(())

@@ -40,7 +40,7 @@ enum Place {
 /// Why a line is no key that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BadKey(String);
+pub struct BadKey(pub(super) String);
 
 impl AuthorizedKey {
     /// Reads a line: `[options] type key [comment]`.

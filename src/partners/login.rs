@@ -6,7 +6,10 @@ use russh::keys::PublicKey;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::error;
 
-use super::{Account, Authentication, ClientCertificate, PartnerName, Partners, PartnersError, Policy, origin::Origin};
+use super::{
+    Account, Authentication, ClientCertificate, Credentials, PartnerName, Partners, PartnersError, Policy,
+    origin::Origin,
+};
 use crate::units;
 
 /// Why someone does not come in.
@@ -54,6 +57,8 @@ pub struct Partner {
     pub name: PartnerName,
     /// The partner's policy.
     pub policy: Arc<Policy>,
+    /// What it has shown.
+    pub credentials: Credentials,
 }
 
 /// The credentials that a client has proved before it sent its password.
@@ -119,26 +124,26 @@ impl Partners {
         let parsed = name.parse::<PartnerName>().ok();
         // Names that no account can have wait together: they must not fill the memory.
         let key = parsed.as_ref().map(PartnerName::folded).unwrap_or_default();
-        let (fits, proof) = match &parsed {
+        let (fits, proof, shown) = match &parsed {
             Some(name) => self.shown(certificate, proof, name),
-            None => (false, proof),
+            None => (false, proof, Credentials::default()),
         };
         let parsed = parsed.filter(|_| fits);
         self.must_not_wait(&key, origin)?;
         if let Some(account) = self.remembered(parsed.as_ref(), password)? {
-            return self.enter(proof, &account, peer);
+            return self.enter(proof, shown.with_password(&account), &account, peer);
         }
         let permit = Arc::clone(&self.verify_permits).acquire_owned().await.map_err(|_| Denied::Unavailable)?;
         // Other logins were verified meanwhile: they may have failed too often, or succeeded already.
         self.must_not_wait(&key, origin)?;
         if let Some(account) = self.remembered(parsed.as_ref(), password)? {
-            return self.enter(proof, &account, peer);
+            return self.enter(proof, shown.with_password(&account), &account, peer);
         }
         let account = self.enabled(parsed.as_ref())?;
         if self.judge(permit, account.clone(), password, &key, origin).await?
             && let Some(account) = account
         {
-            return self.enter(proof, &account, peer);
+            return self.enter(proof, shown.with_password(&account), &account, peer);
         }
         Err(Denied::Wrong)
     }
@@ -147,13 +152,19 @@ impl Partners {
     /// proves as much as a key of the partner, and either is enough where one is required. A certificate that is bound
     /// to one partner is refused for every other, also together with that one's password. An unbound one counts as
     /// none.
-    fn shown(&self, certificate: Option<&ClientCertificate>, proof: Proof, name: &PartnerName) -> (bool, Proof) {
+    fn shown(
+        &self,
+        certificate: Option<&ClientCertificate>,
+        proof: Proof,
+        name: &PartnerName,
+    ) -> (bool, Proof, Credentials) {
         let policies = self.policies.read();
         let policy = policies.of(name.as_str());
+        let none = Credentials::default();
         match certificate {
-            Some(certificate) if policy.binds(certificate) => (true, Proof::Key),
-            Some(certificate) if policies.is_bound(certificate) => (false, proof),
-            _ => (!policy.require_certificate || proof == Proof::Key, proof),
+            Some(certificate) if policy.binds(certificate) => (true, Proof::Key, none.with_certificate(certificate)),
+            Some(certificate) if policies.is_bound(certificate) => (false, proof, none),
+            _ => (!policy.require_certificate || proof == Proof::Key, proof, none),
         }
     }
 
@@ -165,7 +176,8 @@ impl Partners {
         let policy = self.policy(account.name.as_str());
         let no_password = policy.certificate_suffices && policy.authentication != Authentication::KeyAndPassword;
         let enough = no_password && policy.binds(certificate) && policy.allows(peer);
-        enough.then(|| Partner { name: account.name.clone(), policy })
+        let credentials = Credentials::default().with_certificate(certificate);
+        enough.then(|| Partner { name: account.name.clone(), policy, credentials })
     }
 
     /// One argon2id run, whether there is an account or not. Its result is kept before the permit is given back, so
@@ -225,7 +237,13 @@ impl Partners {
     }
 
     /// The last step, for those whose password is right: only they learn that their address is not allowed.
-    fn enter(&self, proof: Proof, account: &Account, peer: IpAddr) -> Result<Partner, Denied> {
+    fn enter(
+        &self,
+        proof: Proof,
+        credentials: Credentials,
+        account: &Account,
+        peer: IpAddr,
+    ) -> Result<Partner, Denied> {
         let policy = self.policy(account.name.as_str());
         if policy.authentication != Authentication::Any && proof != Proof::Key {
             return Err(Denied::KeyWanted);
@@ -233,7 +251,7 @@ impl Partners {
         if !policy.allows(peer) {
             return Err(Denied::Address);
         }
-        Ok(Partner { name: account.name.clone(), policy })
+        Ok(Partner { name: account.name.clone(), policy, credentials })
     }
 
     /// Returns true if `key` is one of the partner's, and may be used from this address. Clients ask this of every key
@@ -252,10 +270,9 @@ impl Partners {
     pub fn verify_key(&self, name: &str, key: &PublicKey, peer: IpAddr) -> Result<Partner, Denied> {
         let parsed = name.parse::<PartnerName>().map_err(|_| Denied::Wrong)?;
         let account = self.enabled(Some(&parsed))?.ok_or(Denied::Wrong)?;
-        if !account.keys.iter().any(|one| one.is(key) && one.allows(peer)) {
-            return Err(Denied::Wrong);
-        }
-        self.enter(Proof::Key, &account, peer)
+        let used = account.keys.iter().find(|one| one.is(key) && one.allows(peer)).ok_or(Denied::Wrong)?;
+        let credentials = Credentials::default().with_key(used.fingerprint());
+        self.enter(Proof::Key, credentials, &account, peer)
     }
 
     /// Lets in whom an authority vouches for that the door trusts.
@@ -264,7 +281,7 @@ impl Partners {
     /// [`Denied::Wrong`], [`Denied::Address`] or [`Denied::Unavailable`].
     pub fn verify_vouched(&self, name: &PartnerName, peer: IpAddr) -> Result<Partner, Denied> {
         let account = self.enabled(Some(name))?.ok_or(Denied::Wrong)?;
-        self.enter(Proof::Key, &account, peer)
+        self.enter(Proof::Key, Credentials::default(), &account, peer)
     }
 }
 

@@ -12,8 +12,12 @@ mod accounts;
 mod bandwidth;
 mod certificate;
 mod connections;
+mod credentials;
+mod error;
+mod former;
 mod keeping;
 mod key;
+mod key_file;
 mod known;
 mod limits;
 mod lockout;
@@ -34,10 +38,13 @@ mod tests;
 mod verified;
 
 pub use account::Account;
-pub use accounts::{Listing, PartnersError};
+pub use accounts::Listing;
 pub use certificate::{BadBound, Bound, ClientCertificate};
 pub use connections::ConnectionTicket;
+pub use credentials::Credentials;
+pub use error::PartnersError;
 pub use key::{AuthorizedKey, BadKey};
+pub use key_file::one_key;
 pub use limits::Limits;
 /// The section `[limits]`.
 pub use limits::Limits as Options;

@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{
-    ConnectionTicket, Denied, Limits, PartnerName, PartnersError, Policies, Policy, SessionStatus, SessionTicket,
+    ConnectionTicket, Credentials, Denied, Limits, Listing, Partner, PartnerName, PartnersError, Policies, Policy,
+    SessionStatus, SessionTicket,
     accounts::Accounts,
     connections::Connections,
     known::KnownOrigins,
@@ -83,6 +84,14 @@ impl Partners {
         }))
     }
 
+    /// All accounts of a directory that nobody has opened: nothing is made or changed.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn look(directory: &Path) -> Result<Listing, PartnersError> {
+        Accounts::look(directory)
+    }
+
     /// The limits in force.
     #[must_use]
     pub fn limits(&self) -> Arc<Limits> {
@@ -118,17 +127,37 @@ impl Partners {
     /// Opens a session for a partner that has logged in.
     ///
     /// # Errors
-    /// [`Denied::TooManySessions`].
+    /// [`Denied::TooManySessions`], or [`Denied::Wrong`] when what the partner has shown holds no more.
     pub fn open_session(
         &self,
-        partner: &PartnerName,
+        partner: &Partner,
         door: &'static str,
         peer: SocketAddr,
     ) -> Result<SessionTicket, Denied> {
-        let policy = self.policy(partner.as_str());
+        let policy = self.policy(partner.name.as_str());
         let most = policy.max_sessions.unwrap_or_else(|| self.limits().max_sessions_per_partner);
-        self.known.came(&partner.folded(), Origin::of(peer.ip()));
-        self.sessions.begin(partner, door, peer, most, policy.bytes_per_second)
+        let ticket = self.sessions.begin(partner, door, peer, most, policy.bytes_per_second)?;
+        // Only now, when a change of the account finds the session: it may have been changed since the login.
+        if !self.lets_in(&partner.name, &partner.credentials, peer.ip()) {
+            return Err(Denied::Wrong);
+        }
+        self.known.came(&partner.name.folded(), Origin::of(peer.ip()));
+        Ok(ticket)
+    }
+
+    /// Ends the sessions that would not be let in any more by what they came in by, and gives them as they were. To be
+    /// called after every change of accounts and policies.
+    pub fn end_outdated(&self) -> Vec<SessionStatus> {
+        self.sessions.kick_if(|name, credentials, peer| !self.lets_in(name, credentials, peer))
+    }
+
+    /// Where the account cannot be read now, nothing is known against the session.
+    fn lets_in(&self, name: &PartnerName, credentials: &Credentials, peer: IpAddr) -> bool {
+        let policy = self.policy(name.as_str());
+        match self.accounts.get(name) {
+            Ok(account) => account.is_some_and(|account| credentials.hold(&account, &policy, peer)),
+            Err(_) => true,
+        }
     }
 
     /// Admits a connection, before anything is read from it.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +16,9 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Denied, PartnerMemory, PartnerName, bandwidth::BandwidthLimit, memory_budget::MemoryBudget};
+use super::{
+    Credentials, Denied, Partner, PartnerMemory, PartnerName, bandwidth::BandwidthLimit, memory_budget::MemoryBudget,
+};
 use crate::clock::Clock;
 
 /// The registry of open sessions.
@@ -46,6 +48,7 @@ struct Session {
     active_ms: AtomicU64,
     doing: Mutex<Doing>,
     kicked: CancellationToken,
+    credentials: Credentials,
     bandwidth: Arc<BandwidthLimit>,
     memory: PartnerMemory,
 }
@@ -88,12 +91,13 @@ impl SessionRegistry {
 
     pub(super) fn begin(
         self: &Arc<Self>,
-        partner: &PartnerName,
+        partner: &Partner,
         door: &'static str,
         peer: SocketAddr,
         most: u32,
         bytes_per_second: Option<u64>,
     ) -> Result<SessionTicket, Denied> {
+        let (partner, credentials) = (&partner.name, partner.credentials.clone());
         let session = Arc::new(Session {
             id: Uuid::new_v4(),
             partner: partner.clone(),
@@ -104,6 +108,7 @@ impl SessionRegistry {
             active_ms: AtomicU64::new(millis(self.clock.elapsed())),
             doing: Mutex::default(),
             kicked: CancellationToken::new(),
+            credentials,
             bandwidth: self.bandwidth(partner, bytes_per_second),
             memory: self.memory.of(partner),
         });
@@ -144,6 +149,20 @@ impl SessionRegistry {
         let session = self.sessions.lock().by_id.get(&id).cloned()?;
         session.kicked.cancel();
         Some(session.status(self.clock.elapsed()))
+    }
+
+    /// Wants those sessions to end that `outdated` names, by partner, credentials and address; as they were.
+    pub(super) fn kick_if(&self, outdated: impl Fn(&PartnerName, &Credentials, IpAddr) -> bool) -> Vec<SessionStatus> {
+        let all: Vec<_> = self.sessions.lock().by_id.values().cloned().collect();
+        let now = self.clock.elapsed();
+        let concerned = all.into_iter().filter(|session| !session.kicked.is_cancelled());
+        let ended = concerned.filter(|session| outdated(&session.partner, &session.credentials, session.peer.ip()));
+        ended
+            .map(|session| {
+                session.kicked.cancel();
+                session.status(now)
+            })
+            .collect()
     }
 }
 
@@ -284,6 +303,10 @@ mod tests {
     use super::*;
     use crate::clock::SetClock;
 
+    fn partner(name: &str) -> Partner {
+        Partner { name: name.parse().unwrap(), policy: Arc::default(), credentials: Credentials::default() }
+    }
+
     fn registry() -> (Arc<SessionRegistry>, SetClock) {
         let clock = SetClock::new(DateTime::UNIX_EPOCH);
         (SessionRegistry::new(Arc::new(clock.clone()), MemoryBudget::new(1 << 20, 1 << 20)), clock)
@@ -292,9 +315,9 @@ mod tests {
     #[test]
     fn a_session_is_counted_and_listed_while_its_ticket_is_held() {
         let (registry, clock) = registry();
-        let (name, peer) = ("Demo".parse().unwrap(), "192.0.2.1:5000".parse().unwrap());
+        let (name, peer) = (partner("Demo"), "192.0.2.1:5000".parse().unwrap());
         let ticket = registry.begin(&name, "ftp", peer, 1, None).unwrap();
-        let again = "demo".parse().unwrap();
+        let again = partner("demo");
         assert_eq!(registry.begin(&again, "sftp", peer, 1, None).unwrap_err(), Denied::TooManySessions);
         ticket.add_bytes(7);
         ticket.doing("STOR a.hl7");
@@ -313,7 +336,7 @@ mod tests {
     #[tokio::test]
     async fn a_session_that_is_kicked_knows_it_and_no_other_does() {
         let (registry, _) = registry();
-        let (name, peer) = ("Demo".parse().unwrap(), "192.0.2.1:5000".parse().unwrap());
+        let (name, peer) = (partner("Demo"), "192.0.2.1:5000".parse().unwrap());
         let one = registry.begin(&name, "ftp", peer, 2, None).unwrap();
         let other = registry.begin(&name, "ftp", peer, 2, None).unwrap();
         assert_eq!(registry.kick(one.id()).map(|session| session.id), Some(one.id()));

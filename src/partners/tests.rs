@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use chrono::DateTime;
 
-use super::{Denied, Limits, Override, PartnerName, Partners, PartnersError, Policies, Policy};
+use super::{
+    ClientCertificate, Credentials, Denied, Limits, Override, Partner, PartnerName, Partners, PartnersError, Policies,
+    Policy,
+};
 use crate::clock::SetClock;
 
 struct Scene {
@@ -222,7 +225,11 @@ fn a_partner_s_own_limit_on_sessions_holds() {
     let limits = Limits { max_sessions_per_partner: 1, ..Limits::default() };
     let scene = scene_with(limits, &[many]);
     let peer = "192.0.2.1:1".parse().unwrap();
-    let open = |partner: &str| scene.partners.open_session(&name(partner), "ftp", peer);
+    scene.partners.add(&name("other"), "secret", "").unwrap();
+    let open = |partner: &str| {
+        let partner = Partner { name: name(partner), policy: Arc::default(), credentials: Credentials::default() };
+        scene.partners.open_session(&partner, "ftp", peer)
+    };
     let held = [open("Demo").unwrap(), open("demo").unwrap()];
     assert_eq!(open("DEMO").unwrap_err(), Denied::TooManySessions);
     let other = open("other").unwrap();
@@ -237,9 +244,9 @@ fn a_partner_s_own_limit_on_sessions_holds() {
 #[tokio::test]
 async fn a_partner_s_own_address_is_known_over_a_restart() {
     let scene = scene();
-    let own = "192.0.2.1:5000".parse().unwrap();
-    scene.login("demo", "secret").await.unwrap();
-    drop(scene.partners.open_session(&name("Demo"), "ftp", own).unwrap());
+    let own: std::net::SocketAddr = "192.0.2.1:5000".parse().unwrap();
+    let partner = scene.partners.verify("demo", "secret", own.ip()).await.unwrap();
+    drop(scene.partners.open_session(&partner, "ftp", own).unwrap());
     let Scene { root, clock, partners } = scene;
     drop(partners);
     let (limits, policies) = (Limits::default(), Policies::new(Policy::default(), &[]));
@@ -262,4 +269,64 @@ async fn a_right_password_that_does_not_suffice_is_no_guess() {
     }
     let denied = scene.login("demo", "wrong").await.unwrap_err();
     assert_eq!((denied.is_guess(), denied), (true, Denied::Wrong));
+}
+
+#[tokio::test]
+async fn a_session_lasts_as_long_as_all_that_it_came_in_by() {
+    let scene = scene();
+    let certificate = ClientCertificate::of(&certificate()).unwrap();
+    let bound: Override = toml::from_str(&format!(
+        "name = \"demo\"\ncertificate_suffices = true\ncertificates = [\"{}\"]",
+        certificate.subject()
+    ))
+    .unwrap();
+    let set = |overrides: &[Override]| scene.partners.set_policies(Policies::new(Policy::default(), overrides));
+    set(std::slice::from_ref(&bound));
+    let peer = "192.0.2.1:1".parse().unwrap();
+    let certified = scene.partners.verify_certificate(&certificate, "demo", from("192.0.2.1")).unwrap();
+    let by_certificate = scene.partners.open_session(&certified, "ftp", peer).unwrap();
+    let known = scene.partners.verify("demo", "secret", from("192.0.2.1")).await.unwrap();
+    let by_password = scene.partners.open_session(&known, "ftp", peer).unwrap();
+    assert!(scene.partners.end_outdated().is_empty());
+    // The binding is taken away.
+    set(&[]);
+    let ended: Vec<_> = scene.partners.end_outdated().into_iter().map(|session| session.id).collect();
+    assert_eq!(ended, [by_certificate.id()]);
+    assert!(by_certificate.is_kicked() && !by_password.is_kicked());
+    assert!(scene.partners.end_outdated().is_empty(), "once is enough");
+    // A login that was right, and is not any more when its session is opened.
+    scene.partners.passwd(&name("demo"), "another").unwrap();
+    assert_eq!(scene.partners.open_session(&known, "ftp", peer).unwrap_err(), Denied::Wrong);
+    assert_eq!(scene.partners.open_session(&certified, "ftp", peer).unwrap_err(), Denied::Wrong);
+    assert_eq!(scene.partners.end_outdated().len(), 1);
+    assert!(by_password.is_kicked());
+}
+
+fn certificate() -> Vec<u8> {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "clinic");
+    params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
+}
+
+#[test]
+fn the_name_of_a_removed_partner_rests_for_a_while() {
+    let scene = scene();
+    let again = name("DEMO");
+    scene.partners.remove(&again).unwrap();
+    assert!(matches!(scene.partners.add(&again, "x", ""), Err(PartnersError::Removed { .. })));
+    scene.clock.advance(Duration::from_secs(29 * 86_400));
+    let reopened = Partners::open(
+        &scene.root.path().join("partners"),
+        Limits::default(),
+        Policies::new(Policy::default(), &[]),
+        Arc::new(scene.clock.clone()),
+    )
+    .unwrap();
+    assert!(matches!(reopened.add(&again, "x", ""), Err(PartnersError::Removed { .. })), "also after a restart");
+    scene.partners.take_over(&again, "x", "").unwrap();
+    assert!(scene.partners.former_until(&again).is_some(), "what is older is another one's");
+    assert!(matches!(scene.partners.add(&again, "x", ""), Err(PartnersError::Exists(_))));
+    scene.partners.remove(&again).unwrap();
+    scene.clock.advance(Duration::from_secs(31 * 86_400));
+    scene.partners.add(&again, "x", "").unwrap();
 }

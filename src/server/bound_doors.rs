@@ -14,7 +14,7 @@ use crate::{
 
 /// All doors that are configured.
 pub(super) struct BoundDoors {
-    pub(super) ftp: ftp::Door,
+    pub(super) ftp: Option<ftp::Door>,
     pub(super) sftp: Option<sftp::Door>,
     pub(super) web: Option<web::Door>,
     pub(super) health: Option<web::Door>,
@@ -31,6 +31,10 @@ impl BoundDoors {
         Ok(Self { ftp, sftp, web, health, drop })
     }
 
+    pub(super) fn ftp_addr(&self) -> Option<SocketAddr> {
+        self.ftp.as_ref().map(ftp::Door::local_addr)
+    }
+
     pub(super) fn sftp_addr(&self) -> Option<SocketAddr> {
         self.sftp.as_ref().map(sftp::Door::local_addr)
     }
@@ -44,7 +48,10 @@ impl BoundDoors {
     }
 }
 
-fn bind_ftp(config: &Config, services: &Services) -> Result<ftp::Door, Problem> {
+fn bind_ftp(config: &Config, services: &Services) -> Result<Option<ftp::Door>, Problem> {
+    if !config.ftp.enabled {
+        return Ok(None);
+    }
     let door = ftp::Door::bind(
         config.ftp.clone(),
         Arc::clone(&services.ingest),
@@ -53,7 +60,7 @@ fn bind_ftp(config: &Config, services: &Services) -> Result<ftp::Door, Problem> 
         Arc::clone(&services.clock),
         &config.data.join("tls"),
     );
-    door.map_err(|error| cannot_open("ftp", &error))
+    door.map(Some).map_err(|error| cannot_open("ftp", &error))
 }
 
 /// Binds the SFTP door. The first time it generates the host keys, which keeps a processor busy for a while.
@@ -101,14 +108,18 @@ async fn open_drop(config: &Config, services: &Services) -> Result<drop::Door, P
 
 /// The doors as operators see them.
 fn door_views(config: &Config, doors: &BoundDoors) -> Vec<DoorView> {
-    let (ftp, sftp) = (&doors.ftp, doors.sftp.as_ref());
+    let (ftp, sftp) = (doors.ftp.as_ref(), doors.sftp.as_ref());
     let tls = match config.ftp.tls() {
         ftp::Tls::Off => "tls off",
         ftp::Tls::Optional => "tls optional",
         ftp::Tls::Required => "tls required",
     };
-    let first = DoorView { door: "ftp".to_owned(), address: ftp.local_addr().to_string(), note: Some(tls.to_owned()) };
-    let implicit = ftp.implicit_addr().map(|address| DoorView {
+    let explicit = ftp.map(|door| DoorView {
+        door: "ftp".to_owned(),
+        address: door.local_addr().to_string(),
+        note: Some(tls.to_owned()),
+    });
+    let implicit = ftp.and_then(ftp::Door::implicit_addr).map(|address| DoorView {
         door: "ftps".to_owned(),
         address: address.to_string(),
         note: Some("implicit tls".to_owned()),
@@ -127,7 +138,7 @@ fn door_views(config: &Config, doors: &BoundDoors) -> Vec<DoorView> {
         address: one.directory.display().to_string(),
         note: Some(format!("partner {}", one.partner)),
     };
-    [first].into_iter().chain(implicit).chain(sftp).chain(faces).chain(config.drops.iter().map(folder)).collect()
+    explicit.into_iter().chain(implicit).chain(sftp).chain(faces).chain(config.drops.iter().map(folder)).collect()
 }
 
 /// Lists what keeps the server from accepting files, for the readiness face.

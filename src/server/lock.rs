@@ -109,7 +109,7 @@ fn sign(file: &File, verb: &str) -> io::Result<()> {
     if file.metadata()?.len() > SIGNED_BYTES as u64 { file.set_len(SIGNED_BYTES as u64) } else { Ok(()) }
 }
 
-fn holder(file: &mut File) -> Holder {
+pub(super) fn holder(file: &mut File) -> Holder {
     let mut text = String::new();
     if file.rewind().and_then(|()| file.read_to_string(&mut text)).is_err() {
         return Holder::default();

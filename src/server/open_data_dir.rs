@@ -162,7 +162,7 @@ mod tests {
     async fn a_queue_that_is_being_closed_is_waited_for() {
         let data = tempfile::tempdir().unwrap();
         let file = data.path().join("forebay.toml");
-        std::fs::write(&file, "data = \"data\"\n").unwrap();
+        std::fs::write(&file, "data = \"data\"\n[ftp]\n").unwrap();
         let config = Config::load(&Place { config: Some(file), ..Place::default() }).unwrap();
         let OpenDataDir { queue, lock, .. } = OpenDataDir::open(&config, "status").unwrap();
         drop(lock);

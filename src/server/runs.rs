@@ -66,7 +66,8 @@ fn start_pulse(services: &Services, stop: CancellationToken) -> JoinHandle<()> {
 
 fn start_doors(doors: BoundDoors, stop: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
     let BoundDoors { ftp, sftp, web, health, drop } = doors;
-    let mut runs = vec![tokio::spawn(ftp.run(stop.clone()))];
+    let mut runs = Vec::new();
+    runs.extend(ftp.map(|door| tokio::spawn(door.run(stop.clone()))));
     runs.extend(sftp.map(|door| tokio::spawn(door.run(stop.clone()))));
     runs.push(tokio::spawn(drop.run(stop.clone())));
     runs.extend(web.into_iter().chain(health).map(|door| tokio::spawn(door.run(stop.clone()))));

@@ -29,8 +29,6 @@ pub(super) struct Services {
     pub(super) ingest: Arc<Ingest>,
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) clock: Arc<dyn Clock>,
-    /// The password of the demo partner, if this start has added it.
-    pub(super) demo_password: Option<String>,
     pub(super) data_dir: OpenDataDir,
 }
 
@@ -44,7 +42,6 @@ impl Services {
         let instance = stop_former_children(config, &data_dir, &clock).await?;
         let gate = data_dir.gate(config, &clock)?;
         let partners = data_dir.partners(config, &clock)?;
-        let demo_password = first_partner(config, &data_dir, &partners, &*clock).await?;
         // Before doors are bound: spool, queue and catalogue have to agree when the first upload comes.
         let ingest = recover_ingest(config, &data_dir, &gate, &partners, &clock).await?;
         let dispatcher = Dispatcher::new(process::Dependencies {
@@ -57,7 +54,24 @@ impl Services {
             instance,
             options: config.process.clone(),
         });
-        Ok(Self { gate, partners, ingest, dispatcher, clock, demo_password, data_dir })
+        Ok(Self { gate, partners, ingest, dispatcher, clock, data_dir })
+    }
+
+    /// Adds the demo partner at the very first start with no configuration, so that somebody can upload, and returns its
+    /// password. To be called when nothing can keep the start from telling it.
+    pub(super) async fn first_partner(&self, config: &Config) -> Result<Option<String>, Problem> {
+        let fresh = config.file.is_none() && self.data_dir.recovered.newest_at.is_none();
+        if !fresh || !self.partners.list()?.accounts.is_empty() {
+            return Ok(None);
+        }
+        let name: PartnerName =
+            DEMO_PARTNER.parse().map_err(|error| Problem::failed(format!("{DEMO_PARTNER}: {error}")))?;
+        let password = generate_password();
+        let (partners, given) = (Arc::clone(&self.partners), password.clone());
+        blocking(move || Ok(partners.add(&name, &given, "made at the first start")?)).await?;
+        let text = format!("partner {DEMO_PARTNER} added at the first start");
+        note(&self.data_dir, "partner.add", &text, &*self.clock).await?;
+        Ok(Some(password))
     }
 }
 
@@ -113,28 +127,6 @@ async fn recover_ingest(
         );
     }
     Ok(ingest)
-}
-
-/// Adds the demo partner at the very first start with no configuration, so that somebody can upload, and returns its
-/// password.
-async fn first_partner(
-    config: &Config,
-    data_dir: &OpenDataDir,
-    partners: &Arc<Partners>,
-    clock: &dyn Clock,
-) -> Result<Option<String>, Problem> {
-    let fresh = config.file.is_none() && data_dir.recovered.newest_at.is_none();
-    if !fresh || !partners.list()?.accounts.is_empty() {
-        return Ok(None);
-    }
-    let name: PartnerName =
-        DEMO_PARTNER.parse().map_err(|error| Problem::failed(format!("{DEMO_PARTNER}: {error}")))?;
-    let password = generate_password();
-    let (partners, given) = (Arc::clone(partners), password.clone());
-    blocking(move || Ok(partners.add(&name, &given, "made at the first start")?)).await?;
-    let text = format!("partner {DEMO_PARTNER} added at the first start");
-    note(data_dir, "partner.add", &text, clock).await?;
-    Ok(Some(password))
 }
 
 /// Notes in the audit trail what the server does by itself. A journal without room keeps no server from starting: then

@@ -32,6 +32,9 @@ pub trait Storage: Send + Sync + 'static {
     /// How many partials of this partner there are.
     async fn partial_count(&self, partner: &str) -> Result<u64>;
 
+    /// Removes all partials of this partner but those that are being written, and gives how many.
+    async fn forget_partials(&self, partner: &str) -> Result<usize>;
+
     /// Bytes that the partials of this partner take.
     async fn partial_bytes(&self, partner: &str) -> Result<u64>;
 

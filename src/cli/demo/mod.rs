@@ -179,7 +179,8 @@ impl Story<'_> {
     }
 
     async fn partner(&self, dir: &Path) -> Result<String, Problem> {
-        let replies = ask(dir, Request::PartnerAdd { name: "clinic".to_owned(), password: None }).await?;
+        let replies =
+            ask(dir, Request::PartnerAdd { name: "clinic".to_owned(), password: None, take_over: false }).await?;
         let password = replies.into_iter().find_map(|reply| match reply {
             Reply::Password(password) => Some(password.password),
             _ => None,

@@ -72,6 +72,8 @@ fn with_stdin(ids: Vec<String>) -> Result<Vec<String>, Problem> {
 }
 
 fn id_of(line: &str) -> Option<String> {
+    // A list that was saved on Windows begins with a byte order mark.
+    let line = line.trim_start_matches('\u{feff}');
     if let Ok(object) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line) {
         return object.get("id").and_then(|id| id.as_str()).map(str::to_owned);
     }
@@ -86,6 +88,7 @@ mod tests {
     fn ids_are_read_from_lines_and_objects() {
         assert_eq!(id_of("0190aa demo a.hl7").as_deref(), Some("0190aa"));
         assert_eq!(id_of("{\"id\":\"0190bb\",\"name\":\"x\"}").as_deref(), Some("0190bb"));
+        assert_eq!(id_of("\u{feff}0190cc\r").as_deref(), Some("0190cc"));
         assert_eq!(id_of("id   partner"), None);
         assert_eq!(id_of("   "), None);
     }

@@ -8,7 +8,7 @@ use crate::{
     clock::Clock,
     gate::Gate,
     ingest::{Accepted, Ingest},
-    partners::{Denied, Network, PartnerName, Partners},
+    partners::{Denied, Network, Partner, Partners},
 };
 
 use super::{
@@ -77,19 +77,19 @@ impl DoorContext {
     /// Opens a session for a partner that has logged in on a connection; `how` is for the log.
     ///
     /// # Errors
-    /// [`Denied::TooManySessions`].
+    /// As [`Partners::open_session`].
     pub(in crate::doors) fn open_session(
         &self,
-        partner: &PartnerName,
+        partner: &Partner,
         link: &Arc<Link>,
         how: &str,
     ) -> Result<Arc<PartnerSession>, Denied> {
         let peer = link.peer;
         let ticket = self.partners.open_session(partner, self.door, peer).inspect_err(|denied| {
-            info!(%peer, name = %partner, how, why = %denied, "login refused");
+            info!(%peer, name = %partner.name, how, why = %denied, "login refused");
         })?;
-        info!(%partner, %peer, how, session = %ticket.id(), "logged in");
-        link.logged_in(partner.clone(), &self.partners);
+        info!(partner = %partner.name, %peer, how, session = %ticket.id(), "logged in");
+        link.logged_in(partner.name.clone(), &self.partners);
         let limits =
             TransferLimits { stalled: self.partners.limits().stalled, longest_per_gib: self.settings.longest_per_gib };
         let session = PartnerSession::new(&self.ingest, ticket, self.clock.clone(), limits);

@@ -62,6 +62,16 @@ pub enum TlsError {
     Make(#[from] rcgen::Error),
 }
 
+impl TlsError {
+    /// The file that is meant, if it is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File { path, .. } | Self::Content { path, .. } => Some(path),
+            Self::Make(_) => None,
+        }
+    }
+}
+
 /// TLS as it is spoken on the two kinds of connections.
 #[derive(Clone, Debug)]
 pub(super) struct TlsSetup {
@@ -79,14 +89,30 @@ pub(super) fn stamp(options: &Options, directory: &Path) -> Stamp {
         let there = fs::metadata(path).ok()?;
         Some((there.modified().ok()?, there.len()))
     };
-    let (certificate, key) = files(options, directory);
+    let Files { certificate, key, .. } = Files::of(options, directory);
     [Some(&certificate), Some(&key), options.client_ca.as_ref()].into_iter().flatten().map(|path| of(path)).collect()
 }
 
-fn files(options: &Options, directory: &Path) -> (PathBuf, PathBuf) {
-    match (&options.certificate, &options.key) {
-        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
-        _ => (directory.join(CERTIFICATE), directory.join(KEY)),
+/// The files of certificate and key, and whether Forebay makes them.
+pub(super) struct Files {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    made_here: bool,
+}
+
+impl Files {
+    pub(super) fn of(options: &Options, directory: &Path) -> Self {
+        match (&options.certificate, &options.key) {
+            (Some(certificate), Some(key)) => {
+                Self { certificate: certificate.clone(), key: key.clone(), made_here: false }
+            }
+            _ => Self { certificate: directory.join(CERTIFICATE), key: directory.join(KEY), made_here: true },
+        }
+    }
+
+    /// Returns true if the next start makes them.
+    pub(super) fn are_to_be_made(&self) -> bool {
+        self.made_here && !(self.certificate.exists() && self.key.exists())
     }
 }
 
@@ -96,24 +122,49 @@ pub(super) fn load(
     directory: &Path,
     now: DateTime<Utc>,
 ) -> Result<(TlsSetup, CertificateInfo), TlsError> {
-    let (certificate, key) = files(options, directory);
-    let made_here = options.certificate.is_none() || options.key.is_none();
-    if made_here && !(certificate.exists() && key.exists()) {
+    let files = Files::of(options, directory);
+    if files.are_to_be_made() {
         make(options, directory, now)?;
     }
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(&certificate)?)
-        .collect::<Result<_, _>>()
-        .map_err(|error| content(&certificate, format!("is no certificate in PEM: {error}")))?;
-    let first = chain.first().ok_or_else(|| content(&certificate, "holds no certificate"))?;
-    let info = CertificateInfo { not_after: end_of(first, &certificate)?, path: certificate.clone(), made_here };
-    let private = PrivateKeyDer::from_pem_slice(&read(&key)?)
-        .map_err(|error| content(&key, format!("is no private key in PEM: {error}")))?;
+    load_files(options, &files)
+}
+
+/// Loads files that are there.
+pub(super) fn load_files(options: &Options, files: &Files) -> Result<(TlsSetup, CertificateInfo), TlsError> {
+    let Files { certificate, key, made_here } = files;
+    let chain = chain_of(certificate)?;
+    let first = chain.first().ok_or_else(|| content(certificate, "holds no certificate"))?;
+    let info =
+        CertificateInfo { not_after: end_of(first, certificate)?, path: certificate.clone(), made_here: *made_here };
+    let private = key_of(key)?;
     let verifier = match &options.client_ca {
         Some(path) => clients_of(path)?,
         None => WebPkiClientVerifier::no_client_auth(),
     };
-    let setup = configured(chain, private, verifier).map_err(|error| content(&certificate, error.to_string()))?;
+    let setup = configured(chain, private, verifier).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            content(key, format!("is the key of another certificate than {}", certificate.display()))
+        }
+        other => content(certificate, other.to_string()),
+    })?;
     Ok((setup, info))
+}
+
+/// The certificates of a file, in its order.
+pub(super) fn chain_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all = CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<Vec<_>, _>>();
+    all.map_err(|error| content(path, format!("is no certificate in PEM: {error}")))
+}
+
+fn key_of(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let bytes = read(path)?;
+    let holds = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    if holds("BEGIN ENCRYPTED PRIVATE KEY") || holds("Proc-Type: 4,ENCRYPTED") {
+        let what =
+            "is encrypted, and nobody is there to give its passphrase: `openssl pkey -in FILE -out NEW` takes it off";
+        return Err(content(path, what));
+    }
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| content(path, format!("is no private key in PEM: {error}")))
 }
 
 /// Asks clients for a certificate of these authorities; who has none comes in without.
@@ -187,8 +238,13 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), TlsError> {
     fs::rename(&aside, path).map_err(failed)
 }
 
+/// What a file holds, without the byte order mark that editors on Windows put in front of it.
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
+    let mut bytes = fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })?;
+    if bytes.starts_with("\u{feff}".as_bytes()) {
+        bytes.drain(..3);
+    }
+    Ok(bytes)
 }
 
 fn content(path: &Path, what: impl Into<String>) -> TlsError {

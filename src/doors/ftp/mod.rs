@@ -29,6 +29,7 @@
 
 mod backend;
 mod certificate;
+mod certificate_check;
 mod client;
 mod command;
 mod completeness;
@@ -76,6 +77,7 @@ mod wire;
 pub use super::core::TransferLimits;
 pub use backend::FtpBackend;
 pub use certificate::{CertificateInfo, TlsError};
+pub use certificate_check::{Look, look};
 pub use door::{Door, DoorError};
 pub use listing::FtpMetadata;
 pub use options::{Options, PortRange, Tls, can_honour};

@@ -13,6 +13,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// Whether the door is opened.
+    pub enabled: bool,
     /// Where it listens.
     pub listen: SocketAddr,
     /// Where it listens for clients that begin with TLS at once (implicit FTPS, by custom port 990). Without it nobody
@@ -60,6 +62,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            enabled: true,
             listen: SocketAddr::from(([127, 0, 0, 1], 2121)),
             implicit_listen: None,
             tls: None,

@@ -215,7 +215,7 @@ pub(super) async fn drain<R: AsyncRead + Send + Unpin>(input: &mut R) {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::partners::{Limits, Partners, Policies, Policy};
+    use crate::partners::{Credentials, Limits, Partner, Partners, Policies, Policy};
 
     /// The memory of a partner that may have so much.
     fn memory(bytes: u64) -> PartnerMemory {
@@ -224,7 +224,10 @@ mod tests {
         let policies = Policies::new(Policy::default(), &[]);
         let partners = Partners::open(data.path(), limits, policies, std::sync::Arc::new(SystemClock::new())).unwrap();
         let peer = "192.0.2.1:1".parse().unwrap();
-        let ticket = partners.open_session(&"demo".parse().unwrap(), "ftp", peer).unwrap();
+        let (name, policy) = ("demo".parse().unwrap(), partners.policy("demo"));
+        partners.add(&name, "secret", "").unwrap();
+        let partner = Partner { name, policy, credentials: Credentials::default() };
+        let ticket = partners.open_session(&partner, "ftp", peer).unwrap();
         ticket.memory().clone()
     }
 

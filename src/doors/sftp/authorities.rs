@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, fs, io, net::IpAddr, path::Path};
 use chrono::{DateTime, Utc};
 use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey, ssh_key::Fingerprint, ssh_key::certificate::CertType};
 
-use crate::partners::{Network, PartnerName};
+use crate::{
+    partners::{Network, PartnerName},
+    units::text::decode,
+};
 
 /// The public keys of those that are trusted.
 #[derive(Debug, Default)]
@@ -15,7 +18,7 @@ impl Authorities {
     /// Reads a file with a public key a line; empty lines and those with `#` say nothing.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let mut all = Self::default();
-        for (at, line) in fs::read_to_string(path)?.lines().enumerate() {
+        for (at, line) in decode(fs::read(path)?).map_err(io::Error::other)?.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;

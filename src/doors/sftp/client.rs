@@ -9,7 +9,7 @@ use russh::{
     server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey},
 };
 
-use crate::{doors::core::Link, partners::PartnerName};
+use crate::{doors::core::Link, partners::Partner};
 
 use super::{connection::Shared, context::SftpContext, login::rejected, service};
 
@@ -24,7 +24,7 @@ pub(super) struct Client {
     /// Channels that nothing was asked of yet.
     channels: HashMap<ChannelId, Channel<Msg>>,
     /// The partner that has proved to have a key, and still has to give a password.
-    pub(super) proved: Option<PartnerName>,
+    pub(super) proved: Option<Partner>,
     pub(super) failed_logins: u32,
     /// The reason why a partner that has logged in cannot stay.
     pub(super) turned_away: Option<String>,

@@ -17,7 +17,8 @@ use russh::keys::{
 };
 use tracing::{info, warn};
 
-use super::Options;
+use super::{Options, authorities::Authorities};
+use crate::units::text::decode;
 
 /// The keys that are made, and the names of their files.
 const MADE: [(&str, Kind); 3] =
@@ -85,17 +86,46 @@ pub(super) fn load(options: &Options, directory: &Path) -> Result<Vec<PrivateKey
     };
     let mut offered: Vec<PrivateKey> = Vec::new();
     for name in &options.host_key_algorithms {
-        let fits = |key: &&PrivateKey| match key.algorithm() {
-            Algorithm::Rsa { .. } => name.starts_with("rsa-"),
-            other => other.as_str() == name,
-        };
-        for key in all.iter().filter(fits) {
+        for key in all.iter().filter(|key| signs(&key.algorithm(), name)) {
             if !offered.iter().any(|there| there.public_key() == key.public_key()) {
                 offered.push(key.clone());
             }
         }
     }
     if offered.is_empty() { Err(HostKeyError::None) } else { Ok(offered) }
+}
+
+/// Every fault of the files that the door reads at its start, each with its key. Nothing is made: what is missing of the
+/// door's own keys is made at the start.
+#[must_use]
+pub fn look(options: &Options, directory: &Path) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    let mut kinds = Vec::new();
+    let mut say = |key: String, read: Result<PrivateKey, HostKeyError>| match read {
+        Ok(key) => kinds.push(key.algorithm()),
+        Err(error) => faults.push((key, error.to_string())),
+    };
+    for (at, path) in options.host_keys.iter().enumerate() {
+        say(format!("host_keys[{at}]"), read(path));
+    }
+    let own = MADE.iter().map(|(name, _)| directory.join(name)).filter(|path| path.exists());
+    own.filter(|_| options.host_keys.is_empty()).for_each(|path| say("host_keys".to_owned(), read(&path)));
+    let offers = |kind: &Algorithm| options.host_key_algorithms.iter().any(|name| signs(kind, name));
+    if faults.is_empty() && !options.host_keys.is_empty() && !kinds.iter().any(offers) {
+        faults.push(("host_keys".to_owned(), HostKeyError::None.to_string()));
+    }
+    if let Some(Err(error)) = options.trusted_ca.as_deref().map(Authorities::read) {
+        faults.push(("trusted_ca".to_owned(), error.to_string()));
+    }
+    faults
+}
+
+/// Returns true if a key of this kind signs with the algorithm of this name.
+fn signs(kind: &Algorithm, name: &str) -> bool {
+    match kind {
+        Algorithm::Rsa { .. } => name.starts_with("rsa-"),
+        other => other.as_str() == name,
+    }
 }
 
 /// The keys in the forms in which people compare them.
@@ -124,13 +154,20 @@ fn own(directory: &Path, with_rsa: bool) -> Result<Vec<PrivateKey>, HostKeyError
 }
 
 fn read(path: &Path) -> Result<PrivateKey, HostKeyError> {
-    let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+    let text = fs::read(path).and_then(|bytes| decode(bytes).map_err(io::Error::other));
+    let text = text.map_err(io_error("read", path))?;
     let mode = fs::metadata(path).map_err(io_error("look at", path))?.permissions().mode();
     if mode & 0o077 != 0 {
         warn!(path = %path.display(), "others may read this private host key: chmod 600 is what it wants");
     }
-    let key = russh::keys::decode_secret_key(&text, None);
-    key.map_err(|error| HostKeyError::Key { path: path.to_owned(), what: error.to_string() })
+    let key = russh::keys::decode_secret_key(&text, None).map_err(|error| match error {
+        russh::keys::Error::KeyIsEncrypted => {
+            "it is encrypted, and nobody is there to give its passphrase: `ssh-keygen -p -N \"\" -f FILE` takes it off"
+                .to_owned()
+        }
+        other => other.to_string(),
+    });
+    key.map_err(|what| HostKeyError::Key { path: path.to_owned(), what })
 }
 
 fn make(path: &Path, kind: Kind) -> Result<PrivateKey, HostKeyError> {

@@ -32,10 +32,14 @@ impl Client {
         if self.failed_logins >= partners.limits().max_failed_logins {
             return go_on_with(&[], false);
         }
-        let is_same = |name: &PartnerName| user.parse::<PartnerName>().is_ok_and(|user| user == *name);
-        let proof = if self.proved.as_ref().is_some_and(is_same) { Proof::Key } else { Proof::Nothing };
+        let is_same = |partner: &&Partner| user.parse::<PartnerName>().is_ok_and(|user| user == partner.name);
+        let proved = self.proved.as_ref().filter(is_same).map(|partner| partner.credentials.clone());
+        let proof = if proved.is_some() { Proof::Key } else { Proof::Nothing };
         match partners.verify_behind(proof, user, password, self.link.peer.ip()).await {
-            Ok(partner) => self.enter(&partner.name, "password"),
+            Ok(partner) => {
+                let credentials = partner.credentials.and(proved.unwrap_or_default());
+                self.enter(&Partner { credentials, ..partner }, "password")
+            }
             Err(denied) => {
                 self.failed_logins += u32::from(denied.is_guess());
                 self.denied(user, "password", &denied.to_string())
@@ -86,14 +90,14 @@ impl Client {
     /// Lets the partner in, or asks for what is wanted still.
     fn proved(&mut self, partner: Partner, how: &str) -> Auth {
         if partner.policy.authentication != Authentication::KeyAndPassword {
-            return self.enter(&partner.name, how);
+            return self.enter(&partner, how);
         }
-        self.proved = Some(partner.name);
+        self.proved = Some(partner);
         go_on_with(&[MethodKind::Password], true)
     }
 
     /// Opens a session. A partner that cannot have one is let in, to be told why.
-    fn enter(&mut self, partner: &PartnerName, how: &str) -> Auth {
+    fn enter(&mut self, partner: &Partner, how: &str) -> Auth {
         match self.context.common.open_session(partner, &self.link, how) {
             Ok(session) => {
                 let (context, gone) = (self.context.clone(), self.shared.gone.clone());

@@ -53,5 +53,5 @@ mod upload_state;
 mod writing;
 
 pub use door::{Door, DoorError};
-pub use host_keys::{HostKeyError, HostKeyInfo};
+pub use host_keys::{HostKeyError, HostKeyInfo, look};
 pub use options::Options;

@@ -114,7 +114,9 @@ impl Listing {
             Some(last) => Next::Receipts { after: Some(last.id) },
             None => Next::Rest(self.files.outbox_names(outbox::TOP).await.unwrap_or_default().into()),
         };
-        let receipts = entries.iter().filter_map(|entry| ingest.answers.listed(entry));
+        let since = self.files.since();
+        let own = entries.iter().filter(|entry| entry.received_at > since);
+        let receipts = own.filter_map(|entry| ingest.answers.listed(entry));
         Ok(receipts.map(|one| Listed { name: one.name, stat: Stat::file(one.size_bytes, one.at) }).collect())
     }
 }

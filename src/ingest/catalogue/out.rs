@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use forebay_queue::{Actor, Entry};
 use parking_lot::Mutex;
 
@@ -71,11 +72,16 @@ impl Files {
         }
     }
 
+    /// Since when this partner has its name. What came under it before was sent by another one.
+    pub(super) fn since(&self) -> DateTime<Utc> {
+        self.ingest.partners.former_until(&self.session.partner).unwrap_or(DateTime::<Utc>::MIN_UTC)
+    }
+
     /// The entry whose receipt has this very name and is shown.
     async fn entry_of_receipt(&self, name: &str) -> Result<Option<(Entry, Stat)>, Refusal> {
         let Some(id) = Answers::file_of(name) else { return Ok(None) };
         let entry = match self.ingest.queue.get(id).await {
-            Ok(entry) if entry.partner == self.partner() => entry,
+            Ok(entry) if entry.partner == self.partner() && entry.received_at > self.since() => entry,
             Ok(_) | Err(forebay_queue::QueueError::NotFound(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };

@@ -27,6 +27,17 @@ pub struct GateView {
     pub detail: Value,
 }
 
+/// The standing of the schedule, where a plan made from it would say less than is so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// What is refused, or not yet in force, each as a sentence.
+    pub refused: Vec<String>,
+    /// What is in force instead.
+    pub in_force: String,
+    /// False if no schedule is in force, so that everything is closed.
+    pub schedule: bool,
+}
+
 /// The gate of a route, or of the web faces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeView {

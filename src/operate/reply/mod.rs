@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use account::{AccountView, KeyView, PasswordView};
 pub use file::{ActedView, ContinuesView, DetailView, FileView, RecordView};
-pub use gate::{ClosureView, GateView, OverrideView, ScopeView};
+pub use gate::{ClosureView, GateView, OverrideView, PlanView, ScopeView};
 pub use queue::{PausedView, ProgressView, StateTotal, StatsView, VerifiedView};
 pub use session::{KickedView, SessionView};
 pub use status::{
@@ -71,6 +71,8 @@ pub enum Reply {
     Verified(VerifiedView),
     /// The gate.
     Gate(Box<GateView>),
+    /// What a plan of closures leaves out; comes before them.
+    Plan(PlanView),
     /// A closure of the schedule, or one that was simulated.
     Closure(ClosureView),
     /// An override.

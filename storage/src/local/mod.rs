@@ -125,6 +125,11 @@ impl Storage for LocalStorage {
         self.blocking(move |root| partial::count(root, &key)).await
     }
 
+    async fn forget_partials(&self, partner: &str) -> Result<usize> {
+        let key = partial::Key::new(&self.root, partner, "")?;
+        self.blocking(move |root| partial::forget(root, &key)).await
+    }
+
     async fn partial_bytes(&self, partner: &str) -> Result<u64> {
         let key = partial::Key::new(&self.root, partner, "")?;
         self.blocking(move |root| partial::bytes(root, &key)).await

@@ -292,6 +292,21 @@ pub(super) fn count(root: &Root, key: &Key) -> Result<u64> {
     paths(root, &key.dir).map(|paths| paths.len() as u64)
 }
 
+pub(super) fn forget(root: &Arc<Root>, key: &Key) -> Result<usize> {
+    root.sound()?;
+    let mut forgotten = 0;
+    for path in paths(root, &key.dir)? {
+        let Ok(_claim) = Claim::take(root, &path) else { continue };
+        let removing = |e| StorageError::io(format!("cannot remove {}", path.display()), e);
+        root.disk.unlink(&path).map_err(removing)?;
+        forgotten += 1;
+    }
+    if forgotten > 0 {
+        root.settle(&key.dir)?;
+    }
+    Ok(forgotten)
+}
+
 pub(super) fn bytes(root: &Root, key: &Key) -> Result<u64> {
     let mut bytes = 0;
     for path in paths(root, &key.dir)? {

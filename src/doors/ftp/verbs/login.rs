@@ -8,7 +8,7 @@ use crate::{
         reply::Reply,
         session::Flow,
     },
-    partners::{Denied, PartnerName},
+    partners::{Denied, Partner},
 };
 
 impl Greeting<'_> {
@@ -27,10 +27,10 @@ impl Greeting<'_> {
         self.say(Reply::new(331, "Password required")).await
     }
 
-    fn certified(&self, name: &str) -> Option<PartnerName> {
+    fn certified(&self, name: &str) -> Option<Partner> {
         let certificate = self.client.protection.certificate.as_ref()?;
         let (partners, peer) = (&self.client.context.common.partners, self.client.control.link.peer);
-        partners.verify_certificate(certificate, name, peer.ip()).map(|partner| partner.name)
+        partners.verify_certificate(certificate, name, peer.ip())
     }
 
     /// PASS (RFC 959, 4.1.1).
@@ -41,7 +41,7 @@ impl Greeting<'_> {
         let (context, peer) = (self.client.context.clone(), self.client.control.link.peer);
         let shown = self.client.protection.certificate.as_ref();
         match context.common.partners.verify_showing(shown, &name, password, peer.ip()).await {
-            Ok(partner) => self.enter(&partner.name, "password", 230).await,
+            Ok(partner) => self.enter(&partner, "password", 230).await,
             Err(denied) => {
                 info!(%peer, why = %denied, "login refused");
                 self.denied(denied).await
@@ -65,7 +65,7 @@ impl Greeting<'_> {
     }
 
     /// Opens a session.
-    async fn enter(&mut self, partner: &PartnerName, how: &str, code: u16) -> Progress {
+    async fn enter(&mut self, partner: &Partner, how: &str, code: u16) -> Progress {
         let common = &self.client.context.common;
         let session = match common.open_session(partner, &self.client.control.link, how) {
             Ok(session) => session,

@@ -1,0 +1,55 @@
+//! What a session came in by, and whether it would still come in by it.
+
+use std::net::IpAddr;
+
+use super::{Account, ClientCertificate, Policy, password::Hash};
+
+/// The credentials of one login. A session lasts as long as all of them hold: who takes a password, a key or a binding
+/// away means those too who are in by it.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    password: Option<Hash>,
+    key: Option<String>,
+    certificate: Option<ClientCertificate>,
+}
+
+impl Credentials {
+    /// The password that the account has.
+    pub(super) fn with_password(mut self, account: &Account) -> Self {
+        self.password = Some(account.hash.clone());
+        self
+    }
+
+    /// The key of this fingerprint.
+    pub(super) fn with_key(mut self, fingerprint: String) -> Self {
+        self.key = Some(fingerprint);
+        self
+    }
+
+    /// A certificate that is bound to the partner.
+    pub(super) fn with_certificate(mut self, certificate: &ClientCertificate) -> Self {
+        self.certificate = Some(certificate.clone());
+        self
+    }
+
+    /// These, and those that were proved before them.
+    #[must_use]
+    pub fn and(self, before: Self) -> Self {
+        Self {
+            password: self.password.or(before.password),
+            key: self.key.or(before.key),
+            certificate: self.certificate.or(before.certificate),
+        }
+    }
+
+    /// Returns true if the account still lets in who shows them, from there.
+    pub(super) fn hold(&self, account: &Account, policy: &Policy, peer: IpAddr) -> bool {
+        let key_holds =
+            |fingerprint: &String| account.keys.iter().any(|key| key.fingerprint() == *fingerprint && key.allows(peer));
+        account.enabled
+            && policy.allows(peer)
+            && self.password.as_ref().is_none_or(|hash| *hash == account.hash)
+            && self.key.as_ref().is_none_or(key_holds)
+            && self.certificate.as_ref().is_none_or(|certificate| policy.binds(certificate))
+    }
+}
