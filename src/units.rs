@@ -139,6 +139,21 @@ pub fn format_duration(duration: Duration) -> String {
     parts.join(" ")
 }
 
+/// How far work is after this time, and about how long the rest takes: `25 %, about 1m 30s left`.
+#[must_use]
+pub fn format_progress(spent: Duration, done: u64, total: u64) -> String {
+    let percent = (u128::from(done) * 100).checked_div(u128::from(total)).unwrap_or(0);
+    let rest = u128::from(total.saturating_sub(done));
+    match (spent.as_secs() as u128 * rest).checked_div(u128::from(done)) {
+        Some(seconds) => {
+            let left = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX / 1_000));
+            format!("{percent} %, about {} left", format_duration(left))
+        }
+        // Nobody knows.
+        None => format!("{percent} %"),
+    }
+}
+
 /// A size for people, in powers of 1,024 with at most one digit after the point: `512 B`, `1.5 KiB`, `10 MiB`.
 #[must_use]
 pub fn format_bytes(bytes: u64) -> String {

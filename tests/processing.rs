@@ -528,6 +528,15 @@ impl Storage for Closing {
     async fn partial_bytes(&self, _: &str) -> forebay_storage::Result<u64> {
         unimplemented!()
     }
+    fn may_have_partials(&self, _: &str) -> bool {
+        false
+    }
+    async fn drop_partial(&self, _: &str, _: &str) -> forebay_storage::Result<()> {
+        unimplemented!()
+    }
+    async fn give_up_partials(&self, _: &str, _: u64, _: &str) -> forebay_storage::Result<u64> {
+        unimplemented!()
+    }
     async fn retract(&self, _: FileId, _: forebay_storage::Retract) -> forebay_storage::Result<()> {
         unimplemented!()
     }

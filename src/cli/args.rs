@@ -233,7 +233,7 @@ pub(super) struct ListArgs {
     /// Received at or after: RFC 3339, "YYYY-MM-DD [HH:MM]" in the schedule's zone, or how long ago ("2h")
     #[arg(long, value_name = "TIME")]
     pub(super) since: Option<String>,
-    /// No more than this many, the newest
+    /// No more than this many, from the newest back
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
 }
@@ -357,7 +357,7 @@ pub(super) enum GateVerb {
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// Confirm that this machine's clock is right although it is behind the journal
+    /// Confirm that this machine's clock is right although it is behind the journal or has jumped
     ConfirmClock,
 }
 

@@ -8,10 +8,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use forebay_queue::Actor;
+use forebay_queue::{Actor, Watch};
 use serde::Serialize;
 
-use super::{args::Global, paint::Paint};
+use super::{args::Global, paint::Paint, progress::Progress};
 use crate::{
     clock::{Clock, SystemClock},
     config::{self, Config},
@@ -94,7 +94,11 @@ impl Context {
             );
             return Err(Problem::needs_server(what));
         }
-        let offline = server::open_offline(&config, Arc::clone(&self.clock)).await?;
+        let shown = Arc::new(Progress::new(&self.clock, self.json()));
+        let told = Arc::clone(&shown);
+        let watch = Watch::new(move |done, total| told.at("index", done, total));
+        let offline = server::open_offline(&config, Arc::clone(&self.clock), &watch).await?;
+        shown.end();
         let (answer, pieces) = Answer::channel();
         let actor = Actor::Operator(system_users::own_name());
         tokio::spawn(async move { offline.operator.answer(request, actor, answer).await });

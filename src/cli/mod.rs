@@ -11,6 +11,7 @@ mod inspect;
 mod key;
 mod paint;
 mod partner;
+mod progress;
 mod queue;
 mod serve;
 mod sessions;

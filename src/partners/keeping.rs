@@ -46,6 +46,12 @@ impl Partners {
         self.accounts.list()
     }
 
+    /// How many accounts there are, as far as that can be told.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.accounts.count()
+    }
+
     /// The account of `name` as it is now; none too when it cannot be read, which is logged.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Account> {

@@ -35,6 +35,16 @@ pub trait Storage: Send + Sync + 'static {
     /// Bytes that the partials of this partner take.
     async fn partial_bytes(&self, partner: &str) -> Result<u64>;
 
+    /// Whether this partner may have partials, for those who would look after every upload.
+    fn may_have_partials(&self, partner: &str) -> bool;
+
+    /// Gives up the partial of this name, unless somebody goes on with it. None is no error.
+    async fn drop_partial(&self, partner: &str, name: &str) -> Result<()>;
+
+    /// Gives up the oldest partials of this partner until they are so many bytes, but for that of the name `but` and those
+    /// that somebody goes on with; gives how many bytes they were.
+    async fn give_up_partials(&self, partner: &str, bytes: u64, but: &str) -> Result<u64>;
+
     /// Takes a committed file back before anyone was told of it. Ok: it will not be there after a crash either.
     /// When that cannot be made durable the store is poisoned, for a file that was refused must not appear later.
     async fn retract(&self, id: FileId, keep: Retract) -> Result<()>;
@@ -84,6 +94,10 @@ pub trait SpoolMaintenance: Send + Sync + 'static {
 
     /// Reads a spool file whole and says whether it is what it claims to be. What is sound is also synced.
     async fn inspect(&self, id: FileId) -> Result<SpoolItem>;
+
+    /// As [`SpoolMaintenance::inspect`], and writes nothing: what is checked beside uploads must not make them wait for the
+    /// disk.
+    async fn examine(&self, id: FileId) -> Result<SpoolItem>;
 
     /// Moves a spool file that cannot be trusted out of the way, with the reason beside it. It is never deleted.
     async fn set_aside(&self, id: FileId, reason: &str) -> Result<()>;

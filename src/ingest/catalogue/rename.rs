@@ -108,6 +108,7 @@ impl Files {
         let below = format!("{folder}/");
         let (mut found, mut after) = (Vec::new(), None);
         loop {
+            self.ingest.may_go_on()?;
             let page = self.ingest.queue.list(&filter, after, PAGE).await?;
             for entry in page.entries {
                 let is_below = entry.name.starts_with(&below) && is_named_anew(&entry);
