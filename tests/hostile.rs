@@ -131,17 +131,21 @@ fn nonsense_at_the_admin_socket_harms_no_one() {
         stream.set_read_timeout(Some(BOUND)).expect("a time-out");
         stream
     };
+    let secret = fs::read_to_string(machine.data().join("admin.secret")).expect("the secret");
     let idle: Vec<_> = (0..40).map(|_| connect()).collect();
     for (line, told) in [
         (&b"\n"[..], "does not understand"),
         (b"GET / HTTP/1.1\r\n", "does not understand"),
         (b"\xff\x00\n", "does not understand"),
-        (b"{\"verb\":\"status\",\"more\":1}\n", ""),
-        (b"{\"verb\":\"queue_show\",\"id\":\"../../etc\"}\n", "no file's id begins with"),
-        (b"{\"verb\":\"gate_close\",\"routes\":[],\"end\":{\"after\":18446744073709551615},\"reason\":\"x\",\"message\":null,\"wait\":false}\n", "longer than ten years"),
+        (b"{\"verb\":\"status\"}\n", "does not understand"),
+        (b"{\"secret\":\"guessed\",\"request\":{\"verb\":\"status\"}}\n", "admin.secret"),
+        (b"{\"secret\":\"SECRET\",\"request\":{\"verb\":\"status\",\"more\":1}}\n", ""),
+        (b"{\"secret\":\"SECRET\",\"request\":{\"verb\":\"queue_show\",\"id\":\"../../etc\"}}\n", "no file's id begins with"),
+        (b"{\"secret\":\"SECRET\",\"request\":{\"verb\":\"gate_close\",\"routes\":[],\"end\":{\"after\":18446744073709551615},\"reason\":\"x\",\"message\":null,\"wait\":false}}\n", "longer than ten years"),
     ] {
         let mut stream = connect();
-        stream.write_all(line).expect("it reads");
+        let known = String::from_utf8(line.to_vec()).map(|line| line.replace("SECRET", secret.trim()).into_bytes());
+        stream.write_all(&known.unwrap_or_else(|_| line.to_vec())).expect("it reads");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("it answers and ends");
         assert!(text.contains(told) && !text.is_empty(), "{:?}: {text}", String::from_utf8_lossy(line));

@@ -12,6 +12,7 @@ mod key;
 mod paint;
 mod partner;
 mod queue;
+mod runner;
 mod serve;
 mod sessions;
 mod status;
@@ -101,6 +102,7 @@ fn dispatch(verb: Verb, context: Context) -> Result<(), Problem> {
     let done = runtime.block_on(async {
         match verb {
             Verb::Serve => serve::run(&context).await,
+            Verb::Runner(args) => runner::run(args).await,
             Verb::Demo(args) => demo::run(&context, &args).await,
             Verb::Status => status::run(&context).await,
             Verb::Partner { verb } => partner::run(&context, verb).await,

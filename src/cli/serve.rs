@@ -69,7 +69,7 @@ async fn reload(context: &Context, running: &Running) {
     }
 }
 
-fn systemd(states: &[sd_notify::NotifyState<'_>]) {
+pub(super) fn systemd(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "cannot notify systemd");
     }

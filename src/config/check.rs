@@ -53,6 +53,8 @@ pub fn check(place: &Place) -> Checked {
         check_doors(&config, &mut document);
         check_certificate(&config, &mut document);
         checked.warnings.extend(exposed_keys(&config));
+        let warning = |(key, what)| Fault { file: file.clone().unwrap_or_default(), line: None, key, what };
+        checked.warnings.extend(config.isolation_warnings().into_iter().map(warning));
         for (key, what) in doors::drop::Options::look(&config.drops, &config.data.join("partners")) {
             document.fault(key, what);
         }
