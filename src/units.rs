@@ -1,11 +1,14 @@
 //! Durations and sizes as people write them: "30s", "1h 30m", "10 MiB".
 //!
 //! One reader and one writer for configuration, the command line and what is shown. With serde:
-//! `#[serde(with = "units::duration")]`, `#[serde(with = "units::size")]`, and `::option` of each; rates are in [`rate`].
+//! `#[serde(with = "units::duration")]`, `#[serde(with = "units::size")]`, and `::option` of each; rates are in [`rate`],
+//! globs in [`glob`], how names are compared and shown in [`text`].
 
 use std::time::Duration;
 
+pub mod glob;
 pub mod rate;
+pub mod text;
 
 /// Why a duration or a size was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -17,6 +17,7 @@ use crate::{
     config::{self, Config},
     operate::{Answer, Client, Conversation, Hello, Piece, Problem, Reply, Request, system_users, time_input},
     server,
+    units::text::visible_json,
 };
 
 /// The context of every verb.
@@ -104,7 +105,7 @@ impl Context {
     /// Prints an object as a line of JSON.
     pub(super) fn object(&self, object: &impl Serialize) -> Result<(), Problem> {
         let text = serde_json::to_string(object).map_err(|error| Problem::failed(error.to_string()))?;
-        say(&text)
+        say(&visible_json(&text))
     }
 }
 

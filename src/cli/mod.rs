@@ -28,6 +28,7 @@ use self::{
 use crate::{
     operate::{Cause, Problem},
     telemetry,
+    units::text::visible_json,
 };
 
 /// The time that the end of the program waits for blocking work.
@@ -76,7 +77,7 @@ fn tell(problem: &Problem, json: bool) {
     }
     if json {
         let object = serde_json::json!({ "error": problem.text, "cause": problem.cause });
-        context::complain(&object.to_string());
+        context::complain(&visible_json(&object.to_string()));
     } else {
         context::complain(&format!("forebay: {}", paint::visible_lines(&problem.text)));
     }

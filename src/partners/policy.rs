@@ -108,6 +108,8 @@ pub struct Policy {
     pub outbox: Option<PathBuf>,
     /// Lets the partner delete what it finds in its outbox.
     pub outbox_delete: bool,
+    /// Shows `out/` in listings of the login directory. It is there either way.
+    pub list_out: bool,
     /// Names of files that are not finished yet.
     pub temporary_names: TemporaryNames,
     /// The time for which an interrupted upload is kept for resume.
@@ -138,6 +140,7 @@ impl Default for Policy {
             max_names: 250_000,
             outbox: None,
             outbox_delete: false,
+            list_out: false,
             temporary_names: TemporaryNames::default(),
             partial_keep: DAY,
             unfinished_hold_after: DAY,
@@ -241,6 +244,8 @@ pub struct Override {
     #[serde(default)]
     pub outbox_delete: Option<bool>,
     #[serde(default)]
+    pub list_out: Option<bool>,
+    #[serde(default)]
     pub temporary_names: Option<TemporaryNames>,
     #[serde(default, with = "units::duration::option")]
     pub partial_keep: Option<Duration>,
@@ -267,6 +272,7 @@ impl Override {
             max_names: self.max_names.unwrap_or(base.max_names),
             outbox: self.outbox.clone(),
             outbox_delete: self.outbox_delete.unwrap_or(base.outbox_delete),
+            list_out: self.list_out.unwrap_or(base.list_out),
             temporary_names: self.temporary_names.clone().unwrap_or_else(|| base.temporary_names.clone()),
             partial_keep: self.partial_keep.unwrap_or(base.partial_keep),
             unfinished_hold_after: self.unfinished_hold_after.unwrap_or(base.unfinished_hold_after),

@@ -6,7 +6,6 @@
 use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
-    io::AsyncWriteExt,
     sync::oneshot,
     time::{Instant, timeout},
 };
@@ -14,12 +13,12 @@ use tracing::warn;
 
 use crate::{
     doors::core::{PartnerSession, words},
-    ingest::{Listed, Listing, Refusal},
+    ingest::Refusal,
 };
 
 use super::{
-    confirmation::Stored, data_channel::DataChannel, data_handover::DataHandover, download::Sending, inner::Inner,
-    listing::Format, reply::Reply, upload::Incoming, wire::Wire,
+    confirmation::Stored, data_channel::DataChannel, data_handover::DataHandover, inner::Inner,
+    listable::Listable, reply::Reply, upload::Incoming, wire::Wire,
 };
 
 /// The time for the inner server to begin.
@@ -145,40 +144,6 @@ async fn hand_over(
     match sent {
         Ok(sent) => sent.map_or_else(not_sent, Outcome::Sent),
         Err(_) => Outcome::Refused(Refusal::Internal("the inner server has dropped a download".to_owned())),
-    }
-}
-
-/// A listing that has begun: its first names are known.
-pub(super) struct Listable {
-    listing: Listing,
-    format: Format,
-    first: Vec<Listed>,
-}
-
-impl Listable {
-    /// Begins a listing: what can be refused is refused here, before 150.
-    pub(super) async fn begin(partner: &PartnerSession, path: &str, format: Format) -> Result<Self, Reply> {
-        let refused = |refusal| Reply::from(&refusal);
-        // RFC 3659, 7.1: a file is for MLST.
-        if format == Format::Mlsd && partner.files.stat(path).await.map_err(refused)?.is_file() {
-            return Err(Reply::new(501, "MLSD lists directories"));
-        }
-        let mut listing = partner.files.list(path).await.map_err(refused)?;
-        let first = listing.next().await.map_err(refused)?.unwrap_or_default();
-        Ok(Self { listing, format, first })
-    }
-
-    /// Sends it page by page: what is in memory does not grow with the folder.
-    async fn send(self, partner: &PartnerSession, wire: &mut Wire) -> Result<u64, Refusal> {
-        let Self { mut listing, format, first } = self;
-        let mut sending = Sending::new(partner);
-        let mut page = Some(first);
-        while let Some(names) = page {
-            sending.send(&format.lines(&names, partner.clock.now()), wire).await?;
-            sending.step(wire.flush()).await?;
-            page = listing.next().await?;
-        }
-        Ok(sending.sent)
     }
 }
 

@@ -53,6 +53,7 @@ mod inner;
 mod inner_session;
 mod inner_state;
 mod lines;
+mod listable;
 mod listing;
 mod logged_in;
 mod options;
