@@ -183,7 +183,9 @@ fn names_that_are_none_are_refused(door: Door) {
     }
     door.assert_refused(client.make_directory("a\tb"), Why::BadName, "a directory");
     // What cannot be seen, or turns the direction of writing: a person would read another name.
-    for unseen in ['\u{202e}', '\u{2066}', '\u{200b}', '\u{200d}', '\u{feff}', '\u{2028}', '\u{2029}', '\u{ad}', '\u{e0041}'] {
+    for unseen in
+        ['\u{202e}', '\u{2066}', '\u{200b}', '\u{200d}', '\u{feff}', '\u{2028}', '\u{2029}', '\u{ad}', '\u{e0041}']
+    {
         let name = format!("lab{unseen}7lh.exe");
         door.assert_refused(client.put(&name, b"data"), Why::BadName, &name);
         door.assert_refused(client.make_directory(&name), Why::BadName, &name);

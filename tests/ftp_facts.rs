@@ -65,9 +65,7 @@ fn stat_has_names_between_its_first_and_last_line() {
     assert_eq!(ftp.command("MKD in").code, 257);
     assert_eq!(ftp.store("in/a.hl7", b"data").code, 226);
     assert_eq!(ftp.store("b.hl7", b"data").code, 226);
-    for (path, code, names) in
-        [("b.hl7", 213, &["b.hl7"][..]), ("in", 212, &["a.hl7"]), ("", 212, &["b.hl7", "in"])]
-    {
+    for (path, code, names) in [("b.hl7", 213, &["b.hl7"][..]), ("in", 212, &["a.hl7"]), ("", 212, &["b.hl7", "in"])] {
         let told = ftp.command(&format!("STAT -l {path}"));
         assert_eq!(told.code, code, "{}", told.text);
         let lines: Vec<_> = told.text.lines().collect();

@@ -19,6 +19,7 @@ use crate::{
     descriptors::Descriptors,
     doors::drop,
     gate::{Scope, State as GateState},
+    partners::LateRenames,
     telemetry::{self, LogState},
 };
 
@@ -204,6 +205,7 @@ impl Operator {
             };
             needs.push(format!("{what}: `forebay queue list --state {state}`{next}"));
         }
+        needs.extend(self.dependencies.partners.late_renames().iter().map(|seen| self.needs_temporary_name(seen)));
         if let Some(ends) = server.and_then(|server| server.certificate_ends_at)
             && ends - self.now() < CERTIFICATE_WARNING
         {
@@ -215,6 +217,18 @@ impl Operator {
             );
         }
         needs
+    }
+
+    /// What is to be said of a partner whose temporary names its policy does not know.
+    fn needs_temporary_name(&self, seen: &LateRenames) -> String {
+        let files = if seen.files == 1 { "a file" } else { "files" };
+        let policy = self.dependencies.partners.policy(&seen.partner);
+        let (partner, count, line) = (&seen.partner, seen.files, seen.line(policy.temporary_names.patterns()));
+        format!(
+            "{partner} renamed {files} that had been accepted ({count} since the start, last {:?} to {:?}): if such names \
+             are temporary ones, add to its [[partner]]: {line}",
+            seen.from, seen.to
+        )
     }
 }
 

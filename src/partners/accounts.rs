@@ -326,6 +326,7 @@ mod tests {
             changed_at: AT,
             note: String::new(),
             keys: Vec::new(),
+            data_habit: None,
             hash,
         }
     }

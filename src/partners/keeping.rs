@@ -30,6 +30,7 @@ impl Partners {
             changed_at: now,
             note: note.to_owned(),
             keys: Vec::new(),
+            data_habit: None,
             hash: hashed(password)?,
         };
         self.accounts.add(&account)?;

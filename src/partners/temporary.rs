@@ -50,9 +50,8 @@ impl TemporaryNames {
     /// # Errors
     /// When one is no glob.
     pub fn new(patterns: Vec<String>) -> Result<Self, BadPattern> {
-        let compiled = |pattern: &String| {
-            Glob::new(pattern).map_err(|fault| BadPattern { pattern: pattern.clone(), fault })
-        };
+        let compiled =
+            |pattern: &String| Glob::new(pattern).map_err(|fault| BadPattern { pattern: pattern.clone(), fault });
         let globs = patterns.iter().map(compiled).collect::<Result<_, _>>()?;
         Ok(Self { globs, patterns })
     }

@@ -26,7 +26,10 @@ enum Token {
     Many,
     /// Any number of characters, `/` too.
     Deep,
-    Set { negated: bool, ranges: Vec<(char, char)> },
+    Set {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
 }
 
 /// Why a text is no glob.

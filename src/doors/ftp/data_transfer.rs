@@ -17,8 +17,15 @@ use crate::{
 };
 
 use super::{
-    confirmation::Stored, data_channel::DataChannel, data_handover::DataHandover, inner::Inner,
-    listable::Listable, reply::Reply, upload::Incoming, wire::Wire,
+    confirmation::Stored,
+    data::Opened,
+    data_channel::{DataChannel, uncontested},
+    data_handover::DataHandover,
+    inner::Inner,
+    listable::Listable,
+    reply::Reply,
+    upload::Incoming,
+    wire::Wire,
 };
 
 /// The time for the inner server to begin.
@@ -44,7 +51,9 @@ pub(super) async fn receive(
 ) {
     let (transfer, link) = (channel.transfer.clone(), channel.link.clone());
     match channel.open().await {
-        Ok(wire) => file.take(&partner, wire, &link, &transfer, tell).await,
+        Ok(Opened { wire, port, .. }) => {
+            uncontested(port, &transfer, file.take(&partner, wire, &link, &transfer, tell)).await;
+        }
         Err(reply) => {
             partner.ticket.doing("");
             file.intake.cut(&reply.text).await;
@@ -125,14 +134,15 @@ async fn hand_over(
     give: oneshot::Sender<Wire>,
     mut sent: oneshot::Receiver<Result<u64, Refusal>>,
 ) -> Outcome {
+    let transfer = channel.transfer.clone();
     let sent = tokio::select! {
         biased;
         sent = &mut sent => sent,
         wire = channel.open() => match wire {
-            Ok(wire) => {
+            Ok(Opened { wire, port, .. }) => {
                 // It may have been refused meanwhile.
                 let _ = give.send(wire);
-                sent.await
+                uncontested(port, &transfer, sent).await
             }
             Err(reply) => {
                 drop(give);
@@ -161,15 +171,17 @@ pub(super) async fn send_listing(
 
 async fn listed(partner: &PartnerSession, channel: DataChannel, listable: Listable) -> Outcome {
     let transfer = channel.transfer.clone();
-    let mut wire = match channel.open().await {
-        Ok(wire) => wire,
+    let Opened { mut wire, port, .. } = match channel.open().await {
+        Ok(opened) => opened,
         Err(reply) => return Outcome::Told(reply),
     };
-    let sent = tokio::select! {
-        sent = listable.send(partner, &mut wire) => sent,
-        (why, _) = transfer.cancelled() => Err(Refusal::Cut(why)),
+    let sending = async {
+        tokio::select! {
+            sent = listable.send(partner, &mut wire) => sent,
+            (why, _) = transfer.cancelled() => Err(Refusal::Cut(why)),
+        }
     };
-    match sent {
+    match uncontested(port, &transfer, sending).await {
         Ok(bytes) => {
             wire.finish().await;
             Outcome::Sent(bytes)

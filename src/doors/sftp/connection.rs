@@ -25,9 +25,7 @@ use crate::{
     partners::Origin,
 };
 
-use super::{
-    client::Client, client_stream::ClientStream, context::SftpContext, sftp_session::SftpSession, shut_out,
-};
+use super::{client::Client, client_stream::ClientStream, context::SftpContext, sftp_session::SftpSession, shut_out};
 
 /// The time that a client gets to read why it is disconnected.
 const LAST_WORDS: Duration = Duration::from_secs(1);

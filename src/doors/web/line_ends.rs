@@ -152,7 +152,10 @@ mod tests {
         let good = "\r\nPOST / HTTP/1.1\r\nHost: x\r\nContent-LENGTH: 4\r\n\r\n\na\nbGET / HTTP/1.1\r\nHost: x\r\n\r\n";
         assert_eq!(looked(&[good]), good);
         assert_eq!(looked(&good.split_inclusive('\r').collect::<Vec<_>>()), good);
-        assert_eq!(looked(&["POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n"]).matches('\0').count(), 0);
+        assert_eq!(
+            looked(&["POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n"]).matches('\0').count(),
+            0
+        );
     }
 
     #[test]

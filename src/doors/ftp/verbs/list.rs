@@ -5,15 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::doors::ftp::{
-    data::Offer,
-    data_transfer::send_listing,
-    listable::Listable,
-    listing::Format,
-    logged_in::LoggedIn,
-    reply::Reply,
-    session::Flow,
-    transfer::Transfer,
-    transferring::Transferring,
+    data::Offer, data_transfer::send_listing, listable::Listable, listing::Format, logged_in::LoggedIn, reply::Reply,
+    session::Flow, transfer::Transfer, transferring::Transferring,
 };
 
 impl LoggedIn<'_> {
