@@ -540,8 +540,8 @@ impl Storage for Closing {
     async fn close(&self) -> forebay_storage::Result<()> {
         unimplemented!()
     }
-    fn admits_copy(&self, destination: &Path) -> forebay_storage::Result<()> {
-        self.storage.admits_copy(destination)
+    fn admits_copy(&self, destination: &Path, bytes: u64) -> forebay_storage::Result<()> {
+        self.storage.admits_copy(destination, bytes)
     }
 
     fn space(&self) -> forebay_storage::Result<forebay_storage::Space> {

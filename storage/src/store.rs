@@ -60,11 +60,12 @@ pub trait Storage: Send + Sync + 'static {
     /// When not everything could be left in order; nothing is lost by that.
     async fn close(&self) -> Result<()>;
 
-    /// Whether a copy at this place leaves what the journal needs; always where that is another file system.
+    /// Whether so many more bytes of a copy at this place leave what the journal needs; always where that is another file
+    /// system.
     ///
     /// # Errors
     /// [`StorageError::Full`] when it does not.
-    fn admits_copy(&self, destination: &Path) -> Result<()>;
+    fn admits_copy(&self, destination: &Path, bytes: u64) -> Result<()>;
 
     /// Free space and the reserve that uploads do not touch.
     fn space(&self) -> Result<Space>;

@@ -173,8 +173,8 @@ impl Storage for LocalStorage {
         self.blocking(|root| root.close()).await
     }
 
-    fn admits_copy(&self, destination: &Path) -> Result<()> {
-        place::admits(&self.root, destination, 0)
+    fn admits_copy(&self, destination: &Path, bytes: u64) -> Result<()> {
+        place::admits(&self.root, destination, bytes)
     }
 
     fn space(&self) -> Result<Space> {
