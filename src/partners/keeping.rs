@@ -146,6 +146,8 @@ impl Partners {
     pub fn remove(&self, name: &PartnerName) -> Result<(), PartnersError> {
         self.accounts.remove(name)?;
         self.changed(name);
+        // A new partner of that name comes from elsewhere.
+        self.known.forget(&name.folded());
         info!(partner = %name, "account removed");
         Ok(())
     }
