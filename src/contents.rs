@@ -40,6 +40,9 @@ struct Extents {
     list: Vec<Extent>,
 }
 
+/// The room of a copy is looked at for each piece of so many bytes.
+const LOOK_BYTES: u64 = 4 << 20;
+
 impl Contents {
     /// Those that these two hold.
     #[must_use]
@@ -83,7 +86,7 @@ impl Contents {
         match self.queue.content_blocking(&entry.extent()).map_err(of_queue)? {
             None => self.storage.materialize(id, destination, durability),
             // Its digest was found right just now.
-            Some(bytes) => self.storage.admits_copy(destination).map(|()| bytes).and_then(|bytes| {
+            Some(bytes) => self.storage.admits_copy(destination, entry.size_bytes).map(|()| bytes).and_then(|bytes| {
                 write(&bytes, destination, durability)
                     .map(|()| Verified { size_bytes: entry.size_bytes, sha256: entry.sha256 })
                     .map_err(|e| StorageError::io(format!("cannot place file {id} at {}", destination.display()), e))
@@ -103,15 +106,18 @@ impl Contents {
     }
 
     /// Writes all stretches behind each other. Each is what was accepted, and so is the whole.
-    fn copy_extents(&self, entry: &Entry, list: &[Extent], file: &mut File, destination: &Path) -> Result<Verified> {
+    fn copy_extents(&self, entry: &Entry, list: &[Extent], file: &mut File, at: &Path) -> Result<Verified> {
         let (mut whole, mut size_bytes) = (sha2::Sha256::new(), 0);
         let mut take = |bytes: &[u8]| {
             whole.update(bytes);
+            // Others copy at the same time: the room is looked at again and again, not once.
+            if size_bytes % LOOK_BYTES < bytes.len() as u64 {
+                self.storage.admits_copy(at, LOOK_BYTES.min(entry.size_bytes.saturating_sub(size_bytes)))?;
+            }
             size_bytes += bytes.len() as u64;
             io::Write::write_all(file, bytes)
         };
         for extent in list {
-            self.storage.admits_copy(destination)?;
             self.copy_extent(extent, &mut take)?;
         }
         let verified = Verified { size_bytes, sha256: Sha256(whole.finalize().into()) };

@@ -9,7 +9,7 @@ mod options;
 use self::options::fault;
 pub use self::{
     globs::PathGlobs,
-    options::{Options, ProcessorKind, Retry, RouteFault, validate},
+    options::{Options, ProcessorKind, Retry, RouteFault, RunAs, validate},
 };
 
 /// A route that is ready to be asked.

@@ -11,9 +11,11 @@ mod runs;
 mod services;
 mod serving;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use forebay_queue::Watch;
 use forebay_storage::Storage;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use self::{bound_doors::BoundDoors, runs::Runs, services::Services};
@@ -52,6 +54,7 @@ pub struct Running {
     ingest: Arc<Ingest>,
     runs: Runs,
     storage: Arc<dyn Storage>,
+    watch: Watch,
     _lock: DataLock,
 }
 
@@ -62,15 +65,17 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    /// Starts a server and returns it when it is ready.
+    /// Starts a server and returns it when it is ready. `watch` is told how far the index of the queue has caught up, and
+    /// stops a start that nobody wants any more. Not cancel safe, but no worse than a crash: what it does on other threads
+    /// goes on.
     ///
     /// # Errors
     /// When the server cannot start; the problem says what to do about it.
-    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, Problem> {
+    pub async fn start(config: Config, clock: Arc<dyn Clock>, watch: &Watch) -> Result<Self, Problem> {
         if rustix::process::geteuid().is_root() {
             warn!("running as root: file modes do not protect the spool; run forebay as a user of its own");
         }
-        let services = Services::open(&config, clock).await?;
+        let services = Services::open(&config, clock, watch).await?;
         // Before the doors: who sees one of them open can reach the server as an operator too. Requests wait until it
         // runs.
         let socket = AdminSocket::bind(&config.data)
@@ -89,7 +94,21 @@ impl Running {
         let Services { gate, partners, ingest, data_dir, .. } = services;
         let storage = Arc::clone(&data_dir.storage);
         let lock = data_dir.into_lock();
-        Ok(Self { ftp, sftp, web, doors: views, demo_password, gate, partners, ingest, runs, storage, _lock: lock })
+        let watch = watch.clone();
+        Ok(Self {
+            ftp,
+            sftp,
+            web,
+            doors: views,
+            demo_password,
+            gate,
+            partners,
+            ingest,
+            runs,
+            storage,
+            watch,
+            _lock: lock,
+        })
     }
 
     /// The gate, for the greeting.
@@ -121,6 +140,8 @@ impl Running {
     /// Shuts down: nothing new is accepted or claimed, uploads and attempts get their time, and the data is left in
     /// order.
     pub async fn shutdown(mut self) {
+        let patience = stop_after(self.watch.clone(), PATIENCE);
+        self.ingest.stop();
         self.runs.stop_doors_and_processing().await;
         // After the last upload.
         self.ingest.idle().await;
@@ -129,8 +150,20 @@ impl Running {
         if let Err(error) = self.storage.close().await {
             warn!(%error, "storage had stopped before");
         }
+        patience.abort();
         info!("stopped");
     }
+}
+
+/// The time that making an index anew, which all outcomes wait for, has when a server stops.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Stops long work on the index when its time is over. It goes on at the next start.
+fn stop_after(watch: Watch, patience: Duration) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        tokio::time::sleep(patience).await;
+        watch.stop();
+    })
 }
 
 /// The operator of a server that runs.

@@ -1,12 +1,15 @@
 //! Durations and sizes as people write them: "30s", "1h 30m", "10 MiB".
 //!
 //! One reader and one writer for configuration, the command line and what is shown. With serde:
-//! `#[serde(with = "units::duration")]`, `#[serde(with = "units::size")]`, and `::option` of each; rates are in [`rate`].
+//! `#[serde(with = "units::duration")]`, `#[serde(with = "units::size")]`, and `::option` of each; rates are in [`rate`],
+//! globs in [`glob`], how names are compared and shown in [`text`].
 
 use std::time::Duration;
 
+pub mod glob;
 pub mod rate;
 pub mod text;
+pub mod text_file;
 
 /// Why a duration or a size was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,6 +141,21 @@ pub fn format_duration(duration: Duration) -> String {
         }
     }
     parts.join(" ")
+}
+
+/// How far work is after this time, and about how long the rest takes: `25 %, about 1m 30s left`.
+#[must_use]
+pub fn format_progress(spent: Duration, done: u64, total: u64) -> String {
+    let percent = (u128::from(done) * 100).checked_div(u128::from(total)).unwrap_or(0);
+    let rest = u128::from(total.saturating_sub(done));
+    match (spent.as_secs() as u128 * rest).checked_div(u128::from(done)) {
+        Some(seconds) => {
+            let left = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX / 1_000));
+            format!("{percent} %, about {} left", format_duration(left))
+        }
+        // Nobody knows.
+        None => format!("{percent} %"),
+    }
 }
 
 /// A size for people, in powers of 1,024 with at most one digit after the point: `512 B`, `1.5 KiB`, `10 MiB`.

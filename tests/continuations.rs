@@ -3,7 +3,15 @@
 
 mod harness;
 
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use forebay::{
     ingest::{Peer, Proven, SessionInfo, Start},
@@ -444,7 +452,12 @@ fn the_server_processes_the_whole_tells_of_it_and_verifies_it() {
 
 /// Sends a file piece by piece until nobody is there any more. Gives all that was sent of it, and how much was said to be
 /// kept.
-fn append_until_killed(ftp: &mut Ftp, name: &str, random: &mut StdRng) -> (Vec<u8>, usize, bool) {
+fn append_until_killed(
+    ftp: &mut Ftp,
+    name: &str,
+    random: &mut StdRng,
+    told_of: &AtomicUsize,
+) -> (Vec<u8>, usize, bool) {
     let (mut sent, mut kept) = (Vec::new(), 0);
     for n in 0..random.random_range(2..30) {
         let size =
@@ -453,7 +466,10 @@ fn append_until_killed(ftp: &mut Ftp, name: &str, random: &mut StdRng) -> (Vec<u
         sent.extend_from_slice(&own);
         let verb = if n == 0 { "STOR" } else { "APPE" };
         match ftp.try_upload(verb, name, &own) {
-            Ok(told) if told.code == 226 => kept = sent.len(),
+            Ok(told) if told.code == 226 => {
+                kept = sent.len();
+                told_of.fetch_add(1, Ordering::Relaxed);
+            }
             _ => return (sent, kept, false),
         }
     }
@@ -471,15 +487,17 @@ fn kills_lose_nothing_of_a_file_that_comes_in_pieces() {
     machine.ok(&["gate", "close", "--for", "1h", "--reason", "test"]);
     let mut files = Vec::new();
     for round in 0..12 {
-        let moment = std::time::Duration::from_millis(random.random_range(5..250));
+        let (pieces, moment) = (random.random_range(3..12), random.random_range(0..8_000));
         let seed = random.random();
+        let told_of = Arc::new(AtomicUsize::new(0));
+        let told = told_of.clone();
         let mut ftp = Ftp::connect(machine.ftp);
         ftp.login(PARTNER, PASSWORD);
         let client = std::thread::spawn(move || {
             let (mut random, mut sent) = (StdRng::seed_from_u64(seed), Vec::new());
             for number in 0.. {
                 let name = format!("{round}-{number}.bin");
-                let (bytes, kept, goes_on) = append_until_killed(&mut ftp, &name, &mut random);
+                let (bytes, kept, goes_on) = append_until_killed(&mut ftp, &name, &mut random, &told);
                 sent.push((name, bytes, kept));
                 if !goes_on {
                     break;
@@ -487,8 +505,9 @@ fn kills_lose_nothing_of_a_file_that_comes_in_pieces() {
             }
             sent
         });
-        wait_until("something is kept", || !machine.queue().is_empty());
-        std::thread::sleep(moment);
+        wait_until("some pieces are kept", || told_of.load(Ordering::Relaxed) >= pieces);
+        // In the middle of one of the next.
+        std::thread::sleep(std::time::Duration::from_micros(moment));
         machine.kill();
         files.extend(client.join().unwrap());
         machine.start();
@@ -505,7 +524,7 @@ fn kills_lose_nothing_of_a_file_that_comes_in_pieces() {
         assert!(there.len() >= *kept && sent.starts_with(&there), "{name}: {} of {kept} bytes", there.len());
         acknowledged += 1;
     }
-    let pieces = machine.queue().iter().filter(|entry| entry["state"] == "superseded").count();
-    println!("{acknowledged} files in {pieces} pieces");
-    assert!(acknowledged > 12 && pieces > 60, "too few to prove anything: {acknowledged} in {pieces}");
+    let superseded = machine.queue().iter().filter(|entry| entry["state"] == "superseded").count();
+    println!("{acknowledged} files, {superseded} pieces of them superseded");
+    assert!(acknowledged >= 12 && superseded >= 12, "too few to prove anything: {acknowledged}, {superseded}");
 }

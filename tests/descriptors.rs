@@ -35,7 +35,6 @@ fn operators_are_served_when_connections_have_taken_every_descriptor() {
     }
     machine.ok(&["gate", "close", "--for", "1h", "--reason", "test"]);
     machine.ok(&["gate", "clear"]);
-    assert!(open_descriptors(&machine) <= idle + 40);
     let lines = machine.log().lines().filter(|line| line.contains("WARN")).count();
     assert!(lines < 10, "{}", machine.log());
 

@@ -298,6 +298,13 @@ fn what_a_stranger_says_cannot_steer_who_reads_it() {
         let odd = text.chars().find(|&c| c.is_control() && c != '\n' || "\u{202e}\u{2028}".contains(c));
         assert_eq!(odd, None, "{text}");
     }
+    // What may be written so is escaped for programs too, and they read what was written.
+    let reason = "by\u{202e}mistake\u{200b}\u{2028}";
+    site.machine.ok(&["gate", "close", "--reason", reason]);
+    for verb in [&["audit", "--json"][..], &["status", "--json"], &["gate", "status", "--json"]] {
+        let text = site.machine.ok(verb);
+        assert!(!text.contains(['\u{202e}', '\u{200b}', '\u{2028}']) && text.contains("\\u202e"), "{verb:?}: {text}");
+    }
 }
 
 /// Known and unknown names take the same time: the ranks of their times are mixed.

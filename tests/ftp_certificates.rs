@@ -9,7 +9,7 @@ use forebay::{
     doors::ftp,
     partners::{ClientCertificate, Override, Policies, Policy},
 };
-use harness::{Ftp, House, PARTNER, PASSWORD, Plan, Stream, stream::showing};
+use harness::{Ftp, House, PARTNER, PASSWORD, Plan, Stream, stream::showing, trusting};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{ClientConfig, pki_types::PrivateKeyDer};
 
@@ -117,6 +117,34 @@ fn a_certificate_alone_lets_in_its_account_and_no_other() {
     ftp.protect();
     assert_eq!(ftp.store_secured("a.hl7", b"data").code, 226);
     assert_eq!(scene.house.entries()[0].partner, PARTNER);
+}
+
+/// Who shows the certificate of the control connection on data connections is known there as well as by a resumed session.
+#[test]
+fn a_partner_whose_data_connections_have_always_shown_its_certificate_must_go_on_so() {
+    let scene = scene("certificate_suffices = true");
+    let mut ftp = scene.connect(Some(&scene.clinic));
+    assert_eq!(ftp.command(&format!("USER {PARTNER}")).code, 232);
+    ftp.protect();
+    let store = |ftp: &mut Ftp, name: &str, config: &Arc<ClientConfig>| {
+        // A client that resumes nothing.
+        let mut config = ClientConfig::clone(config);
+        config.resumption = rustls::client::Resumption::disabled();
+        let data = ftp.passive();
+        assert_eq!(ftp.command(&format!("STOR {name}")).code, 150);
+        let mut data = Stream::secured_with(data, Arc::new(config)).unwrap();
+        // Who is turned away may find the connection gone.
+        let _ = data.write_all(b"data").and_then(|()| data.try_finish());
+        drop(data);
+        ftp.reply().code
+    };
+    for number in 0..10 {
+        assert_eq!(store(&mut ftp, &number.to_string(), &scene.clinic.config), 226);
+    }
+    // Anyone with any TLS client.
+    assert_eq!(store(&mut ftp, "stranger", &trusting()), 522);
+    assert_eq!(store(&mut ftp, "own", &scene.clinic.config), 226);
+    assert_eq!(scene.house.entries().len(), 11);
 }
 
 #[test]

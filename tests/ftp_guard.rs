@@ -18,7 +18,7 @@ use std::{
 
 use forebay::{
     doors::ftp::Tls,
-    partners::{CloseNotify, Complete, Policy},
+    partners::{CloseNotify, Complete, DataResumption, Policy},
 };
 use forebay_queue::State;
 use harness::{Ftp, House, PARTNER, PASSWORD, Plan, Stream, files_below, speaking, wait_until};
@@ -449,7 +449,7 @@ fn implicit_tls_has_a_port_of_its_own() {
 #[test]
 fn a_data_connection_must_resume_the_control_connection_when_that_is_asked() {
     let mut plan = Plan::default();
-    plan.ftp.require_data_resumption = true;
+    plan.ftp.data_resumption = DataResumption::Required;
     let house = House::new(plan);
     let mut ftp = secured(&house);
     let data = ftp.passive();
@@ -474,7 +474,7 @@ fn a_data_connection_must_resume_the_control_connection_when_that_is_asked() {
 #[test]
 fn both_versions_of_tls_are_spoken_and_resumed() {
     let mut plan = Plan::default();
-    plan.ftp.require_data_resumption = true;
+    plan.ftp.data_resumption = DataResumption::Required;
     let house = House::new(plan);
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let (config, stranger) = (speaking(version), speaking(version));

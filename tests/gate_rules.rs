@@ -1002,6 +1002,138 @@ fn a_clock_behind_the_journal_closes_until_it_catches_up_or_is_confirmed() {
     assert!(gate.admit("x").is_ok(), "opening confirms the clock as well");
 }
 
+/// A gate on a machine that counts time since it was started, in the first of two windows that touch.
+struct Machine {
+    dir: TempDir,
+    clock: SetClock,
+    gate: Arc<Gate>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("maintenance.toml"), TWO).unwrap();
+        let clock = SetClock::new(utc("2026-04-24 10:30")).booted("first");
+        let gate = open(dir.path(), Arc::new(clock.clone()), None);
+        Self { dir, clock, gate }
+    }
+
+    fn restart(&mut self, boot: &str) {
+        self.clock = self.clock.booted(boot);
+        self.gate = open(self.dir.path(), Arc::new(self.clock.clone()), None);
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        let state = self.gate.state(&route("x"));
+        assert_eq!(state.is_open(), self.gate.admit("x").is_ok());
+        assert_eq!(state.is_open(), self.gate.must_stop("x").is_none());
+        match state {
+            State::Closed(closure) => Some(closure.cause),
+            State::Open { .. } => None,
+        }
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+        self.gate.tick();
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_out_of_a_window_opens_nothing_until_it_has_stood() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.cause(), Some(Cause::Window));
+    machine.clock.jump_to(utc("2026-04-24 14:00"));
+    // At once: no hand-over may begin before the next tick.
+    assert_eq!(machine.cause(), Some(Cause::UnsettledClock));
+    machine.pass(1);
+    let status = machine.gate.status();
+    assert!(!status.clock_trusted);
+    assert_eq!(status.clock_jumped.map(|jumped| jumped.seconds), Some(3 * 3_600 + 30 * 60));
+    assert_eq!(closed(machine.gate.state(&route("x"))).until, Some(utc("2026-04-24 14:05:01")));
+    assert_eq!(machine.gate.believed(), utc("2026-04-24 10:30:01"));
+    machine.pass(200);
+    machine.restart("first");
+    assert_eq!(machine.cause(), Some(Cause::UnsettledClock), "a restart knows of it");
+    machine.pass(98);
+    assert_eq!(machine.cause(), Some(Cause::UnsettledClock));
+    machine.pass(3);
+    assert_eq!(machine.cause(), None, "and it has stood for five minutes, before and after the restart");
+    assert!(machine.gate.status().clock_trusted);
+    assert_eq!(machine.gate.believed(), machine.clock.now());
+}
+
+#[test]
+fn a_clock_that_jumps_again_has_to_stand_again() {
+    let machine = Machine::new();
+    machine.clock.jump_to(utc("2026-04-24 14:00"));
+    machine.pass(299);
+    machine.pass(1);
+    machine.clock.jump_to(utc("2026-04-24 15:00"));
+    machine.pass(1);
+    assert_eq!(machine.cause(), Some(Cause::UnsettledClock));
+    machine.pass(300);
+    assert_eq!(machine.cause(), None);
+}
+
+#[test]
+fn a_clock_that_jumps_is_believed_when_it_is_confirmed_synchronized_or_of_another_boot() {
+    let jumped = || {
+        let machine = Machine::new();
+        machine.clock.jump_to(utc("2026-04-24 14:00"));
+        machine.gate.tick();
+        assert_eq!(machine.cause(), Some(Cause::UnsettledClock));
+        machine
+    };
+    let mut machine = jumped();
+    machine.gate.confirm_clock("ann").unwrap();
+    assert_eq!(machine.cause(), None);
+    machine.restart("first");
+    assert_eq!(machine.cause(), None);
+    let machine = jumped();
+    machine.clock.synchronize();
+    machine.gate.tick();
+    assert_eq!(machine.cause(), None);
+    let machine = jumped();
+    reopen(&machine.gate, &[]).unwrap();
+    assert_eq!(machine.cause(), None, "opening confirms the clock as well");
+    let mut machine = jumped();
+    machine.restart("second");
+    assert_eq!(machine.cause(), None, "nothing is known of the time between two boots");
+    let machine = jumped();
+    machine.clock.jump_to(utc("2026-04-24 10:31"));
+    machine.gate.tick();
+    assert_eq!(machine.cause(), Some(Cause::Window), "it was set back");
+    assert!(machine.gate.status().clock_trusted);
+}
+
+#[test]
+fn a_clock_that_jumps_closes_at_once_whichever_way() {
+    // Into a window.
+    let machine = Machine::new();
+    machine.gate.confirm_clock("ann").unwrap();
+    machine.clock.jump_to(utc("2026-04-24 09:00"));
+    assert_eq!(machine.cause(), Some(Cause::UnsettledClock), "back before the window's start: it opens nothing either");
+    machine.gate.confirm_clock("ann").unwrap();
+    assert_eq!(machine.cause(), None);
+    machine.clock.jump_to(utc("2026-04-24 12:30"));
+    assert_eq!(machine.cause(), Some(Cause::Window));
+    // Out of a window by no more than a minute, as a clock is set that was a little wrong.
+    let machine = Machine::new();
+    machine.pass(2 * 3_600 + 29 * 60 + 30);
+    assert_eq!(machine.cause(), Some(Cause::Window));
+    machine.clock.jump_to(utc("2026-04-24 13:00:20"));
+    assert_eq!(machine.cause(), None);
+    // What stays open on both clocks closes when the first of them says so.
+    let machine = Machine::new();
+    machine.gate.confirm_clock("ann").unwrap();
+    machine.pass(3 * 3_600);
+    machine.clock.jump_to(utc("2026-04-24 09:58"));
+    machine.gate.tick();
+    let State::Open { closes_at } = machine.gate.state(&route("x")) else { panic!("closed") };
+    assert_eq!(closes_at, Some(utc("2026-04-24 10:00")));
+}
+
 #[test]
 fn a_wall_clock_that_jumps_is_followed_both_ways() {
     let house = House::new(ANNOUNCED, "2026-04-25 01:00");

@@ -67,6 +67,59 @@ fn a_clock_set_back_a_year_closes_the_gate_until_it_is_confirmed_and_loses_nothi
 }
 
 #[test]
+fn a_clock_set_ahead_opens_no_window_and_kills_no_failing_file_until_it_is_confirmed() {
+    let mut machine = Machine::new(
+        "[schedule]\nfile = \"maintenance.toml\"\n\n\
+         [[route]]\nname = \"maintained\"\npaths = [\"*.hl7\"]\nprocessor = \"deliver\"\ndirectory = \"@DIR@/delivered\"\n\n\
+         [[route]]\nname = \"failing\"\nprocessor = \"exec\"\ncommand = [\"/bin/false\"]\n\
+         retry = { first = \"100ms\", max = \"200ms\", give_up_after = \"2h\" }\n\n[process]\npause_after = 1000\n",
+    );
+    let hour = |hours: i64| (chrono::Utc::now() + chrono::TimeDelta::hours(hours)).format("%Y-%m-%d %H:%M").to_string();
+    machine.write(
+        "maintenance.toml",
+        &format!(
+            "timezone = \"UTC\"\n\n[[window]]\nname = \"w\"\nroutes = [\"maintained\"]\nstart = \"{}\"\nend = \"{}\"\n",
+            hour(-2),
+            hour(2)
+        ),
+    );
+    machine.add_partner("clinic", PASSWORD);
+    machine.write("time", "+0");
+    machine.environment = vec![
+        ("LD_PRELOAD", faketime().display().to_string()),
+        ("FAKETIME_TIMESTAMP_FILE", machine.path().join("time").display().to_string()),
+        ("FAKETIME_NO_CACHE", "1".into()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+    ];
+    machine.start();
+    assert_eq!((upload(&machine, "a.hl7"), upload(&machine, "failing.csv")), (226, 226));
+    let file = |machine: &Machine, name: &str| {
+        machine.queue().into_iter().find(|entry| entry["name"] == name).expect("it is in the queue")
+    };
+    let attempts = |machine: &Machine| file(machine, "failing.csv")["attempts"].as_u64().expect("a number");
+    wait_until("it fails", || attempts(&machine) >= 1);
+
+    machine.write("time", "+3d");
+    wait_until("the jump is seen", || status(&machine)["needs"].to_string().contains("the clock was set 3d forward"));
+    for _ in 0..2 {
+        let before = attempts(&machine);
+        wait_until("it fails on", || attempts(&machine) > before);
+    }
+    assert_eq!(file(&machine, "failing.csv")["state"], "retrying", "it has not failed for days");
+    let waits = file(&machine, "a.hl7");
+    assert_eq!((&waits["state"], &waits["deferred"]), (&"ready".into(), &true.into()));
+    // A restart knows of it.
+    machine.stop();
+    machine.start();
+    assert_eq!(file(&machine, "a.hl7")["deferred"], true);
+    assert!(!machine.path().join("delivered/clinic/a.hl7").exists());
+
+    machine.ok(&["gate", "confirm-clock"]);
+    wait_until("the window is over", || file(&machine, "a.hl7")["state"] == "done");
+    wait_until("it has failed for days", || file(&machine, "failing.csv")["state"] == "dead");
+}
+
+#[test]
 fn a_second_signal_stops_at_once_and_leaves_nothing_running() {
     let route = "[[route]]\nname = \"all\"\nprocessor = \"exec\"\n\
                  command = [\"/bin/sh\", \"-c\", \"trap '' TERM; echo $$ > @DIR@/child; while :; do sleep 1; done\"]\n";
@@ -131,17 +184,21 @@ fn nonsense_at_the_admin_socket_harms_no_one() {
         stream.set_read_timeout(Some(BOUND)).expect("a time-out");
         stream
     };
+    let secret = fs::read_to_string(machine.data().join("admin.secret")).expect("the secret");
     let idle: Vec<_> = (0..40).map(|_| connect()).collect();
     for (line, told) in [
         (&b"\n"[..], "does not understand"),
         (b"GET / HTTP/1.1\r\n", "does not understand"),
         (b"\xff\x00\n", "does not understand"),
-        (b"{\"verb\":\"status\",\"more\":1}\n", ""),
-        (b"{\"verb\":\"queue_show\",\"id\":\"../../etc\"}\n", "no file's id begins with"),
-        (b"{\"verb\":\"gate_close\",\"routes\":[],\"end\":{\"after\":18446744073709551615},\"reason\":\"x\",\"message\":null,\"wait\":false}\n", "longer than ten years"),
+        (b"{\"verb\":\"status\"}\n", "does not understand"),
+        (b"{\"secret\":\"guessed\",\"request\":{\"verb\":\"status\"}}\n", "admin.secret"),
+        (b"{\"secret\":\"SECRET\",\"request\":{\"verb\":\"status\",\"more\":1}}\n", ""),
+        (b"{\"secret\":\"SECRET\",\"request\":{\"verb\":\"queue_show\",\"id\":\"../../etc\"}}\n", "no file's id begins with"),
+        (b"{\"secret\":\"SECRET\",\"request\":{\"verb\":\"gate_close\",\"routes\":[],\"end\":{\"after\":18446744073709551615},\"reason\":\"x\",\"message\":null,\"wait\":false}}\n", "longer than ten years"),
     ] {
         let mut stream = connect();
-        stream.write_all(line).expect("it reads");
+        let known = String::from_utf8(line.to_vec()).map(|line| line.replace("SECRET", secret.trim()).into_bytes());
+        stream.write_all(&known.unwrap_or_else(|_| line.to_vec())).expect("it reads");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("it answers and ends");
         assert!(text.contains(told) && !text.is_empty(), "{:?}: {text}", String::from_utf8_lossy(line));

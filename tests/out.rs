@@ -127,3 +127,33 @@ fn what_other_programs_put_into_the_outbox_is_read_and_by_policy_deleted() {
         }
     }
 }
+
+/// A tool that makes one folder like another would remove `out/`, or what is in it.
+#[test]
+fn out_is_there_and_by_policy_in_the_listing_of_the_login_directory() {
+    for (list_out, names) in [(false, &["a.hl7"][..]), (true, &["a.hl7", "out"])] {
+        let mut plan = Plan { receipts: true, ..Plan::default() };
+        plan.policy.list_out = list_out;
+        let house = House::new(plan);
+        for door in [Door::Ftp, Door::Sftp] {
+            let mut client = house.enter(door);
+            client.put("a.hl7", b"MSH|").unwrap();
+            assert_eq!(client.list("/"), names);
+            assert!(client.list("/out").iter().any(|name| name.ends_with(".receipt.json")));
+        }
+        let mut ftp = house.session();
+        assert_eq!([ftp.command("CWD out").code, ftp.command("MLST /out").code], [250, 250]);
+    }
+}
+
+/// Nobody could ask for them, so they are not shown either.
+#[test]
+fn names_of_other_programs_that_hide_something_are_not_listed() {
+    let house = House::new(Plan { outbox: true, ..Plan::default() });
+    for name in ["report.pdf", "rep\u{202e}fdp.exe", "re\u{200b}port.pdf", "line\u{2028}.pdf", "bell\u{7}"] {
+        std::fs::write(house.outbox().join(name), b"x").unwrap();
+    }
+    for door in [Door::Ftp, Door::Sftp] {
+        assert_eq!(house.enter(door).list("/out"), ["report.pdf"]);
+    }
+}

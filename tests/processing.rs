@@ -315,6 +315,37 @@ async fn a_program_gets_the_file_twice_and_this_environment_alone() {
     assert_eq!(house.output(entry.id).await, "to stderr\n");
 }
 
+/// The first attempt does all that it can to what it was given; the second sees what was accepted, and so does everyone
+/// else.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_a_program_does_to_its_file_changes_what_was_accepted() {
+    let script = "if [ $FOREBAY_ATTEMPT = 1 ]; then\n\
+          (: > /dev/stdin) 2>/dev/null; (echo evil >> /proc/self/fd/0) 2>/dev/null; ln \"$FOREBAY_PATH\" OUT/$FOREBAY_FILE_ID.link\n\
+          chmod 666 \"$FOREBAY_PATH\"; echo evil > \"$FOREBAY_PATH\"; echo evil >> OUT/$FOREBAY_FILE_ID.link\n\
+          cat > OUT/$FOREBAY_FILE_ID.1; rm \"$FOREBAY_PATH\"; exit 75\n\
+        fi\n\
+        cmp \"$FOREBAY_PATH\" - > OUT/$FOREBAY_FILE_ID.differ 2>&1 || exit 65; cat \"$FOREBAY_PATH\" > OUT/$FOREBAY_FILE_ID.2";
+    let house = House::new(&(exec(script) + "retry = { first = \"10ms\", max = \"10ms\" }\n"));
+    let works = house.start();
+    let large: Vec<u8> = (0..200_000_u32).map(|at| (at % 251) as u8).collect();
+    // Small ones with a spool file and without, and one that is too large to be given in memory.
+    for (name, bytes) in [("kept", &b"MSH|1"[..]), ("inline", b"MSH|2"), ("large", &large)] {
+        let entry = house.put("demo", name, bytes).await;
+        house.until_state(entry.id, State::Done).await;
+        assert_eq!(house.read(&format!("{}.differ", entry.id)), "", "{name}");
+        assert!(fs::read(house.out(&format!("{}.2", entry.id))).unwrap() == bytes, "{name}: the second attempt");
+        if name != "large" {
+            let given = fs::read(house.out(&format!("{}.1", entry.id))).unwrap();
+            assert!(given == bytes, "{name}: what is in memory is not what lies at the path");
+        }
+        let contents = Contents::new(Arc::clone(&house.storage), Arc::clone(&house.queue));
+        let copy = house.out(&format!("{name}.copy"));
+        contents.materialize(&entry, &copy, forebay_storage::Durability::Unsynced).expect("is what was accepted");
+        assert!(fs::read(copy).unwrap() == bytes, "{name}: accepted bytes");
+    }
+    works.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_partner_gets_no_more_of_a_route_than_it_may() {
     let house = House::new("[[route]]\nname = \"r\"\norder = \"none\"\nper_partner = 2\nconcurrency = 8\n");
@@ -531,6 +562,15 @@ impl Storage for Closing {
     async fn partial_bytes(&self, _: &str) -> forebay_storage::Result<u64> {
         unimplemented!()
     }
+    fn may_have_partials(&self, _: &str) -> bool {
+        false
+    }
+    async fn drop_partial(&self, _: &str, _: &str) -> forebay_storage::Result<()> {
+        unimplemented!()
+    }
+    async fn give_up_partials(&self, _: &str, _: u64, _: &str) -> forebay_storage::Result<u64> {
+        unimplemented!()
+    }
     async fn retract(&self, _: FileId, _: forebay_storage::Retract) -> forebay_storage::Result<()> {
         unimplemented!()
     }
@@ -543,8 +583,8 @@ impl Storage for Closing {
     async fn close(&self) -> forebay_storage::Result<()> {
         unimplemented!()
     }
-    fn admits_copy(&self, destination: &Path) -> forebay_storage::Result<()> {
-        self.storage.admits_copy(destination)
+    fn admits_copy(&self, destination: &Path, bytes: u64) -> forebay_storage::Result<()> {
+        self.storage.admits_copy(destination, bytes)
     }
 
     fn space(&self) -> forebay_storage::Result<forebay_storage::Space> {

@@ -119,8 +119,44 @@ fn names_that_are_no_text_are_refused_with_a_reason() {
     let folder = sftp.ask(OPENDIR, &[&string(b".")]).body;
     let names = sftp.ask(READDIR, &[&folder]).body;
     assert!(names.windows(7).any(|name| name == b"own.hl7"));
-    assert_eq!(names[..4], [0, 0, 0, 2], "out and the file alone");
+    assert_eq!(names[..4], [0, 0, 0, 1], "the file alone: out is there and not listed");
     assert_eq!(sftp.ask(READDIR, &[&folder]).code(), END);
+}
+
+/// As OpenSSH's server has them: clients tell by the code whether to go on.
+#[test]
+fn what_is_of_the_wrong_kind_has_the_codes_of_openssh() {
+    const REMOVE: u8 = 13;
+    const MKDIR: u8 = 14;
+    const RMDIR: u8 = 15;
+    const NO_SUCH_FILE: u32 = 2;
+    let site = Site::open("");
+    let mut sftp = login(&site);
+    assert!(sftp.ask(MKDIR, &[&string(b"full"), &[0; 4]]).is_ok());
+    assert!(sftp.store("full/a.hl7", b"data").is_ok());
+    for (kind, name, code) in [
+        (RMDIR, "full", FAILURE),
+        (REMOVE, "full", FAILURE),
+        (RMDIR, "nothing", NO_SUCH_FILE),
+        (REMOVE, "nothing", NO_SUCH_FILE),
+        (OPENDIR, "full/a.hl7", NO_SUCH_FILE),
+        (OPENDIR, "nothing", NO_SUCH_FILE),
+        // Found beside them: a file is no folder, and below it there is nothing.
+        (RMDIR, "full/a.hl7", NO_SUCH_FILE),
+        (OPENDIR, "full/a.hl7/b", NO_SUCH_FILE),
+        (STAT, "full/a.hl7/b", NO_SUCH_FILE),
+        (REMOVE, "full/a.hl7/b", NO_SUCH_FILE),
+        (MKDIR, "full", FAILURE),
+        (REMOVE, "out", FAILURE),
+    ] {
+        let path = string(name.as_bytes());
+        let parts: &[&[u8]] = if kind == MKDIR { &[&path, &[0; 4]] } else { &[&path] };
+        let told = sftp.ask(kind, parts);
+        assert_eq!(told.code(), code, "{kind} {name}: {}", told.text());
+    }
+    let opened = sftp.ask(OPEN, &[&string(b"full"), &[0, 0, 0, 1, 0, 0, 0, 0]]);
+    assert_eq!(opened.code(), FAILURE, "a folder is no file: {}", opened.text());
+    site.assert_kept("full/a.hl7", b"data");
 }
 
 #[test]

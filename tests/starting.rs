@@ -16,6 +16,7 @@ use forebay::{
     config::{Config, Place},
     server::Running,
 };
+use forebay_queue::Watch;
 use harness::{
     Ftp,
     binary::{FOREBAY, Machine, json_lines},
@@ -94,11 +95,11 @@ fn a_first_start_that_fails_makes_no_account_and_the_next_one_tells_its_password
     config.sftp.host_key_algorithms = vec!["ssh-ed25519".to_owned()];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let clock = Arc::new(SystemClock::new());
-    let failed = runtime.block_on(Running::start(config.clone(), clock.clone())).unwrap_err();
+    let failed = runtime.block_on(Running::start(config.clone(), clock.clone(), &Watch::default())).unwrap_err();
     assert!(failed.text.contains("another program listens there"), "{}", failed.text);
     assert_eq!(fs::read_dir(data.path().join("data/partners")).unwrap().count(), 0, "an account that nobody can use");
     drop(taken);
-    let running = runtime.block_on(Running::start(config, clock)).unwrap();
+    let running = runtime.block_on(Running::start(config, clock, &Watch::default())).unwrap();
     let password = running.demo_password.clone().expect("the password is told");
     Ftp::connect(running.ftp.unwrap()).login("demo", &password);
     runtime.block_on(running.shutdown());

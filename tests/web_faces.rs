@@ -464,6 +464,35 @@ async fn nonsense_is_refused_and_harms_no_one() {
     assert_eq!(web.get("/healthz", "*/*").await.status, 200);
 }
 
+/// RFC 9112, 2.2 and 3.2: what others may read otherwise is refused, and the connection ends.
+#[tokio::test]
+async fn a_request_without_host_or_with_bare_line_feeds_is_bad() {
+    for at in [INSIDE, BEFORE] {
+        let web = web(at).await;
+        for bad in [
+            "GET /healthz HTTP/1.1\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            "GET /healthz HTTP/1.1\nHost: x\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nHost: x\n\r\n",
+            "GET /healthz HTTP/1.1\r\nHost: x\n\n",
+            "GET /healthz HTTP/1.1\r\nHost: x\r\nX: y\n z\r\n\r\n",
+            "\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        ] {
+            let told = parsed(&web.raw(bad.as_bytes()).await);
+            assert_eq!(told.status, 400, "{bad:?}: {}", told.head);
+        }
+        // HTTP/1.0 has no Host, and a body has whatever line ends it has. Behind it the next head is looked at too.
+        assert_eq!(parsed(&web.raw(b"GET /healthz HTTP/1.0\r\n\r\n").await).status, 200);
+        let body = "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na\nb";
+        let twice = format!("{body}GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let told = String::from_utf8(web.raw(twice.as_bytes()).await).unwrap();
+        assert_eq!(told.matches("HTTP/1.1 200").count(), 2, "{told}");
+        let smuggled = format!("{body}GET /healthz HTTP/1.1\nHost: x\r\n\r\n");
+        let told = String::from_utf8(web.raw(smuggled.as_bytes()).await).unwrap();
+        assert_eq!((told.matches("HTTP/1.1 200").count(), told.matches("HTTP/1.1 400").count()), (1, 1), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn shutdown_ends_idle_connections_and_frees_the_address() {
     let web = web(BEFORE).await;

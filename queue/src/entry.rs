@@ -278,6 +278,12 @@ impl Entry {
         waits && !self.begun
     }
 
+    /// Returns whether a later file may take its place: as long as it may be renamed, or when a crash cut it before its
+    /// record, so that its sender was told nothing of it.
+    pub(crate) fn may_be_superseded(&self) -> bool {
+        self.may_be_renamed() || (self.state == State::Held && self.hold == Some(Hold::Adopted))
+    }
+
     /// Its lane, if a route serves it.
     #[must_use]
     pub fn lane(&self) -> Option<Lane> {

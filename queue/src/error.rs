@@ -76,6 +76,9 @@ pub enum QueueError {
     /// The disk's reserve is all that is left.
     #[error("not enough disk space for the journal")]
     Full,
+    /// Long work was stopped before its end, by whoever had asked for it; it can be begun again.
+    #[error("stopped before the index of the queue was read or made to its end")]
+    Stopped,
     /// Anything else.
     #[error("{doing}: {source}")]
     Io {

@@ -17,6 +17,7 @@ mod record;
 mod retry;
 mod store;
 mod transition;
+mod watch;
 
 pub use catalogue::{Catalogue, NameChange, NameFault, Named, Node};
 pub use cursor::Cursor;
@@ -32,3 +33,4 @@ pub use store::{
     Action, Claim, ClaimRequest, EmbeddedMaintenance, Filter, LaneInfo, NewName, Order, Page, Purged, QueueStore,
     Recovered, RouteRequest, Settlement, StateCount, Stats, Verified,
 };
+pub use watch::Watch;

@@ -23,9 +23,9 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Takes a file. Ok: journalled, synced, shown in the catalogue under its name (in place of an older file of that
     /// name; folders above it are made if need be), and visible to claims if it is ready and not before
     /// `claimable_from`; and its bytes are durable, those of [`Content::Inline`] by this very call. With
-    /// `supersedes`, the earlier entry becomes `superseded` in the same record, if no processor has begun it and it has the
-    /// same name; otherwise the new one is a file of its own, and its `supersedes` is none. With `continues`, the earlier
-    /// entry's bytes stay as long as this one.
+    /// `supersedes`, the earlier entry becomes `superseded` in the same record, if it has the same name, and no processor has
+    /// begun it or a crash left it without a record; otherwise the new one is a file of its own, and its `supersedes` is
+    /// none. With `continues`, the earlier entry's bytes stay as long as this one.
     ///
     /// # Errors
     /// [`QueueError::NoBeginning`](crate::QueueError::NoBeginning) when what it continues is gone, or was withdrawn.
@@ -113,11 +113,15 @@ pub trait QueueStore: Send + Sync + 'static {
     /// The id that begins so (any number of digits, dashes or not).
     async fn resolve(&self, prefix: &str) -> Result<FileId>;
 
-    /// Entries that pass the filter, oldest first, from the cursor on.
+    /// Entries that pass the filter, oldest first, from the cursor on. A piece may have fewer entries than `limit` although
+    /// more come: only its cursor says that nothing is left.
     ///
     /// # Errors
     /// [`QueueError::BadCursor`](crate::QueueError::BadCursor) when another queue gave the cursor, or none did.
     async fn list(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page>;
+
+    /// As [`QueueStore::list`], newest first. It reads what it gives and little more, and its cursors are its own.
+    async fn newest(&self, filter: &Filter, before: Option<Cursor>, limit: usize) -> Result<Page>;
 
     /// Everything the journal says of one file, oldest first.
     async fn history(&self, id: FileId) -> Result<Vec<(u64, Record)>>;
@@ -144,8 +148,12 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Every id, ascending.
     async fn ids(&self) -> Result<Vec<FileId>>;
 
-    /// The ids of the files whose bytes storage keeps, ascending.
+    /// The ids of the files that are not over and whose bytes storage keeps, ascending; there may be others that are over
+    /// among them.
     async fn kept_ids(&self) -> Result<Vec<FileId>>;
+
+    /// Those of these ids that have no entry, in the same order.
+    async fn without_entry(&self, ids: Vec<FileId>) -> Result<Vec<FileId>>;
 
     /// Whether this file has an entry, or the journal, as far back as it goes, says that it was purged. Damage may have
     /// taken the acceptance and left later records: such a file is not known, so that its bytes are not removed.
@@ -155,6 +163,12 @@ pub trait QueueStore: Send + Sync + 'static {
     /// is forgotten, and then goes with it. Ok: the journal says so; the caller has
     /// storage remove the bytes of those it keeps afterwards. The room of the others comes back by itself.
     async fn purge(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Purged>;
+
+    /// Forgets these entries, as [`QueueStore::purge`] does, if they are over. Others are passed over.
+    async fn purge_these(&self, ids: &[FileId], now: DateTime<Utc>) -> Result<Purged>;
+
+    /// Bytes of the files that are over and not forgotten yet, by partner.
+    async fn over_bytes(&self) -> Result<Vec<(String, u64)>>;
 
     /// Every file whose origin was not said to be gone, also of files that are purged since.
     async fn origins(&self) -> Result<Vec<KnownOrigin>>;

@@ -71,10 +71,11 @@ impl Entry {
     pub(crate) fn touched(&self, seq: u64, record: &Record) -> Option<Self> {
         let mut entry = self.clone();
         match &record.fact {
-            Fact::Accepted { .. } if self.may_be_renamed() => {
+            Fact::Accepted { .. } if self.may_be_superseded() => {
                 let by = record.id?;
                 let (state, reason, hold) = (self.state, self.reason.clone(), self.hold);
-                entry.stand(State::Superseded, record, Some(format!("continued by file {by}")));
+                let how = if hold == Some(Hold::Adopted) { "sent again as" } else { "continued by" };
+                entry.stand(State::Superseded, record, Some(format!("{how} file {by}")));
                 entry.superseded = Some(Box::new(Superseded { by, state, reason, hold }));
             }
             Fact::Withdrawn { .. } => {

@@ -45,6 +45,8 @@ pub(super) struct Global {
 pub(super) enum Verb {
     /// Run the server
     Serve,
+    /// Run the programs of routes for a server, as a user of their own
+    Runner(RunnerArgs),
     /// See the whole story by itself in under a minute, on temporary data
     Demo(DemoArgs),
     /// Write a commented forebay.toml and maintenance.toml to start from
@@ -86,6 +88,20 @@ pub(super) enum Verb {
         /// The shell
         shell: Shell,
     },
+}
+
+/// Options of `runner`.
+#[derive(Debug, Args)]
+pub(super) struct RunnerArgs {
+    /// Where to listen, as the route's `runner` says
+    #[arg(long, value_name = "PATH", default_value = "/run/forebay-runner/socket")]
+    pub(super) socket: PathBuf,
+    /// Where files lie while programs work on them
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/forebay-runner")]
+    pub(super) directory: PathBuf,
+    /// The server's user, by name or number: nobody else is served
+    #[arg(long, value_name = "USER", default_value = "forebay")]
+    pub(super) server: String,
 }
 
 /// Options of `demo`.
@@ -236,7 +252,7 @@ pub(super) struct ListArgs {
     /// Received at or after: RFC 3339, "YYYY-MM-DD [HH:MM]" in the schedule's zone, or how long ago ("2h")
     #[arg(long, value_name = "TIME")]
     pub(super) since: Option<String>,
-    /// No more than this many, the newest
+    /// No more than this many, from the newest back
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
 }
@@ -360,7 +376,7 @@ pub(super) enum GateVerb {
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// Confirm that this machine's clock is right although it is behind the journal
+    /// Confirm that this machine's clock is right although it is behind the journal or has jumped
     ConfirmClock,
 }
 

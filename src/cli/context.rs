@@ -9,15 +9,16 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use forebay_queue::Actor;
+use forebay_queue::{Actor, Watch};
 use serde::Serialize;
 
-use super::{args::Global, paint::Paint};
+use super::{args::Global, paint::Paint, progress::Progress};
 use crate::{
     clock::{Clock, SystemClock},
     config::{self, Config},
     operate::{Answer, Client, Conversation, Hello, Piece, Problem, Reply, Request, system_users, time_input},
     server::{self, Holder},
+    units::text::visible_json,
 };
 
 /// The context of every verb.
@@ -108,7 +109,11 @@ impl Context {
             );
             return Err(Problem::needs_server(what));
         }
-        let offline = server::open_offline(&config, Arc::clone(&self.clock)).await?;
+        let shown = Arc::new(Progress::new(&self.clock, self.json()));
+        let told = Arc::clone(&shown);
+        let watch = Watch::new(move |done, total| told.at("index", done, total));
+        let offline = server::open_offline(&config, Arc::clone(&self.clock), &watch).await?;
+        shown.end();
         let (answer, pieces) = Answer::channel();
         let actor = Actor::Operator(system_users::own_name());
         tokio::spawn(async move { offline.operator.answer(request, actor, answer).await });
@@ -118,7 +123,7 @@ impl Context {
     /// Prints an object as a line of JSON.
     pub(super) fn object(&self, object: &impl Serialize) -> Result<(), Problem> {
         let text = serde_json::to_string(object).map_err(|error| Problem::failed(error.to_string()))?;
-        say(&text)
+        say(&visible_json(&text))
     }
 }
 

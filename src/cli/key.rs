@@ -15,7 +15,7 @@ use super::{
 use crate::{
     operate::{KeyView, Problem, Reply, Request},
     partners::one_key,
-    units::text::decode,
+    units::text_file::decode,
 };
 
 /// No file with one key is this long.

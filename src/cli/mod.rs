@@ -11,7 +11,9 @@ mod inspect;
 mod key;
 mod paint;
 mod partner;
+mod progress;
 mod queue;
+mod runner;
 mod serve;
 mod sessions;
 mod status;
@@ -28,6 +30,7 @@ use self::{
 use crate::{
     operate::{Cause, Problem},
     telemetry,
+    units::text::visible_json,
 };
 
 /// The time that the end of the program waits for blocking work.
@@ -76,7 +79,7 @@ fn tell(problem: &Problem, json: bool) {
     }
     if json {
         let object = serde_json::json!({ "error": problem.text, "cause": problem.cause });
-        context::complain(&object.to_string());
+        context::complain(&visible_json(&object.to_string()));
     } else {
         context::complain(&format!("forebay: {}", paint::visible_lines(&problem.text)));
     }
@@ -101,6 +104,7 @@ fn dispatch(verb: Verb, context: Context) -> Result<(), Problem> {
     let done = runtime.block_on(async {
         match verb {
             Verb::Serve => serve::run(&context).await,
+            Verb::Runner(args) => runner::run(args).await,
             Verb::Demo(args) => demo::run(&context, &args).await,
             Verb::Status => status::run(&context).await,
             Verb::Partner { verb } => partner::run(&context, verb).await,

@@ -1,6 +1,6 @@
 //! Colours on a terminal, and names that cannot play tricks on it.
 
-use std::{fmt::Write as _, io::IsTerminal};
+use std::io::IsTerminal;
 
 use anstyle::{AnsiColor, Style};
 
@@ -59,23 +59,7 @@ impl Paint {
     }
 }
 
-/// The text with everything escaped that would steer a terminal or hide itself: control characters, and those that
-/// turn the direction of writing.
-#[must_use]
-pub(super) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        let hidden =
-            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        if c.is_control() || hidden {
-            // Writing to a string cannot fail.
-            let _ = write!(shown, "\\u{{{:x}}}", u32::from(c));
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
+pub(super) use crate::units::text::visible;
 
 /// As [`visible`], for text of several lines: line ends and tabs stay.
 #[must_use]
@@ -86,12 +70,6 @@ pub(super) fn visible_lines(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_cannot_steer_the_terminal() {
-        assert_eq!(visible("a\x1b[2Jb\r\nc\u{202e}d"), "a\\u{1b}[2Jb\\u{d}\\u{a}c\\u{202e}d");
-        assert_eq!(visible("Grüße 文件.hl7"), "Grüße 文件.hl7");
-    }
 
     #[test]
     fn nothing_is_coloured_when_it_is_off() {

@@ -1,7 +1,10 @@
 //! `forebay serve`: runs the server until a signal stops it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+use forebay_queue::Watch;
+use parking_lot::Mutex;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -10,12 +13,13 @@ use super::{
     paint::Tone,
 };
 use crate::{
+    clock::Clock,
     config::Config,
     descriptors,
     gate::{Scope, State},
     operate::Problem,
     server::{DEMO_PARTNER, Running},
-    telemetry,
+    telemetry, units,
 };
 
 /// The addresses of the doors with no configuration.
@@ -40,12 +44,19 @@ pub(super) async fn run(context: &Context) -> Result<(), Problem> {
     // Signals are caught before the start, so that one that comes early stops in order too.
     let (mut term, mut interrupt, mut hangup) =
         (on_signal(SignalKind::terminate())?, on_signal(SignalKind::interrupt())?, on_signal(SignalKind::hangup())?);
-    let running = Running::start(config.clone(), context.clock.clone()).await?;
+    let watch = watch(&context.clock);
+    let mut start = std::pin::pin!(Running::start(config.clone(), context.clock.clone(), &watch));
+    let started = tokio::select! {
+        started = &mut start => started,
+        _ = term.recv() => return stop_start(&watch, start).await,
+        _ = interrupt.recv() => return stop_start(&watch, start).await,
+    };
+    let running = started?;
     if let Err(problem) = greet(context, &config, &running) {
         // Whoever read it may be gone; the server is not.
         warn!("the greeting was not printed: {problem}");
     }
-    systemd(&[sd_notify::NotifyState::Ready]);
+    systemd(&[NotifyState::Ready, NotifyState::Status("")]);
     loop {
         tokio::select! {
             _ = term.recv() => break,
@@ -53,13 +64,54 @@ pub(super) async fn run(context: &Context) -> Result<(), Problem> {
             _ = hangup.recv() => reload(context, &running).await,
         }
     }
-    systemd(&[sd_notify::NotifyState::Stopping]);
+    systemd(&[NotifyState::Stopping]);
     info!("stopping: uploads and processing get their time; a second signal stops at once");
     tokio::select! {
         () = running.shutdown() => Ok(()),
         _ = term.recv() => Err(Problem::failed("stopped at once; running uploads and attempts are recovered at the next start")),
         _ = interrupt.recv() => Err(Problem::failed("stopped at once; running uploads and attempts are recovered at the next start")),
     }
+}
+
+/// The time that a start which is to stop has to end in order. What it leaves then is what a crash leaves.
+const STOP_START: Duration = Duration::from_secs(5);
+
+/// Ends a start before the server was ready.
+async fn stop_start(
+    watch: &Watch,
+    start: Pin<&mut impl Future<Output = Result<Running, Problem>>>,
+) -> Result<(), Problem> {
+    systemd(&[NotifyState::Stopping]);
+    info!("stopping before the server was ready; the next start goes on where this one was");
+    watch.stop();
+    match tokio::time::timeout(STOP_START, start).await {
+        Ok(Ok(running)) => running.shutdown().await,
+        Ok(Err(problem)) => info!(%problem, "the start has ended"),
+        Err(_) => info!("the start has not ended in time, and is left as after a crash"),
+    }
+    Ok(())
+}
+
+/// The interval at which the log and systemd are told how far a start is.
+const TELL: Duration = Duration::from_secs(5);
+/// systemd waits for so long after it was told that a start goes on.
+const EXTENSION: Duration = Duration::from_secs(60);
+
+/// Tells how far the index of the queue has caught up with the journal, when that takes its time.
+fn watch(clock: &Arc<dyn Clock>) -> Watch {
+    let (clock, began) = (Arc::clone(clock), clock.elapsed());
+    let told = Mutex::new(began);
+    Watch::new(move |done, total| {
+        let (now, mut told) = (clock.elapsed(), told.lock());
+        if now.saturating_sub(*told) < TELL {
+            return;
+        }
+        *told = now;
+        let progress = units::format_progress(now.saturating_sub(began), done, total);
+        info!("the index of the queue catches up with the journal: {progress}");
+        let status = format!("the index of the queue catches up: {progress}");
+        systemd(&[NotifyState::ExtendTimeoutUsec(EXTENSION.as_micros() as u32), NotifyState::Status(&status)]);
+    })
 }
 
 async fn reload(context: &Context, running: &Running) {
@@ -69,7 +121,7 @@ async fn reload(context: &Context, running: &Running) {
     }
 }
 
-fn systemd(states: &[sd_notify::NotifyState<'_>]) {
+pub(super) fn systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "cannot notify systemd");
     }

@@ -35,6 +35,9 @@ fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(
     show_folders(status)?;
     gate::show(context, answered, &status.gate)?;
     show_queue(answered, status)?;
+    for program in &status.programs {
+        say(&visible(&format!("programs of route {}: {}", program.route, program.note)))?;
+    }
     say(&format!(
         "disk: {} free of {}, {} in reserve",
         units::format_bytes(status.disk.free_bytes),

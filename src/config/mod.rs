@@ -6,6 +6,7 @@ mod check;
 mod commands;
 mod document;
 mod fault;
+mod isolation;
 mod place;
 mod retired;
 mod start_check;
@@ -160,6 +161,9 @@ impl Config {
             let paths = [Some(&mut one.directory), one.move_to.as_mut()];
             paths.into_iter().flatten().for_each(|path| *path = at(path));
         }
+        for route in &mut config.routes {
+            route.writable.iter_mut().chain(route.runner.as_mut()).for_each(|path| *path = at(path));
+        }
         // A file that is no TOML says nothing; what it would say cannot be judged.
         if document.is_toml() {
             config
@@ -167,6 +171,7 @@ impl Config {
             document.finish();
         }
         config.place(&at);
+        config.process.secrets = config.keys_elsewhere();
         config
     }
 
@@ -206,6 +211,7 @@ impl Config {
         faults.extend(self.schedule.validate().into_iter().map(below("schedule")));
         faults.extend(crate::partners::Policies::validate(&self.policy, &self.partners));
         faults.extend(self.cannot_honour());
+        faults.extend(self.isolation_faults());
         faults.extend(self.limits.validate().into_iter().map(below("limits")));
         faults.extend(self.ingest.validate().into_iter().map(below("ingest")));
         faults.extend(self.process.validate());

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{document::Document, fault::Fault};
-use crate::units::text::decode;
+use crate::units::text_file::decode;
 
 /// The environment variable that names the configuration.
 pub const VARIABLE: &str = "FOREBAY_CONFIG";

@@ -27,6 +27,9 @@ pub(super) fn check(config: &Config, document: &mut Document) {
     check_doors(config, document, SystemClock::new().now());
     check_data(config, document);
     warn_of_exposed_keys(config, document);
+    for (key, what) in config.isolation_warnings() {
+        document.warn(key, what);
+    }
     check_users(config, document);
 }
 

@@ -11,18 +11,19 @@
 
 use std::{io, path::Path, path::PathBuf, sync::Arc, time::SystemTime};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use notify::RecommendedWatcher;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     AtClose, Fault, Options,
     clock_trust::{Pulse, distrust},
     overrides::Override,
     schedule::Schedule,
+    settled::{Anchor, Change},
     snapshot::Snapshot,
     source::Source,
     state::{Cause, Closure, Scope, State},
@@ -30,7 +31,7 @@ use super::{
     turnstile::{Passage, Permit, Turnstile},
     watch as file_watch,
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, units};
 
 /// A failure of an action on the gate.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,8 @@ pub struct Gate {
     snapshot: RwLock<Arc<Snapshot>>,
     pub(super) turnstile: Turnstile,
     pub(super) ledger: Mutex<Ledger>,
+    /// By which jumps of the wall clock are told, at every decision. Changed under the ledger's lock.
+    anchor: RwLock<Option<Anchor>>,
     changed: watch::Sender<u64>,
     _watcher: Mutex<Option<RecommendedWatcher>>,
 }
@@ -108,6 +111,8 @@ pub(super) struct Ledger {
     pub(super) untrusted: Option<DateTime<Utc>>,
     pub(super) newest: Option<DateTime<Utc>>,
     pulse: Pulse,
+    /// The anchor that the next start finds.
+    kept_anchor: Option<Anchor>,
 }
 
 impl std::fmt::Debug for Gate {
@@ -140,7 +145,9 @@ impl Gate {
             warn!(now = %clock.now(), %newest, "the clock is behind the journal: the gate stays closed until it catches up");
         }
         let source = Source::open(options.file.clone(), &store, &mut memory, &*clock, written)?;
-        let ledger = Ledger { memory, store, source, untrusted, newest: newest_journal, pulse };
+        let kept_anchor = store.anchor();
+        let anchor = Anchor::resume(kept_anchor.clone(), &*clock);
+        let ledger = Ledger { memory, store, source, untrusted, newest: newest_journal, pulse, kept_anchor };
         let snapshot = RwLock::new(Arc::new(ledger.snapshot(&options)));
         let (changed, _) = watch::channel(ledger.memory.epoch);
         let gate = Arc::new(Self {
@@ -149,6 +156,7 @@ impl Gate {
             snapshot,
             turnstile: Turnstile::default(),
             ledger: Mutex::new(ledger),
+            anchor: RwLock::new(anchor),
             changed,
             _watcher: Mutex::new(None),
         });
@@ -160,8 +168,92 @@ impl Gate {
 
     /// The state of a scope now.
     pub fn state(&self, scope: &Scope) -> State {
-        let snapshot = self.snapshot();
-        snapshot.state(scope, self.clock.now())
+        self.decide(&self.snapshot(), scope, self.clock.now())
+    }
+
+    /// The state of a scope at this time of the wall clock, which is now. If that has jumped, only what would be open
+    /// without the jump as well is open.
+    pub(super) fn decide(&self, snapshot: &Snapshot, scope: &Scope, now: DateTime<Utc>) -> State {
+        let state = snapshot.state(scope, now);
+        let believed = self.believed_at(now);
+        let State::Open { closes_at } = state else { return state };
+        if believed == now {
+            return State::Open { closes_at };
+        }
+        let by = now - believed;
+        match snapshot.state(scope, believed) {
+            State::Open { closes_at: other } => {
+                let closes_at = closes_at.into_iter().chain(other.and_then(|at| at.checked_add_signed(by))).min();
+                State::Open { closes_at }
+            }
+            State::Closed(closure) => State::Closed(self.unsettled(now, by, closure)),
+        }
+    }
+
+    /// The closure of a scope that would be open if the clock's jump were believed.
+    fn unsettled(&self, now: DateTime<Utc>, by: TimeDelta, closure: Closure) -> Closure {
+        let settles_in = self.anchor.read().as_ref().map(|one| one.settles_in(&*self.clock, self.options.clock_settle));
+        let settles_at = now + settles_in.and_then(|left| TimeDelta::from_std(left).ok()).unwrap_or_default();
+        let ends_at = closure.until.and_then(|until| until.checked_add_signed(by));
+        Closure {
+            until: Some(ends_at.map_or(settles_at, |ends| ends.min(settles_at))),
+            since: None,
+            name: "The clock has jumped".to_owned(),
+            reason: format!("the clock was set {}, which is not confirmed, and was within {}", words(by), closure.name),
+            message: closure.message,
+            cause: Cause::UnsettledClock,
+        }
+    }
+
+    /// The time that is believed: the wall clock's, or, while that has jumped and nobody confirmed it, what it would be
+    /// without the jump.
+    pub fn believed(&self) -> DateTime<Utc> {
+        self.believed_at(self.clock.now())
+    }
+
+    fn believed_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        if self.options.clock_settle.is_zero() {
+            return now;
+        }
+        self.anchor.read().as_ref().map_or(now, |anchor| anchor.believed(now, &*self.clock))
+    }
+
+    /// By how much the wall clock has jumped, while that is not believed, and when it will be.
+    pub(super) fn doubted(&self) -> Option<(TimeDelta, DateTime<Utc>)> {
+        let now = self.clock.now();
+        let believed = self.believed_at(now);
+        let anchor = self.anchor.read();
+        let left = anchor.as_ref()?.settles_in(&*self.clock, self.options.clock_settle);
+        (believed != now).then(|| (now - believed, now + TimeDelta::from_std(left).unwrap_or_default()))
+    }
+
+    /// Believes the wall clock as it is.
+    pub(super) fn believe(&self, ledger: &mut Ledger) {
+        let anchor = Anchor::of(&*self.clock);
+        anchor.clone_into(&mut self.anchor.write());
+        ledger.keep(anchor.as_ref());
+    }
+
+    /// Looks whether the wall clock has jumped against the time since boot, and returns true if that changes anything.
+    fn watch_clock(&self, ledger: &mut Ledger) -> bool {
+        let mut guard = self.anchor.write();
+        let Some(anchor) = guard.as_mut() else { return false };
+        let change = anchor.look(&*self.clock, self.options.clock_settle);
+        let anchor = anchor.clone();
+        drop(guard);
+        ledger.keep(Some(&anchor));
+        match change {
+            Some(Change::Doubted(by)) => warn!(
+                "the clock was set {}: it opens nothing until it has stood for {}, unless `forebay gate confirm-clock` \
+                 confirms it; what it closes is closed",
+                words(by),
+                units::format_duration(self.options.clock_settle)
+            ),
+            Some(Change::Believed) => info!("the clock that was set is believed from now on"),
+            Some(Change::Undone) => info!("the clock was set back to where it was before it jumped"),
+            None => {}
+        }
+        change.is_some()
     }
 
     /// Asks to claim an entry of a route.
@@ -171,7 +263,7 @@ impl Gate {
     pub fn admit(&self, route: &str) -> Result<Permit, Closure> {
         let snapshot = self.snapshot();
         let at = self.clock.now();
-        match snapshot.state(&Scope::Route(route.to_owned()), at) {
+        match self.decide(&snapshot, &Scope::Route(route.to_owned()), at) {
             State::Closed(closure) => Err(closure),
             State::Open { closes_at } => Ok(Permit { route: route.to_owned(), epoch: snapshot.epoch, at, closes_at }),
         }
@@ -189,7 +281,7 @@ impl Gate {
             if unchanged && permit.closes_at.is_some_and(|closes_at| now < closes_at) {
                 return (snapshot.epoch, Ok(()));
             }
-            match snapshot.state(&Scope::Route(permit.route.clone()), now) {
+            match self.decide(&snapshot, &Scope::Route(permit.route.clone()), now) {
                 State::Closed(closure) => (snapshot.epoch, Err(closure)),
                 State::Open { .. } => (snapshot.epoch, Ok(())),
             }
@@ -208,7 +300,7 @@ impl Gate {
             return None;
         }
         let now = self.clock.now();
-        match self.snapshot().state(&Scope::Route(route.to_owned()), now) {
+        match self.decide(&self.snapshot(), &Scope::Route(route.to_owned()), now) {
             State::Open { .. } => None,
             State::Closed(closure) => {
                 let draining = closure.cause == Cause::Window
@@ -258,6 +350,7 @@ impl Gate {
             ledger.untrusted = None;
             changed = true;
         }
+        changed |= self.watch_clock(ledger);
         changed |= ledger.look(&*self.clock, false);
         if changed {
             self.publish(ledger);
@@ -316,8 +409,24 @@ impl Ledger {
         Snapshot::new(self.memory.epoch, Arc::new(schedule), broken, self.untrusted, overrides)
     }
 
+    /// Keeps the anchor for the next start, if that would be misled by the one it finds.
+    fn keep(&mut self, anchor: Option<&Anchor>) {
+        let Some(anchor) = anchor.filter(|anchor| anchor.differs_from(self.kept_anchor.as_ref())) else { return };
+        match self.store.keep_anchor(anchor) {
+            Ok(()) => self.kept_anchor = Some(anchor.clone()),
+            // The next start believes its clock, as on a machine that was started anew.
+            Err(error) => debug!(%error, "cannot note how the clock stands"),
+        }
+    }
+
     /// Checks the schedule's file, and returns true if what is in force changed.
     fn look(&mut self, clock: &dyn Clock, anyway: bool) -> bool {
         self.source.look(&self.store, &mut self.memory, clock, anyway)
     }
+}
+
+/// By how much a clock was set, in words: `2h forward`.
+pub(super) fn words(by: TimeDelta) -> String {
+    let whole = std::time::Duration::from_secs(by.num_seconds().unsigned_abs());
+    format!("{} {}", units::format_duration(whole), if by < TimeDelta::zero() { "back" } else { "forward" })
 }

@@ -12,7 +12,7 @@ use super::{
     snapshot::OTHERS,
     state::{Closure, Scope, State},
 };
-use crate::units::text::with_plain_line_ends;
+use crate::units::text_file::with_plain_line_ends;
 
 /// The most that an end is moved by at once.
 const LONGEST: TimeDelta = TimeDelta::days(3_660);
@@ -103,9 +103,10 @@ impl Gate {
         let ledger = &mut *self.ledger.lock();
         let at = self.clock.now();
         let doubted = ledger.untrusted.is_some_and(|newest| at < newest);
+        let has_jumped = self.doubted().is_some();
         let snapshot = self.snapshot();
         let concerned = if scope.is_empty() { snapshot.scopes() } else { named(&scope) };
-        let (mut from, mut until, mut any) = (at, Some(at), doubted);
+        let (mut from, mut until, mut any) = (at, Some(at), doubted || has_jumped);
         for one in &concerned {
             let Some((began, ends)) = snapshot.present(one, at) else { continue };
             any = true;
@@ -141,6 +142,9 @@ impl Gate {
         if doubted {
             ledger.untrusted = None;
         }
+        if has_jumped {
+            self.believe(ledger);
+        }
         info!(id = new.id, actor = new.actor, reason = new.reason, "the gate was opened by an operator");
         self.publish(ledger);
         Ok(new)
@@ -171,7 +175,7 @@ impl Gate {
         Ok(gone)
     }
 
-    /// Confirms that the clock is right although the journal has records with later times.
+    /// Confirms that the clock is right although the journal has records with later times, or it has jumped.
     ///
     /// # Errors
     /// When that could not be stored; then nothing has changed.
@@ -183,6 +187,7 @@ impl Gate {
         ledger.store.write(&memory)?;
         ledger.memory = memory;
         ledger.untrusted = None;
+        self.believe(ledger);
         info!(actor, now = %self.clock.now(), "the clock was confirmed by an operator");
         self.publish(ledger);
         Ok(())
@@ -209,7 +214,7 @@ impl Gate {
     /// The closure of everything, or else of all the routes that are closed, which ends last.
     fn widest_closure(&self, at: DateTime<Utc>) -> Option<(Vec<String>, Closure)> {
         let snapshot = self.snapshot();
-        let closed = |scope: &Scope| match snapshot.state(scope, at) {
+        let closed = |scope: &Scope| match self.decide(&snapshot, scope, at) {
             State::Closed(closure) => Some(closure),
             State::Open { .. } => None,
         };

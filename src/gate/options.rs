@@ -20,6 +20,10 @@ pub struct Options {
     /// The time before a window at which partners get a notice.
     #[serde(with = "units::duration")]
     pub notice_before: Duration,
+    /// A wall clock that has jumped by more than a minute opens nothing until it has stood for so long, unless an operator
+    /// confirms it or the kernel says that it is synchronized. It closes at once. `0` believes every jump at once.
+    #[serde(with = "units::duration")]
+    pub clock_settle: Duration,
 }
 
 /// The fate of running attempts when the gate closes.
@@ -40,6 +44,7 @@ impl Default for Options {
             drain: Duration::ZERO,
             at_close: AtClose::Stop,
             notice_before: Duration::from_secs(7 * 86_400),
+            clock_settle: Duration::from_secs(300),
         }
     }
 }
@@ -55,6 +60,9 @@ impl Options {
         }
         if self.drain > Duration::from_secs(86_400) {
             fault("drain", "is longer than a day");
+        }
+        if self.clock_settle > Duration::from_secs(86_400) {
+            fault("clock_settle", "is longer than a day");
         }
         if self.notice_before > Duration::from_secs(366 * 86_400) {
             fault("notice_before", "is longer than a year");

@@ -17,7 +17,7 @@ use super::{
     window::{Length, Window},
     zone,
 };
-use crate::units::{parse_duration, text::with_plain_line_ends};
+use crate::units::{parse_duration, text_file::with_plain_line_ends};
 
 /// The largest schedule file that is read.
 pub const FILE_BYTES: u64 = 1 << 20;

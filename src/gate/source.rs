@@ -22,7 +22,7 @@ use super::{
     schedule::{FILE_BYTES, Schedule, parse_schedule, whole},
     store::{Memory, Store},
 };
-use crate::{clock::Clock, units::text::decode};
+use crate::{clock::Clock, units::text_file::decode};
 
 /// The time that a file must have stood still before its openings take effect.
 pub(super) const STILL: Duration = Duration::from_secs(2);

@@ -82,6 +82,8 @@ pub enum Cause {
     BrokenSchedule,
     /// The clock is behind what the journal has seen.
     UntrustedClock,
+    /// The clock has jumped, and the time before the jump would be within a closure.
+    UnsettledClock,
 }
 
 /// The state of a scope at an instant.

@@ -81,10 +81,21 @@ pub struct Status {
     pub clock_trusted: bool,
     /// The journal's newest record that the clock is behind.
     pub clock_behind: Option<DateTime<Utc>>,
+    /// The jump of the clock that is not believed yet.
+    pub clock_jumped: Option<Jumped>,
     /// The time before a start at which claiming stops.
     pub drain: String,
     /// The fate of running attempts when the gate closes.
     pub at_close: AtClose,
+}
+
+/// A jump of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Jumped {
+    /// By so many seconds, forward or, below zero, back.
+    pub seconds: i64,
+    /// When it will have stood long enough to be believed, by the clock as it is now.
+    pub settles_at: DateTime<Utc>,
 }
 
 /// The state of one scope.
@@ -180,7 +191,7 @@ impl Gate {
     pub fn next_change(&self) -> Option<DateTime<Utc>> {
         let snapshot = self.snapshot();
         let now = self.clock.now();
-        let turn = |scope: &Scope| match snapshot.state(scope, now) {
+        let turn = |scope: &Scope| match self.decide(&snapshot, scope, now) {
             State::Open { closes_at } => closes_at,
             State::Closed(closure) => closure.until,
         };
@@ -192,7 +203,9 @@ impl Gate {
         let schedule = self.schedule_status();
         let snapshot = self.snapshot();
         let now = self.clock.now();
-        let scope = |scope: &Scope| ScopeStatus { scope: scope.name().to_owned(), state: snapshot.state(scope, now) };
+        let scope =
+            |scope: &Scope| ScopeStatus { scope: scope.name().to_owned(), state: self.decide(&snapshot, scope, now) };
+        let jumped = self.doubted();
         let behind = snapshot.untrusted.filter(|newest| now < *newest);
         Status {
             epoch: snapshot.epoch,
@@ -202,8 +215,9 @@ impl Gate {
             next_change: self.next_change(),
             schedule,
             overrides: self.overrides(),
-            clock_trusted: behind.is_none(),
+            clock_trusted: behind.is_none() && jumped.is_none(),
             clock_behind: behind,
+            clock_jumped: jumped.map(|(by, settles_at)| Jumped { seconds: by.num_seconds(), settles_at }),
             drain: format_duration(self.options.drain),
             at_close: self.options.at_close,
         }

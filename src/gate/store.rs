@@ -26,7 +26,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{live::GateError, overrides::Override};
+use super::{live::GateError, overrides::Override, settled::Anchor};
 
 const VERSION: u32 = 1;
 /// The room that the state has, in bytes: some dozens of overrides.
@@ -95,6 +95,18 @@ impl Store {
             .map_err(|error| GateError::Damaged { path: path.clone(), reason: error.to_string() })?;
         self.exchange("state.json", &text)?;
         Ok(fs::metadata(&path).and_then(|meta| meta.modified()).ok())
+    }
+
+    /// Both clocks as they were last believed; none when that cannot be read, for nothing follows from it alone.
+    pub(super) fn anchor(&self) -> Option<Anchor> {
+        let text = read(&self.dir.join("clock.json")).ok().flatten()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    pub(super) fn keep_anchor(&self, anchor: &Anchor) -> Result<(), GateError> {
+        let text = serde_json::to_string(anchor)
+            .map_err(|error| GateError::Damaged { path: self.dir.join("clock.json"), reason: error.to_string() })?;
+        self.replace("clock.json", &text)
     }
 
     pub(super) fn last_good(&self) -> Result<Option<String>, GateError> {

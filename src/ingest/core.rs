@@ -1,6 +1,16 @@
 //! The object that all doors share.
 
-use std::{fmt, future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_queue::{Catalogue, Hold, QueueStore, State};
@@ -18,8 +28,11 @@ use crate::{
 
 use super::{
     Name, Options, Refusal,
+    adopted::Adopted,
     catalogue::{HiddenNotices, KeptFiles, NameChanges},
+    kept::Looked,
     quota::Quota,
+    share,
 };
 
 /// The parts that ingest works with.
@@ -91,6 +104,10 @@ pub struct Ingest {
     pub(super) quota: Arc<Quota>,
     pub(super) name_changes: NameChanges,
     pub(super) kept_files: KeptFiles,
+    pub(super) adopted: Adopted,
+    pub(super) looked: Looked,
+    pub(super) under_way_bytes: Arc<share::UnderWay>,
+    stops: AtomicBool,
     pub(super) hidden_notices: HiddenNotices,
     /// The time that folders show that nobody made.
     pub(super) started_at: DateTime<Utc>,
@@ -137,9 +154,29 @@ impl Ingest {
             options,
             name_changes: NameChanges::default(),
             kept_files: KeptFiles::default(),
+            adopted: Adopted::default(),
+            looked: Looked::default(),
+            under_way_bytes: Arc::default(),
+            stops: AtomicBool::new(false),
             hidden_notices: HiddenNotices::default(),
             under_way: Arc::new(watch::Sender::new(0)),
         })
+    }
+
+    /// The server stops: what looks through many files and has changed nothing yet ends.
+    pub fn stop(&self) {
+        self.stops.store(true, Ordering::Release);
+    }
+
+    /// For those who look through many files, a page at a time.
+    ///
+    /// # Errors
+    /// When the server stops.
+    pub(super) fn may_go_on(&self) -> Result<(), Refusal> {
+        match self.stops.load(Ordering::Acquire) {
+            true => Err(Refusal::Stopped("it is being stopped; try again later".to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// Waits until no commit, rename or removal is under way. What was done then holds on to nothing of this any more.

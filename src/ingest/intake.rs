@@ -17,7 +17,8 @@ use crate::partners::Policy;
 use super::{
     Accepted, Evidence, Ingest, Name, Refusal, SessionInfo, Verdict,
     core::{Named, Standing},
-    quota::Reservation,
+    quota::{From, Reservation},
+    share::Brought,
 };
 
 /// An upload in progress. Dropping it is as good as [`Intake::cut`].
@@ -57,6 +58,7 @@ pub(super) enum Source {
 struct Open {
     upload: Box<dyn Upload>,
     reservation: Reservation,
+    brought: Brought,
     /// Bytes of a partial that it went on with: they are counted as such already.
     resumed: u64,
 }
@@ -105,7 +107,9 @@ impl Ingest {
             self.has_folder_for(partner, &name).await?;
         }
         self.files(session).has_room_for_a_name().await?;
-        let mut reservation = self.quota.open(partner, policy.quota_bytes).await?;
+        self.leaves_room_for_others(partner, declared_size.unwrap_or(0).saturating_sub(before + at)).await?;
+        let from = if at == 0 { From::Anew } else { From::Partial };
+        let mut reservation = self.quota.open(partner, name.as_str(), from, policy.quota_bytes).await?;
         reservation.cover(declared_size.unwrap_or(0).saturating_sub(before + at)).await?;
         let now = self.clock.now();
         let id = FileId::new(now);
@@ -122,7 +126,7 @@ impl Ingest {
             0 => self.storage.begin(file).await?,
             at => self.storage.resume(file, at).await?,
         };
-        let open = Some(Open { upload, reservation, resumed: at });
+        let open = Some(Open { upload, reservation, brought: Brought::new(self, partner), resumed: at });
         let (ingest, session) = (self.clone(), session.clone());
         let file = Incoming { ingest, session, name, id, policy, origin, goes_on, copied_from };
         Ok(Intake { file: Arc::new(file), open })
@@ -165,6 +169,9 @@ impl Intake {
             return Err(Refusal::TooLarge);
         }
         open.reservation.cover(size - open.resumed.min(size)).await?;
+        if open.brought.has_grown(size - open.resumed.min(size)) {
+            self.file.ingest.leaves_room_for_others(self.file.session.partner.as_str(), 0).await?;
+        }
         Ok(open.upload.write(chunk).await?)
     }
 
@@ -270,7 +277,22 @@ impl Incoming {
             warn!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, %error, "cannot queue a file");
         })?;
         reservation.settle(meta.size_bytes);
+        self.replace_partial();
         Ok(self.accepted(entry).await)
+    }
+
+    /// What was kept of an earlier upload of that name is of no use any more. The reply does not wait for it.
+    fn replace_partial(&self) {
+        let partner = self.session.partner.as_str();
+        if !self.ingest.storage.may_have_partials(partner) {
+            return;
+        }
+        let (storage, partner, name) = (self.ingest.storage.clone(), partner.to_owned(), self.name.clone());
+        drop(tokio::spawn(self.ingest.counted(async move {
+            if let Err(error) = storage.drop_partial(&partner, name.as_str()).await {
+                warn!(%name, %error, "cannot remove the partial of a file that was accepted");
+            }
+        })));
     }
 
     /// All of it up to the journal is one piece of work on one thread, for every change of threads costs as much as much
@@ -288,6 +310,7 @@ impl Incoming {
         match work.await.map_err(|error| Refusal::Internal(error.to_string()))?? {
             Decided::Queued(entry) => {
                 reservation.settle(entry.extent().size_bytes);
+                self.replace_partial();
                 Ok(self.accepted(*entry).await)
             }
             Decided::Cut(meta, why) => self.take_back(&meta, reservation, why).await,
@@ -414,7 +437,8 @@ impl Incoming {
             reason: standing.reason,
             hold: standing.hold,
             origin: self.origin.clone(),
-            supersedes: self.goes_on.map(|earlier| earlier.from),
+            // One that a crash cut and that is sent again is not needed any more.
+            supersedes: self.goes_on.map(|earlier| earlier.from).or_else(|| self.ingest.adopted.same_as(meta)),
             continues: continues(meta),
             claimable_from,
         }
@@ -422,7 +446,7 @@ impl Incoming {
 
     /// Keeps what came as a partial to resume, and gives its length. Of a copy the original is there.
     async fn keep(&self, open: Open) -> u64 {
-        let Open { upload, reservation, resumed } = open;
+        let Open { upload, reservation, resumed, .. } = open;
         let mut is_dropped = upload.is_empty() || self.origin.is_some();
         // What it went on with is there already.
         if !is_dropped && resumed == 0 {

@@ -17,11 +17,13 @@
 //! files are adopted as `held`, others set aside. The catalogue follows from the journal.
 
 mod accepted;
+mod adopted;
 mod catalogue;
 mod confirmation;
 mod core;
 mod evidence;
 mod intake;
+mod kept;
 mod naming;
 mod options;
 mod origins;
@@ -31,6 +33,7 @@ mod refusal;
 mod resume;
 mod retention;
 mod session_thread;
+mod share;
 mod takeover;
 
 pub use accepted::{Accepted, Kept, Renamed};

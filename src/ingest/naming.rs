@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Refusal;
+use crate::units::text::is_unseen;
 
 /// The directory where partners find receipts and notices. They read and delete there, nothing else.
 pub const OUT: &str = "out";
@@ -14,7 +15,7 @@ pub const MAX_COMPONENT_BYTES: usize = 255;
 pub const MAX_DEPTH: usize = 32;
 
 /// A path in a partner's login directory that is safe to use: relative, UTF-8, without `.` and `..`, without control
-/// characters, and not too long.
+/// characters and others that cannot be seen, and not too long.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
@@ -24,12 +25,13 @@ impl Name {
     /// # Errors
     /// [`Refusal::BadName`] with what is wrong.
     pub fn parse(path: &str) -> Result<Self, Refusal> {
-        if let Some(bad) = path.chars().find(|&c| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
+        if let Some(bad) = path.chars().find(|&c| is_unseen(c) || c == char::REPLACEMENT_CHARACTER) {
             return Err(refused(match bad {
                 '\0' => "name has a NUL",
                 '\r' | '\n' => "name has a line break",
                 char::REPLACEMENT_CHARACTER => "name is not valid UTF-8",
-                _ => "name has a control character",
+                bad if bad.is_control() => "name has a control character",
+                _ => "name has a character that cannot be seen or turns the direction of writing",
             }));
         }
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
@@ -136,6 +138,16 @@ mod tests {
             "\u{7f}",
             "\u{85}",
             "b\u{fffd}d",
+            "cod\u{202e}7lh.exe",
+            "a\u{2066}b",
+            "a\u{200b}b.hl7",
+            "a\u{200d}b",
+            "a\u{2028}b",
+            "a\u{2029}b",
+            "\u{feff}a",
+            "a\u{ad}b",
+            "a\u{e0041}b",
+            "in\u{200f}/a",
             &deep,
             &long,
             &wide,

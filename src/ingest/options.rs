@@ -13,6 +13,10 @@ pub struct Options {
     /// The time for which files that are over, and what the partner sees of them, are kept.
     #[serde(with = "units::duration")]
     pub retention: Duration,
+    /// The most that files which are over may take together. Beyond it the oldest of the partner that keeps the most go
+    /// before their retention ends. None: as much as is free on the disk.
+    #[serde(with = "units::size::option")]
+    pub kept_quota: Option<u64>,
     /// A file that came over plain FTP is claimable after this long without another sign that its sender read the
     /// reply, as long as the connection is up. A rename or a continuation within it meets a file that has not begun.
     #[serde(with = "units::duration")]
@@ -26,6 +30,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             retention: Duration::from_secs(30 * 86_400),
+            kept_quota: None,
             confirm_after: Duration::from_secs(2),
             rename_wait: Duration::ZERO,
         }

@@ -9,6 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use forebay_queue::QueueStore;
 use forebay_storage::Storage;
 use parking_lot::Mutex;
+use tracing::info;
 
 use super::Refusal;
 
@@ -33,14 +34,28 @@ impl Quota {
         Self { storage, queue, accounts: Mutex::default() }
     }
 
-    /// Opens a reservation for one upload. Without a limit it costs nothing.
-    pub(super) async fn open(self: &Arc<Self>, partner: &str, limit: Option<u64>) -> Result<Reservation, Refusal> {
+    /// Opens a reservation for one upload. Without a limit it costs nothing. The partner's partials give way to it: what was
+    /// cut and is not whole keeps nobody from sending what is.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        partner: &str,
+        name: &str,
+        from: From,
+        limit: Option<u64>,
+    ) -> Result<Reservation, Refusal> {
         let Some(limit) = limit else {
             return Ok(Reservation { held: None, bytes: 0 });
         };
         let figures = self.accounts.lock().entry(partner.to_owned()).or_default().clone();
         let mut reservation = Reservation {
-            held: Some(Held { quota: self.clone(), figures, partner: partner.to_owned(), limit }),
+            held: Some(Held {
+                quota: self.clone(),
+                figures,
+                partner: partner.to_owned(),
+                name: name.to_owned(),
+                from,
+                limit,
+            }),
             bytes: 0,
         };
         if let Some(held) = &reservation.held {
@@ -62,7 +77,18 @@ struct Held {
     quota: Arc<Quota>,
     figures: Arc<Mutex<Figures>>,
     partner: String,
+    name: String,
+    from: From,
     limit: u64,
+}
+
+/// Where an upload goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// Nothing: it takes the place of a partial of its name.
+    Anew,
+    /// The partial of its name.
+    Partial,
 }
 
 impl Reservation {
@@ -70,11 +96,8 @@ impl Reservation {
     pub(super) async fn cover(&mut self, total: u64) -> Result<(), Refusal> {
         let Some(held) = &self.held else { return Ok(()) };
         let more = total.saturating_sub(self.bytes);
-        if more > 0 && !held.take(more) {
-            held.refresh().await?;
-            if !held.take(more) {
-                return Err(Refusal::Quota);
-            }
+        if more > 0 && !held.take(more) && !held.take_with_room_made(more).await? {
+            return Err(Refusal::Quota);
         }
         self.bytes += more;
         Ok(())
@@ -115,6 +138,36 @@ impl Held {
             figures.reserved += more;
         }
         fits
+    }
+
+    /// As [`Held::take`], by fresh figures; where that is not enough partials are given up, first the one that this upload
+    /// replaces.
+    async fn take_with_room_made(&self, more: u64) -> Result<bool, Refusal> {
+        self.refresh().await?;
+        if self.take(more) {
+            return Ok(true);
+        }
+        let storage = &self.quota.storage;
+        if !storage.may_have_partials(&self.partner) {
+            return Ok(false);
+        }
+        if self.from == From::Anew {
+            storage.drop_partial(&self.partner, &self.name).await?;
+            self.refresh().await?;
+        }
+        let lacks = self.lacks(more);
+        if lacks > 0 {
+            let freed = storage.give_up_partials(&self.partner, lacks, &self.name).await?;
+            info!(partner = self.partner, bytes = freed, "partials were given up: the quota has no room beside them");
+            self.refresh().await?;
+        }
+        Ok(self.take(more))
+    }
+
+    /// How many bytes are too many by `more` of them.
+    fn lacks(&self, more: u64) -> u64 {
+        let figures = self.figures.lock();
+        figures.kept.saturating_add(figures.reserved).saturating_add(more).saturating_sub(self.limit)
     }
 
     async fn refresh(&self) -> Result<(), Refusal> {

@@ -41,10 +41,13 @@ impl Ingest {
         spool: &dyn SpoolMaintenance,
     ) -> Result<RecoveryReport, Refusal> {
         let mut report = RecoveryReport::default();
+        self.find_adopted().await?;
         let spooled: HashSet<FileId> = spool.ids().await?.into_iter().collect();
         let queued: HashSet<FileId> = self.queue.kept_ids().await?.into_iter().collect();
-        let mut strangers: Vec<FileId> = spooled.difference(&queued).copied().collect();
-        strangers.sort();
+        let mut others: Vec<FileId> = spooled.difference(&queued).copied().collect();
+        others.sort();
+        // Files that are over are most of all in the end. They are looked up, and only those that are in the spool.
+        let strangers = self.queue.without_entry(others).await?;
         for id in strangers {
             self.settle_stranger(id, spool, &mut report).await?;
         }
@@ -113,6 +116,8 @@ impl Ingest {
         let continues = continues(&meta);
         let reason = "found in the spool without a record in the journal: it was not acknowledged, and the partner may \
                       have sent it again";
+        // Sent again, and cut by another crash: one of the two is enough.
+        let supersedes = self.adopted.same_as(&meta);
         let new = NewEntry {
             id: meta.id,
             partner: meta.partner,
@@ -127,11 +132,12 @@ impl Ingest {
             hold: Some(Hold::Adopted),
             // The folder's file is not known by this: it is to be taken, or is gone.
             origin: None,
-            supersedes: None,
+            supersedes,
             continues,
             claimable_from: None,
         };
         let entry = self.queue.accept(new, Content::Kept, self.clock.now()).await?;
+        self.adopted.add(&entry);
         if !there {
             return Ok(entry);
         }

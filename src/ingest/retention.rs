@@ -24,23 +24,28 @@ pub struct Swept {
 impl Ingest {
     /// One sweep; the server calls it about once a minute. A part that fails is logged and tried again next time.
     pub async fn sweep(self: &Arc<Self>) -> Swept {
+        self.sweep_at(self.clock.now()).await
+    }
+
+    /// As [`Ingest::sweep`], by the time that is believed: a clock that jumps ahead makes nothing old.
+    pub async fn sweep_at(self: &Arc<Self>, believed: DateTime<Utc>) -> Swept {
         let mut swept = Swept::default();
-        match self.hold_unfinished().await {
+        match self.hold_unfinished(believed).await {
             Ok(held) => swept.held = held,
             Err(error) => warn!(%error, "cannot hold unfinished files"),
         }
-        match self.storage.sweep_partials(before(self.clock.now(), self.partners.longest_partial_keep())).await {
+        match self.storage.sweep_partials(before(believed, self.partners.longest_partial_keep())).await {
             Ok(partials) => swept.partials = partials,
             Err(error) => warn!(%error, "cannot remove old partials"),
         }
-        match self.purge().await {
+        match self.purge(believed).await {
             Ok(purged) => swept.purged = purged,
             Err(error) => warn!(%error, "cannot purge files whose retention has ended"),
         }
         swept
     }
 
-    async fn hold_unfinished(&self) -> Result<usize, Refusal> {
+    async fn hold_unfinished(&self, believed: DateTime<Utc>) -> Result<usize, Refusal> {
         let filter = Filter { states: vec![State::Unfinished], ..Filter::default() };
         let now = self.clock.now();
         let (mut held, mut after) = (0, None);
@@ -48,7 +53,7 @@ impl Ingest {
             let page = self.queue.list(&filter, after, BATCH).await?;
             for entry in page.entries {
                 let patience = self.partners.policy(&entry.partner).unfinished_hold_after;
-                if entry.since > before(now, patience) {
+                if entry.since > before(believed, patience) {
                     continue;
                 }
                 let reason = Some("its temporary name was never renamed to a final one".to_owned());
@@ -69,11 +74,11 @@ impl Ingest {
         }
     }
 
-    async fn purge(&self) -> Result<usize, Refusal> {
+    async fn purge(&self, believed: DateTime<Utc>) -> Result<usize, Refusal> {
         let mut purged = 0;
         loop {
             let now = self.clock.now();
-            let gone = self.queue.purge(before(now, self.options.retention), BATCH, now).await?;
+            let gone = self.queue.purge(before(believed, self.options.retention), BATCH, now).await?;
             // The journal has said so first: bytes without an entry would be adopted again.
             self.storage.remove(&gone.kept).await?;
             purged += gone.files;

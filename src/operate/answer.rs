@@ -43,6 +43,14 @@ impl Answer {
         self.sender.send(Piece::Bytes(bytes)).await.map_err(|_| Problem::gone())
     }
 
+    /// For work that has nothing to send for a while.
+    ///
+    /// # Errors
+    /// When the one who asked is gone.
+    pub fn is_wanted(&self) -> Result<()> {
+        if self.sender.is_closed() { Err(Problem::gone()) } else { Ok(()) }
+    }
+
     /// Until the one who asked is gone.
     pub async fn gone(&self) {
         self.sender.closed().await;

@@ -1,7 +1,5 @@
 //! Files: listing, showing, acting, exporting.
 
-use std::collections::VecDeque;
-
 use forebay_queue::{Action, Actor, Cursor, Entry, Filter, Hold};
 use forebay_storage::FileId;
 use sha2::Digest as _;
@@ -22,7 +20,7 @@ const PAGE: usize = 500;
 const CHUNK: u64 = 256 << 10;
 
 impl Operator {
-    /// Files, oldest first; with a limit the newest so many.
+    /// Files, oldest first; with a limit so many from the newest back.
     pub(super) async fn queue_list(
         &self,
         which: Which,
@@ -32,30 +30,44 @@ impl Operator {
     ) -> Result<()> {
         let since = since.map(|text| self.past(&text)).transpose()?;
         let filter = Filter { since, ..filter(which) };
-        let mut last = VecDeque::new();
+        match limit {
+            Some(limit) => self.list_newest(&filter, limit, answer).await,
+            None => self.list_all(&filter, answer).await,
+        }
+    }
+
+    async fn list_all(&self, filter: &Filter, answer: &Answer) -> Result<()> {
         let mut after = None;
         loop {
-            let page = self.dependencies.queue.list(&filter, after, PAGE).await?;
-            for entry in page.entries {
-                match limit {
-                    None => answer.give(Reply::File(self.view(&entry))).await?,
-                    Some(limit) => {
-                        last.push_back(entry);
-                        if last.len() > limit {
-                            last.pop_front();
-                        }
-                    }
-                }
-            }
+            let page = self.dependencies.queue.list(filter, after, PAGE).await?;
+            self.give_files(&page.entries, answer).await?;
             after = page.next;
             if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn list_newest(&self, filter: &Filter, limit: usize, answer: &Answer) -> Result<()> {
+        let (mut left, mut before) = (limit, None);
+        while left > 0 {
+            let page = self.dependencies.queue.newest(filter, before, left.min(PAGE)).await?;
+            self.give_files(&page.entries, answer).await?;
+            left -= page.entries.len();
+            before = page.next;
+            if before.is_none() {
                 break;
             }
         }
-        for entry in last {
-            answer.give(Reply::File(self.view(&entry))).await?;
-        }
         Ok(())
+    }
+
+    async fn give_files(&self, entries: &[Entry], answer: &Answer) -> Result<()> {
+        for entry in entries {
+            answer.give(Reply::File(self.view(entry))).await?;
+        }
+        // Also where nothing passes: whoever asked may have gone long ago.
+        answer.is_wanted()
     }
 
     /// One file with its history.
@@ -83,7 +95,7 @@ impl Operator {
                 return Err(Problem::usage("name files by id, or with --state, --partner or --route"));
             }
             // All ids first: acting changes what the filter lets pass.
-            let ids = self.ids_of(&filter(which), act).await?;
+            let ids = self.ids_of(&filter(which), act, answer).await?;
             for ids in ids.chunks(PAGE) {
                 self.act_on(act, ids, &reason, &actor, answer).await?;
             }
@@ -105,13 +117,14 @@ impl Operator {
         Ok(())
     }
 
-    async fn ids_of(&self, filter: &Filter, act: Act) -> Result<Vec<(String, FileId)>> {
+    async fn ids_of(&self, filter: &Filter, act: Act, answer: &Answer) -> Result<Vec<(String, FileId)>> {
         let mut ids = Vec::new();
         let mut after: Option<Cursor> = None;
         loop {
             let page = self.dependencies.queue.list(filter, after, PAGE).await?;
             let fitting = page.entries.iter().filter(|entry| !filter.states.is_empty() || fits(act, entry));
             ids.extend(fitting.map(|entry| (entry.id.to_string(), entry.id)));
+            answer.is_wanted()?;
             after = page.next;
             if after.is_none() {
                 return Ok(ids);

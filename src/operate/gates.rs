@@ -15,6 +15,7 @@ use super::{
     time_input,
 };
 use crate::gate::{Action, Closure, Gate, GateError, Override, Scope, Span, State, Until, WEB};
+use crate::units;
 
 impl From<GateError> for Problem {
     fn from(error: GateError) -> Self {
@@ -255,6 +256,15 @@ impl Operator {
             faults.push(format!(
                 "the clock is behind the journal's newest record of {}; set it right, or `forebay gate confirm-clock`",
                 gate.local(newest)
+            ));
+        }
+        if let Some(jumped) = status.clock_jumped {
+            let by = Duration::from_secs(jumped.seconds.unsigned_abs());
+            faults.push(format!(
+                "the clock was set {} {}: it opens nothing before {}; if it is right, `forebay gate confirm-clock`",
+                units::format_duration(by),
+                if jumped.seconds < 0 { "back" } else { "forward" },
+                gate.local(jumped.settles_at)
             ));
         }
         // With all routes named in the schedule, no route may be left for `*`.

@@ -29,8 +29,8 @@ pub use problem::{Cause, Problem, Result};
 pub use reply::{
     AccountView, ActedView, ClosureView, ContinuesView, DetailView, DiskView, DoorView, FailingView, FileView,
     FolderView, GateView, Hello, KeyView, KickedView, LogView, OverrideView, PasswordView, PausedView, Piece, PlanView,
-    ProgressView, PulseView, RecordView, Reply, RunningView, ScopeView, ServerView, SessionView, StateTotal, StatsView,
-    StatusView, VerifiedView,
+    ProgramView, ProgressView, PulseView, RecordView, Reply, RunningView, ScopeView, ServerView, SessionView,
+    StateTotal, StatsView, StatusView, VerifiedView,
 };
 pub use request::{Act, End, Request, Which};
 pub use socket::{AdminSocket, Client, Conversation};

@@ -11,14 +11,17 @@ use super::{
     operator::Operator,
     problem::Result,
     reply::{
-        DiskView, FailingView, FolderView, GateView, LogView, PausedView, PulseView, Reply, RunningView, ServerView,
-        StateTotal, StatsView, StatusView,
+        DiskView, FailingView, FolderView, GateView, LogView, PausedView, ProgramView, PulseView, Reply, RunningView,
+        ServerView, StateTotal, StatsView, StatusView,
     },
+    system_users,
 };
 use crate::{
     descriptors::Descriptors,
     doors::drop,
     gate::{Scope, State as GateState},
+    partners::LateRenames,
+    routes::{self, ProcessorKind, RunAs},
     telemetry::{self, LogState},
 };
 
@@ -62,6 +65,7 @@ impl Operator {
             active: self.running(),
             disk,
             log,
+            programs: self.programs(),
             needs,
         };
         answer.give(Reply::Status(Box::new(status))).await
@@ -112,6 +116,30 @@ impl Operator {
         let waiting = stats.lanes.iter().filter(|lane| closed(&lane.lane.route));
         let active = self.running().iter().filter(|running| closed(&running.route)).count() as u64;
         waiting.map(|lane| lane.files).sum::<u64>().saturating_sub(active)
+    }
+
+    /// Whom the programs of routes run as.
+    fn programs(&self) -> Vec<ProgramView> {
+        let routes = self.dependencies.routes.iter().map(|route| &route.options);
+        let programs = routes.filter(|route| route.processor == ProcessorKind::Exec);
+        let view = |route: &routes::Options| {
+            let (run_as, note) = match route.run_as() {
+                RunAs::Server => {
+                    let user = system_users::own_name();
+                    let note = format!(
+                        "as the server's own user {user}, unconfined: keys, accounts and accepted files are open to \
+                         them; set `runner`, or `confine = true`"
+                    );
+                    ("server", note)
+                }
+                RunAs::Confined => ("confined", "confined to files that are not the server's".to_owned()),
+                RunAs::Runner { socket, user } => {
+                    ("runner", format!("as {user}, by the runner at {}", socket.display()))
+                }
+            };
+            ProgramView { route: route.name.clone(), run_as: run_as.to_owned(), note }
+        };
+        programs.map(view).collect()
     }
 
     pub(super) fn running(&self) -> Vec<RunningView> {
@@ -204,6 +232,7 @@ impl Operator {
             };
             needs.push(format!("{what}: `forebay queue list --state {state}`{next}"));
         }
+        needs.extend(self.dependencies.partners.late_renames().iter().map(|seen| self.needs_temporary_name(seen)));
         if let Some(ends) = server.and_then(|server| server.certificate_ends_at)
             && ends - self.now() < CERTIFICATE_WARNING
         {
@@ -215,6 +244,18 @@ impl Operator {
             );
         }
         needs
+    }
+
+    /// What is to be said of a partner whose temporary names its policy does not know.
+    fn needs_temporary_name(&self, seen: &LateRenames) -> String {
+        let files = if seen.files == 1 { "a file" } else { "files" };
+        let policy = self.dependencies.partners.policy(&seen.partner);
+        let (partner, count, line) = (&seen.partner, seen.files, seen.line(policy.temporary_names.patterns()));
+        format!(
+            "{partner} renamed {files} that had been accepted ({count} since the start, last {:?} to {:?}): if such names \
+             are temporary ones, add to its [[partner]]: {line}",
+            seen.from, seen.to
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use sha2::Digest;
 use super::{
     answer::Answer,
     operator::Operator,
-    problem::Result,
+    problem::{Problem, Result},
     reply::{ProgressView, Reply, VerifiedView},
 };
 use crate::contents::Contents;
@@ -17,19 +17,28 @@ use crate::contents::Contents;
 /// What is read at once.
 const PIECE_BYTES: u64 = 256 << 10;
 
+/// Looking for a file takes about as long as reading so many bytes. By that its progress tells how much time is left.
+const COST_OF_A_FILE: u64 = 64 << 10;
+
 impl Operator {
-    /// Reads journal, index and every byte of every file.
+    /// Reads journal, index and every byte of every file, and writes nothing: not even a sync, for which uploads would wait.
+    /// It ends when nobody wants the result any more.
     pub(super) async fn queue_verify(&self, answer: &Answer) -> Result<()> {
         let progress = answer.progress("journal");
-        let mut found = view(self.dependencies.maintenance.verify(&*progress).await?);
+        let verified = tokio::select! {
+            verified = self.dependencies.maintenance.verify(&*progress) => verified?,
+            () = answer.gone() => return Err(Problem::gone()),
+        };
+        let mut found = view(verified);
         let spooled = self.dependencies.spool.ids().await?;
         let spooled: HashSet<FileId> = spooled.into_iter().collect();
         let mut others = self.dependencies.queue.ids().await?;
         others.retain(|id| !spooled.contains(id));
-        let total = (spooled.len() + others.len()) as u64;
-        for (done, id) in spooled.iter().chain(&others).enumerate() {
-            let progress = ProgressView { what: "files".to_owned(), done: done as u64, total };
-            answer.give(Reply::Progress(progress)).await?;
+        let files = (spooled.len() + others.len()) as u64;
+        let total = files * COST_OF_A_FILE + self.accepted_bytes().await?;
+        for (done, id) in (0..).zip(spooled.iter().chain(&others)) {
+            let done = (done * COST_OF_A_FILE + found.size_bytes).min(total);
+            answer.give(Reply::Progress(ProgressView { what: "files".to_owned(), done, total })).await?;
             match spooled.contains(id) {
                 true => self.verify_file(*id, &mut found).await?,
                 false => self.verify_unspooled(*id, &mut found).await?,
@@ -38,8 +47,14 @@ impl Operator {
         answer.give(Reply::Verified(found)).await
     }
 
+    /// The bytes of all files that the queue knows.
+    async fn accepted_bytes(&self) -> Result<u64> {
+        let stats = self.dependencies.queue.stats(self.now()).await?;
+        Ok(stats.counts.iter().map(|count| count.size_bytes).sum())
+    }
+
     async fn verify_file(&self, id: FileId, found: &mut VerifiedView) -> Result<()> {
-        match self.dependencies.spool.inspect(id).await {
+        match self.dependencies.spool.examine(id).await {
             Ok(SpoolItem::Sound(meta)) => {
                 found.files += 1;
                 found.size_bytes += meta.size_bytes;

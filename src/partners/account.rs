@@ -3,11 +3,12 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{AuthorizedKey, PartnerName, password::Hash};
+use super::{AuthorizedKey, Habit, PartnerName, password::Hash};
 
-/// The newest version of the stored form: with keys. An account without keys is stored as the first version, which
-/// earlier programs read.
-const VERSION: u32 = 2;
+/// The newest version of the stored form: with what the partner's TLS clients do. An account without that and without
+/// keys is stored as the first version, one with keys as the second, which earlier programs read.
+const VERSION: u32 = 3;
+const WITHOUT_HABIT: u32 = 2;
 const WITHOUT_KEYS: u32 = 1;
 
 /// A partner's account. The hash of its password is not shown or serialized with it.
@@ -27,6 +28,9 @@ pub struct Account {
     /// Public keys that it may log in with.
     #[serde(skip)]
     pub keys: Vec<AuthorizedKey>,
+    /// What its TLS clients do on data connections, once that is known.
+    #[serde(skip)]
+    pub data_habit: Option<Habit>,
     #[serde(skip)]
     pub(super) hash: Hash,
 }
@@ -44,6 +48,8 @@ struct Stored {
     password: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     keys: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data_habit: Option<Habit>,
 }
 
 /// The version alone, so that a newer form is reported as such and not as an unknown key.
@@ -55,7 +61,11 @@ struct Versioned {
 impl Account {
     pub(super) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut json = serde_json::to_vec_pretty(&Stored {
-            version: if self.keys.is_empty() { WITHOUT_KEYS } else { VERSION },
+            version: match (self.data_habit, self.keys.is_empty()) {
+                (Some(_), _) => VERSION,
+                (None, false) => WITHOUT_HABIT,
+                (None, true) => WITHOUT_KEYS,
+            },
             name: self.name.clone(),
             enabled: self.enabled,
             created_at: self.created_at,
@@ -63,6 +73,7 @@ impl Account {
             note: self.note.clone(),
             password: self.hash.as_phc().to_owned(),
             keys: self.keys.iter().map(|key| key.line().to_owned()).collect(),
+            data_habit: self.data_habit,
         })?;
         json.push(b'\n');
         Ok(json)
@@ -81,6 +92,7 @@ impl Account {
         let keys = keys.map_err(|fault| format!("has a key that cannot be read: {fault}"))?;
         Ok(Self {
             keys,
+            data_habit: stored.data_habit,
             name: stored.name,
             enabled: stored.enabled,
             created_at: stored.created_at,
@@ -121,10 +133,20 @@ mod tests {
         assert_eq!(account.to_json().unwrap(), SECOND.as_bytes());
     }
 
+    /// As the third version wrote it, with what its TLS clients do.
+    const THIRD: &str = include_str!("fixtures/account-v3.json");
+
+    #[test]
+    fn the_third_version_still_opens() {
+        let account = Account::from_json(THIRD.as_bytes()).unwrap();
+        assert_eq!((account.data_habit, account.keys.len()), (Some(Habit::Resumes), 2));
+        assert_eq!(account.to_json().unwrap(), THIRD.as_bytes());
+    }
+
     #[test]
     fn a_newer_version_is_told_as_such() {
-        let newer = FIRST.replacen("\"version\": 1", "\"version\": 3, \"more\": []", 1);
-        assert!(Account::from_json(newer.as_bytes()).unwrap_err().contains("has version 3"));
+        let newer = FIRST.replacen("\"version\": 1", "\"version\": 4, \"more\": []", 1);
+        assert!(Account::from_json(newer.as_bytes()).unwrap_err().contains("has version 4"));
     }
 
     #[test]

@@ -168,6 +168,14 @@ impl Accounts {
         Ok((Stamp::of(&metadata), account))
     }
 
+    /// How many there are; those that cannot be read count too.
+    pub(super) fn count(&self) -> u64 {
+        let is_account = |entry: &std::fs::DirEntry| {
+            entry.file_name().to_str().is_some_and(|name| name.ends_with(".json") && !name.starts_with('.'))
+        };
+        self.entries().map_or(0, |entries| entries.iter().filter(|entry| is_account(entry)).count() as u64)
+    }
+
     pub(super) fn list(&self) -> Result<Listing, PartnersError> {
         let mut listing = Listing { accounts: Vec::new(), faults: Vec::new() };
         for entry in self.entries()? {
@@ -322,6 +330,7 @@ mod tests {
             changed_at: AT,
             note: String::new(),
             keys: Vec::new(),
+            data_habit: None,
             hash,
         }
     }

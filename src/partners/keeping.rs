@@ -46,6 +46,7 @@ impl Partners {
             changed_at: now,
             note: note.to_owned(),
             keys: Vec::new(),
+            data_habit: None,
             hash: hashed(password)?,
         };
         self.accounts.add(&account)?;
@@ -60,6 +61,12 @@ impl Partners {
     /// When the directory cannot be read.
     pub fn list(&self) -> Result<Listing, PartnersError> {
         self.accounts.list()
+    }
+
+    /// How many accounts there are, as far as that can be told.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.accounts.count()
     }
 
     /// The account of `name` as it is now; none too when it cannot be read, which is logged.
@@ -176,6 +183,8 @@ impl Partners {
     pub fn remove(&self, name: &PartnerName) -> Result<(), PartnersError> {
         self.accounts.remove(name, self.clock.now())?;
         self.changed(name);
+        // A new partner of that name comes from elsewhere.
+        self.known.forget(&name.folded());
         info!(partner = %name, "account removed");
         Ok(())
     }

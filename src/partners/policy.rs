@@ -63,6 +63,20 @@ pub enum Delete {
     Cancel,
 }
 
+/// Whether TLS data connections must resume the TLS session of their control connection: who resumes it is who has
+/// logged in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataResumption {
+    /// Those of a partner whose clients have always done so must go on so.
+    #[default]
+    Auto,
+    /// All must; some clients cannot.
+    Required,
+    /// None must.
+    Off,
+}
+
 /// Slower than this nothing would be seen to move.
 const LEAST_RATE: u64 = 1 << 10;
 
@@ -108,6 +122,11 @@ pub struct Policy {
     pub outbox: Option<PathBuf>,
     /// Lets the partner delete what it finds in its outbox.
     pub outbox_delete: bool,
+    /// Shows `out/` in listings of the login directory. It is there either way.
+    pub list_out: bool,
+    /// Whether TLS data connections must resume the session of their control connection; none: as `[ftp]` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_resumption: Option<DataResumption>,
     /// Names of files that are not finished yet.
     pub temporary_names: TemporaryNames,
     /// The time for which an interrupted upload is kept for resume.
@@ -138,6 +157,8 @@ impl Default for Policy {
             max_names: 250_000,
             outbox: None,
             outbox_delete: false,
+            list_out: false,
+            data_resumption: None,
             temporary_names: TemporaryNames::default(),
             partial_keep: DAY,
             unfinished_hold_after: DAY,
@@ -241,6 +262,10 @@ pub struct Override {
     #[serde(default)]
     pub outbox_delete: Option<bool>,
     #[serde(default)]
+    pub list_out: Option<bool>,
+    #[serde(default)]
+    pub data_resumption: Option<DataResumption>,
+    #[serde(default)]
     pub temporary_names: Option<TemporaryNames>,
     #[serde(default, with = "units::duration::option")]
     pub partial_keep: Option<Duration>,
@@ -267,6 +292,8 @@ impl Override {
             max_names: self.max_names.unwrap_or(base.max_names),
             outbox: self.outbox.clone(),
             outbox_delete: self.outbox_delete.unwrap_or(base.outbox_delete),
+            list_out: self.list_out.unwrap_or(base.list_out),
+            data_resumption: self.data_resumption.or(base.data_resumption),
             temporary_names: self.temporary_names.clone().unwrap_or_else(|| base.temporary_names.clone()),
             partial_keep: self.partial_keep.unwrap_or(base.partial_keep),
             unfinished_hold_after: self.unfinished_hold_after.unwrap_or(base.unfinished_hold_after),

@@ -21,6 +21,8 @@ use super::{
     memory_budget::MemoryBudget,
     origin::Origin,
     password::{Hash, Verifier},
+    renames::Renames,
+    resumption::Habits,
     sessions::SessionRegistry,
     verified::Verified,
 };
@@ -38,6 +40,8 @@ pub struct Partners {
     pub(super) sessions: Arc<SessionRegistry>,
     pub(super) logins: Arc<LoginState>,
     pub(super) verify_permits: Arc<Semaphore>,
+    pub(super) habits: Habits,
+    pub(super) renames: Renames,
 }
 
 /// The state of password verification: recent failures and recent successes.
@@ -80,6 +84,8 @@ impl Partners {
             logins: Arc::new(logins),
             verify_permits: Arc::new(Semaphore::new(limits.verify_at_once.max(1) as usize)),
             limits: RwLock::new(Arc::new(limits)),
+            habits: Habits::default(),
+            renames: Renames::default(),
             clock,
         }))
     }

@@ -18,13 +18,16 @@ use forebay_queue::{Child, EmbeddedMaintenance, Entry, NodeId, QueueError, State
 use rustix::{
     fd::OwnedFd,
     io::Errno,
-    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal, test_kill_process_group},
+    process::{
+        Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal, test_kill_process,
+        test_kill_process_group,
+    },
 };
 use tokio::{task, time};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::attempt::start_ticks;
+use super::group::start_ticks;
 use crate::clock::Clock;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -32,6 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const EXEC_WAIT: Duration = Duration::from_secs(2);
 /// The longest wait for processes that even KILL does not end, such as those in a hung file system.
 const KILL_WAIT: Duration = Duration::from_secs(30);
+
+/// The longest wait for programs of a runner, which stops them when its connection ends.
+const RUNNER_WAIT: Duration = Duration::from_secs(2);
 
 /// The reason why recovery could not stop everything that a former server had started.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +112,8 @@ pub async fn recover_children(
     kill_after: Duration,
 ) -> Result<ChildrenReport, ChildrenError> {
     let children = own_children(interrupted);
-    let mut report = ChildrenReport { stopped: stop_all(instance, children, kill_after).await?, ..Default::default() };
+    let mut report =
+        ChildrenReport { stopped: stop_all(&mark_of(instance), children, kill_after).await?, ..Default::default() };
     empty_scratch(data).await?;
     for entry in interrupted {
         match queue.settle_crashed(entry.id, clock.now()).await?.state {
@@ -132,21 +139,45 @@ async fn empty_scratch(data: &Path) -> Result<(), ChildrenError> {
     removed.map_err(|source| ChildrenError::Io { doing, source })
 }
 
-async fn stop_all(instance: Uuid, children: Vec<Child>, kill_after: Duration) -> Result<usize, ChildrenError> {
-    let children = Arc::new(children);
+/// A variable that all programs of a data directory have, and what these start.
+fn mark_of(instance: Uuid) -> String {
+    format!("FOREBAY_INSTANCE={instance}")
+}
+
+/// Stops what has this variable in its environment, and these groups; gives how many processes there were.
+pub(super) async fn stop_all(mark: &str, children: Vec<Child>, kill_after: Duration) -> Result<usize, ChildrenError> {
+    let former = Arc::new(Former { mark: mark.to_owned(), children });
     wait_for_execs().await?;
-    let found = look(instance, &children, Some(Signal::TERM)).await?;
+    let found = look(&former, Some(Signal::TERM)).await?;
     if found.is_empty() {
         return Ok(0);
     }
-    warn!(processes = ?found, "stopping processes that a former server left running");
-    if let Some(left) = until_gone(instance, &children, None, kill_after).await? {
-        warn!(processes = ?left, "processes of a former server do not end by TERM and are killed");
-        if let Some(left) = until_gone(instance, &children, Some(Signal::KILL), KILL_WAIT).await? {
-            return Err(ChildrenError::Stuck(left));
+    warn!(processes = ?found, "stopping processes that a former server or runner left running");
+    if let Some(left) = until_gone(&former, None, kill_after).await? {
+        warn!(processes = ?left, "processes of a former server or runner do not end by TERM and are killed");
+        let bound = if left.iter().all(|pid| is_anothers(*pid)) { RUNNER_WAIT } else { KILL_WAIT };
+        let left = until_gone(&former, Some(Signal::KILL), bound).await?.unwrap_or_default();
+        // Only their runner can stop them, and it does so before it begins anything else.
+        let (anothers, own): (Vec<_>, Vec<_>) = left.into_iter().partition(|pid| is_anothers(*pid));
+        if !anothers.is_empty() {
+            warn!(processes = ?anothers, "programs of a runner run on; it stops them before it begins anything new");
+        }
+        if !own.is_empty() {
+            return Err(ChildrenError::Stuck(own));
         }
     }
     Ok(found.len())
+}
+
+/// What a former server or runner has left running.
+struct Former {
+    mark: String,
+    children: Vec<Child>,
+}
+
+/// Returns true for a process that this user may not signal: it is a runner's.
+fn is_anothers(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::PERM))
 }
 
 /// Waits for processes that are in the middle of an exec. A child of the former server lets go of the data's lock in
@@ -166,14 +197,13 @@ async fn wait_for_execs() -> Result<(), ChildrenError> {
 /// Looks again and again, since what is stopped may have started something in the meantime; what is left at the end
 /// of `bound`, if anything.
 async fn until_gone(
-    instance: Uuid,
-    children: &Arc<Vec<Child>>,
+    former: &Arc<Former>,
     signal: Option<Signal>,
     bound: Duration,
 ) -> Result<Option<Vec<i32>>, ChildrenError> {
     let mut left = Vec::new();
     for _ in 0..=bound.as_millis() / LOOK_EVERY.as_millis() {
-        left = look(instance, children, signal).await?;
+        left = look(former, signal).await?;
         if left.is_empty() {
             return Ok(None);
         }
@@ -182,9 +212,9 @@ async fn until_gone(
     Ok(Some(left))
 }
 
-async fn look(instance: Uuid, children: &Arc<Vec<Child>>, signal: Option<Signal>) -> Result<Vec<i32>, ChildrenError> {
-    let children = Arc::clone(children);
-    let found = task::spawn_blocking(move || look_blocking(instance, &children, signal)).await;
+async fn look(former: &Arc<Former>, signal: Option<Signal>) -> Result<Vec<i32>, ChildrenError> {
+    let former = Arc::clone(former);
+    let found = task::spawn_blocking(move || former.look(signal)).await;
     let found = found.unwrap_or_else(|error| Err(io::Error::other(error)));
     found.map_err(looking)
 }
@@ -237,24 +267,25 @@ fn is_new(pid: i32) -> bool {
     start_ticks(pid).zip(own).is_some_and(|(its, own)| its + ticks >= own)
 }
 
-fn look_blocking(instance: Uuid, children: &[Child], signal: Option<Signal>) -> io::Result<Vec<i32>> {
-    let mark = format!("FOREBAY_INSTANCE={instance}");
-    let mut found = Vec::new();
-    for pid in processes()? {
-        if is_marked(pid, &mark) {
-            send(pid, &mark, signal);
-            found.push(pid);
-        }
-    }
-    for child in children {
-        if is_there(child) && !found.contains(&child.pgid) {
-            if let (Some(signal), Some(group)) = (signal, Pid::from_raw(child.pgid)) {
-                let _ = kill_process_group(group, signal);
+impl Former {
+    fn look(&self, signal: Option<Signal>) -> io::Result<Vec<i32>> {
+        let mut found = Vec::new();
+        for pid in processes()? {
+            if is_marked(pid, &self.mark) {
+                send(pid, &self.mark, signal);
+                found.push(pid);
             }
-            found.push(child.pgid);
         }
+        for child in &self.children {
+            if is_there(child) && !found.contains(&child.pgid) {
+                if let (Some(signal), Some(group)) = (signal, Pid::from_raw(child.pgid)) {
+                    let _ = kill_process_group(group, signal);
+                }
+                found.push(child.pgid);
+            }
+        }
+        Ok(found)
     }
-    Ok(found)
 }
 
 fn is_marked(pid: i32, mark: &str) -> bool {
@@ -286,7 +317,8 @@ fn is_there(child: &Child) -> bool {
     let Some(group) = Pid::from_raw(child.pgid) else { return false };
     start_ticks(child.pgid) == Some(child.start_ticks)
         && !is_zombie(child.pgid)
-        && test_kill_process_group(group).is_ok()
+        // A runner's cannot be signalled by this user.
+        && matches!(test_kill_process_group(group), Ok(()) | Err(Errno::PERM))
 }
 
 fn is_zombie(pid: i32) -> bool {
@@ -361,15 +393,16 @@ mod tests {
         let stale = Child { start_ticks: 1, ..child(other.id()) };
         // Both shells have to be past their first lines.
         time::timeout(Duration::from_secs(10), async {
-            while look(instance, &Arc::default(), None).await.unwrap().len() < 4 {
+            let marked = Arc::new(Former { mark: mark_of(instance), children: Vec::new() });
+            while look(&marked, None).await.unwrap().len() < 4 {
                 time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await
         .unwrap();
-        let children = vec![child(journalled.id()), stale];
+        let (mark, children) = (mark_of(instance), vec![child(journalled.id()), stale]);
         // They are this test's children and have to be reaped while it is waited for their end.
-        let (stopped, ()) = tokio::join!(stop_all(instance, children, Duration::from_millis(300)), async {
+        let (stopped, ()) = tokio::join!(stop_all(&mark, children, Duration::from_millis(300)), async {
             for process in [&mut marked, &mut stubborn, &mut journalled] {
                 while process.try_wait().unwrap().is_none() {
                     time::sleep(Duration::from_millis(5)).await;

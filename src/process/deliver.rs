@@ -31,7 +31,7 @@ use tokio::task;
 use super::{
     Outcome, Processor, Report, Work,
     directory::{Syncs, make_durably},
-    exec::verify,
+    given::verify,
 };
 use crate::contents::Contents;
 

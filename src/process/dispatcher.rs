@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::{Deliver, Exec, Options, Paused, Processor, Running, pause::Pause, running::Table, worker::Worker};
+use super::{Common, Deliver, Exec, Options, Paused, Processor, Running, pause::Pause, running::Table, worker::Worker};
 use crate::{
     clock::Clock,
     contents::Contents,
@@ -401,15 +401,17 @@ fn processor(dependencies: &Dependencies, route: &Route) -> Arc<dyn Processor> {
             let directory = options.directory.clone().unwrap_or_else(|| dependencies.data.join("delivered"));
             Arc::new(Deliver::new(directory, dependencies.contents.clone()))
         }
-        ProcessorKind::Exec => Arc::new(Exec::new(
-            options,
-            dependencies.contents.clone(),
-            Arc::clone(&dependencies.queue),
-            Arc::clone(&dependencies.clock),
-            dependencies.data.join("scratch"),
-            dependencies.instance,
-            dependencies.options.kill_after,
-        )),
+        ProcessorKind::Exec => {
+            let hidden = std::iter::once(&dependencies.data).chain(&dependencies.options.secrets).cloned();
+            let common = Common {
+                scratch: dependencies.data.join("scratch"),
+                instance: dependencies.instance,
+                kill_after: dependencies.options.kill_after,
+                hidden: hidden.collect(),
+            };
+            let (contents, queue) = (dependencies.contents.clone(), Arc::clone(&dependencies.queue));
+            Arc::new(Exec::new(options, contents, queue, Arc::clone(&dependencies.clock), common))
+        }
     }
 }
 

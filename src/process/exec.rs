@@ -4,14 +4,15 @@
 //! directory too and goes when it ends. No shell is involved. Its environment is PATH, HOME, LANG, what the route
 //! adds, and `FOREBAY_*`. It leads a process group, and what it leaves running in that group ends with it.
 //!
+//! It runs as the server's own user, free or confined, or in a runner as another one: see [`RunAs`].
+//!
 //! Exit 0 is done, 65 (EX_DATAERR) bad content, 75 (EX_TEMPFAIL) try again, 71 (EX_OSERR) the backend is down;
 //! anything else and signals are failures, tried again. See sysexits(3) and Postfix's pipe(8).
 
 use std::{
     collections::BTreeMap,
-    env,
     ffi::OsString,
-    fs,
+    fs::{self, File},
     os::unix::{
         fs::PermissionsExt,
         process::{CommandExt, ExitStatusExt},
@@ -24,8 +25,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use forebay_queue::{Entry, NodeId, QueueError, QueueStore};
-use forebay_storage::{Durability, StorageError, Verified};
+use forebay_queue::{NodeId, QueueError, QueueStore};
 use rustix::process::Signal;
 use tokio::{task, time};
 use tracing::warn;
@@ -33,15 +33,25 @@ use uuid::Uuid;
 
 use super::{
     Outcome, Processor, Report, Work,
-    attempt::{Attempt, describe},
+    attempt::{Attempt, Lost},
+    confine::Confinement,
+    given,
+    group::describe,
+    output::Output,
+    program,
+    runner::{self, Place, Prepare},
     scratch::Scratch,
 };
-use crate::{clock::Clock, contents::Contents, routes, units};
+use crate::{
+    clock::Clock,
+    contents::Contents,
+    routes::{self, RunAs},
+    units,
+};
 
 /// A program that has run for this long is written into the journal. One that the server leaves behind sooner is
 /// found by its environment alone.
 const NOTE_CHILD_AFTER: Duration = Duration::from_millis(100);
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The processor `exec` of one route.
 pub struct Exec {
@@ -54,32 +64,53 @@ pub struct Exec {
 
 struct Inner {
     command: Vec<String>,
-    environment: BTreeMap<OsString, OsString>,
+    /// What the route adds, and what is the same for all its files.
+    variables: Vec<(String, String)>,
+    run_as: RunAs,
+    confinement: Confinement,
     contents: Contents,
     scratch: PathBuf,
+    timeout: Duration,
+    kill_after: Duration,
+}
+
+/// What all programs of a server have in common.
+pub struct Common {
+    /// Where the directories of attempts are made.
+    pub scratch: PathBuf,
+    /// The mark of the data directory.
+    pub instance: Uuid,
+    /// The time between TERM and KILL.
+    pub kill_after: Duration,
+    /// What confined programs do not reach: the data directory, and keys that lie elsewhere.
+    pub hidden: Vec<PathBuf>,
 }
 
 impl Exec {
-    /// A processor for this route. The directories of its attempts are made in `scratch`.
+    /// A processor for this route.
     #[must_use]
     pub fn new(
         route: &routes::Options,
         contents: Contents,
         queue: Arc<dyn QueueStore>,
         clock: Arc<dyn Clock>,
-        scratch: PathBuf,
-        instance: Uuid,
-        kill_after: Duration,
+        common: Common,
     ) -> Self {
-        let mut environment = BTreeMap::new();
-        environment.insert("PATH".into(), env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()));
-        for kept in ["HOME", "LANG"] {
-            environment.extend(env::var_os(kept).map(|value| (kept.into(), value)));
-        }
-        environment.extend(route.environment.iter().map(|(name, value)| (name.into(), value.into())));
-        environment.insert("FOREBAY_ROUTE".into(), route.name.clone().into());
-        environment.insert("FOREBAY_INSTANCE".into(), instance.to_string().into());
-        let inner = Inner { command: route.command.clone(), environment, contents, scratch };
+        let Common { scratch, instance, kill_after, hidden } = common;
+        let mut variables: Vec<_> =
+            route.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        variables.push(("FOREBAY_ROUTE".to_owned(), route.name.clone()));
+        variables.push(("FOREBAY_INSTANCE".to_owned(), instance.to_string()));
+        let inner = Inner {
+            command: route.command.clone(),
+            variables,
+            run_as: route.run_as(),
+            confinement: Confinement::new(&hidden, &route.writable),
+            contents,
+            scratch,
+            timeout: route.timeout,
+            kill_after,
+        };
         Self { inner: Arc::new(inner), queue, clock, timeout: route.timeout, kill_after }
     }
 
@@ -94,10 +125,17 @@ impl Exec {
             tokio::select! {
                 biased;
                 ended = attempt.ended() => {
-                    if let Err(error) = ended {
-                        return Outcome::Failed { reason: format!("cannot wait for the program: {error}") }.into();
+                    match ended {
+                        Ok(()) => break,
+                        Err(Lost::Own(error)) => {
+                            return Outcome::Failed { reason: format!("cannot wait for the program: {error}") }.into();
+                        }
+                        // It stops the program, and tells no status.
+                        Err(Lost::Runner(error)) => {
+                            let reason = format!("the runner went away while the program ran ({error})");
+                            return because.unwrap_or(Outcome::BackendDown { reason }).into();
+                        }
                     }
-                    break;
                 }
                 () = work.stop.asked(), if because.is_none() => {
                     because = Some(Outcome::Stopped { reason: work.stop.why().to_owned() });
@@ -160,69 +198,104 @@ impl Processor for Exec {
 }
 
 impl Inner {
-    fn begin(&self, work: &Work) -> Result<(Attempt, Scratch), Outcome> {
-        let down =
-            |doing: &str, error: &dyn std::fmt::Display| Outcome::BackendDown { reason: format!("{doing}: {error}") };
+    fn begin(&self, work: &Work) -> Result<(Attempt, Option<Scratch>), Outcome> {
         let entry = &work.entry;
         let scratch = Scratch::make(&self.scratch, entry.id, work.attempt, &entry.name)
             .map_err(|error| down("cannot make the attempt's directory", &error))?;
-        // A copy: what is kept must not change whatever the program does with its file.
-        let placed = self.contents.materialize(entry, scratch.file(), Durability::Unsynced);
-        verify(placed, entry)?;
-        let stdin = fs::File::open(scratch.file()).map_err(|error| down("cannot open the attempt's file", &error))?;
-        let mut command = self.command(work, &scratch)?;
-        command.stdin(stdin);
-        let started = work.hand_over(|| Attempt::start(command)).map_err(|_| Outcome::gate_closed())?;
-        let attempt = started.map_err(|error| down(&format!("cannot start {}", self.command[0]), &error))?;
-        Ok((attempt, scratch))
+        let file = given::give(&self.contents, entry, scratch.file())?;
+        match &self.run_as {
+            RunAs::Runner { socket, user } => {
+                let user = runner::uid_of(user)
+                    .ok_or_else(|| down("cannot use the runner", &format_args!("there is no user {user}")))?;
+                let attempt = self.begin_remote(work, &Place { socket: socket.clone(), user }, scratch, file)?;
+                Ok((attempt, None))
+            }
+            RunAs::Server => Ok((self.begin_here(work, &scratch, file, false)?, Some(scratch))),
+            RunAs::Confined => Ok((self.begin_here(work, &scratch, file, true)?, Some(scratch))),
+        }
+    }
+
+    fn begin_here(&self, work: &Work, scratch: &Scratch, file: File, confined: bool) -> Result<Attempt, Outcome> {
+        let mut command = self.command(work, scratch)?;
+        command.stdin(file);
+        let cage = match confined {
+            false => None,
+            true => {
+                command.env("TMPDIR", scratch.dir());
+                let cage = self.confinement.cage(scratch.dir());
+                Some(cage.map_err(|error| down("cannot confine the program", &error))?)
+            }
+        };
+        let started = work.hand_over(|| Attempt::start(command, cage)).map_err(|_| Outcome::gate_closed())?;
+        started.map_err(|error| down(&format!("cannot start {}", self.command[0]), &error))
+    }
+
+    /// The runner makes a copy of its own, so that the one here goes as soon as that is there.
+    fn begin_remote(&self, work: &Work, place: &Place, scratch: Scratch, file: File) -> Result<Attempt, Outcome> {
+        let doing = format!("the runner at {} does not take the file", place.socket.display());
+        let failed = |error: std::io::Error| match work.stop.is_asked() {
+            true => Outcome::Stopped { reason: work.stop.why().to_owned() },
+            false => down(&doing, &error),
+        };
+        // Its user may read what it has open, by whatever name. It never can write to it: it is not the owner.
+        fs::set_permissions(scratch.file(), fs::Permissions::from_mode(0o444)).map_err(failed)?;
+        let mut variables = self.variables.clone();
+        variables.extend(variables_of(work));
+        let prepare = Prepare {
+            version: runner::VERSION,
+            file: work.entry.id,
+            number: work.attempt,
+            name: work.entry.name.clone(),
+            command: self.command.clone(),
+            variables,
+            kill_after_ms: u64::try_from(self.kill_after.as_millis()).unwrap_or(u64::MAX),
+        };
+        let (output, writer) = Output::pipe().map_err(failed)?;
+        let start = place.prepare(&prepare, &file, &writer, self.timeout, || work.stop.is_asked()).map_err(failed)?;
+        drop((writer, file, scratch));
+        let begun = work.hand_over(|| start.begin()).map_err(|_| Outcome::gate_closed())?;
+        Ok(Attempt::remote(begun.map_err(failed)?, output))
     }
 
     fn command(&self, work: &Work, scratch: &Scratch) -> Result<Command, Outcome> {
-        let entry = &work.entry;
-        let program = self.program()?;
+        let mut environment: BTreeMap<OsString, OsString> = program::own_environment();
+        let own = self.variables.iter().cloned().chain(variables_of(work));
+        environment.extend(own.map(|(name, value)| (name.into(), value.into())));
+        let program = self.program(environment.get(Path::new("PATH").as_os_str()))?;
         let mut command = Command::new(program);
         command.arg0(&self.command[0]).args(&self.command[1..]).current_dir(scratch.dir());
-        command.env_clear().envs(&self.environment);
-        command.env("FOREBAY_FILE_ID", entry.id.to_string()).env("FOREBAY_PARTNER", &entry.partner);
-        command.env("FOREBAY_NAME", &entry.name).env("FOREBAY_PATH", scratch.file());
-        command.env("FOREBAY_SHA256", entry.sha256.to_string()).env("FOREBAY_SIZE", entry.size_bytes.to_string());
-        command.env("FOREBAY_ATTEMPT", work.attempt.to_string()).env("FOREBAY_DOOR", &entry.door);
-        command.env("FOREBAY_RECEIVED_AT", entry.received_at.to_rfc3339());
+        command.env_clear().envs(environment).env("FOREBAY_PATH", scratch.file());
         Ok(command)
     }
 
-    /// The program's file. A bare name is looked up here, since only a path can be started the fast way.
-    fn program(&self) -> Result<PathBuf, Outcome> {
+    fn program(&self, path: Option<&OsString>) -> Result<PathBuf, Outcome> {
         let Some(name) = self.command.first() else {
             return Err(Outcome::BackendDown { reason: "the route has no command".to_owned() });
         };
-        if name.contains('/') {
-            return Ok(PathBuf::from(name));
-        }
-        let path = self.environment.get(Path::new("PATH").as_os_str()).map(OsString::as_os_str).unwrap_or_default();
-        env::split_paths(path)
-            .map(|dir| dir.join(name))
-            .find(|file| fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
-            .ok_or_else(|| Outcome::BackendDown { reason: format!("cannot find {name} in PATH") })
+        let path = path.map(OsString::as_os_str).unwrap_or_default();
+        program::find(name, path).ok_or_else(|| Outcome::BackendDown { reason: format!("cannot find {name} in PATH") })
     }
 }
 
-/// Refuses a copy that is not what was accepted.
-pub(super) fn verify(placed: Result<Verified, StorageError>, entry: &Entry) -> Result<(), Outcome> {
-    let verified = placed.map_err(|error| cannot_place(&error))?;
-    match verified.sha256 == entry.sha256 && verified.size_bytes == entry.size_bytes {
-        true => Ok(()),
-        false => Err(Outcome::Hold { reason: format!("file {} is not what was accepted", entry.id) }),
-    }
+fn down(doing: &str, error: &dyn std::fmt::Display) -> Outcome {
+    Outcome::BackendDown { reason: format!("{doing}: {error}") }
 }
 
-/// The outcome of an attempt whose spooled bytes cannot be put where the program needs them.
-pub(super) fn cannot_place(error: &StorageError) -> Outcome {
-    let reason = error.to_string();
-    match error {
-        StorageError::NotFound(_) | StorageError::Damaged { .. } => Outcome::Hold { reason },
-        _ => Outcome::BackendDown { reason },
-    }
+/// What a program is told of its file, but for the path.
+fn variables_of(work: &Work) -> Vec<(String, String)> {
+    let entry = &work.entry;
+    [
+        ("FOREBAY_FILE_ID", entry.id.to_string()),
+        ("FOREBAY_PARTNER", entry.partner.clone()),
+        ("FOREBAY_NAME", entry.name.clone()),
+        ("FOREBAY_SHA256", entry.sha256.to_string()),
+        ("FOREBAY_SIZE", entry.size_bytes.to_string()),
+        ("FOREBAY_ATTEMPT", work.attempt.to_string()),
+        ("FOREBAY_DOOR", entry.door.clone()),
+        ("FOREBAY_RECEIVED_AT", entry.received_at.to_rfc3339()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
 }
 
 /// The outcome that an exit status stands for.

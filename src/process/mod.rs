@@ -16,13 +16,19 @@
 
 mod attempt;
 mod children;
+mod confine;
 mod deliver;
 mod directory;
 mod dispatcher;
 mod exec;
+mod given;
+mod group;
 mod options;
+mod output;
 mod pause;
 mod processor;
+mod program;
+mod runner;
 mod running;
 mod scratch;
 mod settle;
@@ -30,10 +36,12 @@ mod tail;
 mod worker;
 
 pub use children::{ChildrenError, ChildrenReport, instance_of, recover_children};
+pub use confine::Confinement;
 pub use deliver::Deliver;
 pub use dispatcher::{Dependencies, Dispatcher};
-pub use exec::Exec;
+pub use exec::{Common, Exec};
 pub use options::Options;
 pub use pause::Paused;
 pub use processor::{Outcome, Processor, Report, Stop, Work};
+pub use runner::{RunnerError, RunnerOptions, serve_runner, uid_of};
 pub use running::Running;

@@ -1,6 +1,6 @@
 //! The `[process]` part of the configuration.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ pub struct Options {
     pub probe_max: Duration,
     /// True if partners get receipts and notices in `out/`.
     pub receipts: bool,
+    /// Keys that lie outside the data directory, which confined programs do not reach either. Named by other sections.
+    #[serde(skip)]
+    pub secrets: Vec<PathBuf>,
 }
 
 impl Default for Options {
@@ -44,6 +47,7 @@ impl Default for Options {
             probe_first: Duration::from_secs(5),
             probe_max: Duration::from_secs(60),
             receipts: true,
+            secrets: Vec::new(),
         }
     }
 }

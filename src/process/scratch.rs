@@ -19,15 +19,18 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Makes it, empty, also when an attempt of the same number was there before.
     pub(super) fn make(root: &Path, id: FileId, attempt: u32, name: &str) -> io::Result<Self> {
-        let dir = root.join(format!("{id}-{attempt}"));
+        Self::make_at(root.join(format!("{id}-{attempt}")), name)
+    }
+
+    /// Makes this one.
+    pub(super) fn make_at(dir: PathBuf, name: &str) -> io::Result<Self> {
         match make_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 fs::remove_dir_all(&dir)?;
                 make_dir(&dir)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                DirBuilder::new().recursive(true).mode(0o700).create(root)?;
-                make_dir(&dir)?;
+                DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
             }
             made => made?,
         }

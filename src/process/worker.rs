@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use forebay_queue::{Claim, Entry, QueueError, Settlement};
 use tokio::time;
 use tracing::{debug, error, info, warn};
@@ -48,7 +49,9 @@ impl Worker {
         };
         log_pause_change(&runner, change, &report);
         let retry = &runner.route.options.retry;
-        let end = settlement(report, &work.entry, work.attempt, retry, paused, now);
+        // A clock that has jumped, and is not believed, makes no file old.
+        let ahead = (now - shared.gate.believed()).max(TimeDelta::zero());
+        let end = settlement(report, &work.entry, work.attempt, retry, paused, (now, ahead));
         // The processor has ended: the next claim need not wait for the sync of this outcome.
         drop(concurrency);
         shared.freed.notify_one();

@@ -1,23 +1,19 @@
 //! Globs of file paths.
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use crate::units::{glob::Glob, text::folded};
 
-pub(super) fn compile_one(glob: &str) -> Result<globset::Glob, String> {
-    if glob.is_empty() {
-        return Err("is empty".to_owned());
-    }
-    GlobBuilder::new(glob.trim_start_matches('/'))
-        .case_insensitive(true)
-        .literal_separator(true)
-        .build()
-        .map_err(|error| format!("\"{glob}\" is no glob: {}", error.kind()))
+pub(super) fn compile_one(glob: &str) -> Result<Glob, String> {
+    Glob::new(glob.trim_start_matches('/')).map_err(|error| match glob.is_empty() {
+        true => error.to_string(),
+        false => format!("\"{glob}\" is no glob: it {error}"),
+    })
 }
 
 /// Globs of file paths: those without `/` match the last component alone.
 #[derive(Clone, Debug)]
 pub struct PathGlobs {
-    whole: GlobSet,
-    last: GlobSet,
+    whole: Vec<Glob>,
+    last: Vec<Glob>,
 }
 
 impl PathGlobs {
@@ -26,24 +22,21 @@ impl PathGlobs {
     /// # Errors
     /// With the index of the first that is no glob, and why.
     pub fn new(globs: &[String]) -> Result<Self, (usize, String)> {
-        let (mut whole, mut last) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        let (mut whole, mut last) = (Vec::new(), Vec::new());
         for (index, glob) in globs.iter().enumerate() {
             let compiled = compile_one(glob).map_err(|what| (index, what))?;
-            if glob.contains('/') {
-                whole.add(compiled)
-            } else {
-                last.add(compiled)
-            };
+            let place = if glob.contains('/') { &mut whole } else { &mut last };
+            place.push(compiled);
         }
-        let build = |set: GlobSetBuilder| set.build().map_err(|error| (0, error.to_string()));
-        Ok(Self { whole: build(whole)?, last: build(last)? })
+        Ok(Self { whole, last })
     }
 
     /// Returns true if one of them matches this path.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
-        let path = path.trim_start_matches('/');
-        let last = path.rsplit('/').next().unwrap_or(path);
-        self.last.is_match(last) || self.whole.is_match(path)
+        let path = folded(path.trim_start_matches('/'));
+        let last = path.rsplit('/').next().unwrap_or(&path);
+        let matches = |globs: &[Glob], text: &str| globs.iter().any(|glob| glob.matches_folded(text));
+        matches(&self.last, last) || matches(&self.whole, &path)
     }
 }

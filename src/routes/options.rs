@@ -47,6 +47,18 @@ pub struct Options {
     /// `exec`: variables the program gets besides PATH, HOME, LANG and `FOREBAY_*`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
+    /// `exec`: True if the program reaches nothing of the server's: see [`RunAs::Confined`].
+    #[serde(default)]
+    pub confine: bool,
+    /// `exec` with `confine`: directories and files that the program may write to, beside its own directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writable: Vec<PathBuf>,
+    /// `exec`: the socket of the `forebay runner` that runs the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<PathBuf>,
+    /// `exec` with `runner`: whose it must be, by name or number.
+    #[serde(default = "default_runner_user")]
+    pub runner_user: String,
     /// The same partner, path, size and digest, done within this time, is a duplicate; `0` turns it off.
     #[serde(default = "default_duplicate_window", with = "units::duration")]
     pub duplicate_window: Duration,
@@ -61,6 +73,22 @@ pub enum ProcessorKind {
     Deliver,
     /// Given to a program.
     Exec,
+}
+
+/// Whom the programs of a route run as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunAs {
+    /// The server's own user: they can do all that the server can.
+    Server,
+    /// The server's own user, kept from its data and keys by the kernel.
+    Confined,
+    /// The user of a runner.
+    Runner {
+        /// Where it listens.
+        socket: PathBuf,
+        /// Who it is.
+        user: String,
+    },
 }
 
 /// Exponential back-off with jitter: `[route.retry]`.
@@ -111,6 +139,10 @@ impl Default for Options {
             timeout: default_timeout(),
             retry: Retry::default(),
             environment: BTreeMap::new(),
+            confine: false,
+            writable: Vec::new(),
+            runner: None,
+            runner_user: default_runner_user(),
             duplicate_window: default_duplicate_window(),
         }
     }
@@ -126,6 +158,10 @@ fn default_concurrency() -> usize {
 
 fn default_timeout() -> Duration {
     Duration::from_secs(3600)
+}
+
+fn default_runner_user() -> String {
+    "forebay-runner".to_owned()
 }
 
 fn default_duplicate_window() -> Duration {
@@ -162,6 +198,16 @@ pub(super) fn fault(before: &str, key: &str, what: impl Into<String>) -> RouteFa
 }
 
 impl Options {
+    /// Whom its programs run as, if it has any.
+    #[must_use]
+    pub fn run_as(&self) -> RunAs {
+        match &self.runner {
+            Some(socket) => RunAs::Runner { socket: socket.clone(), user: self.runner_user.clone() },
+            None if self.confine => RunAs::Confined,
+            None => RunAs::Server,
+        }
+    }
+
     /// Adds every fault, with `before` as the beginning of its key.
     pub fn validate(&self, before: &str, faults: &mut Vec<RouteFault>) {
         let mut say = |key: &str, what: &str| faults.push(fault(before, key, what));
@@ -214,6 +260,15 @@ impl Options {
                 if self.directory.is_some() {
                     say("directory", "belongs to processor = \"deliver\"");
                 }
+                if self.confine && self.runner.is_some() {
+                    say(
+                        "confine",
+                        "is for programs that the server starts itself; those of a runner have another user",
+                    );
+                }
+                if !self.confine && !self.writable.is_empty() {
+                    say("writable", "belongs to confine = true");
+                }
             }
             ProcessorKind::Deliver => {
                 if !self.command.is_empty() {
@@ -221,6 +276,15 @@ impl Options {
                 }
                 if !self.environment.is_empty() {
                     say("environment", "belongs to processor = \"exec\"");
+                }
+                for (key, is_set) in [
+                    ("confine", self.confine),
+                    ("writable", !self.writable.is_empty()),
+                    ("runner", self.runner.is_some()),
+                ] {
+                    if is_set {
+                        say(key, "belongs to processor = \"exec\"");
+                    }
                 }
                 if self.directory.as_ref().is_some_and(|directory| directory.as_os_str().is_empty()) {
                     say("directory", "is empty");

@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
-use forebay_queue::{Catalogue, EmbeddedMaintenance, QueueStore, Recovered, embedded::EmbeddedQueue};
+use forebay_queue::{Catalogue, EmbeddedMaintenance, QueueStore, Recovered, Watch, embedded::EmbeddedQueue};
 use forebay_storage::{SpoolMaintenance, Storage, disk::OsDisk, local::LocalStorage};
 
 use super::lock::{DataLock, private_dir};
@@ -40,8 +40,8 @@ pub struct Offline {
 }
 
 impl OpenDataDir {
-    /// Locks and opens. Blocks while the index catches up with the journal.
-    pub(super) fn open(config: &Config, verb: &str) -> Result<Self, Problem> {
+    /// Locks and opens. Blocks while the index catches up with the journal, unless `watch` stops that.
+    pub(super) fn open(config: &Config, verb: &str, watch: &Watch) -> Result<Self, Problem> {
         let data = &config.data;
         private_dir(data).map_err(|error| cannot("create", data, &error))?;
         check_owner(data)?;
@@ -64,7 +64,8 @@ impl OpenDataDir {
         let storage = LocalStorage::open(disk.clone(), data, config.storage())
             .map_err(|error| Problem::failed(format!("cannot open the spool in {}: {error}", data.display())))?;
         // A process that has given up its lock may still be closing the queue: this waits for it.
-        let (queue, recovered) = EmbeddedQueue::open(disk, &data.join("journal"), &data.join("queue"), config.queue())
+        let (journal, index) = (data.join("journal"), data.join("queue"));
+        let (queue, recovered) = EmbeddedQueue::open_watched(disk, &journal, &index, config.queue(), watch)
             .map_err(|error| Problem::failed(format!("cannot open the queue in {}: {error}", data.display())))?;
         let routes = Routes::from_options(config.routes.clone()).map_err(|faults| {
             let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
@@ -108,9 +109,9 @@ impl OpenDataDir {
 ///
 /// # Errors
 /// When it runs after all, or the data cannot be opened.
-pub async fn open_offline(config: &Config, clock: Arc<dyn Clock>) -> Result<Offline, Problem> {
-    let task = config.clone();
-    let data_dir = blocking(move || OpenDataDir::open(&task, "on data")).await?;
+pub async fn open_offline(config: &Config, clock: Arc<dyn Clock>, watch: &Watch) -> Result<Offline, Problem> {
+    let (task, watch) = (config.clone(), watch.clone());
+    let data_dir = blocking(move || OpenDataDir::open(&task, "on data", &watch)).await?;
     let (gate, partners) = (data_dir.gate(config, &clock)?, data_dir.partners(config, &clock)?);
     let operator = Operator::new(Dependencies {
         data: config.data.clone(),
@@ -164,10 +165,10 @@ mod tests {
         let file = data.path().join("forebay.toml");
         std::fs::write(&file, "data = \"data\"\n[ftp]\n").unwrap();
         let config = Config::load(&Place { config: Some(file), ..Place::default() }).unwrap();
-        let OpenDataDir { queue, lock, .. } = OpenDataDir::open(&config, "status").unwrap();
+        let OpenDataDir { queue, lock, .. } = OpenDataDir::open(&config, "status", &Watch::default()).unwrap();
         drop(lock);
         let again = config.clone();
-        let next = tokio::task::spawn_blocking(move || OpenDataDir::open(&again, "serve").map(drop));
+        let next = tokio::task::spawn_blocking(move || OpenDataDir::open(&again, "serve", &Watch::default()).map(drop));
         // It has the lock, and the queue is still open.
         while !std::fs::read_to_string(config.data.join("lock")).unwrap().contains("serve") {
             tokio::task::yield_now().await;

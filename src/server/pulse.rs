@@ -6,7 +6,7 @@ use forebay_queue::QueueStore;
 use forebay_storage::Storage;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{clock::Clock, gate::Gate, ingest::Ingest};
 
@@ -21,6 +21,7 @@ pub(super) struct Pulse {
     queue: Arc<dyn QueueStore>,
     clock: Arc<dyn Clock>,
     short: bool,
+    trims: bool,
     reported: Vec<String>,
 }
 
@@ -32,7 +33,7 @@ impl Pulse {
         queue: Arc<dyn QueueStore>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { gate, ingest, storage, queue, clock, short: false, reported: Vec::new() }
+        Self { gate, ingest, storage, queue, clock, short: false, trims: false, reported: Vec::new() }
     }
 
     /// Runs until `shutdown`.
@@ -48,13 +49,34 @@ impl Pulse {
             }
             self.check_disk();
             self.check_poisoned();
+            // What is cut by the end of the server is finished at the next start, as after a crash.
+            if shutdown.run_until_cancelled(self.trim_kept()).await.is_none() {
+                break;
+            }
             if self.clock.elapsed().saturating_sub(swept_at) >= SWEEP {
                 swept_at = self.clock.elapsed();
-                let swept = self.ingest.sweep().await;
+                let sweep = self.ingest.sweep_at(self.gate.believed());
+                let Some(swept) = shutdown.run_until_cancelled(sweep).await else { break };
                 if swept.held + swept.partials + swept.purged > 0 {
                     info!(held = swept.held, partials = swept.partials, purged = swept.purged, "swept");
                 }
             }
+        }
+    }
+
+    /// Makes room where more is kept of files that are over than may be, and says so when that begins.
+    async fn trim_kept(&mut self) {
+        match self.ingest.trim_kept().await {
+            Ok(gone) => {
+                if gone > 0 && !self.trims {
+                    info!(
+                        files = gone,
+                        "files that are over go before their time: they are more than kept_quota or the disk's free room"
+                    );
+                }
+                self.trims = gone > 0;
+            }
+            Err(error) => debug!(%error, "cannot make room of files that are over"),
         }
     }
 

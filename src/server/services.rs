@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay_queue::{Actor, QueueError};
+use forebay_queue::{Actor, QueueError, Watch};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -34,9 +34,9 @@ pub(super) struct Services {
 
 impl Services {
     /// Locks and opens the data directory and recovers from the former run. Nothing is claimed or accepted yet.
-    pub(super) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Problem> {
-        let task = config.clone();
-        let data_dir = blocking(move || OpenDataDir::open(&task, "serve")).await?;
+    pub(super) async fn open(config: &Config, clock: Arc<dyn Clock>, watch: &Watch) -> Result<Self, Problem> {
+        let (task, watch) = (config.clone(), watch.clone());
+        let data_dir = blocking(move || OpenDataDir::open(&task, "serve", &watch)).await?;
         note_recovery(&data_dir, &*clock).await?;
         // Before the dispatcher exists: a file whose former processor still runs must not be claimed again.
         let instance = stop_former_children(config, &data_dir, &clock).await?;

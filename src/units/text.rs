@@ -1,42 +1,78 @@
-//! Text that people bring, from whatever editor or system it comes.
+//! Texts that others have written: compared whatever their letter case and form, and shown so that nothing in them
+//! hides.
 
-/// Why bytes are no text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotText {
-    /// They are in no encoding that tells what it is.
-    #[error("it is not UTF-8: save it as UTF-8")]
-    NotUtf8,
-    /// They begin as UTF-16 does, and do not go on so.
-    #[error("it begins as UTF-16 and is none: save it as UTF-8")]
-    NotUtf16,
-}
+use std::fmt::Write as _;
 
-/// The text of a file: UTF-8 with or without a byte order mark, or UTF-16 with one, as editors on Windows write it.
-///
-/// # Errors
-/// When it is neither.
-pub fn decode(bytes: Vec<u8>) -> Result<String, NotText> {
-    match bytes.as_slice() {
-        [0xef, 0xbb, 0xbf, text @ ..] => String::from_utf8(text.to_vec()).map_err(|_| NotText::NotUtf8),
-        [0xff, 0xfe, text @ ..] => decode_utf16(text, u16::from_le_bytes),
-        [0xfe, 0xff, text @ ..] => decode_utf16(text, u16::from_be_bytes),
-        _ => String::from_utf8(bytes).map_err(|_| NotText::NotUtf8),
-    }
-}
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, NotText> {
-    let (pairs, rest) = bytes.as_chunks::<2>();
-    if !rest.is_empty() {
-        return Err(NotText::NotUtf16);
-    }
-    let units: Vec<_> = pairs.iter().map(|pair| unit(*pair)).collect();
-    String::from_utf16(&units).map_err(|_| NotText::NotUtf16)
-}
-
-/// The same text with lines that end as they do here, wherever it was written.
+/// The form in which globs and what they are held against are compared: composed (NFC, Unicode Standard Annex 15), then
+/// each character by its simple case folding (Unicode 3.13). One character stays one, so that `?` and `[…]` of a glob
+/// mean what they say: `ß` is not `ss`.
 #[must_use]
-pub fn with_plain_line_ends(text: &str) -> String {
-    text.replace("\r\n", "\n")
+pub fn folded(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    match is_nfc_quick(text.chars()) {
+        IsNormalized::Yes => text.chars().map(fold).collect(),
+        _ => text.nfc().map(fold).collect(),
+    }
+}
+
+fn fold(c: char) -> char {
+    // The dotless i is a letter of its own, though its capital is that of the other.
+    if c == 'ı' {
+        return c;
+    }
+    let capital = only(c.to_uppercase()).unwrap_or(c);
+    only(capital.to_lowercase()).unwrap_or(capital)
+}
+
+fn only(mut letters: impl Iterator<Item = char>) -> Option<char> {
+    letters.next().filter(|_| letters.next().is_none())
+}
+
+/// Returns whether a character steers a terminal, or cannot be seen: control characters, those without a width, those
+/// that turn the direction of writing, separators of lines and paragraphs, and tags.
+#[must_use]
+pub fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}')
+        || matches!(c, '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The text with all that [`is_unseen`] escaped.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_unseen(c) {
+            // Writing to a string cannot fail.
+            true => _ = write!(shown, "\\u{{{:x}}}", u32::from(c)),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// JSON with all that [`is_unseen`] escaped as JSON has it: what a program reads is the same, and a person who reads it
+/// is not misled. Structure is ASCII, so that such a character can only stand in a string.
+#[must_use]
+pub fn visible_json(json: &str) -> String {
+    if json.is_ascii() {
+        return json.to_owned();
+    }
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        match is_unseen(c) && !c.is_ascii() {
+            // Writing to a string cannot fail.
+            true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| _ = write!(shown, "\\u{unit:04x}")),
+            false => shown.push(c),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -44,26 +80,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_editors_write_is_read() {
-        let utf16 = |mark: [u8; 2], unit: fn(u16) -> [u8; 2]| {
-            mark.into_iter().chain("Zürich\r\n".encode_utf16().flat_map(unit)).collect::<Vec<u8>>()
-        };
-        for bytes in [
-            "Zürich\r\n".as_bytes().to_vec(),
-            "\u{feff}Zürich\r\n".as_bytes().to_vec(),
-            utf16([0xff, 0xfe], u16::to_le_bytes),
-            utf16([0xfe, 0xff], u16::to_be_bytes),
+    fn one_name_in_two_spellings_is_one() {
+        for (one, other) in [
+            ("GRÖSSE.HL7", "gro\u{308}sse.hl7"),
+            ("Ångström", "A\u{30a}NGSTRO\u{308}M"),
+            ("\u{212b}", "å"),
+            ("\u{212a}", "K"),
+            ("ΟΔΟΣ", "οδος"),
+            ("οδος", "οδοσ"),
+            ("ẞ", "ß"),
+            ("ПАЦИЕНТ", "пациент"),
+            ("ſ", "S"),
+            ("µ", "Μ"),
+            ("Ǆ", "ǅ"),
+            ("Ꭰ", "ꭰ"),
         ] {
-            let text = decode(bytes).unwrap();
-            assert_eq!(with_plain_line_ends(&text), "Zürich\n");
+            assert_eq!(folded(one), folded(other), "{one} {other}");
         }
-        assert_eq!(decode(Vec::new()).unwrap(), "");
+        for (one, other) in [("ß", "ss"), ("ı", "i"), ("İ", "i"), ("a", "á"), ("ﬁ", "fi"), ("1", "¹")] {
+            assert_ne!(folded(one), folded(other), "{one} {other}");
+        }
     }
 
     #[test]
-    fn what_is_no_text_is_told() {
-        assert_eq!(decode(vec![b'a', 0xfc]), Err(NotText::NotUtf8));
-        assert_eq!(decode(vec![0xff, 0xfe, b'a']), Err(NotText::NotUtf16));
-        assert_eq!(decode(vec![0xff, 0xfe, 0x00, 0xd8]), Err(NotText::NotUtf16));
+    fn what_hides_is_shown() {
+        assert_eq!(visible("a\x1b[2Jb\r\nc\u{202e}d\u{e0041}"), "a\\u{1b}[2Jb\\u{d}\\u{a}c\\u{202e}d\\u{e0041}");
+        assert_eq!(visible("Grüße 文件.hl7"), "Grüße 文件.hl7");
+        let hides = "a\u{202e}b\u{200b}\u{2028}\u{e0041}\u{7f}ü";
+        let json = visible_json(&serde_json::to_string(hides).unwrap());
+        assert_eq!(json, "\"a\\u202eb\\u200b\\u2028\\udb40\\udc41\u{7f}ü\"");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hides);
     }
 }

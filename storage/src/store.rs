@@ -38,6 +38,16 @@ pub trait Storage: Send + Sync + 'static {
     /// Bytes that the partials of this partner take.
     async fn partial_bytes(&self, partner: &str) -> Result<u64>;
 
+    /// Whether this partner may have partials, for those who would look after every upload.
+    fn may_have_partials(&self, partner: &str) -> bool;
+
+    /// Gives up the partial of this name, unless somebody goes on with it. None is no error.
+    async fn drop_partial(&self, partner: &str, name: &str) -> Result<()>;
+
+    /// Gives up the oldest partials of this partner until they are so many bytes, but for that of the name `but` and those
+    /// that somebody goes on with; gives how many bytes they were.
+    async fn give_up_partials(&self, partner: &str, bytes: u64, but: &str) -> Result<u64>;
+
     /// Takes a committed file back before anyone was told of it. Ok: it will not be there after a crash either.
     /// When that cannot be made durable the store is poisoned, for a file that was refused must not appear later.
     async fn retract(&self, id: FileId, keep: Retract) -> Result<()>;
@@ -63,11 +73,12 @@ pub trait Storage: Send + Sync + 'static {
     /// When not everything could be left in order; nothing is lost by that.
     async fn close(&self) -> Result<()>;
 
-    /// Whether a copy at this place leaves what the journal needs; always where that is another file system.
+    /// Whether so many more bytes of a copy at this place leave what the journal needs; always where that is another file
+    /// system.
     ///
     /// # Errors
     /// [`StorageError::Full`] when it does not.
-    fn admits_copy(&self, destination: &Path) -> Result<()>;
+    fn admits_copy(&self, destination: &Path, bytes: u64) -> Result<()>;
 
     /// Free space and the reserve that uploads do not touch.
     fn space(&self) -> Result<Space>;
@@ -87,6 +98,10 @@ pub trait SpoolMaintenance: Send + Sync + 'static {
 
     /// Reads a spool file whole and says whether it is what it claims to be. What is sound is also synced.
     async fn inspect(&self, id: FileId) -> Result<SpoolItem>;
+
+    /// As [`SpoolMaintenance::inspect`], and writes nothing: what is checked beside uploads must not make them wait for the
+    /// disk.
+    async fn examine(&self, id: FileId) -> Result<SpoolItem>;
 
     /// Moves a spool file that cannot be trusted out of the way, with the reason beside it. It is never deleted.
     async fn set_aside(&self, id: FileId, reason: &str) -> Result<()>;

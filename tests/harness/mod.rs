@@ -49,7 +49,7 @@ use forebay_storage::{SpoolMaintenance, Storage, disk::OsDisk, local};
 use tokio::{runtime::Runtime, sync::watch, task::JoinHandle, time::Instant};
 
 pub use client::{Addresses, Answer, Client, Door, Why};
-pub use ftp_client::Ftp;
+pub use ftp_client::{Ftp, Reply};
 pub use stream::{Stream, speaking, trusting};
 
 pub const PARTNER: &str = "Clinic";

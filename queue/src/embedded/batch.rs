@@ -261,6 +261,24 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Forgets those of these entries that are over. Gives each with the record that brought its bytes.
+    pub(super) fn purge_these(
+        &mut self,
+        ids: &[FileId],
+        at: DateTime<Utc>,
+    ) -> Result<Vec<(FileId, Option<u64>)>, Fault> {
+        let mut purged = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(stored) = self.state.stored(self.index, *id)? else { continue };
+            // A later file may go on from its bytes.
+            if may_be_purged(stored.entry.state) && !self.state.is_continued(self.index, *id)? {
+                let before = DateTime::<Utc>::MAX_UTC;
+                self.purge_with_beginning(stored.entry, before, at, usize::MAX, &mut purged)?;
+            }
+        }
+        Ok(purged)
+    }
+
     /// Accepts a file, with its bytes if the record brings them. The entry that it is to supersede is left alone when a
     /// processor has begun that meanwhile.
     pub(super) fn accept(&mut self, record: &Record, inline: Option<&Bytes>) -> Result<Entry, Fault> {
@@ -272,7 +290,7 @@ impl Batch<'_> {
             }
             let earlier = supersedes.map(|id| self.state.stored(self.index, id)).transpose()?.flatten();
             // One that got another name meanwhile is another file by now.
-            let fits = |it: &Entry| it.partner == *partner && it.name == *name && it.may_be_renamed();
+            let fits = |it: &Entry| it.partner == *partner && it.name == *name && it.may_be_superseded();
             if !earlier.is_some_and(|earlier| fits(&earlier.entry)) {
                 *supersedes = None;
             }

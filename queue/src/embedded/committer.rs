@@ -33,14 +33,14 @@ use super::{
     state::QueueState,
     waiting::Waiting,
 };
-use crate::{LeaseToken, NodeId, QueueError, Result, Stats, Verified};
+use crate::{LeaseToken, NodeId, QueueError, Result, Stats, Verified, Watch};
 
 /// No group has more commands, or brings along more bytes.
 const MOST_COMMANDS: usize = 1_024;
 const MOST_BYTES: usize = 4 << 20;
 /// With so many keys to change the index is brought up to the journal: sled takes one large batch for the price of a few
 /// small ones, and a file that is through by then has changed few keys in the end.
-const MOST_STAGED: usize = 1_024;
+const MOST_STAGED: usize = 4_096;
 
 /// The parts that the committer and those who only read have in common.
 pub(super) struct Shared {
@@ -57,6 +57,8 @@ pub(super) struct Shared {
     /// Names that are journalled and not in the index yet.
     pub(super) names: RwLock<Changes>,
     pub(super) waiting: Waiting,
+    /// Looks on while the index is made anew.
+    pub(super) watch: Watch,
 }
 
 impl Shared {
@@ -364,7 +366,7 @@ impl Committer {
         let index = self.shared.index.read();
         let mut state = QueueState::load(&index)?;
         let next = state.meta.applied + 1;
-        Replay::default().run(&mut state, &index, &self.shared.journal, next, &mut |_, _| {})?;
+        Replay::default().run(&mut state, &index, &self.shared.journal, next, &mut |_, _| Ok(()))?;
         Ok(state)
     }
 
@@ -437,9 +439,14 @@ impl Committer {
             let mut state = QueueState::default();
             let mut replay = Replay::default();
             let first = self.shared.journal.first_seq();
-            replay.run(&mut state, &index, &self.shared.journal, first, progress)?;
+            recover::begin_anew(&index)?;
+            replay.run(&mut state, &index, &self.shared.journal, first, &mut |done, total| {
+                progress(done, total);
+                shared.watch.at(done, total)
+            })?;
             // What damage took has to be known before anybody takes what the index does not know for purged.
             recover::after_replay(&replay.gaps, first, &mut self.journal, &index, &mut state)?;
+            recover::end_anew(&index)?;
             Ok((state, replay))
         });
         if made.is_err() {

@@ -1,6 +1,6 @@
 //! The queue in figures, from the outline in memory.
 
-use std::ops::Bound;
+use std::{collections::HashMap, ops::Bound};
 
 use chrono::{DateTime, Utc};
 use forebay_storage::FileId;
@@ -78,4 +78,18 @@ pub(super) fn files(counts: &Counts) -> u64 {
 pub(super) fn unprocessed_bytes(counts: &Counts) -> u64 {
     let open = State::ALL.into_iter().filter(|state| !state.is_over());
     open.map(|state| counts[usize::from(binary::code(state))].size_bytes).sum()
+}
+
+/// Bytes of files that are over.
+pub(super) fn over_bytes(counts: &Counts) -> u64 {
+    let over = State::ALL.into_iter().filter(|state| state.is_over());
+    over.map(|state| counts[usize::from(binary::code(state))].size_bytes).sum()
+}
+
+/// How many files are over, of how many.
+pub(super) fn over_of_all(counts: &HashMap<String, Counts>) -> (u64, u64) {
+    let files =
+        |state: State| counts.values().map(|counts| counts[usize::from(binary::code(state))].files).sum::<u64>();
+    let over = State::ALL.into_iter().filter(|state| state.is_over()).map(files).sum();
+    (over, State::ALL.into_iter().map(files).sum())
 }

@@ -8,7 +8,7 @@
 
 use std::{
     io,
-    ops::ControlFlow,
+    ops::{Bound, ControlFlow},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::atomic::{AtomicI32, Ordering},
@@ -74,6 +74,9 @@ pub(super) struct Index {
     /// Tests let sled have no room.
     #[cfg(test)]
     pub(super) full: std::sync::atomic::AtomicBool,
+    /// Keys that were looked up or stepped over, for tests.
+    #[cfg(test)]
+    looks: std::sync::atomic::AtomicU64,
 }
 
 enum Beneath {
@@ -116,6 +119,8 @@ impl Index {
             fail: false.into(),
             #[cfg(test)]
             full: false.into(),
+            #[cfg(test)]
+            looks: 0.into(),
         }
     }
 
@@ -124,7 +129,10 @@ impl Index {
             return Ok(change.clone());
         }
         match self.db()? {
-            Some(db) => self.wall(|| db.get(key)),
+            Some(db) => {
+                self.note_look();
+                self.wall(|| db.get(key))
+            }
             None => Ok(None),
         }
     }
@@ -137,6 +145,32 @@ impl Index {
             Ok(ControlFlow::Break(()))
         })?;
         Ok(found)
+    }
+
+    /// The last pair from `from` on and before `to`.
+    pub(super) fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<(Slice, Slice)>, Fault> {
+        let over = self.over.read_recursive();
+        let mut changed = over.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).rev();
+        let (mut change, mut end) = (changed.next(), to.to_vec());
+        loop {
+            let beneath = self.last_beneath(from, &end)?;
+            let Some((key, value)) = change else { return Ok(beneath) };
+            if beneath.as_ref().is_some_and(|(found, _)| found > key) {
+                return Ok(beneath);
+            }
+            if let Some(value) = value {
+                return Ok(Some((key.clone(), value.clone())));
+            }
+            // It is gone.
+            end = key.to_vec();
+            change = changed.next();
+        }
+    }
+
+    fn last_beneath(&self, from: &[u8], to: &[u8]) -> Result<Option<(Slice, Slice)>, Fault> {
+        let Some(db) = self.db()? else { return Ok(None) };
+        self.note_look();
+        self.wall(|| db.range(from..to).next_back().transpose())
     }
 
     /// Every pair from `from` on and before `to`, until `visit` has enough.
@@ -163,6 +197,7 @@ impl Index {
         let Some(db) = self.db()? else { return Ok(()) };
         let mut pairs = self.wall(|| Ok(db.range(from..to)))?;
         while let Some((key, value)) = self.wall(|| pairs.next().transpose())? {
+            self.note_look();
             if visit(key, value)?.is_break() {
                 break;
             }
@@ -283,6 +318,20 @@ impl Index {
         }
         self.over.write().clear();
     }
+
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> u64 {
+        self.looks.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    #[cfg(test)]
+    fn note_look(&self) {
+        self.looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    #[cfg(not(test))]
+    #[inline]
+    fn note_look(&self) {}
 
     /// As [`wall`], and an error of the disk is remembered.
     fn wall<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {

@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `m` | [`Meta`](super::meta::Meta): the applied sequence and what else describes the whole |
+//! | `b` | nothing: it is being made anew from the journal and is not whole yet |
 //! | `e` turn | the entry. Its turn is its own alone, so listings need no more than that |
 //! | `i` id | its turn |
 //! | `s` state, turn | nothing: listings, in order of acceptance |
@@ -30,6 +31,7 @@ use super::{binary::code, index::Slice};
 use crate::{Entry, State};
 
 pub(super) const META: &[u8] = b"m";
+pub(super) const UNFINISHED: &[u8] = b"b";
 
 fn key<const N: usize>(prefix: u8, parts: [&[u8]; N]) -> Slice {
     let mut bytes = [0u8; 32];

@@ -32,6 +32,7 @@ mod layered;
 mod mailbox;
 mod meta;
 mod names;
+mod newest;
 mod options;
 mod pace;
 mod queue;

@@ -25,7 +25,7 @@ use super::{
     committer::{Committer, Shared},
     contents, figures,
     index::{Fault, Index},
-    read,
+    newest, read,
     recover::{self, Opened},
     state::broken,
     text::{end_of, start_of},
@@ -35,7 +35,7 @@ use super::{
 use crate::{
     Action, Actor, Child, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Entry, Extent, Fact, Filter, Inline,
     KnownOrigin, LeaseToken, NewEntry, NewName, Page, Purged, QueueError, QueueStore, Record, Recovered, Result,
-    Settlement, Stats, Verified,
+    Settlement, Stats, Verified, Watch,
 };
 
 /// Jobs that wait for the committer before those who ask have to wait as well.
@@ -77,8 +77,23 @@ impl EmbeddedQueue {
         index_dir: &Path,
         options: Options,
     ) -> Result<(Self, Recovered)> {
+        Self::open_watched(disk, journal_dir, index_dir, options, &Watch::default())
+    }
+
+    /// As [`EmbeddedQueue::open`]; `watch` is told how far the index has caught up, and can stop that, and later the
+    /// making anew of an index.
+    ///
+    /// # Errors
+    /// As [`EmbeddedQueue::open`]; [`QueueError::Stopped`]: the next opening goes on where this one was.
+    pub fn open_watched(
+        disk: Arc<dyn Disk>,
+        journal_dir: &Path,
+        index_dir: &Path,
+        options: Options,
+        watch: &Watch,
+    ) -> Result<(Self, Recovered)> {
         let Opened { journal, index, state, recovered } =
-            once_closed(|| recover::open(disk.clone(), journal_dir, index_dir, &options))?;
+            once_closed(|| recover::open(disk.clone(), journal_dir, index_dir, &options, watch))?;
         let shared = Arc::new(Shared {
             index: RwLock::new(index),
             generation: AtomicU64::new(0),
@@ -89,6 +104,7 @@ impl EmbeddedQueue {
             changed: watch::Sender::new(state.meta.applied),
             names: RwLock::default(),
             waiting: Waiting::default(),
+            watch: watch.clone(),
         });
         let void: HashSet<LeaseToken> = state.lanes.leases.values().map(|held| held.token).collect();
         let committer = Committer {
@@ -420,6 +436,11 @@ impl QueueStore for EmbeddedQueue {
         self.read(move |_, index| read::list(index, &filter, after.as_ref(), limit)).await
     }
 
+    async fn newest(&self, filter: &Filter, before: Option<Cursor>, limit: usize) -> Result<Page> {
+        let filter = filter.clone();
+        self.read(move |_, index| newest::newest(index, &filter, before.as_ref(), limit)).await
+    }
+
     async fn history(&self, id: FileId) -> Result<Vec<(u64, Record)>> {
         self.read(move |shared, index| read::history(index, &shared.journal, id)).await
     }
@@ -460,7 +481,17 @@ impl QueueStore for EmbeddedQueue {
     }
 
     async fn kept_ids(&self) -> Result<Vec<FileId>> {
-        self.read(|_, index| read::kept_ids(index)).await
+        self.read(|shared, index| {
+            let (over, all) = figures::over_of_all(&shared.counts.read());
+            // A look at each that is not over costs more than one at all of them in a row.
+            if over > all / 2 { read::kept_ids_of_states(index) } else { read::kept_ids(index) }
+        })
+        .await
+    }
+
+    async fn without_entry(&self, ids: Vec<FileId>) -> Result<Vec<FileId>> {
+        let ids = Arc::new(ids);
+        self.read(move |_, index| read::without_entry(index, &ids)).await
     }
 
     async fn knows(&self, id: FileId) -> Result<bool> {
@@ -472,6 +503,16 @@ impl QueueStore for EmbeddedQueue {
 
     async fn purge(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Purged> {
         self.forget(before, limit, now).await
+    }
+
+    async fn purge_these(&self, ids: &[FileId], now: DateTime<Utc>) -> Result<Purged> {
+        self.forget_these(ids, now).await
+    }
+
+    async fn over_bytes(&self) -> Result<Vec<(String, u64)>> {
+        let counts = self.shared.counts.read();
+        let bytes = counts.iter().map(|(partner, counts)| (partner.clone(), figures::over_bytes(counts)));
+        Ok(bytes.filter(|(_, bytes)| *bytes > 0).collect())
     }
 
     async fn origins(&self) -> Result<Vec<KnownOrigin>> {
@@ -506,8 +547,8 @@ impl EmbeddedMaintenance for EmbeddedQueue {
         let end = self.agreed().await?;
         let work = self.read(move |shared, index| {
             verify::verify(index, &shared.journal, end, &|done, total| {
-                // Whoever watched may be gone.
-                let _ = told.send((done, total));
+                // Whoever asked is gone: nobody wants the rest.
+                told.send((done, total)).map_err(|_| QueueError::Stopped)
             })
         });
         watched(work, &mut tell, progress).await

@@ -21,6 +21,9 @@ const MOST_MATCHES: usize = 1_000;
 /// Looks at an entry that goes from turn to turn meanwhile.
 const MOST_LOOKS: usize = 16;
 
+/// Entries that do not pass before a listing gives what it has: whoever asked may not want the rest any more.
+pub(super) const MOST_PASSED_OVER: usize = 4_096;
+
 /// Records that are read from the journal at a time.
 const CHUNK: usize = 4_096;
 
@@ -110,29 +113,34 @@ pub(super) fn resolve(index: &Index, prefix: &str) -> Result<FileId, Fault> {
 
 /// Entries that pass, in the order of their turns: the listings of all states, merged.
 pub(super) fn list(index: &Index, filter: &Filter, after: Option<&Cursor>, limit: usize) -> Result<Page, Fault> {
-    let states = if filter.states.is_empty() { State::ALL.to_vec() } else { filter.states.clone() };
     let start = after.map(turn_of).transpose()?.map_or(0, |turn| turn.saturating_add(1));
     let mut heads = Vec::new();
-    for state in HashSet::<State>::from_iter(states) {
+    for state in states_of(filter) {
         heads.push((state, listed(index, state, start)?));
     }
     let mut page = Page::default();
     // An entry that changes its state meanwhile must not be given twice.
-    let mut given = HashSet::new();
+    let (mut given, mut passed_over) = (HashSet::new(), 0);
     while let Some((state, head)) = heads.iter_mut().filter(|(_, head)| head.is_some()).min_by_key(|(_, head)| *head) {
         let Some(turn) = *head else { break };
-        if page.entries.len() >= limit {
-            page.next = page.entries.last().map(|entry| cursor(entry.turn)).or_else(|| after.cloned());
+        if page.entries.len() >= limit || passed_over >= MOST_PASSED_OVER {
+            // The turn before is behind: this one comes first.
+            page.next = turn.checked_sub(1).map(cursor).or_else(|| after.cloned());
             break;
         }
         *head = listed(index, *state, turn + 1)?;
         // Gone since it was listed, or at another turn.
-        let Some(Stored { entry, .. }) = at(index, turn)? else { continue };
-        if passes(&entry, filter) && given.insert(entry.id) {
-            page.entries.push(entry);
+        match at(index, turn)? {
+            Some(Stored { entry, .. }) if passes(&entry, filter) && given.insert(entry.id) => page.entries.push(entry),
+            _ => passed_over += 1,
         }
     }
     Ok(page)
+}
+
+/// The states that pass, each once.
+pub(super) fn states_of(filter: &Filter) -> HashSet<State> {
+    if filter.states.is_empty() { State::ALL.into() } else { filter.states.iter().copied().collect() }
 }
 
 /// The first entry of this state whose turn is `from` or later.
@@ -151,7 +159,7 @@ fn turn_of(cursor: &Cursor) -> Result<u64, Fault> {
     turn.ok_or_else(|| QueueError::BadCursor(cursor.clone()).into())
 }
 
-fn passes(entry: &Entry, filter: &Filter) -> bool {
+pub(super) fn passes(entry: &Entry, filter: &Filter) -> bool {
     (filter.states.is_empty() || filter.states.contains(&entry.state))
         && filter.partner.as_ref().is_none_or(|partner| *partner == entry.partner)
         && filter.route.as_ref().is_none_or(|route| entry.route.as_ref() == Some(route))
@@ -263,6 +271,39 @@ fn id_at_the_end(key: &[u8]) -> Result<FileId, Fault> {
     id.ok_or_else(|| Fault::Index("a partner's entry has no id".into()))
 }
 
+/// The ids of the files that are not over and whose bytes storage keeps, by the listings of their states; with those that
+/// they go on from.
+pub(super) fn kept_ids_of_states(index: &Index) -> Result<Vec<FileId>, Fault> {
+    let mut ids = Vec::new();
+    for state in State::ALL.into_iter().filter(|state| !state.is_over()) {
+        index.scan(&keys::by_state(state, 0), &keys::by_state(state, u64::MAX), |key, _| {
+            let turn = keys::last_number(&key).ok_or_else(|| Fault::Index("a listing names no file".into()))?;
+            let mut next = at(index, turn)?;
+            while let Some(Stored { entry, .. }) = next {
+                if entry.content.is_none() {
+                    ids.push(entry.id);
+                }
+                next = entry.rests_on().map(|of| find(index, of)).transpose()?.flatten();
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// Those of these ids that have no entry.
+pub(super) fn without_entry(index: &Index, ids: &[FileId]) -> Result<Vec<FileId>, Fault> {
+    let mut without = Vec::new();
+    for id in ids {
+        if index.get(&keys::turn_of(*id))?.is_none() {
+            without.push(*id);
+        }
+    }
+    Ok(without)
+}
+
 /// Entries of a partner in order of their ids.
 pub(super) fn of_partner(
     index: &Index,
@@ -302,13 +343,18 @@ pub(super) fn origins(index: &Index) -> Result<Vec<KnownOrigin>, Fault> {
     Ok(origins)
 }
 
+/// What describes the index as a whole.
+pub(super) fn meta(index: &Index) -> Result<Meta, Fault> {
+    let Some(meta) = index.get(keys::META)? else { return Ok(Meta::default()) };
+    Meta::decode(&meta).ok_or_else(|| Fault::Index("it has another layout".into()))
+}
+
 /// Whether the index knows; none when only the journal can tell.
 pub(super) fn knows(index: &Index, id: FileId) -> Result<Option<bool>, Fault> {
     if index.get(&keys::turn_of(id))?.is_some() || index.get(&keys::purged(id))?.is_some() {
         return Ok(Some(true));
     }
-    let Some(meta) = index.get(keys::META)? else { return Ok(Some(false)) };
-    let meta = Meta::decode(&meta).ok_or_else(|| Fault::Index("it has another layout".into()))?;
+    let meta = meta(index)?;
     // Ids that were purged and forgotten are all smaller.
     Ok((id.as_bytes() > &meta.forgotten).then_some(false))
 }

@@ -13,7 +13,7 @@ use super::{
     Options,
     batch::Batch,
     entry_codec::Stored,
-    index::{self, Fault, Index},
+    index::{self, Fault, Index, Slice},
     keys,
     layered::Changes,
     meta::Meta,
@@ -21,9 +21,10 @@ use super::{
     state::{QueueState, Take, damage_text},
     waiting::Waiting,
 };
-use crate::{Actor, Entry, Fact, Hold, Inline, NodeId, QueueError, Record, Recovered, Result, State};
+use crate::{Actor, Entry, Fact, Hold, Inline, NodeId, QueueError, Record, Recovered, Result, State, Watch};
 
-/// Records that are read, and applied as one batch, at a time.
+/// Records that are read, and applied as one batch, at a time. Batches that are larger take sled no less time, and twice
+/// the memory.
 const CHUNK: usize = 2_048;
 
 /// The time between two tries to open what is being closed.
@@ -49,7 +50,13 @@ pub(super) struct Opened {
 }
 
 /// Opens journal and index and makes them agree.
-pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options: &Options) -> Result<Opened> {
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    journal_dir: &Path,
+    dir: &Path,
+    options: &Options,
+    watch: &Watch,
+) -> Result<Opened> {
     let mut recovered = Recovered::default();
     // The index first: its lock keeps a second process away from the journal.
     let found = match open_index(dir, options.cache_bytes) {
@@ -91,19 +98,25 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
             (index, QueueState::default())
         }
     };
-    let known = state.meta.applied;
-    let from = if known == 0 { recovery.first } else { known + 1 };
-    let mut replay = Replay::default();
-    replay.run(&mut state, &index, &reader, from, &mut |_, _| {})?;
-    recovered.replayed = replay.records;
+    let applied = state.meta.applied;
     // sled may also come up empty from a damaged file.
-    recovered.rebuilt |= known == 0 && replay.records > 0 && !index.is_in_memory();
+    if applied == 0 {
+        begin_anew(&index)?;
+    }
+    let is_new = is_unfinished(&index)?;
+    let from = if applied == 0 { recovery.first } else { applied + 1 };
+    let mut replay = Replay::default();
+    replay.run(&mut state, &index, &reader, from, &mut |done, total| watch.at(done, total))?;
+    recovered.replayed = replay.records;
+    recovered.rebuilt |= is_new && replay.records > 0 && !index.is_in_memory();
+    // An index that was made from the journal knows nothing that the journal has lost.
+    let known = if is_new { 0 } else { applied };
     recovered.faults = replay.faults;
     recovered.torn_bytes = recovery.torn_bytes;
     recovered.set_aside.extend(recovery.set_aside.iter().cloned());
     recovered.newest_at = state.meta.newest_at;
     if state.meta.entries.saturating_mul(3 << 10).saturating_add(64 << 20) < index.size_on_disk()? {
-        (index, recovered.rebuilt) = compact(index, dir, options.cache_bytes)?;
+        (index, recovered.rebuilt) = compact(index, dir, options.cache_bytes, watch)?;
         state = QueueState::load(&index)?;
     }
     recovered.interrupted = active(&index, &state)?;
@@ -125,8 +138,9 @@ pub(super) fn open(disk: Arc<dyn Disk>, journal_dir: &Path, dir: &Path, options:
         };
         deal_with(gap, knowledge, &mut journal, &index, &mut state)?;
     }
-    if known == 0 {
+    if is_new {
         adopt_contents((0, recovery.first), &mut journal, &index, &mut state)?;
+        end_anew(&index)?;
     }
     state.lanes.void_leases();
     Ok(Opened { journal, index, state, recovered })
@@ -143,6 +157,21 @@ fn open_index(dir: &Path, cache_bytes: u64) -> Result<Option<(Index, QueueState)
     }
     let state = QueueState::load(&index).and_then(|state| state.cross_check(&index).map(|()| state))?;
     Ok(Some((index, state)))
+}
+
+/// Notes in an empty index that it is being made from the journal. A crash or a stop leaves it at some record, with all
+/// before that; what damage took is dealt with when it is whole.
+pub(super) fn begin_anew(index: &Index) -> Result<(), Fault> {
+    index.apply(Changes::from([(keys::UNFINISHED.into(), Some(Slice::default()))]))
+}
+
+/// The index is whole, and damage has been dealt with.
+pub(super) fn end_anew(index: &Index) -> Result<(), Fault> {
+    index.apply(Changes::from([(keys::UNFINISHED.into(), None)]))
+}
+
+fn is_unfinished(index: &Index) -> Result<bool, Fault> {
+    Ok(index.get(keys::UNFINISHED)?.is_some())
 }
 
 /// Whether this index is one of this journal.
@@ -193,7 +222,7 @@ pub(super) fn reopened(dir: &Path, cache_bytes: u64, journal: &JournalReader) ->
     belongs(&index, &state, journal, journal.first_seq(), journal.next_seq())?;
     let next = state.meta.applied + 1;
     let mut replay = Replay::default();
-    replay.run(&mut state, &index, journal, next, &mut |_, _| {})?;
+    replay.run(&mut state, &index, journal, next, &mut |_, _| Ok(()))?;
     match replay.gaps.is_empty() {
         true => Ok((index, state)),
         false => Err(Fault::Index("damage has taken records that it does not know".into())),
@@ -210,14 +239,14 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Applies every record from `from` on.
+    /// Applies every record from `from` on. An error of `progress` ends it at a record up to which the index is whole.
     pub(super) fn run(
         &mut self,
         state: &mut QueueState,
         index: &Index,
         journal: &JournalReader,
         from: u64,
-        progress: &mut dyn FnMut(u64, u64),
+        progress: &mut dyn FnMut(u64, u64) -> Result<()>,
     ) -> Result<(), Fault> {
         let end = journal.next_seq();
         // What an old segment said of a file is gone with it; that is no fault.
@@ -237,7 +266,7 @@ impl Replay {
                 next = seq + 1;
             }
             index.apply(state.take_batch())?;
-            progress(next - from, end - from);
+            progress(next - from.min(next), end - from.min(end))?;
         }
         Ok(())
     }
@@ -467,7 +496,7 @@ pub(super) fn fresh_index(dir: &Path, cache_bytes: u64, old: Old) -> Result<(Ind
 
 /// Copies what is live into a fresh directory, for sled gives no room back; and whether that was done. Without room for
 /// both it is left as it is.
-fn compact(mut old: Index, dir: &Path, cache_bytes: u64) -> Result<(Index, bool), Fault> {
+fn compact(mut old: Index, dir: &Path, cache_bytes: u64, watch: &Watch) -> Result<(Index, bool), Fault> {
     let path = beside(dir, "new");
     let mut new = match make_dir(&path).and_then(|()| Index::open(&path, cache_bytes)) {
         Err(Fault::Disk(_)) => return Ok((old, false)),
@@ -479,6 +508,8 @@ fn compact(mut old: Index, dir: &Path, cache_bytes: u64) -> Result<(Index, bool)
         count += 1;
         if count % CHUNK == 0 {
             new.apply(std::mem::take(&mut batch))?;
+            // How much there is nobody knows.
+            watch.at(0, 1)?;
         }
         Ok(if new.is_behind() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;

@@ -13,7 +13,8 @@ use forebay_storage::{Content, FileId, Sha256, disk::OsDisk};
 
 use super::{EmbeddedQueue, Options};
 use crate::{
-    Action, Actor, ClaimRequest, EmbeddedMaintenance, NewEntry, Order, QueueStore, Recovered, RouteRequest, State,
+    Action, Actor, ClaimRequest, EmbeddedMaintenance, Filter, NewEntry, Order, Page, QueueError, QueueStore, Recovered,
+    RouteRequest, State,
 };
 
 fn at(seconds: i64) -> DateTime<Utc> {
@@ -324,6 +325,25 @@ async fn an_index_that_the_disk_has_failed_is_opened_again_and_kept() {
 }
 
 #[tokio::test]
+async fn a_listing_reads_what_it_shows_and_little_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    for n in 0..600 {
+        let partner = if n % 100 == 7 { "rare" } else { "clinic" };
+        queue.accept(NewEntry { partner: partner.into(), ..file(&n.to_string()) }, Content::Kept, at(n)).await.unwrap();
+    }
+    let rare = Filter { partner: Some("rare".into()), ..Filter::default() };
+    for (filter, shown) in [(Filter::default(), 5), (rare, 6)] {
+        let before = queue.shared().index.read().looks();
+        let page = queue.newest(&filter, None, 10).await.unwrap();
+        let page = Page { entries: page.entries.into_iter().take(shown).collect(), ..page };
+        assert_eq!(page.entries.len(), shown);
+        let looks = queue.shared().index.read().looks() - before;
+        assert!(looks < 60, "{looks} looks at the index for {filter:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_index_that_cannot_be_opened_is_in_memory_until_it_can() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path());
@@ -347,4 +367,42 @@ async fn an_index_that_cannot_be_opened_is_in_memory_until_it_can() {
     drop(queue);
     assert_there(&open(dir.path()), &entries).await;
     assert_eq!(set_aside(dir.path()), 0);
+}
+
+#[tokio::test]
+async fn a_listing_in_which_little_passes_gives_its_place_from_time_to_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    let most = super::read::MOST_PASSED_OVER;
+    for n in 0..most + 10 {
+        let name = if n == 3 { "needle".to_owned() } else { n.to_string() };
+        // In one group after another, as many at once as are taken.
+        queue.accept(file(&name), Content::Kept, at(0)).await.unwrap();
+    }
+    let filter = Filter { name: Some("needle".into()), ..Filter::default() };
+    let first = queue.newest(&filter, None, 1).await.unwrap();
+    assert!(first.entries.is_empty() && first.next.is_some());
+    assert_eq!(queue.newest(&filter, first.next, 1).await.unwrap().entries[0].name, "needle");
+    let first = queue.list(&filter, None, 9).await.unwrap();
+    assert_eq!((first.entries.len(), first.next.is_some()), (1, true));
+    let rest = queue.list(&filter, first.next, 9).await.unwrap();
+    assert_eq!((rest.entries.len(), rest.next.is_some()), (0, false));
+}
+
+#[tokio::test]
+async fn a_check_that_nobody_waits_for_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    for n in 0..5_000 {
+        queue.accept(file(&n.to_string()), Content::Kept, at(0)).await.unwrap();
+    }
+    let index = queue.shared().index.read();
+    let end = queue.shared().journal.next_seq();
+    let asked = std::sync::atomic::AtomicU64::new(0);
+    let checked = super::verify::verify(&index, &queue.shared().journal, end, &|_, _| {
+        asked.fetch_add(1, Ordering::SeqCst);
+        Err(QueueError::Stopped)
+    });
+    assert!(matches!(checked, Err(super::index::Fault::Queue(QueueError::Stopped))));
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }

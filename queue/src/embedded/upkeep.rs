@@ -1,6 +1,7 @@
 //! Forgetting what is over: entries, the room of their bytes, and what the journal says of them.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use forebay_storage::FileId;
 
 use super::{
     contents, names,
@@ -18,11 +19,7 @@ impl EmbeddedQueue {
             let group = GROUP.min(limit - purged.files);
             match self.journal(move |batch| batch.purge(before, group, now)).await {
                 Ok(gone) if gone.is_empty() => break,
-                Ok(gone) => {
-                    purged.files += gone.len();
-                    contents.extend(gone.iter().filter_map(|(_, content)| *content));
-                    purged.kept.extend(gone.iter().filter(|(_, content)| content.is_none()).map(|(id, _)| *id));
-                }
+                Ok(gone) => note(gone, &mut purged, &mut contents),
                 // What is journalled as purged has to be told, or its bytes would stay.
                 Err(_) if purged.files > 0 => break,
                 Err(error) => return Err(error),
@@ -33,6 +30,24 @@ impl EmbeddedQueue {
         }
         if let Err(error) = self.retire(now).await {
             tracing::warn!(%error, "old segments of the journal could not be given up");
+        }
+        Ok(purged)
+    }
+
+    /// Forgets these entries, if they are over.
+    pub(super) async fn forget_these(&self, ids: &[FileId], now: DateTime<Utc>) -> Result<Purged> {
+        let (mut purged, mut contents) = (Purged::default(), Vec::new());
+        for ids in ids.chunks(GROUP) {
+            let ids = ids.to_vec();
+            match self.journal(move |batch| batch.purge_these(&ids, now)).await {
+                Ok(gone) => note(gone, &mut purged, &mut contents),
+                // What is journalled as purged has to be told, or its bytes would stay.
+                Err(_) if purged.files > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if let Err(error) = self.sweep(contents).await {
+            tracing::warn!(%error, "the room of files that were purged could not be given back");
         }
         Ok(purged)
     }
@@ -79,4 +94,11 @@ impl EmbeddedQueue {
         self.read(move |shared, index| contents::sweep_before(index, &shared.journal, before)).await?;
         self.between(move |committer| committer.retire(before)).await
     }
+}
+
+/// Notes which files went, those that storage keeps and those whose bytes came with a record.
+fn note(gone: Vec<(FileId, Option<u64>)>, purged: &mut Purged, contents: &mut Vec<u64>) {
+    purged.files += gone.len();
+    contents.extend(gone.iter().filter_map(|(_, content)| *content));
+    purged.kept.extend(gone.iter().filter(|(_, content)| content.is_none()).map(|(id, _)| *id));
 }

@@ -1,6 +1,6 @@
 //! Whether journal and index say the same, while both go on.
 
-use std::{collections::HashMap, ops::ControlFlow};
+use std::{cell::Cell, collections::HashMap, ops::ControlFlow};
 
 use forebay_storage::{FileId, journal::JournalReader};
 
@@ -21,20 +21,50 @@ const CHUNK: usize = 4_096;
 /// No more faults are told one by one.
 const MOST_FAULTS: usize = 1_000;
 
+/// How far a check is, in steps that take about as long: a record that is replayed, an entry that is compared, a key of a
+/// listing that is looked up.
+struct Steps<'a> {
+    done: Cell<u64>,
+    total: u64,
+    progress: &'a dyn Fn(u64, u64) -> crate::Result<()>,
+}
+
+impl Steps<'_> {
+    /// One more, and an error when nobody wants the rest.
+    fn step(&self) -> crate::Result<()> {
+        self.done.set(self.done.get() + 1);
+        match self.done.get().is_multiple_of(CHUNK as u64) {
+            true => (self.progress)(self.done.get().min(self.total), self.total),
+            false => Ok(()),
+        }
+    }
+
+    fn end(&self) -> crate::Result<()> {
+        (self.progress)(self.total, self.total)
+    }
+}
+
+/// Keys of listings and names for each entry.
+const KEYS_OF_ENTRY: u64 = 4;
+
 /// Replays the journal in memory up to `end`, before which the index has everything, and compares what comes out with
 /// the index. What has changed since then is not judged.
 pub(super) fn verify(
     index: &Index,
     journal: &JournalReader,
     end: u64,
-    progress: &dyn Fn(u64, u64),
+    progress: &dyn Fn(u64, u64) -> crate::Result<()>,
 ) -> Result<Verified, Fault> {
     let mut found = Verified::default();
     let whole = journal.first_seq() <= 1;
-    let replayed = replay(journal, end, whole, &mut found, progress)?;
+    let entries = read::meta(index)?.entries;
+    let total = end.saturating_sub(journal.first_seq()) + entries * (2 + KEYS_OF_ENTRY);
+    let steps = Steps { done: Cell::new(0), total, progress };
+    let replayed = replay(journal, end, whole, &mut found, &steps)?;
     let mut entries = Vec::new();
     each_entry(index, |stored| {
         entries.push(stored.entry.id);
+        steps.step()?;
         Ok(ControlFlow::Continue(()))
     })?;
     // One that got another turn meanwhile was met at both.
@@ -42,8 +72,8 @@ pub(super) fn verify(
     entries.dedup();
     found.entries = entries.len() as u64;
     let lanes = lane_numbers(index)?;
-    let total = end + found.entries;
-    for (done, id) in entries.iter().enumerate() {
+    for id in &entries {
+        steps.step()?;
         // Read again: it may have gone or changed meanwhile, and then so have its keys.
         let stored = match read::stored(index, *id) {
             Ok(stored) if stored.entry.changed_seq < end => stored,
@@ -56,19 +86,16 @@ pub(super) fn verify(
                 tell(&mut found, fault);
             }
         }
-        if done % CHUNK == 0 {
-            progress(end + done as u64, total);
-        }
     }
     for id in replayed.keys() {
         if read::find(index, *id)?.is_none() && read::knows(index, *id)? == Some(false) {
             tell(&mut found, format!("file {id} is in the journal and not in the index"));
         }
     }
-    superfluous(index, &mut found)?;
+    superfluous(index, &steps, &mut found)?;
     compare_continued(index, &mut found)?;
-    compare_names(index, &mut found)?;
-    progress(total, total);
+    compare_names(index, &steps, &mut found)?;
+    steps.end()?;
     Ok(found)
 }
 
@@ -77,7 +104,7 @@ fn replay(
     end: u64,
     whole: bool,
     found: &mut Verified,
-    progress: &dyn Fn(u64, u64),
+    steps: &Steps<'_>,
 ) -> Result<HashMap<FileId, Box<[u8]>>, Fault> {
     let mut entries: HashMap<FileId, Box<[u8]>> = HashMap::new();
     let (mut next, mut gaps) = (journal.first_seq(), false);
@@ -87,6 +114,7 @@ fn replay(
             break;
         }
         for (seq, bytes) in records.into_iter().take_while(|(seq, _)| *seq < end) {
+            steps.step()?;
             gaps |= seq != next;
             next = seq + 1;
             found.records += 1;
@@ -114,7 +142,6 @@ fn replay(
             };
             replay_others(&mut entries, seq, &record, old.as_ref())?;
         }
-        progress(next, end);
     }
     Ok(entries)
 }
@@ -150,8 +177,9 @@ fn replay_others(
 }
 
 /// What a name leads to has an entry, which says that it is shown there.
-fn compare_names(index: &Index, found: &mut Verified) -> Result<(), Fault> {
+fn compare_names(index: &Index, steps: &Steps<'_>, found: &mut Verified) -> Result<(), Fault> {
     index.scan(b"f", &keys::behind(b'f'), |key, value| {
+        steps.step()?;
         let Leaf::File { id, .. } = Leaf::decode(&value)? else { return Ok(ControlFlow::Continue(())) };
         let place = read::find(index, id)?.and_then(|stored| stored.place);
         let agrees = place.is_some_and(|place| keys::name(place.folder, &place.name) == key);
@@ -232,7 +260,7 @@ fn changed_since(index: &Index, entry: &Entry) -> Result<bool, Fault> {
 }
 
 /// Listings must not name what is not there.
-fn superfluous(index: &Index, found: &mut Verified) -> Result<(), Fault> {
+fn superfluous(index: &Index, steps: &Steps<'_>, found: &mut Verified) -> Result<(), Fault> {
     let mut listed = Vec::new();
     for prefix in [b's', b'l', b'x', b'i'] {
         index.scan(&[prefix], &keys::behind(prefix), |key, value| {
@@ -240,6 +268,7 @@ fn superfluous(index: &Index, found: &mut Verified) -> Result<(), Fault> {
             Ok(ControlFlow::Continue(()))
         })?;
         for (key, value) in listed.drain(..) {
+            steps.step()?;
             let turn = if prefix == b'i' { keys::turn(&value) } else { keys::last_number(&key) };
             let Some(turn) = turn else {
                 tell(found, format!("a listing names no file ({})", char::from(prefix)));

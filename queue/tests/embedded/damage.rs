@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use forebay_queue::{
-    Actor, EmbeddedMaintenance, QueueError, QueueStore, State,
+    Actor, EmbeddedMaintenance, QueueError, QueueStore, State, Watch,
     embedded::{EmbeddedQueue, Options},
 };
 use forebay_storage::{
@@ -232,6 +232,50 @@ async fn a_deleted_receipt_says_nothing_of_an_outcome_that_is_lost() {
     let (queue, recovered) = house.try_open().unwrap();
     assert_eq!(recovered.lost_records, 1);
     assert_eq!(queue.get(claim.entry.id).await.unwrap().state, State::Held);
+}
+
+fn watch_into(most: Arc<AtomicU64>) -> Watch {
+    Watch::new(move |done, _| {
+        most.fetch_max(done, Ordering::SeqCst);
+    })
+}
+
+/// What a stop or a crash leaves of an index that was being made anew knows nothing of what the journal has lost.
+#[tokio::test]
+async fn an_index_that_was_half_made_when_the_server_stopped_is_gone_on_with_and_takes_no_loss_for_known() {
+    let house = House::new();
+    let queue = house.open();
+    put(&queue, "clinic", "waits").await;
+    let lost = put(&queue, "clinic", "is-hit").await;
+    for n in 0..5_000 {
+        put(&queue, "clinic", &format!("{n}")).await;
+    }
+    let whole = picture(&queue).await;
+    drop(queue);
+    for is_damaged in [false, true] {
+        if is_damaged {
+            let segment = house.first_segment();
+            spoil(&segment, find(&segment, "is-hit"));
+        }
+        std::fs::remove_dir_all(house.index()).unwrap();
+        let asked = Arc::new(AtomicU64::new(0));
+        let (count, watch) = (asked.clone(), watch_into(asked));
+        watch.stop();
+        assert!(matches!(house.try_open_watched(&watch), Err(QueueError::Stopped)));
+        let done = count.load(Ordering::SeqCst);
+        assert!(done > 0 && done < 5_002, "{done}");
+        let (queue, recovered) = house.try_open().unwrap();
+        assert!(recovered.rebuilt && recovered.replayed > 0 && recovered.replayed < 5_002, "{recovered:?}");
+        if !is_damaged {
+            assert_eq!(picture(&queue).await, whole);
+            assert_sound(&queue).await;
+            continue;
+        }
+        assert_eq!(recovered.lost_records, 1);
+        let waits = &queue.list(&Default::default(), None, 1).await.unwrap().entries[0];
+        assert_eq!(waits.state, State::Held, "its outcome may be what was lost");
+        assert_eq!(queue.get(lost).await.unwrap().state, State::Held, "its bytes are there");
+    }
 }
 
 /// The machine's disk, until its syncs are told to fail.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_queue::{
     Actor, Claim, ClaimRequest, EmbeddedMaintenance, Entry, Filter, NewEntry, Order, QueueStore, Recovered, Result,
-    RouteRequest, Settlement, State, Stats,
+    RouteRequest, Settlement, State, Stats, Watch,
     embedded::{EmbeddedQueue, Options},
 };
 use forebay_storage::{Content, FileId, Sha256, disk::OsDisk};
@@ -42,6 +42,11 @@ impl House {
         EmbeddedQueue::open(Arc::new(OsDisk), &self.journal(), &self.index(), options)
     }
 
+    pub(crate) fn try_open_watched(&self, watch: &Watch) -> Result<(EmbeddedQueue, Recovered)> {
+        let options = Options { segment_bytes: 256 << 10, ..Options::default() };
+        EmbeddedQueue::open_watched(Arc::new(OsDisk), &self.journal(), &self.index(), options, watch)
+    }
+
     pub(crate) fn open(&self) -> EmbeddedQueue {
         self.try_open().unwrap().0
     }
@@ -50,6 +55,10 @@ impl House {
     pub(crate) fn open_keeping(&self, keep_days: u32) -> EmbeddedQueue {
         let options = Options { segment_bytes: 256 << 10, keep_days, ..Options::default() };
         EmbeddedQueue::open(Arc::new(OsDisk), &self.journal(), &self.index(), options).unwrap().0
+    }
+
+    pub(crate) fn first_segment(&self) -> PathBuf {
+        segments(&self.journal()).swap_remove(0)
     }
 
     /// The only segment of the journal proper that has records, or the last of them.
@@ -64,10 +73,14 @@ impl House {
 }
 
 fn last_segment(dir: &Path) -> PathBuf {
+    segments(dir).pop().unwrap()
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
     let names = std::fs::read_dir(dir).unwrap().map(|item| item.unwrap().path());
     let mut names: Vec<_> = names.filter(|path| path.is_file() && !path.to_string_lossy().contains("spare")).collect();
     names.sort();
-    names.pop().unwrap()
+    names
 }
 
 pub(crate) fn at(seconds: i64) -> DateTime<Utc> {

@@ -40,6 +40,51 @@ async fn listings_go_on_from_their_cursor_in_order_of_acceptance() {
 }
 
 #[tokio::test]
+async fn listings_from_the_newest_back_are_the_others_turned_round() {
+    let house = House::new();
+    let queue = house.open();
+    for n in 0..25 {
+        put(&queue, &format!("p{}", n % 3), &format!("{n}")).await;
+    }
+    for seconds in 1..5 {
+        let claim = claim_one(&queue, seconds).await;
+        finish(&queue, &claim, State::Done, seconds).await;
+    }
+    let partner = Some("p1".to_owned());
+    let none = Filter { name: Some("none".into()), ..Filter::default() };
+    for filter in [
+        Filter::default(),
+        Filter { states: vec![State::Done], ..Filter::default() },
+        Filter { states: vec![State::Ready, State::Held], partner: partner.clone(), ..Filter::default() },
+        Filter { partner: partner.clone(), ..Filter::default() },
+        Filter { partner, name: Some("7".into()), ..Filter::default() },
+        none,
+    ] {
+        for limit in [1, 4, 99] {
+            let (mut seen, mut before): (Vec<_>, Option<Cursor>) = (Vec::new(), None);
+            loop {
+                let page = queue.newest(&filter, before, limit).await.unwrap();
+                assert!(page.entries.len() <= limit);
+                seen.extend(page.entries.iter().map(|entry| entry.id));
+                before = page.next;
+                if before.is_none() {
+                    break;
+                }
+            }
+            let mut wanted = queue.list(&filter, None, 99).await.unwrap().entries;
+            match filter.partner.is_some() && filter.states.is_empty() {
+                // By when their uploads began, which was one instant here.
+                true => wanted.sort_by_key(|entry| std::cmp::Reverse(entry.id)),
+                false => wanted.reverse(),
+            }
+            assert_eq!(seen, wanted.iter().map(|entry| entry.id).collect::<Vec<_>>(), "{filter:?} {limit}");
+        }
+    }
+    let cursor = queue.list(&Filter::default(), None, 1).await.unwrap().next;
+    assert!(matches!(queue.newest(&Filter::default(), cursor, 1).await, Err(QueueError::BadCursor(_))));
+}
+
+#[tokio::test]
 async fn a_prefix_names_a_file_when_it_is_unique() {
     let house = House::new();
     let queue = house.open();

@@ -1,8 +1,9 @@
 //! `forebay queue verify` and `rebuild`.
 
 use crate::cli::{
-    context::{Context, bar, say},
+    context::{Context, say},
     paint::{Tone, visible},
+    progress::Progress,
 };
 use crate::{
     operate::{Problem, Reply, Request},
@@ -11,17 +12,13 @@ use crate::{
 
 pub(super) async fn run(context: &Context, request: Request) -> Result<(), Problem> {
     let mut answered = context.ask(request).await?;
-    let bar = bar(context.json());
+    let shown = Progress::new(&context.clock, context.json());
     let mut faults = 0;
     while let Some(reply) = answered.reply().await? {
         match reply {
-            Reply::Progress(progress) => {
-                bar.set_message(progress.what);
-                bar.set_length(progress.total);
-                bar.set_position(progress.done);
-            }
+            Reply::Progress(progress) => shown.at(&progress.what, progress.done, progress.total),
             Reply::Verified(found) => {
-                bar.finish_and_clear();
+                shown.end();
                 faults += found.faults.len();
                 if context.json() {
                     context.object(&found)?;

@@ -101,14 +101,15 @@ impl Client {
 
     /// The data connection of a transfer, as it will come about.
     pub(super) fn data_channel(&self, offer: Offer, transfer: &Arc<Transfer>) -> DataChannel {
-        let options = &self.context.options;
+        let (options, partners) = (&self.context.options, &self.context.common.partners);
         DataChannel {
             offer,
             link: self.control.link.clone(),
-            tls: self.protection.data_tls(&self.context.tls),
-            handshake: options.handshake,
+            tls: self.protection.data_tls(&self.context.tls, options.handshake),
+            marks: self.protection.marks.clone(),
             certificate: self.protection.certificate.clone(),
-            must_resume: options.require_data_resumption,
+            partners: partners.clone(),
+            resumption: options.data_resumption(),
             transfer: transfer.clone(),
         }
     }

@@ -20,6 +20,7 @@ use super::{
     confirmations::Confirmations,
     lines::{Line, Lines},
     reply::Reply,
+    resumption::SessionMarks,
     session::Flow,
     wire::Wire,
 };
@@ -116,6 +117,7 @@ impl Control {
         &mut self,
         tls: Arc<ServerConfig>,
         within: Duration,
+        marks: &SessionMarks,
     ) -> io::Result<Option<ClientCertificate>> {
         if self.lines.clear() || !self.waiting.is_empty() {
             warn!(peer = %self.link.peer, "dropped what was sent in the clear behind AUTH TLS");
@@ -124,7 +126,8 @@ impl Control {
         let Some(Wire::Plain(stream) | Wire::Urgent(stream)) = self.wire.take() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let wire = self.wire.insert(Wire::secured(stream, tls, within).await?);
+        let wire = self.wire.insert(Wire::secured(stream, tls, within, &marks.control()).await?);
+        marks.resumed_from(wire.resumed());
         Ok(wire.client_certificate())
     }
 

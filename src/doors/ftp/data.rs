@@ -14,9 +14,9 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
-use super::{PortRange, wire::Wire};
+use super::{PortRange, resumption::Mark, wire::Wire};
 use crate::{doors::core::proxy, partners::Network};
 
 /// Rounds over the ports when all are taken.
@@ -34,24 +34,44 @@ pub(super) enum Offer {
     Active { from: IpAddr, to: SocketAddr },
 }
 
-/// TLS for a data connection, and how long its handshake may take.
-pub(super) type Security = (Arc<ServerConfig>, Duration);
+/// TLS for a data connection.
+#[derive(Clone, Debug)]
+pub(super) struct Security {
+    pub(super) config: Arc<ServerConfig>,
+    /// The longest time for its handshake.
+    pub(super) handshake: Duration,
+    /// What its tickets are marked with.
+    pub(super) mark: Mark,
+}
+
+/// A data connection that is there.
+pub(super) struct Opened {
+    pub(super) wire: Wire,
+    /// The mark of its tickets, if it is in TLS.
+    pub(super) mark: Option<Mark>,
+    /// The port that it came through, which stays open beside it.
+    pub(super) port: Option<Port>,
+}
 
 impl Offer {
     /// The connection. Only the client's own address gets one. From a proxy it comes with the proxy's word for it.
-    pub(super) async fn open(self, patience: Duration, tls: Option<Security>) -> Result<Wire, NoConnection> {
-        let wire = match self {
+    pub(super) async fn open(self, patience: Duration, tls: Option<Security>) -> Result<Opened, NoConnection> {
+        let opened = match self {
             Self::Passive(awaited) => awaited.open(patience).await?,
             Self::Active { from, to } => {
                 let stream = timeout(patience, connected(from, to)).await;
                 let stream = stream.map_err(|_| NoConnection::None(io::ErrorKind::TimedOut.into()))??;
                 stream.set_nodelay(true)?;
-                Wire::Plain(stream)
+                Opened { wire: Wire::Plain(stream), mark: None, port: None }
             }
         };
-        match (wire, tls) {
-            (Wire::Plain(stream), Some(tls)) => secured(stream, tls).await,
-            (wire, _) => Ok(wire),
+        match (opened, tls) {
+            // TLS was asked for behind the data port.
+            (Opened { wire: Wire::Plain(stream), port, .. }, Some(tls)) => {
+                let (wire, mark) = watched(port.as_ref(), secured(stream, tls)).await?;
+                Ok(Opened { wire, mark: Some(mark), port })
+            }
+            (opened, _) => Ok(opened),
         }
     }
 }
@@ -65,14 +85,20 @@ pub(super) enum NoConnection {
     /// Somebody came, and does not speak TLS.
     #[error("TLS handshake failed: {0}")]
     NoTls(#[source] io::Error),
+    /// Two came, and nobody knows which of them is the client.
+    #[error("{CONTESTED}")]
+    Contested,
 }
+
+/// The reason for the end of a transfer whose data port had a second connection.
+pub(super) const CONTESTED: &str = "another connection came to the data port: nothing was kept, send it again";
 
 /// The client's connection, accepted while the client has not said yet what it is for: so others who connect are sent
 /// away at once and do not fill the queue, and TLS begins when the client begins. Some send their command only when TLS
 /// stands. Dropped, it gives the port and the connection up.
 #[derive(Debug)]
 pub(super) struct Awaited {
-    work: JoinSet<Result<Wire, NoConnection>>,
+    work: JoinSet<Result<Opened, NoConnection>>,
     wanted: oneshot::Sender<()>,
     handshake: Duration,
     /// TLS begins on it.
@@ -80,28 +106,22 @@ pub(super) struct Awaited {
 }
 
 impl Awaited {
-    /// Begins to accept. Connections of other addresses than `peer` are closed, as are those of proxies that do not
-    /// name it.
-    pub(super) fn new(listener: TcpListener, peer: IpAddr, proxies: Vec<Network>, tls: Option<Security>) -> Self {
+    /// Begins to accept. Connections of other addresses than the client's are closed, as are those of proxies that do
+    /// not name it.
+    pub(super) fn new(port: Port, tls: Option<Security>) -> Self {
         let (wanted, is_wanted) = oneshot::channel();
-        let (secure, handshake) = (tls.is_some(), tls.as_ref().map_or(Duration::ZERO, |(_, within)| *within));
+        let (secure, handshake) = (tls.is_some(), tls.as_ref().map_or(Duration::ZERO, |tls| tls.handshake));
         let mut work = JoinSet::new();
         work.spawn(async move {
-            let stream = accepted(&listener, peer, &proxies).await?;
-            drop(listener);
+            let stream = port.accept().await?;
             stream.set_nodelay(true)?;
-            let Some(tls) = tls else { return Ok(Wire::Plain(stream)) };
-            // Until a transfer wants it, the client may take its time to begin.
-            tokio::select! {
-                begun = stream.readable() => begun?,
-                _ = is_wanted => {}
-            }
-            secured(stream, tls).await
+            let (wire, mark) = watched(Some(&port), begun(stream, tls, is_wanted)).await?;
+            Ok(Opened { wire, mark, port: Some(port) })
         });
         Self { work, wanted, handshake, secure }
     }
 
-    async fn open(mut self, patience: Duration) -> Result<Wire, NoConnection> {
+    async fn open(mut self, patience: Duration) -> Result<Opened, NoConnection> {
         // If it has ended, its result is here.
         let _ = self.wanted.send(());
         match timeout(patience + self.handshake, self.work.join_next()).await {
@@ -112,27 +132,81 @@ impl Awaited {
     }
 }
 
-async fn secured(stream: TcpStream, (tls, within): Security) -> Result<Wire, NoConnection> {
-    Wire::secured(stream, tls, within).await.map_err(NoConnection::NoTls)
+/// The connection in the clear, or in TLS when its client begins or a transfer wants it.
+async fn begun(
+    stream: TcpStream,
+    tls: Option<Security>,
+    is_wanted: oneshot::Receiver<()>,
+) -> Result<(Wire, Option<Mark>), NoConnection> {
+    let Some(tls) = tls else { return Ok((Wire::Plain(stream), None)) };
+    tokio::select! {
+        begun = stream.readable() => begun?,
+        _ = is_wanted => {}
+    }
+    let (wire, mark) = secured(stream, tls).await?;
+    Ok((wire, Some(mark)))
 }
 
-async fn accepted(listener: &TcpListener, peer: IpAddr, proxies: &[Network]) -> io::Result<TcpStream> {
-    loop {
-        let (mut stream, from) = listener.accept().await?;
-        let client = match proxy::is_trusted(proxies, from.ip()) {
-            false => Some(from),
-            true => match proxy::passed(&mut stream).await {
-                Ok(passed) => passed.map(|passed| passed.client),
-                Err(error) => {
-                    info!(%from, %error, "closing a data connection of a proxy that does not say whose it is");
-                    None
-                }
-            },
-        };
-        match client {
-            Some(client) if client.ip().to_canonical() == peer.to_canonical() => return Ok(stream),
-            _ => info!(%peer, %from, ?client, "turned away a data connection of another address"),
+async fn secured(stream: TcpStream, tls: Security) -> Result<(Wire, Mark), NoConnection> {
+    let Security { config, handshake, mark } = tls;
+    let wire = Wire::secured(stream, config, handshake, &mark).await.map_err(NoConnection::NoTls)?;
+    Ok((wire, mark))
+}
+
+/// What comes of `work`, unless a second connection comes to the port before.
+async fn watched<T>(
+    port: Option<&Port>,
+    work: impl Future<Output = Result<T, NoConnection>>,
+) -> Result<T, NoConnection> {
+    let Some(port) = port else { return work.await };
+    tokio::select! {
+        // The port is looked at first, so that a second connection is seen that came together with the first.
+        biased;
+        () = port.contested() => Err(NoConnection::Contested),
+        done = work => done,
+    }
+}
+
+/// A data port, open for one client from the moment at which it is told until the transfer is over.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) listener: TcpListener,
+    /// The client's address.
+    pub(super) peer: IpAddr,
+    pub(super) proxies: Vec<Network>,
+}
+
+impl Port {
+    /// Waits for a connection of the client's address. Those of others are closed, as are those of proxies that do not
+    /// name it.
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let peer = self.peer;
+        loop {
+            let (mut stream, from) = self.listener.accept().await?;
+            let client = match proxy::is_trusted(&self.proxies, from.ip()) {
+                false => Some(from),
+                true => match proxy::passed(&mut stream).await {
+                    Ok(passed) => passed.map(|passed| passed.client),
+                    Err(error) => {
+                        info!(%from, %error, "closing a data connection of a proxy that does not say whose it is");
+                        None
+                    }
+                },
+            };
+            match client {
+                Some(client) if client.ip().to_canonical() == peer.to_canonical() => return Ok(stream),
+                _ => info!(%peer, %from, ?client, "turned away a data connection of another address"),
+            }
         }
+    }
+
+    /// Waits for a second connection of the client's address. A client opens one: which of two is its own nobody can
+    /// tell. Cancel safe.
+    pub(super) async fn contested(&self) {
+        // One that cannot be accepted has come all the same.
+        let second = self.accept().await;
+        let from = second.and_then(|second| second.peer_addr()).ok();
+        warn!(peer = %self.peer, ?from, "a second connection came to a data port: the transfer is ended");
     }
 }
 
@@ -142,8 +216,8 @@ async fn connected(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(to).await
 }
 
-/// Listens on a free port of the range: tries every one from a random one on, and again for a while.
-pub(super) async fn listen(at: IpAddr, ports: PortRange) -> io::Result<TcpListener> {
+/// Listens on a free port of the range, and gives it: tries every one from a random one on, and again for a while.
+pub(super) async fn listen(at: IpAddr, ports: PortRange) -> io::Result<(TcpListener, u16)> {
     let (first, count) = (u32::from(ports.first), u32::from(ports.last - ports.first) + 1);
     for _ in 0..ROUNDS {
         let offset = rand::random_range(0..count);
@@ -151,7 +225,7 @@ pub(super) async fn listen(at: IpAddr, ports: PortRange) -> io::Result<TcpListen
             // Within the range, so it fits.
             let port = (first + (offset + step) % count) as u16;
             match listener(SocketAddr::new(at, port)) {
-                Ok(listener) => return Ok(listener),
+                Ok(listener) => return Ok((listener, port)),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(error),
             }

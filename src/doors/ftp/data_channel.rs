@@ -2,20 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rustls::ServerConfig;
 use tokio::time::timeout;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     doors::core::{Link, words},
-    partners::ClientCertificate,
+    partners::{ClientCertificate, DataResumption, Partners},
 };
 
 use super::{
-    data::{NoConnection, Offer},
+    data::{CONTESTED, NoConnection, Offer, Opened, Port, Security},
     reply::Reply,
+    resumption::SessionMarks,
     transfer::{Rest, Transfer},
-    wire::Wire,
 };
 
 /// The time for the client to open its data connection.
@@ -28,12 +27,15 @@ pub(super) struct DataChannel {
     pub(super) offer: Offer,
     /// The control connection.
     pub(super) link: Arc<Link>,
-    pub(super) tls: Option<Arc<ServerConfig>>,
-    pub(super) handshake: Duration,
+    pub(super) tls: Option<Security>,
+    /// What tells TLS sessions of this FTP session from others.
+    pub(super) marks: Arc<SessionMarks>,
     /// The certificate that the client has shown on the control connection: on this one it may leave it out.
     pub(super) certificate: Option<ClientCertificate>,
-    /// The data connection must resume a TLS session of this FTP session.
-    pub(super) must_resume: bool,
+    pub(super) partners: Arc<Partners>,
+    /// Whether data connections must resume a TLS session of this FTP session, unless the partner's policy says
+    /// otherwise.
+    pub(super) resumption: DataResumption,
     pub(super) transfer: Arc<Transfer>,
 }
 
@@ -42,42 +44,70 @@ impl DataChannel {
     ///
     /// # Errors
     /// The reply, when there is none or it must not be used.
-    pub(super) async fn open(self) -> Result<Wire, Reply> {
+    pub(super) async fn open(self) -> Result<Opened, Reply> {
         let transfer = self.transfer.clone();
         let connect = self.connect();
         tokio::pin!(connect);
         let (why, rest) = tokio::select! {
             biased;
-            wire = &mut connect => return wire,
+            opened = &mut connect => return opened,
             cancelled = transfer.cancelled() => cancelled,
         };
         let gone = Err(Reply::new(426, words::capitalised(&why)));
         match rest {
-            Rest::Dropped => gone,
+            Rest::Dropped | Rest::Discarded => gone,
             // What the client had sent before it went waits in a connection that is here already.
             Rest::Kept => timeout(LAST_CONNECTION, connect).await.unwrap_or(gone),
         }
     }
 
-    async fn connect(self) -> Result<Wire, Reply> {
-        let tls = self.tls.map(|tls| (tls, self.handshake));
-        let secure = tls.is_some();
-        let wire = match self.offer.open(CONNECT_TIME, tls).await {
-            Ok(wire) => wire,
+    async fn connect(self) -> Result<Opened, Reply> {
+        let Self { offer, link, tls, marks, certificate, partners, resumption, .. } = self;
+        let opened = match offer.open(CONNECT_TIME, tls).await {
+            Ok(opened) => opened,
+            Err(NoConnection::Contested) => return Err(Reply::new(425, words::capitalised(CONTESTED))),
             Err(NoConnection::None(error)) => return Err(Reply::new(425, format!("No data connection: {error}"))),
             Err(NoConnection::NoTls(error)) => {
-                info!(peer = %self.link.peer.ip(), %error, "TLS handshake on a data connection failed");
+                info!(peer = %link.peer.ip(), %error, "TLS handshake on a data connection failed");
                 return Err(Reply::new(425, "TLS handshake on the data connection failed"));
             }
         };
-        if let (Some(control), Some(data)) = (&self.certificate, wire.client_certificate())
-            && *control != data
+        let shown = opened.wire.client_certificate();
+        if let (Some(control), Some(data)) = (&certificate, &shown)
+            && control != data
         {
             return Err(Reply::new(522, "The data connection shows another certificate than the control connection"));
         }
-        match self.must_resume && secure && !wire.is_resumed() {
-            true => Err(Reply::new(522, "The data connection must resume the TLS session of the control connection")),
-            false => Ok(wire),
+        let Some(mark) = opened.mark else { return Ok(opened) };
+        // Nobody else has the key of its certificate either.
+        let is_own = shown.is_some() && shown == certificate
+            || opened.wire.resumed().is_some_and(|resumed| marks.is_own(resumed));
+        if is_own {
+            marks.trust(mark);
+        }
+        match link.partner().is_none_or(|partner| partners.may_connect(partner, resumption, is_own)) {
+            true => Ok(opened),
+            false => {
+                warn!(peer = %link.peer, partner = link.partner().map(AsRef::as_ref),
+                    "a data connection does not resume the TLS session of its control connection: refused");
+                Err(Reply::new(522, "The data connection must resume the TLS session of the control connection"))
+            }
         }
     }
+}
+
+/// Does the work of a transfer while its data port stays open. A second connection there ends it, and nothing of it is
+/// kept: whose bytes they are nobody knows.
+pub(super) async fn uncontested<T>(port: Option<Port>, transfer: &Transfer, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    let Some(port) = port else { return work.await };
+    tokio::select! {
+        // The port is looked at first: what came there before the end of the data is seen before the file is taken.
+        biased;
+        () = port.contested() => {}
+        done = &mut work => return done,
+    }
+    transfer.cancel(CONTESTED, Rest::Discarded);
+    drop(port);
+    work.await
 }

@@ -6,7 +6,6 @@
 use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
-    io::AsyncWriteExt,
     sync::oneshot,
     time::{Instant, timeout},
 };
@@ -14,12 +13,19 @@ use tracing::warn;
 
 use crate::{
     doors::core::{PartnerSession, words},
-    ingest::{Listed, Listing, Refusal},
+    ingest::Refusal,
 };
 
 use super::{
-    confirmation::Stored, data_channel::DataChannel, data_handover::DataHandover, download::Sending, inner::Inner,
-    listing::Format, reply::Reply, upload::Incoming, wire::Wire,
+    confirmation::Stored,
+    data::Opened,
+    data_channel::{DataChannel, uncontested},
+    data_handover::DataHandover,
+    inner::Inner,
+    listable::Listable,
+    reply::Reply,
+    upload::Incoming,
+    wire::Wire,
 };
 
 /// The time for the inner server to begin.
@@ -45,7 +51,9 @@ pub(super) async fn receive(
 ) {
     let (transfer, link) = (channel.transfer.clone(), channel.link.clone());
     match channel.open().await {
-        Ok(wire) => file.take(&partner, wire, &link, &transfer, tell).await,
+        Ok(Opened { wire, port, .. }) => {
+            uncontested(port, &transfer, file.take(&partner, wire, &link, &transfer, tell)).await;
+        }
         Err(reply) => {
             partner.ticket.doing("");
             file.intake.cut(&reply.text).await;
@@ -126,14 +134,15 @@ async fn hand_over(
     give: oneshot::Sender<Wire>,
     mut sent: oneshot::Receiver<Result<u64, Refusal>>,
 ) -> Outcome {
+    let transfer = channel.transfer.clone();
     let sent = tokio::select! {
         biased;
         sent = &mut sent => sent,
         wire = channel.open() => match wire {
-            Ok(wire) => {
+            Ok(Opened { wire, port, .. }) => {
                 // It may have been refused meanwhile.
                 let _ = give.send(wire);
-                sent.await
+                uncontested(port, &transfer, sent).await
             }
             Err(reply) => {
                 drop(give);
@@ -145,40 +154,6 @@ async fn hand_over(
     match sent {
         Ok(sent) => sent.map_or_else(not_sent, Outcome::Sent),
         Err(_) => Outcome::Refused(Refusal::Internal("the inner server has dropped a download".to_owned())),
-    }
-}
-
-/// A listing that has begun: its first names are known.
-pub(super) struct Listable {
-    listing: Listing,
-    format: Format,
-    first: Vec<Listed>,
-}
-
-impl Listable {
-    /// Begins a listing: what can be refused is refused here, before 150.
-    pub(super) async fn begin(partner: &PartnerSession, path: &str, format: Format) -> Result<Self, Reply> {
-        let refused = |refusal| Reply::from(&refusal);
-        // RFC 3659, 7.1: a file is for MLST.
-        if format == Format::Mlsd && partner.files.stat(path).await.map_err(refused)?.is_file() {
-            return Err(Reply::new(501, "MLSD lists directories"));
-        }
-        let mut listing = partner.files.list(path).await.map_err(refused)?;
-        let first = listing.next().await.map_err(refused)?.unwrap_or_default();
-        Ok(Self { listing, format, first })
-    }
-
-    /// Sends it page by page: what is in memory does not grow with the folder.
-    async fn send(self, partner: &PartnerSession, wire: &mut Wire) -> Result<u64, Refusal> {
-        let Self { mut listing, format, first } = self;
-        let mut sending = Sending::new(partner);
-        let mut page = Some(first);
-        while let Some(names) = page {
-            sending.send(&format.lines(&names, partner.clock.now()), wire).await?;
-            sending.step(wire.flush()).await?;
-            page = listing.next().await?;
-        }
-        Ok(sending.sent)
     }
 }
 
@@ -196,15 +171,17 @@ pub(super) async fn send_listing(
 
 async fn listed(partner: &PartnerSession, channel: DataChannel, listable: Listable) -> Outcome {
     let transfer = channel.transfer.clone();
-    let mut wire = match channel.open().await {
-        Ok(wire) => wire,
+    let Opened { mut wire, port, .. } = match channel.open().await {
+        Ok(opened) => opened,
         Err(reply) => return Outcome::Told(reply),
     };
-    let sent = tokio::select! {
-        sent = listable.send(partner, &mut wire) => sent,
-        (why, _) = transfer.cancelled() => Err(Refusal::Cut(why)),
+    let sending = async {
+        tokio::select! {
+            sent = listable.send(partner, &mut wire) => sent,
+            (why, _) = transfer.cancelled() => Err(Refusal::Cut(why)),
+        }
     };
-    match sent {
+    match uncontested(port, &transfer, sending).await {
         Ok(bytes) => {
             wire.finish().await;
             Outcome::Sent(bytes)

@@ -14,6 +14,8 @@ pub(super) const MOST_BYTES: usize = 4096;
 const FLOOD_BYTES: usize = 1 << 20;
 const PIECE_BYTES: usize = 512;
 const IAC: u8 = 0xff;
+/// Telnet's commands are from here on.
+const TELNET: u8 = 0xf0;
 
 /// The bytes of a client up to a line end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +102,9 @@ impl Lines {
 
 fn parsed(line: Vec<u8>) -> Line {
     let mut line = without_telnet(line);
+    // Urgent data may come out of its place, so that halves of telnet's sequences stand before the verb, which is ASCII.
+    let leftovers = line.iter().take_while(|byte| **byte >= TELNET).count();
+    line.drain(..leftovers);
     line.pop();
     if line.last() == Some(&b'\r') {
         line.pop();
@@ -175,6 +180,17 @@ mod tests {
     #[tokio::test]
     async fn telnet_is_taken_out() {
         assert_eq!(all(b"\xff\xf4\xff\xf2ABOR\r\n\xff\xfb\x01NOOP\r\n").await, [command("ABOR"), command("NOOP")]);
+    }
+
+    #[tokio::test]
+    async fn leftovers_of_telnet_before_a_verb_are_dropped_in_whatever_order() {
+        for before in [&b"\xf4\xff"[..], b"\xf4\xff\xf2", b"\xf2", b"\xff\xff\xf4", b"\xf2\xf4\xff\xff", b"\xff"] {
+            let line = [before, b"ABOR\r\n"].concat();
+            assert_eq!(all(&line).await, [command("ABOR")], "{before:x?}");
+        }
+        // In a name the same bytes are letters.
+        assert_eq!(all("STOR \u{1f600}\r\n".as_bytes()).await, [command("STOR \u{1f600}")]);
+        assert_eq!(all(b"STOR \xf4\r\n").await, [Line::NotText]);
     }
 
     /// A reader that gives its bytes in pieces of any size.

@@ -18,7 +18,8 @@
 //! # Trust
 //! Nothing a client sends is trusted. Lines are bounded, before the login their number too. Paths go through
 //! `ingest`'s rules, to the partner's own names; passwords go to `partners`. Connections are counted before the first
-//! byte is read. A data connection is taken only from the address of the control connection. With `tls = "required"`
+//! byte is read. A data connection is taken only from the address of the control connection,
+//! a second one ends the transfer, and one in TLS may have to resume the control connection's session (`resumption`). With `tls = "required"`
 //! neither a password nor a byte of a file travels in the clear, and what was sent in the clear behind AUTH TLS is
 //! dropped. An upload is answered positively only after `ingest` says it is kept, with evidence that the client was
 //! still there (`evidence`), and one compare-and-swap decides between that and ABOR (`transfer`). One that cannot be
@@ -54,6 +55,7 @@ mod inner;
 mod inner_session;
 mod inner_state;
 mod lines;
+mod listable;
 mod listing;
 mod logged_in;
 mod options;

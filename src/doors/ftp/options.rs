@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    partners::{Complete, Network},
+    partners::{Complete, DataResumption, Network},
     units,
 };
 
@@ -44,7 +44,10 @@ pub struct Options {
     pub active: bool,
     /// Whether a data connection must resume the TLS session of its control connection. It keeps others from taking its
     /// place, and some clients cannot do it.
-    pub require_data_resumption: bool,
+    pub data_resumption: DataResumption,
+    /// The key before: true is `required`, false is `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub require_data_resumption: Option<bool>,
     /// Networks of proxies whose connections begin with a PROXY protocol header (version 1 or 2), on control and data
     /// ports alike. They must send one; from all others it is no more than a bad command.
     pub proxy_protocol_from: Vec<Network>,
@@ -69,10 +72,11 @@ impl Default for Options {
             certificate: None,
             key: None,
             client_ca: None,
-            passive_ports: PortRange { first: 40_000, last: 40_099 },
+            passive_ports: PortRange { first: 49_152, last: 65_535 },
             advertise: None,
             active: false,
-            require_data_resumption: false,
+            data_resumption: DataResumption::Auto,
+            require_data_resumption: None,
             proxy_protocol_from: Vec::new(),
             handshake: Duration::from_secs(10),
             longest_per_gib: Duration::from_secs(6 * 60 * 60),
@@ -101,6 +105,16 @@ impl Options {
         self.tls.unwrap_or(if local { Tls::Optional } else { Tls::Required })
     }
 
+    /// What holds for the TLS sessions of data connections.
+    #[must_use]
+    pub fn data_resumption(&self) -> DataResumption {
+        match self.require_data_resumption {
+            Some(true) => DataResumption::Required,
+            Some(false) => DataResumption::Off,
+            None => self.data_resumption,
+        }
+    }
+
     /// Every fault, as key and what is wrong with it.
     #[must_use]
     pub fn validate(&self) -> Vec<(String, String)> {
@@ -120,8 +134,14 @@ impl Options {
         if self.tls() == Tls::Off && self.client_ca.is_some() {
             say("client_ca", "is of no use with tls = \"off\"");
         }
-        if self.tls() == Tls::Off && self.require_data_resumption {
+        if self.tls() == Tls::Off && self.data_resumption == DataResumption::Required {
+            say("data_resumption", "is of no use with tls = \"off\"");
+        }
+        if self.tls() == Tls::Off && self.require_data_resumption == Some(true) {
             say("require_data_resumption", "is of no use with tls = \"off\"");
+        }
+        if self.require_data_resumption.is_some() && self.data_resumption != DataResumption::Auto {
+            say("require_data_resumption", "is the former name of data_resumption: leave it out");
         }
         for (key, time) in [("handshake", self.handshake), ("longest_per_gib", self.longest_per_gib)] {
             if time < Duration::from_millis(100) {

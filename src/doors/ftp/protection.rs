@@ -1,12 +1,14 @@
 //! What a client has protected: the control connection by AUTH TLS, data connections by PBSZ and PROT (RFC 4217).
 
-use std::sync::Arc;
-
-use rustls::ServerConfig;
+use std::{sync::Arc, time::Duration};
 
 use crate::partners::ClientCertificate;
 
-use super::{certificate::TlsSetup, current_tls::CurrentTls};
+use super::{
+    current_tls::CurrentTls,
+    data::Security,
+    resumption::{SessionMarks, for_one_connection},
+};
 
 /// The protection of data connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,28 +25,17 @@ pub(super) enum DataProtection {
 /// The protection of a session's connections.
 #[derive(Debug, Default)]
 pub(super) struct Protection {
-    /// TLS that is this session's alone, where its data connections must resume it.
-    own: Option<TlsSetup>,
+    /// What tells TLS sessions of this FTP session from others.
+    pub(super) marks: Arc<SessionMarks>,
     /// The certificate that the client has shown in the TLS handshake of this connection.
     pub(super) certificate: Option<ClientCertificate>,
     pub(super) data: DataProtection,
 }
 
 impl Protection {
-    /// TLS for the control connection: with `own`, one whose sessions only this FTP session can resume.
-    ///
-    /// # Errors
-    /// When the system has no randomness.
-    pub(super) fn control_tls(&mut self, tls: TlsSetup, own: bool) -> Result<Arc<ServerConfig>, rustls::Error> {
-        match own {
-            false => Ok(tls.control),
-            true => Ok(self.own.insert(tls.of_one_session()?).control.clone()),
-        }
-    }
-
     /// TLS for the next data connection, if there is to be any.
-    pub(super) fn data_tls(&self, current: &CurrentTls) -> Option<Arc<ServerConfig>> {
-        let tls = || self.own.clone().or_else(|| current.get());
-        (self.data == DataProtection::Private).then(tls).flatten().map(|tls| tls.data)
+    pub(super) fn data_tls(&self, current: &CurrentTls, handshake: Duration) -> Option<Security> {
+        let tls = (self.data == DataProtection::Private).then(|| current.get()).flatten()?;
+        Some(Security { config: for_one_connection(&tls.data), handshake, mark: self.marks.next() })
     }
 }

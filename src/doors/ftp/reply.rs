@@ -2,7 +2,7 @@
 
 use unftp_core::storage::{Error, ErrorKind};
 
-use crate::{doors::core::words, ingest::Refusal};
+use crate::{doors::core::words, ingest::Refusal, units::text::is_unseen};
 
 /// A reply of one or more lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,8 @@ impl Reply {
         self.code < 400
     }
 
-    /// As it goes out. A control character of a name never gets into a reply: it could end its line.
+    /// As it goes out. A control character of a name never gets into a reply, for it could end its line, nor what
+    /// cannot be seen.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (at, line) in self.above.iter().enumerate() {
@@ -78,7 +79,7 @@ pub(super) fn error(refusal: Refusal) -> Error {
 }
 
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars().map(|c| if is_unseen(c) { '?' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -1,42 +1,152 @@
 //! TLS sessions that belong to one FTP session: a data connection that resumes one was opened by whoever logged in.
 //!
-//! Each FTP session has keys of its own for tickets, so that whatever can be resumed at all is its own, in TLS 1.2 as
-//! in 1.3. What it has given on the control connection is taken on data connections, and there nothing new is given:
-//! who is turned away cannot come again with what it got.
+//! Each ticket carries a mark, sealed with it: of which FTP session it is, and on which of its connections it was given.
+//! A data connection is the client's own when it resumes with a ticket of this session's control connection, or of a
+//! data connection that was the client's own itself. TLS 1.3 clients use a ticket once, so data connections give new
+//! ones; but only to those who come with one. Who was turned away may have got a ticket, and its mark is good for
+//! nothing; and a client that resumes nothing reads no tickets: what it leaves unread would turn the end of its upload
+//! into a reset.
 
-use std::sync::Arc;
-
-use rustls::{
-    crypto::ring,
-    server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use super::certificate::TlsSetup;
+use parking_lot::Mutex;
+use rustls::{
+    ServerConfig,
+    server::{ProducesTickets, StoresServerSessions},
+};
 
-/// A control connection makes one session, and remembers a few where the client comes to resume.
-const SESSIONS: usize = 4;
+/// Connections of a session whose tickets are good, beside the control connection: clients keep the latest.
+const MOST_OWN: usize = 256;
+/// The number of the control connection in marks.
+const CONTROL: u32 = 0;
 
-impl TlsSetup {
-    /// The same for one FTP session.
-    ///
-    /// # Errors
-    /// When the system has no randomness.
-    pub(super) fn of_one_session(&self) -> Result<Self, rustls::Error> {
-        let tickets = ring::Ticketer::new()?;
-        let (mut control, mut data) = ((*self.control).clone(), (*self.data).clone());
-        // Some clients know no tickets, and in TLS 1.2 resume by a number that is looked up.
-        let sessions = ServerSessionMemoryCache::new(SESSIONS);
-        data.session_storage = Arc::new(TakenSessions(sessions.clone()));
-        data.ticketer = Arc::new(TakenTickets(tickets.clone()));
-        control.session_storage = sessions;
-        control.ticketer = tickets;
-        Ok(Self { control: Arc::new(control), data: Arc::new(data) })
+/// The FTP session and the connection that a ticket was given on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark([u8; 20]);
+
+impl Mark {
+    fn new(session: [u8; 16], connection: u32) -> Self {
+        let mut mark = [0; 20];
+        mark[..16].copy_from_slice(&session);
+        mark[16..].copy_from_slice(&connection.to_be_bytes());
+        Self(mark)
+    }
+
+    /// As it stands in a ticket.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn connection(self) -> u32 {
+        let [.., a, b, c, d] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
+}
+
+/// The marks of one FTP session.
+#[derive(Debug)]
+pub(super) struct SessionMarks {
+    session: [u8; 16],
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    last: u32,
+    /// Data connections that were the client's own.
+    own: VecDeque<u32>,
+    /// What the control connection itself resumed: in TLS 1.2 a client without tickets comes again with that.
+    before: Option<Vec<u8>>,
+}
+
+impl Default for SessionMarks {
+    fn default() -> Self {
+        Self { session: rand::random(), known: Mutex::default() }
+    }
+}
+
+impl SessionMarks {
+    /// The mark of the control connection.
+    pub(super) fn control(&self) -> Mark {
+        Mark::new(self.session, CONTROL)
+    }
+
+    /// The mark that the control connection has resumed with.
+    pub(super) fn resumed_from(&self, before: Option<&[u8]>) {
+        self.known.lock().before = before.map(<[u8]>::to_vec);
+    }
+
+    /// The mark of the next data connection.
+    pub(super) fn next(&self) -> Mark {
+        let mut known = self.known.lock();
+        known.last += 1;
+        Mark::new(self.session, known.last)
+    }
+
+    /// Returns whether a data connection that has resumed with this mark is the client's own.
+    pub(super) fn is_own(&self, resumed: &[u8]) -> bool {
+        let known = self.known.lock();
+        if known.before.as_deref() == Some(resumed) {
+            return true;
+        }
+        let Ok(mark) = <[u8; 20]>::try_from(resumed).map(Mark) else { return false };
+        let connection = mark.connection();
+        mark == Mark::new(self.session, connection) && (connection == CONTROL || known.own.contains(&connection))
+    }
+
+    /// The data connection of this mark was the client's own: so is who comes with its tickets.
+    pub(super) fn trust(&self, mark: Mark) {
+        let mut known = self.known.lock();
+        known.own.push_back(mark.connection());
+        if known.own.len() > MOST_OWN {
+            known.own.pop_front();
+        }
+    }
+}
+
+/// TLS for one data connection: tickets are given to a client that comes with one.
+pub(super) fn for_one_connection(data: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = data.clone();
+    config.ticketer = Arc::new(TicketForTicket { all: data.ticketer.clone(), came_with_one: AtomicBool::new(false) });
+    Arc::new(config)
+}
+
+/// Gives tickets to those who come with one.
+#[derive(Debug)]
+struct TicketForTicket {
+    all: Arc<dyn ProducesTickets>,
+    came_with_one: AtomicBool,
+}
+
+impl ProducesTickets for TicketForTicket {
+    fn enabled(&self) -> bool {
+        self.all.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.all.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.came_with_one.load(Ordering::Acquire).then(|| self.all.encrypt(plain)).flatten()
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        let plain = self.all.decrypt(cipher)?;
+        self.came_with_one.store(true, Ordering::Release);
+        Some(plain)
     }
 }
 
 /// Knows sessions and remembers no new ones.
 #[derive(Debug)]
-struct TakenSessions(Arc<dyn StoresServerSessions>);
+pub(super) struct TakenSessions(pub(super) Arc<dyn StoresServerSessions>);
 
 impl StoresServerSessions for TakenSessions {
     fn put(&self, _key: Vec<u8>, _value: Vec<u8>) -> bool {
@@ -56,24 +166,22 @@ impl StoresServerSessions for TakenSessions {
     }
 }
 
-/// Takes tickets and gives none.
-#[derive(Debug)]
-struct TakenTickets(Arc<dyn ProducesTickets>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl ProducesTickets for TakenTickets {
-    fn enabled(&self) -> bool {
-        self.0.enabled()
-    }
-
-    fn lifetime(&self) -> u32 {
-        self.0.lifetime()
-    }
-
-    fn encrypt(&self, _plain: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
-        self.0.decrypt(cipher)
+    #[test]
+    fn only_tickets_of_connections_that_were_the_clients_own_are_good() {
+        let (marks, others) = (SessionMarks::default(), SessionMarks::default());
+        let (first, second) = (marks.next(), marks.next());
+        assert!(marks.is_own(marks.control().as_bytes()));
+        marks.trust(first);
+        assert!(marks.is_own(first.as_bytes()) && !marks.is_own(second.as_bytes()));
+        assert!(!marks.is_own(others.control().as_bytes()) && !marks.is_own(b"") && !marks.is_own(&[0; 20]));
+        others.resumed_from(Some(first.as_bytes()));
+        assert!(others.is_own(first.as_bytes()) && !others.is_own(marks.control().as_bytes()));
+        (0..2 * MOST_OWN).for_each(|_| marks.trust(marks.next()));
+        assert!(!marks.is_own(first.as_bytes()), "only the latest are remembered");
+        assert_eq!(marks.known.lock().own.len(), MOST_OWN);
     }
 }

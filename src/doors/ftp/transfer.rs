@@ -21,6 +21,8 @@ pub(super) enum Rest {
     Dropped,
     /// Those that have come already are kept: the sender has gone and will want to go on behind them.
     Kept,
+    /// Not waited for, and those that have come are not kept either: nobody knows whose they are.
+    Discarded,
 }
 
 /// One transfer: it runs until it is cancelled or committed, and never both.
@@ -55,6 +57,12 @@ impl Transfer {
     pub(super) async fn cancelled(&self) -> (String, Rest) {
         self.cancelled.cancelled().await;
         self.why()
+    }
+
+    /// The reason, when it was cancelled so that nothing of it is kept.
+    pub(super) fn discarded(&self) -> Option<String> {
+        let (why, rest) = self.why.get()?;
+        (*rest == Rest::Discarded).then(|| why.clone())
     }
 
     fn why(&self) -> (String, Rest) {

@@ -198,6 +198,7 @@ impl<'a> Transferring<'a> {
     fn reply_to(&mut self, outcome: Option<Outcome>) -> Reply {
         match outcome {
             Some(Outcome::Stored(stored)) => self.received(*stored),
+            _ if let Some(why) = self.transfer.discarded() => Reply::new(425, words::capitalised(&why)),
             Some(Outcome::Sent(bytes)) => Reply::new(226, format!("Sent {bytes} bytes")),
             Some(Outcome::Refused(refusal)) => Reply::from(&refusal),
             Some(Outcome::Told(reply)) => reply,

@@ -77,7 +77,10 @@ where
         Ok(Ending::Closed { close_notify_missing: true }) => DataEnd::MarkMissing,
         Ok(Ending::Closed { close_notify_missing: false }) => DataEnd::Unmarked,
         Ok(Ending::Cut(why)) => {
-            intake.cut(&why).await;
+            match transfer.discarded() {
+                Some(_) => intake.discard().await,
+                None => _ = intake.cut(&why).await,
+            }
             return Err(Refusal::Cut(why));
         }
         Err(refusal) => {
@@ -159,10 +162,30 @@ async fn take(
     // Some clients wait for the end of TLS from our side before they read the reply.
     wire.finish().await;
     let Judged { intake, verdict, is_proven } = received.judge().await?;
+    if let Some(why) = transfer.discarded() {
+        intake.discard().await;
+        return Err(Refusal::Cut(why));
+    }
     let waits_for_reply = verdict == Verdict::Unconfirmed;
     let evidence = ControlStillUp { link: link.clone(), transfer: transfer.clone(), otherwise: verdict };
-    let accepted = intake.finish(Box::new(evidence)).await?;
+    let path = intake.name().to_string();
+    let accepted = match intake.finish(Box::new(evidence)).await {
+        Err(refusal) if transfer.discarded().is_some() => {
+            discard_partial(partner, &path).await;
+            return Err(refusal);
+        }
+        finished => finished?,
+    };
     Ok(Stored { claim: claim(&accepted, waits_for_reply, is_proven), accepted })
+}
+
+/// Drops what was kept of an upload that was cancelled while it was made durable.
+async fn discard_partial(partner: &PartnerSession, path: &str) {
+    if let Ok(Some(_)) = partner.ingest.resumable(&partner.info, path).await
+        && let Ok(partial) = partner.resume(path, Start::End, None).await
+    {
+        partial.discard().await;
+    }
 }
 
 fn claim(accepted: &Accepted, waits_for_reply: bool, is_proven: bool) -> Claim {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::net::RecvFlags;
-use rustls::{HandshakeKind, ServerConfig};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf},
     net::TcpStream,
@@ -17,6 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use super::resumption::Mark;
 use crate::partners::ClientCertificate;
 
 /// The time for the end of a connection.
@@ -31,12 +32,18 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    /// The TLS handshake, as the server.
+    /// The TLS handshake, as the server. Tickets that are given carry the mark.
     ///
     /// # Errors
     /// When it fails or takes too long.
-    pub(super) async fn secured(stream: TcpStream, config: Arc<ServerConfig>, within: Duration) -> io::Result<Self> {
-        match timeout(within, TlsAcceptor::from(config).accept(stream)).await {
+    pub(super) async fn secured(
+        stream: TcpStream,
+        config: Arc<ServerConfig>,
+        within: Duration,
+        mark: &Mark,
+    ) -> io::Result<Self> {
+        let marked = |connection: &mut ServerConnection| connection.set_resumption_data(mark.as_bytes());
+        match timeout(within, TlsAcceptor::from(config).accept_with(stream, marked)).await {
             Ok(stream) => Ok(Self::Tls(Box::new(stream?))),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -54,12 +61,12 @@ impl Wire {
         ClientCertificate::of(shown)
     }
 
-    /// Returns whether it goes on with a TLS session of an earlier connection.
-    pub(super) fn is_resumed(&self) -> bool {
-        match self {
-            Self::Urgent(_) | Self::Plain(_) => false,
-            Self::Tls(stream) => stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed),
-        }
+    /// The mark of the connection whose TLS session it goes on with, if it goes on with one.
+    pub(super) fn resumed(&self) -> Option<&[u8]> {
+        let Self::Tls(stream) = self else { return None };
+        let connection = stream.get_ref().1;
+        let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        connection.received_resumption_data().filter(|_| is_resumed)
     }
 
     /// Ends it as the protocol wants: in TLS with close_notify, without which some clients call a transfer failed.

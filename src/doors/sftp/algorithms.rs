@@ -68,12 +68,7 @@ pub(super) fn default_host_key_algorithms() -> Vec<String> {
 
 /// The fault of a list, if it has one.
 pub(super) fn fault(list: List, names: &[String]) -> Option<String> {
-    let known: Vec<String> = match list {
-        List::Kex => EXCHANGES.iter().map(|(name, _)| name.as_ref().to_owned()).collect(),
-        List::Ciphers => CIPHERS.iter().map(|(name, _)| name.as_ref().to_owned()).collect(),
-        List::Macs => MACS.iter().map(|(name, _)| name.as_ref().to_owned()).collect(),
-        List::HostKeys => signatures().iter().map(|(name, _)| name.as_str().to_owned()).collect(),
-    };
+    let known = list.known();
     if names.is_empty() {
         return Some("must name at least one".to_owned());
     }
@@ -88,6 +83,28 @@ pub(super) enum List {
     Ciphers,
     Macs,
     HostKeys,
+}
+
+impl List {
+    /// Its key in `[sftp]`.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Kex => "kex",
+            Self::Ciphers => "ciphers",
+            Self::Macs => "macs",
+            Self::HostKeys => "host_key_algorithms",
+        }
+    }
+
+    /// What can be configured there.
+    pub(super) fn known(self) -> Vec<String> {
+        match self {
+            Self::Kex => EXCHANGES.iter().map(|(name, _)| name.as_ref().to_owned()).collect(),
+            Self::Ciphers => CIPHERS.iter().map(|(name, _)| name.as_ref().to_owned()).collect(),
+            Self::Macs => MACS.iter().map(|(name, _)| name.as_ref().to_owned()).collect(),
+            Self::HostKeys => signatures().iter().map(|(name, _)| name.as_str().to_owned()).collect(),
+        }
+    }
 }
 
 fn chosen<T: AsRef<str> + Clone, const N: usize>(known: [(T, bool); N], names: &[String]) -> Vec<T> {

@@ -7,7 +7,7 @@ use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey, ssh_key::Fingerpri
 
 use crate::{
     partners::{Network, PartnerName},
-    units::text::decode,
+    units::text_file::decode,
 };
 
 /// The public keys of those that are trusted.

@@ -25,7 +25,7 @@ use crate::{
     partners::Origin,
 };
 
-use super::{client::Client, client_stream::ClientStream, context::SftpContext, sftp_session::SftpSession};
+use super::{client::Client, client_stream::ClientStream, context::SftpContext, sftp_session::SftpSession, shut_out};
 
 /// The time that a client gets to read why it is disconnected.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -110,6 +110,7 @@ async fn converse(context: Arc<SftpContext>, stream: ClientStream, link: Arc<Lin
     let why = tokio::select! {
         ended = &mut running => {
             if let Err(error) = ended {
+                shut_out::tell(&context, &link, &error);
                 debug!(peer = %link.peer, %error, "connection ended");
             }
             None

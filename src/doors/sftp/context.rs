@@ -9,7 +9,9 @@ use crate::{
     partners::Denied,
 };
 
-use super::{Options, algorithms, authorities::Authorities, connection, handshake_threads::HandshakeThreads};
+use super::{
+    Options, algorithms, authorities::Authorities, connection, handshake_threads::HandshakeThreads, shut_out::ShutOut,
+};
 
 const VERSION: &str = "SSH-2.0-Forebay";
 /// The bytes that a client may send before it waits for us.
@@ -28,6 +30,8 @@ pub(super) struct SftpContext {
     pub(super) ssh: Arc<server::Config>,
     pub(super) authorities: Option<Authorities>,
     pub(super) handshakes: Arc<HandshakeThreads>,
+    /// Addresses of clients that found no algorithm in common.
+    pub(super) shut_out: ShutOut,
 }
 
 impl SessionDoor for SftpContext {

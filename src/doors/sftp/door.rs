@@ -78,7 +78,7 @@ impl Door {
         let services = DoorServices { ingest, partners, gate, clock };
         let common = DoorContext::new(DOOR, settings(&options), services);
         let handshakes = Arc::new(HandshakeThreads::start().map_err(DoorError::Threads)?);
-        let context = SftpContext { common, options, ssh, authorities, handshakes };
+        let context = SftpContext { common, options, ssh, authorities, handshakes, shut_out: Default::default() };
         let accept = AcceptLoop::new(context, listeners).map_err(DoorError::Threads)?;
         Ok(Self { accept, address, host_keys })
     }

@@ -18,7 +18,7 @@ use russh::keys::{
 use tracing::{info, warn};
 
 use super::{Options, authorities::Authorities};
-use crate::units::text::decode;
+use crate::units::text_file::decode;
 
 /// The keys that are made, and the names of their files.
 const MADE: [(&str, Kind); 3] =

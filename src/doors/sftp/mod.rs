@@ -45,6 +45,7 @@ mod reorder;
 mod room;
 mod service;
 mod sftp_session;
+mod shut_out;
 mod stat;
 mod turns;
 mod upload;

@@ -1,5 +1,7 @@
 //! Requests that open files and folders.
 
+use crate::ingest::Refusal;
+
 use super::{
     answer::Answer,
     download::Download,
@@ -14,10 +16,10 @@ impl Service {
     /// Opens a file for writing.
     pub(super) async fn open_to_write(&self, path: String, flags: u32, attributes: &Attributes, answer: Answer) {
         let (is_emptied, room) = (self.handles.is_emptied(&path), self.rooms.early.clone());
-        let opening = Opening { path, flags, attributes, is_emptied, room };
+        let opening = Opening { path: path.clone(), flags, attributes, is_emptied, room };
         let upload = match opening.begin(&self.session).await {
             Ok(upload) => upload,
-            Err(refusal) => return answer.refuse(&refusal),
+            Err(refusal) => return answer.done(Err(self.not_opened(&path, &refusal).await)),
         };
         match self.handles.add(Some((upload.path.clone(), upload.size.clone()))) {
             Ok((handle, asked)) => {
@@ -32,7 +34,7 @@ impl Service {
     pub(super) async fn open_to_read(&self, path: &str, answer: Answer) {
         let file = match self.session.files.open(path).await {
             Ok(file) => file,
-            Err(refusal) => return answer.refuse(&refusal),
+            Err(refusal) => return answer.done(Err(self.not_opened(path, &refusal).await)),
         };
         match self.handles.add(None) {
             Ok((handle, asked)) => {
@@ -44,6 +46,14 @@ impl Service {
                 answer.handle(handle);
             }
             Err(why) => answer.status(Code::Failure, why),
+        }
+    }
+
+    /// The status when a name cannot be opened: of a folder it is FAILURE, as of OpenSSH's server.
+    async fn not_opened(&self, path: &str, refusal: &Refusal) -> Status {
+        match self.session.files.stat(path).await {
+            Ok(stat) if stat.is_folder() => refused::wrong_kind(refusal),
+            _ => refused::status(refusal),
         }
     }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{announcement::Announcement, dialect::Dialect, page, problem::problem, soap, status::Status};
+use crate::units::text::visible_json;
 
 /// What is said, before it is sent.
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -101,6 +102,11 @@ pub(super) fn readiness(faults: &[String], dialect: Dialect) -> Answer {
     answer(status, TEXT, text, "")
 }
 
+/// The request is none.
+pub(super) fn bad_request(dialect: Dialect) -> Answer {
+    plain(StatusCode::BAD_REQUEST, "Bad Request", dialect)
+}
+
 /// Nothing is here.
 pub(super) fn not_found(dialect: Dialect) -> Answer {
     plain(StatusCode::NOT_FOUND, "Not Found", dialect)
@@ -134,7 +140,7 @@ pub(super) fn expects_go_ahead(headers: &HeaderMap) -> bool {
 /// With a line end behind it, for those who look with curl.
 pub(super) fn json(value: &impl Serialize) -> String {
     // Plain structs of text and numbers cannot fail.
-    let mut text = serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned());
+    let mut text = visible_json(&serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned()));
     text.push('\n');
     text
 }

@@ -5,9 +5,9 @@ use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::D
 use chrono::TimeDelta;
 use http_body_util::{BodyExt, Limited};
 use hyper::{
-    Request,
+    Request, Version,
     body::{Body, Incoming},
-    header::{CONNECTION, HeaderValue},
+    header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
     server::conn::http1,
     service::service_fn,
 };
@@ -26,6 +26,7 @@ use super::{
     answer::{self, Answer, Asked},
     dialect::Dialect,
     kept::Kept,
+    line_ends::LineEnds,
     places::{Place, Places},
     status::Status,
 };
@@ -189,7 +190,7 @@ impl Faces {
             let faces = Arc::clone(&self);
             async move { Ok::<_, Infallible>(faces.answer(request).await) }
         });
-        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(http.serve_connection(TokioIo::new(LineEnds::new(stream)), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
             _ = stop.wait_for(|stop| *stop) => None,
@@ -211,9 +212,15 @@ impl Faces {
         let (head, body) = request.into_parts();
         let read = if answer::expects_go_ahead(&head.headers) { false } else { self.drain(body).await };
         let dialect = Dialect::of(&head.method, &head.headers);
-        let mut answer = self.decide(&head.method, head.uri.path(), dialect);
-        if !read {
-            // The rest of the body stands between this answer and the next request.
+        // RFC 9112, 3.2.
+        let has_no_host = head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1;
+        let mut answer = match has_no_host {
+            true => answer::bad_request(dialect),
+            false => self.decide(&head.method, head.uri.path(), dialect),
+        };
+        if !read || has_no_host || head.headers.contains_key(TRANSFER_ENCODING) {
+            // The rest of the body stands between this answer and the next request; the end of one in chunks is not
+            // looked for.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         debug!(method = %head.method, status = answer.status().as_u16(), ?dialect, "web request answered");

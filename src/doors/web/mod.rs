@@ -15,6 +15,7 @@ mod dialect;
 mod door;
 mod escape;
 mod kept;
+mod line_ends;
 mod options;
 mod page;
 mod places;

@@ -53,8 +53,16 @@ impl Files {
             name: Some(name.as_str().to_owned()),
             ..Filter::default()
         };
-        let page = ingest.queue.list(&filter, None, MOST_CANCELLED).await?;
-        let ids: Vec<_> = page.entries.iter().map(|entry| entry.id).collect();
+        let (mut ids, mut after) = (Vec::new(), None);
+        loop {
+            ingest.may_go_on()?;
+            let page = ingest.queue.list(&filter, after, MOST_CANCELLED).await?;
+            ids.extend(page.entries.iter().map(|entry| entry.id));
+            after = page.next;
+            if after.is_none() || ids.len() >= MOST_CANCELLED {
+                break;
+            }
+        }
         if ids.is_empty() {
             return Ok(());
         }

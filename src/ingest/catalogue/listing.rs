@@ -44,7 +44,8 @@ impl Files {
     pub async fn list(&self, path: &str) -> Result<Listing, Refusal> {
         let own = |folder: String, out_is_told| Next::Own { folder, after: None, out_is_told };
         let next = match Place::of(path)? {
-            Place::Root => own(String::new(), false),
+            // A tool that makes this folder like another one would take `out/` for something to remove.
+            Place::Root => own(String::new(), !self.ingest.partners.policy(self.partner()).list_out),
             Place::Out => Next::Notice,
             Place::InOut(below) => match self.stat_in_out(&below).await? {
                 stat if stat.is_file() => by_itself(&below, stat),

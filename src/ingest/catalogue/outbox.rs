@@ -19,7 +19,7 @@ use unftp_core::{
 use unftp_sbe_fs::{Filesystem, Meta};
 
 use super::{Files, Listed, Stat};
-use crate::ingest::Refusal;
+use crate::ingest::{Name, Refusal};
 
 /// The outbox itself.
 pub(super) const TOP: &str = "";
@@ -102,11 +102,12 @@ async fn stat(files: &Filesystem, below: &str) -> Result<Stat, Refusal> {
     }
 }
 
-/// The names of a directory that are text.
+/// The names of a directory that partners could ask for: text, and nothing in it that hides.
 async fn names(directory: PathBuf) -> Result<Vec<String>, Refusal> {
     let read = tokio::task::spawn_blocking(move || {
         let entries = std::fs::read_dir(directory)?;
-        Ok::<_, std::io::Error>(entries.filter_map(|one| one.ok()?.file_name().into_string().ok()).collect())
+        let names = entries.filter_map(|one| one.ok()?.file_name().into_string().ok());
+        Ok::<_, std::io::Error>(names.filter(|name| Name::parse(name).is_ok()).collect())
     });
     Ok(read.await.map_err(|error| Refusal::Internal(error.to_string()))??)
 }

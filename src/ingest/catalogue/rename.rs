@@ -47,6 +47,9 @@ impl Files {
         self.ingest.has_folder_for(self.partner(), to).await?;
         let entry = self.ingest.queue.get(id).await?;
         self.refuse_too_late(&entry, from, to)?;
+        if entry.state != State::Unfinished {
+            self.ingest.partners.renamed(self.partner(), from.as_str(), to.as_str());
+        }
         if is_named_anew(&entry) {
             match self.name_file(&entry, from, to).await {
                 Ok(accepted) => return Ok(Renamed::Files(vec![accepted])),
@@ -108,6 +111,7 @@ impl Files {
         let below = format!("{folder}/");
         let (mut found, mut after) = (Vec::new(), None);
         loop {
+            self.ingest.may_go_on()?;
             let page = self.ingest.queue.list(&filter, after, PAGE).await?;
             for entry in page.entries {
                 let is_below = entry.name.starts_with(&below) && is_named_anew(&entry);

@@ -18,7 +18,7 @@ pub use gate::{ClosureView, GateView, OverrideView, PlanView, ScopeView};
 pub use queue::{PausedView, ProgressView, StateTotal, StatsView, VerifiedView};
 pub use session::{KickedView, SessionView};
 pub use status::{
-    DiskView, DoorView, FailingView, FolderView, LogView, PulseView, RunningView, ServerView, StatusView,
+    DiskView, DoorView, FailingView, FolderView, LogView, ProgramView, PulseView, RunningView, ServerView, StatusView,
 };
 
 use super::problem::Problem;

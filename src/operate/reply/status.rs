@@ -33,8 +33,22 @@ pub struct StatusView {
     /// The log of the running server.
     #[serde(default)]
     pub log: LogView,
+    /// The programs of routes, and whom they run as.
+    #[serde(default)]
+    pub programs: Vec<ProgramView>,
     /// Things that need an operator, most urgent first; empty is good.
     pub needs: Vec<String>,
+}
+
+/// The programs of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramView {
+    /// The route.
+    pub route: String,
+    /// `server` (its own user, unconfined), `confined`, or `runner`.
+    pub run_as: String,
+    /// The same as a sentence, with what to do if there is something.
+    pub note: String,
 }
 
 /// The state of a running server.

@@ -11,7 +11,11 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{place::Place, wire};
+use super::{
+    place::Place,
+    secret::{self, Asked},
+    wire,
+};
 use crate::operate::{
     problem::{Problem, Result},
     reply::{Piece, Reply},
@@ -22,6 +26,7 @@ use crate::operate::{
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
+    secret: String,
 }
 
 impl Client {
@@ -35,7 +40,8 @@ impl Client {
             place => place?,
         };
         match UnixStream::connect(place.path()).await {
-            Ok(stream) => Ok(Some(Self { stream })),
+            // Read afterwards: the server makes it before it listens.
+            Ok(stream) => Ok(Some(Self { stream, secret: secret::read(data)? })),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 Ok(None)
             }
@@ -49,7 +55,7 @@ impl Client {
     /// When the server goes away.
     pub async fn ask(self, request: &Request) -> io::Result<Conversation> {
         let (reader, mut writer) = self.stream.into_split();
-        wire::line(&mut writer, request).await?;
+        wire::line(&mut writer, &Asked { secret: self.secret, request }).await?;
         writer.flush().await?;
         Ok(Conversation::Socket { reader: BufReader::new(reader), _writer: writer })
     }

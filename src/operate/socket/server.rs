@@ -19,11 +19,12 @@ use tracing::{debug, warn};
 
 use super::{
     place::{NAME, Place},
+    secret::{self, Asked},
     wire,
 };
 use crate::{
     descriptors,
-    operate::{answer::Answer, operator::Operator, problem::Problem, reply::Reply, request::Request, system_users},
+    operate::{answer::Answer, operator::Operator, problem::Problem, reply::Reply, system_users},
     telemetry::Repeated,
 };
 
@@ -44,6 +45,7 @@ const ASK_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
+    secret: Arc<str>,
 }
 
 impl AdminSocket {
@@ -57,9 +59,10 @@ impl AdminSocket {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        let secret = secret::find_or_make(data)?.into();
         let listener = UnixListener::bind(place.path())?;
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener })
+        Ok(Self { listener, secret })
     }
 
     /// Answers until `shutdown`, and then ends every conversation.
@@ -90,9 +93,9 @@ impl AdminSocket {
                     }
                 },
             };
-            let operator = Arc::clone(&operator);
+            let (operator, secret) = (Arc::clone(&operator), Arc::clone(&self.secret));
             conversations.spawn(async move {
-                if let Err(error) = converse(stream, operator).await {
+                if let Err(error) = converse(stream, operator, &secret).await {
                     debug!(%error, "an operator's connection ended");
                 }
             });
@@ -111,7 +114,7 @@ fn keep_spares(spares: &mut Vec<OwnedFd>) {
     }
 }
 
-async fn converse(stream: UnixStream, operator: Arc<Operator>) -> io::Result<()> {
+async fn converse(stream: UnixStream, operator: Arc<Operator>, secret: &str) -> io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (reader, writer) = stream.into_split();
     let (mut reader, mut writer) = (BufReader::new(reader), BufWriter::new(writer));
@@ -124,8 +127,15 @@ async fn converse(stream: UnixStream, operator: Arc<Operator>) -> io::Result<()>
     // Whoever connects and says nothing takes a place from others.
     let asked = tokio::time::timeout(ASK_WITHIN, wire::read_line(&mut reader)).await;
     let Some(text) = asked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? else { return Ok(()) };
-    let request: Request = match serde_json::from_slice(&text) {
-        Ok(request) => request,
+    let request = match serde_json::from_slice::<Asked>(&text) {
+        Ok(asked) if asked.secret == secret => asked.request,
+        Ok(_) => {
+            warn!(uid, "refused a request at the admin socket that does not have its secret");
+            let problem =
+                Problem::failed("the request does not have the secret of admin.secret in this server's data directory");
+            wire::line(&mut writer, &Reply::Failed(problem)).await?;
+            return writer.flush().await;
+        }
         Err(error) => {
             let what = format!("the server does not understand the request ({error}); is it another version?");
             wire::line(&mut writer, &Reply::Failed(Problem::usage(what))).await?;

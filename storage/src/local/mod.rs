@@ -135,6 +135,20 @@ impl Storage for LocalStorage {
         self.blocking(move |root| partial::bytes(root, &key)).await
     }
 
+    fn may_have_partials(&self, partner: &str) -> bool {
+        self.root.have_partials.read().contains(partner)
+    }
+
+    async fn drop_partial(&self, partner: &str, name: &str) -> Result<()> {
+        let key = partial::Key::new(&self.root, partner, name)?;
+        self.blocking(move |root| partial::drop_one(root, &key)).await
+    }
+
+    async fn give_up_partials(&self, partner: &str, bytes: u64, but: &str) -> Result<u64> {
+        let but = partial::Key::new(&self.root, partner, but)?;
+        self.blocking(move |root| partial::give_up(root, bytes, &but)).await
+    }
+
     async fn retract(&self, id: FileId, keep: Retract) -> Result<()> {
         self.blocking(move |root| match keep {
             Retract::ToPartial => partial::from_spool(root, id),
@@ -178,8 +192,8 @@ impl Storage for LocalStorage {
         self.blocking(|root| root.close()).await
     }
 
-    fn admits_copy(&self, destination: &Path) -> Result<()> {
-        place::admits(&self.root, destination, 0)
+    fn admits_copy(&self, destination: &Path, bytes: u64) -> Result<()> {
+        place::admits(&self.root, destination, bytes)
     }
 
     fn space(&self) -> Result<Space> {
@@ -203,6 +217,10 @@ impl SpoolMaintenance for LocalStorage {
 
     async fn inspect(&self, id: FileId) -> Result<SpoolItem> {
         self.blocking(move |root| root.inspect(id)).await
+    }
+
+    async fn examine(&self, id: FileId) -> Result<SpoolItem> {
+        self.blocking(move |root| root.examine(id)).await
     }
 
     async fn set_aside(&self, id: FileId, reason: &str) -> Result<()> {

@@ -68,6 +68,12 @@ impl Key {
         Ok(Self { path: dir.join(&digest[..32]), dir, partner: partner.to_owned(), name: name.to_owned() })
     }
 
+    fn make_dir(&self, root: &Root) -> Result<()> {
+        make_dir(&*root.disk, &self.dir)?;
+        root.have_partials.write().insert(self.partner.clone());
+        Ok(())
+    }
+
     fn record(&self, size_bytes: u64, goes_on: Option<(FileId, u64)>) -> Result<Vec<u8>> {
         let (version, partner, name) = (version_of(goes_on), self.partner.clone(), self.name.clone());
         let record = Record { version, partner, name, size_bytes, goes_on };
@@ -192,7 +198,7 @@ pub(super) fn sync(root: &Arc<Root>, new: &NewFile, working: &Working, len: u64)
         let claim = Claim::take(root, &key.path)?;
         record(&key, &**file, len, beginning(new))?;
         file.sync_all().map_err(syncing)?;
-        make_dir(&*root.disk, &key.dir)?;
+        key.make_dir(root)?;
         let naming = |e| StorageError::io(format!("cannot keep {}", key.path.display()), e);
         root.disk.rename_over(working.path(), &key.path).map_err(naming)?;
         working.became_partial(claim);
@@ -223,7 +229,7 @@ pub(super) fn from_spool(root: &Arc<Root>, id: FileId) -> Result<()> {
     let Ok(key) = Key::new(root, &meta.partner, &meta.name) else { return root.drop_file(id) };
     // Somebody uploads it again already.
     let Ok(_claim) = Claim::take(root, &key.path) else { return root.drop_file(id) };
-    if meta.size_bytes == 0 || make_dir(&*root.disk, &key.dir).is_err() {
+    if meta.size_bytes == 0 || key.make_dir(root).is_err() {
         return root.drop_file(id);
     }
     // A rename onto another name of the same file would do nothing at all.
@@ -274,6 +280,46 @@ pub(super) fn sweep(root: &Arc<Root>, older_than: DateTime<Utc>) -> Result<usize
         }
     }
     Ok(swept)
+}
+
+/// Gives up the partial of a name, unless somebody goes on with it.
+pub(super) fn drop_one(root: &Arc<Root>, key: &Key) -> Result<()> {
+    root.sound()?;
+    let Ok(_claim) = Claim::take(root, &key.path) else { return Ok(()) };
+    let dropping = |e| StorageError::io(format!("cannot remove {}", key.path.display()), e);
+    match root.disk.unlink(&key.path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Not synced: one that comes back is swept with age, or given up again.
+        outcome => outcome.map_err(dropping),
+    }
+}
+
+/// Gives up the oldest partials until they are so many bytes, but for one and those that somebody goes on with.
+pub(super) fn give_up(root: &Arc<Root>, bytes: u64, but: &Key) -> Result<u64> {
+    root.sound()?;
+    let mut partials = Vec::new();
+    for path in paths(root, &but.dir)?.into_iter().filter(|path| *path != but.path) {
+        let looked = root.disk.open(&path, false).and_then(|file| Ok((file.modified_ms()?, file.len()?)));
+        match looked {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            looked => {
+                let (modified, len) =
+                    looked.map_err(|e| StorageError::io(format!("cannot look at {}", path.display()), e))?;
+                partials.push((modified, path, len));
+            }
+        }
+    }
+    partials.sort();
+    let mut freed = 0;
+    for (_, path, len) in partials {
+        if freed >= bytes {
+            break;
+        }
+        let Ok(_claim) = Claim::take(root, &path) else { continue };
+        root.disk.unlink(&path).map_err(|e| StorageError::io(format!("cannot remove {}", path.display()), e))?;
+        freed += len;
+    }
+    Ok(freed)
 }
 
 fn remove_if_older(root: &Root, path: &Path, older_than: DateTime<Utc>) -> Result<bool> {

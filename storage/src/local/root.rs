@@ -35,6 +35,8 @@ pub(super) struct Root {
     pub(super) days: Days,
     /// Partials that are being written.
     pub(super) claimed: Mutex<HashSet<PathBuf>>,
+    /// Partners that have a directory of partials.
+    pub(super) have_partials: RwLock<HashSet<String>>,
     /// Bytes of all uploads that are in memory.
     pub(super) in_memory: AtomicUsize,
     poison: Poison,
@@ -59,6 +61,7 @@ impl Root {
             dirs: DirSync::default(),
             days: Days::default(),
             claimed: Mutex::default(),
+            have_partials: RwLock::default(),
             in_memory: AtomicUsize::new(0),
             poison: Poison::default(),
             work: RwLock::default(),
@@ -79,7 +82,9 @@ impl Root {
         let mut dirs = vec![self.path.clone(), self.spool.clone(), self.partials.clone(), self.aside.clone()];
         let days = self.list(&self.spool)?;
         dirs.extend(days.iter().map(|day| self.spool.join(day)));
-        dirs.extend(self.list(&self.partials)?.iter().map(|partner| self.partials.join(partner)));
+        let partners = self.list(&self.partials)?;
+        dirs.extend(partners.iter().map(|partner| self.partials.join(partner)));
+        self.have_partials.write().extend(partners.iter().map(|partner| partner.to_string_lossy().into_owned()));
         for dir in dirs {
             match self.disk.sync_dir(&dir) {
                 Err(error) if error.kind() == io::ErrorKind::NotADirectory => {

@@ -188,14 +188,18 @@ impl Root {
             self.check(&*file, &meta)?;
             Ok(meta)
         });
-        match outcome {
-            Ok(meta) => Ok(SpoolItem::Sound(meta)),
-            Err(StorageError::Damaged { id, what }) => Ok(SpoolItem::Damaged { id, what }),
-            Err(StorageError::Io { doing, source }) => {
-                Ok(SpoolItem::Damaged { id, what: format!("{doing}: {source}") })
-            }
-            Err(other) => Err(other),
-        }
+        judged(id, outcome)
+    }
+
+    /// As [`Root::inspect`], for a look that changes nothing and syncs nothing.
+    pub(super) fn examine(&self, id: FileId) -> Result<SpoolItem> {
+        judged(
+            id,
+            self.described(id).and_then(|(file, meta)| {
+                self.check(&*file, &meta)?;
+                Ok(meta)
+            }),
+        )
     }
 
     pub(super) fn ids(&self) -> Result<Vec<FileId>> {
@@ -301,6 +305,15 @@ impl Root {
         // The new name first, so that a crash leaves two names rather than none.
         self.settle(&self.aside)?;
         self.settle_day(id)
+    }
+}
+
+fn judged(id: FileId, outcome: Result<FileMeta>) -> Result<SpoolItem> {
+    match outcome {
+        Ok(meta) => Ok(SpoolItem::Sound(meta)),
+        Err(StorageError::Damaged { id, what }) => Ok(SpoolItem::Damaged { id, what }),
+        Err(StorageError::Io { doing, source }) => Ok(SpoolItem::Damaged { id, what: format!("{doing}: {source}") }),
+        Err(other) => Err(other),
     }
 }
 

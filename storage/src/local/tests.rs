@@ -252,6 +252,24 @@ async fn a_file_that_the_disk_cannot_read_is_damaged() {
 }
 
 #[tokio::test]
+async fn a_check_beside_uploads_syncs_nothing() {
+    use crate::disk::sim::SyncClass;
+    let root = Path::new("/data");
+    let disk = crate::disk::sim::SimDisk::new(1).with_dir(root);
+    let options = Options { reserve_bytes: 0, reserve_inodes: 0, inline_bytes: 0 };
+    let store = LocalStorage::open(disk.shared(), root, options).expect("opens");
+    let meta = put(&store, &contents(300_000), 100_000).await;
+    let syncs = || disk.syncs(SyncClass::File);
+    let before = syncs();
+    assert_eq!(store.examine(meta.id).await.expect("examined"), SpoolItem::Sound(meta.clone()));
+    assert_eq!(syncs(), before);
+    assert_eq!(store.inspect(meta.id).await.expect("inspected"), SpoolItem::Sound(meta.clone()));
+    assert_eq!(syncs(), before + 1, "what recovery calls sound is durable");
+    disk.fail_reads(&spooled(root, meta.id)).expect("there");
+    assert!(matches!(store.examine(meta.id).await, Ok(SpoolItem::Damaged { .. })));
+}
+
+#[tokio::test]
 async fn removed_files_are_gone_and_their_day_with_the_last() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = store(dir.path());

@@ -1,6 +1,6 @@
 //! TLS on the control connection: AUTH (RFC 4217).
 
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::doors::ftp::{client::Client, greeting::Greeting, logged_in::LoggedIn, reply::Reply, session::Flow};
 
@@ -42,14 +42,7 @@ impl Client {
     pub(in crate::doors::ftp) async fn secure(&mut self) -> Flow {
         let (options, peer) = (&self.context.options, self.control.link.peer);
         let Some(tls) = self.context.tls.get() else { return Flow::End };
-        let tls = match self.protection.control_tls(tls, options.require_data_resumption) {
-            Ok(tls) => tls,
-            Err(error) => {
-                warn!(%peer, %error, "cannot set up TLS for a session");
-                return Flow::End;
-            }
-        };
-        match self.control.secure(tls, options.handshake).await {
+        match self.control.secure(tls.control, options.handshake, &self.protection.marks).await {
             Ok(shown) => self.protection.certificate = shown,
             Err(error) => {
                 info!(%peer, %error, "TLS handshake failed");

@@ -5,32 +5,25 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::doors::ftp::{
-    data::Offer,
-    data_transfer::{Listable, send_listing},
-    listing::Format,
-    logged_in::LoggedIn,
-    paths::looked_at,
-    reply::Reply,
-    session::Flow,
-    transfer::Transfer,
-    transferring::Transferring,
+    data::Offer, data_transfer::send_listing, listable::Listable, listing::Format, logged_in::LoggedIn, reply::Reply,
+    session::Flow, transfer::Transfer, transferring::Transferring,
 };
 
 impl LoggedIn<'_> {
     /// LIST and NLST (RFC 959, 4.1.3), MLSD (RFC 3659, 7). What can be refused is refused before 150.
     pub(in crate::doors::ftp) async fn list(&mut self, format: Format, given: &str) -> Flow {
-        let path = looked_at(&self.directory, given);
-        match self.begin_list(format, &path).await {
+        match self.begin_list(format, given).await {
             Ok((offer, listable)) => self.send_list(offer, listable).await,
             Err(reply) => self.client.say(reply).await,
         }
     }
 
-    async fn begin_list(&mut self, format: Format, path: &str) -> Result<(Offer, Listable), Reply> {
+    async fn begin_list(&mut self, format: Format, given: &str) -> Result<(Offer, Listable), Reply> {
         let offer = self.offer()?;
         let partner = self.partner.clone();
-        partner.ticket.doing(format!("{} {path}", format.verb()));
-        let begun = self.client.while_present(Listable::begin(&partner, path, format)).await;
+        partner.ticket.doing(format!("{} {given}", format.verb()));
+        let begin = Listable::begin(&partner, &self.directory, given, format);
+        let begun = self.client.while_present(begin).await;
         let begun = begun.unwrap_or_else(|| Err(Reply::interrupted()));
         begun.map(|listable| (offer, listable)).inspect_err(|_| partner.ticket.doing(""))
     }

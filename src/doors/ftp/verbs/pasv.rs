@@ -3,7 +3,7 @@
 use std::{io, net::IpAddr};
 
 use crate::doors::ftp::{
-    data::{self, Awaited, Offer},
+    data::{self, Awaited, Offer, Port},
     logged_in::LoggedIn,
     reply::Reply,
     session::Flow,
@@ -73,12 +73,11 @@ impl LoggedIn<'_> {
 
     async fn listen(&mut self) -> io::Result<u16> {
         let (client, options) = (&self.client, &self.client.context.options);
-        let listener = data::listen(client.local, options.passive_ports).await?;
-        let port = listener.local_addr()?.port();
-        let tls = client.protection.data_tls(&client.context.tls).map(|tls| (tls, options.handshake));
+        let (listener, number) = data::listen(client.local, options.passive_ports).await?;
+        let tls = client.protection.data_tls(&client.context.tls, options.handshake);
         let proxies = options.proxy_protocol_from.clone();
-        let awaited = Awaited::new(listener, client.control.link.peer.ip(), proxies, tls);
-        self.data_port.offer(Offer::Passive(awaited));
-        Ok(port)
+        let port = Port { listener, peer: client.control.link.peer.ip(), proxies };
+        self.data_port.offer(Offer::Passive(Awaited::new(port, tls)));
+        Ok(number)
     }
 }

@@ -51,7 +51,8 @@ impl LoggedIn<'_> {
             Err(reply) => return self.client.say(reply).await,
         };
         let told = match asked {
-            Store::Unique => format!("FILE: {}", &path[1..]),
+            // The name that leads there from where the client is: RFC 1123, 4.1.2.9.
+            Store::Unique => format!("FILE: {}", path.rsplit('/').next().unwrap_or(&path)),
             Store::At(_) | Store::Append(_) => "Ready for the file".to_owned(),
         };
         let file = Incoming { start: intake.size_bytes(), declared: next.declared, intake };

@@ -1,0 +1,57 @@
+//! The secret that shows that whoever asks can read the data directory.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::operate::request::Request;
+
+/// The file's name in the data directory.
+const NAME: &str = "admin.secret";
+
+/// A request as it stands on the socket.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Asked<R = Request> {
+    pub(super) secret: String,
+    pub(super) request: R,
+}
+
+/// The secret of this data directory, made when there is none. A full disk is no reason not to start: without room for
+/// a first one nobody but this process knows it, and operators are served after a restart with room.
+pub(super) fn find_or_make(data: &Path) -> io::Result<String> {
+    if let Ok(known) = read(data)
+        && known.len() == 64
+    {
+        return Ok(known);
+    }
+    let secret = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+    match write(data, &secret) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            tracing::error!(%error, "no room for {NAME}: commands cannot reach this server; make room and restart it");
+        }
+        written => written?,
+    }
+    Ok(secret)
+}
+
+/// In place of a file that is there: never into one that somebody may have open.
+fn write(data: &Path, secret: &str) -> io::Result<()> {
+    let aside = data.join("admin.secret.tmp");
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+    writeln!(file, "{secret}")?;
+    fs::rename(aside, data.join(NAME))
+}
+
+/// The secret of the server that runs on this directory.
+pub(super) fn read(data: &Path) -> io::Result<String> {
+    Ok(fs::read_to_string(data.join(NAME))?.trim_end().to_owned())
+}
