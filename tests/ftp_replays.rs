@@ -17,12 +17,6 @@ use harness::{
 
 const LARGE: usize = 2_000_000;
 
-/// Temporary names of all of them.
-fn site() -> Site {
-    const NAMES: &str = r#"["*.writing", "*.partial", "*.filepart", "*.tmp"]"#;
-    Site::limited("", &format!("[policy]\ntemporary_names = {NAMES}"))
-}
-
 /// A session of a client that is replayed.
 struct Replay {
     ftp: Ftp,
@@ -124,7 +118,7 @@ impl Replay {
 /// `FtpRemoteFileTemplate` with a session that is kept: `NAME.writing`, the final name is removed, then the rename.
 #[test]
 fn spring_integration() {
-    let site = site();
+    let site = Site::open("");
     let (_, bytes) = site.source("lab.hl7", LARGE);
     for mode in ALL_MODES {
         let mut spring = Replay::begin(&site, mode, "PASV");
@@ -154,7 +148,7 @@ fn spring_integration() {
 /// `NAME.<eight hexadecimal digits>.partial`, its time, a look at it, then the rename, over what is there already.
 #[test]
 fn rclone_since_1_63() {
-    let site = site();
+    let site = Site::open("");
     let (_, bytes) = site.source("lab.hl7", LARGE);
     for mode in ALL_MODES {
         let mut rclone = Replay::begin(&site, mode, "EPSV");
@@ -203,7 +197,7 @@ fn rclone_since_1_63() {
 /// It goes to the folder, sends to the final name and sets the time; it goes on by APPE.
 #[test]
 fn winscp() {
-    let site = site();
+    let site = Site::open("");
     let (_, bytes) = site.source("lab.hl7", LARGE);
     for mode in ALL_MODES {
         let begin = || {
@@ -263,7 +257,7 @@ fn winscp() {
 /// It looks by SIZE, makes folders on the way, says NOOP while it sends, and compares a digest.
 #[test]
 fn fluent_ftp() {
-    let site = site();
+    let site = Site::open("");
     let (_, bytes) = site.source("lab.hl7", LARGE);
     for mode in ALL_MODES {
         let begin = || {

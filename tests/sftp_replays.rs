@@ -36,12 +36,6 @@ const FAILURE: u32 = 4;
 const LARGE: usize = 2_000_000;
 const TIME: u32 = 1_577_934_245;
 
-/// Temporary names of all of them.
-fn site() -> Site {
-    const NAMES: &str = r#"["*.writing", "*.partial", "*.filepart", "*.tmp"]"#;
-    Site::limited("", &format!("[policy]\ntemporary_names = {NAMES}"))
-}
-
 /// A session of a client that is replayed.
 struct Replay(Sftp);
 
@@ -141,7 +135,7 @@ fn in_order(_: &mut Vec<usize>) {}
 /// MINA SSHD below: `NAME.writing`, the final name is removed, then the rename.
 #[test]
 fn spring_integration() {
-    let site = site();
+    let site = Site::open("");
     let (_, bytes) = site.source("lab.hl7", LARGE);
     let mut spring = Replay::begin(&site);
     spring.say(STAT, "/in", &[], NO_SUCH_FILE);
@@ -168,7 +162,7 @@ fn spring_integration() {
 /// `NAME.<eight hexadecimal digits>.partial` with many writes under way, its time, then `posix-rename` over what is there.
 #[test]
 fn rclone_since_1_63() {
-    let site = site();
+    let site = Site::open("");
     let (_, bytes) = site.source("lab.hl7", LARGE);
     let mut rclone = Replay::begin(&site);
     rclone.say(STAT, "/in", &[], NO_SUCH_FILE);
@@ -202,7 +196,7 @@ fn rclone_since_1_63() {
 #[test]
 fn winscp() {
     const MODE: Option<u32> = Some(0o644);
-    let site = site();
+    let site = Site::open("");
     let (_, bytes) = site.source("lab.hl7", LARGE);
     let mut winscp = Replay::begin(&site);
     assert_eq!(winscp.real_path("."), "/");
@@ -248,7 +242,7 @@ fn winscp() {
 /// `UploadFile`, `Create`, `Append` and `RenameFile` of its client: it asks for real paths all the time.
 #[test]
 fn ssh_net() {
-    let site = site();
+    let site = Site::open("");
     let (_, bytes) = site.source("lab.hl7", LARGE);
     let mut net = Replay::begin(&site);
     assert_eq!(net.real_path("."), "/");
