@@ -220,7 +220,7 @@ fn a_script_that_cannot_be_run_is_no_program() {
         fs::set_permissions(machine.path().join("load"), fs::Permissions::from_mode(0o755)).unwrap();
     };
     script("#!/bin/sh\ncat\n");
-    is_fine(&machine);
+    assert!(!check(&machine).0, "{}", check(&machine).1);
     script("#!/bin/sh\r\ncat\r\n");
     is_fault(&machine, "has the line ends of Windows");
     script("#!/no/such/python3 -u\n");

@@ -19,6 +19,7 @@ use crate::{
 use super::{
     confirmations::Confirmations,
     lines::{Line, Lines},
+    quiet::Quiet,
     reply::Reply,
     resumption::SessionMarks,
     session::Flow,
@@ -126,7 +127,7 @@ impl Control {
         let Some(Wire::Plain(stream) | Wire::Urgent(stream)) = self.wire.take() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let wire = self.wire.insert(Wire::secured(stream, tls, within, &marks.control()).await?);
+        let wire = self.wire.insert(Wire::secured(Quiet::never(stream), tls, within, &marks.control()).await?);
         marks.resumed_from(wire.resumed());
         Ok(wire.client_certificate())
     }

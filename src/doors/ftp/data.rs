@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{PortRange, resumption::Mark, wire::Wire};
+use super::{PortRange, quiet::Quiet, resumption::Mark, wire::Wire};
 use crate::{doors::core::proxy, partners::Network};
 
 /// Rounds over the ports when all are taken.
@@ -149,7 +149,8 @@ async fn begun(
 
 async fn secured(stream: TcpStream, tls: Security) -> Result<(Wire, Mark), NoConnection> {
     let Security { config, handshake, mark } = tls;
-    let wire = Wire::secured(stream, config, handshake, &mark).await.map_err(NoConnection::NoTls)?;
+    let wire =
+        Wire::secured(Quiet::behind_handshake(stream), config, handshake, &mark).await.map_err(NoConnection::NoTls)?;
     Ok((wire, mark))
 }
 

@@ -38,7 +38,15 @@ pub(super) enum Outcome {
     Stored(Box<Stored>),
     Sent(u64),
     Refused(Refusal),
+    /// Refused before the client's connection was taken. It has to stay until the client has been told why: what it has
+    /// sent is unread, and closing it now would be a reset, which some clients hear of first.
+    Untaken(Refusal, Untaken),
     Told(Reply),
+}
+
+/// A data connection that nobody has taken; dropped, it is closed.
+pub(super) struct Untaken {
+    _opening: Box<dyn Send>,
 }
 
 /// Receives a file. The inner server has no part in it: the name has been looked at, and only `ingest` decides the
@@ -135,10 +143,16 @@ async fn hand_over(
     mut sent: oneshot::Receiver<Result<u64, Refusal>>,
 ) -> Outcome {
     let transfer = channel.transfer.clone();
+    let mut opening = Box::pin(channel.open());
     let sent = tokio::select! {
         biased;
-        sent = &mut sent => sent,
-        wire = channel.open() => match wire {
+        sent = &mut sent => match sent {
+            Ok(Err(refused)) if !matches!(refused, Refusal::Cut(_)) => {
+                return Outcome::Untaken(refused, Untaken { _opening: Box::new(opening) });
+            }
+            sent => sent,
+        },
+        wire = &mut opening => match wire {
             Ok(Opened { wire, port, .. }) => {
                 // It may have been refused meanwhile.
                 let _ = give.send(wire);

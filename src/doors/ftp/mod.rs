@@ -62,6 +62,7 @@ mod options;
 mod paths;
 mod presence;
 mod protection;
+mod quiet;
 mod receiving;
 mod reply;
 mod resumption;

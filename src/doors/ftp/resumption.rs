@@ -4,8 +4,8 @@
 //! A data connection is the client's own when it resumes with a ticket of this session's control connection, or of a
 //! data connection that was the client's own itself. TLS 1.3 clients use a ticket once, so data connections give new
 //! ones; but only to those who come with one. Who was turned away may have got a ticket, and its mark is good for
-//! nothing; and a client that resumes nothing reads no tickets: what it leaves unread would turn the end of its upload
-//! into a reset.
+//! nothing. What a client leaves unread would turn the end of its upload into a reset, so tickets wait for its end
+//! (`quiet.rs`).
 
 use std::{
     collections::VecDeque,

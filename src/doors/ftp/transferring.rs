@@ -124,8 +124,14 @@ impl<'a> Transferring<'a> {
 
     async fn over(&mut self, outcome: Option<Outcome>) -> Flow {
         self.client.control.hear_what_is_here();
+        let (outcome, untaken) = match outcome {
+            Some(Outcome::Untaken(refusal, untaken)) => (Some(Outcome::Refused(refusal)), Some(untaken)),
+            outcome => (outcome, None),
+        };
         let reply = self.reply_to(outcome);
-        match self.client.say(reply).await {
+        let said = self.client.say(reply).await;
+        drop(untaken);
+        match said {
             Flow::Continue if self.late_abort => {
                 self.client.say(Reply::new(226, "Nothing to abort: the transfer is over")).await
             }
@@ -200,7 +206,7 @@ impl<'a> Transferring<'a> {
             Some(Outcome::Stored(stored)) => self.received(*stored),
             _ if let Some(why) = self.transfer.discarded() => Reply::new(425, words::capitalised(&why)),
             Some(Outcome::Sent(bytes)) => Reply::new(226, format!("Sent {bytes} bytes")),
-            Some(Outcome::Refused(refusal)) => Reply::from(&refusal),
+            Some(Outcome::Refused(refusal) | Outcome::Untaken(refusal, _)) => Reply::from(&refusal),
             Some(Outcome::Told(reply)) => reply,
             None => Reply::new(451, words::capitalised(words::INTERNAL)),
         }

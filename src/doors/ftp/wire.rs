@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::resumption::Mark;
+use super::{quiet::Quiet, resumption::Mark};
 use crate::partners::ClientCertificate;
 
 /// The time for the end of a connection.
@@ -28,7 +28,7 @@ pub(super) enum Wire {
     /// A control connection in the clear: urgent data may come on it.
     Urgent(TcpStream),
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Quiet<TcpStream>>>),
 }
 
 impl Wire {
@@ -37,7 +37,7 @@ impl Wire {
     /// # Errors
     /// When it fails or takes too long.
     pub(super) async fn secured(
-        stream: TcpStream,
+        stream: Quiet<TcpStream>,
         config: Arc<ServerConfig>,
         within: Duration,
         mark: &Mark,
@@ -106,7 +106,10 @@ impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Urgent(stream) | Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => {
+                stream.get_mut().0.speak();
+                Pin::new(stream).poll_write(cx, bytes)
+            }
         }
     }
 

@@ -12,20 +12,28 @@ use crate::doors::ftp::{
 impl LoggedIn<'_> {
     /// LIST and NLST (RFC 959, 4.1.3), MLSD (RFC 3659, 7). What can be refused is refused before 150.
     pub(in crate::doors::ftp) async fn list(&mut self, format: Format, given: &str) -> Flow {
+        let offer = match self.offer() {
+            Ok(offer) => offer,
+            Err(reply) => return self.client.say(reply).await,
+        };
         match self.begin_list(format, given).await {
-            Ok((offer, listable)) => self.send_list(offer, listable).await,
-            Err(reply) => self.client.say(reply).await,
+            Ok(listable) => self.send_list(offer, listable).await,
+            Err(reply) => {
+                let said = self.client.say(reply).await;
+                // Not before: a client that has begun TLS on its data connection would hear of a reset first.
+                drop(offer);
+                said
+            }
         }
     }
 
-    async fn begin_list(&mut self, format: Format, given: &str) -> Result<(Offer, Listable), Reply> {
-        let offer = self.offer()?;
+    async fn begin_list(&mut self, format: Format, given: &str) -> Result<Listable, Reply> {
         let partner = self.partner.clone();
         partner.ticket.doing(format!("{} {given}", format.verb()));
         let begin = Listable::begin(&partner, &self.directory, given, format);
         let begun = self.client.while_present(begin).await;
         let begun = begun.unwrap_or_else(|| Err(Reply::interrupted()));
-        begun.map(|listable| (offer, listable)).inspect_err(|_| partner.ticket.doing(""))
+        begun.inspect_err(|_| partner.ticket.doing(""))
     }
 
     async fn send_list(&mut self, offer: Offer, listable: Listable) -> Flow {
