@@ -19,7 +19,7 @@ use rustls::{
 };
 use serde::Serialize;
 
-use super::{Options, resumption::TakenSessions};
+use super::Options;
 
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
@@ -76,7 +76,7 @@ impl TlsError {
 #[derive(Clone, Debug)]
 pub(super) struct TlsSetup {
     pub(super) control: Arc<ServerConfig>,
-    /// Each connection has it of its own: see [`for_one_connection`](super::resumption::for_one_connection).
+    /// Each connection has it of its own: see [`ConnectionTls`](super::resumption::ConnectionTls).
     pub(super) data: Arc<ServerConfig>,
 }
 
@@ -192,12 +192,8 @@ fn configured(
     control.session_storage = ServerSessionMemoryCache::new(4096);
     control.ticketer = ring::Ticketer::new()?;
     let mut data = control.clone();
-    // A client that only writes leaves TLS 1.3 tickets unread, and closing then resets the connection: the end of an
-    // upload could not be told from a cut. TLS 1.2 sends its ticket within the handshake. On a control connection a
-    // client reads, so there it gets tickets, for its data connections too.
-    // One that has come with a ticket wants the next: see `resumption`.
+    // One for the next data connection. When it goes out, and to whom: `quiet`, `resumption`.
     data.send_tls13_tickets = 1;
-    data.session_storage = Arc::new(TakenSessions(data.session_storage.clone()));
     control.alpn_protocols = ["ftp", "x-filezilla-ftp"].map(|name| name.as_bytes().to_vec()).to_vec();
     data.alpn_protocols = ["ftp-data", "ftp", "x-filezilla-ftp"].map(|name| name.as_bytes().to_vec()).to_vec();
     Ok(TlsSetup { control: Arc::new(control), data: Arc::new(data) })

@@ -21,7 +21,7 @@ use super::{
     lines::{Line, Lines},
     quiet::Quiet,
     reply::Reply,
-    resumption::SessionMarks,
+    resumption::{ConnectionTls, SessionMarks, Tickets},
     session::Flow,
     wire::Wire,
 };
@@ -127,7 +127,8 @@ impl Control {
         let Some(Wire::Plain(stream) | Wire::Urgent(stream)) = self.wire.take() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let wire = self.wire.insert(Wire::secured(Quiet::never(stream), tls, within, &marks.control()).await?);
+        let tls = ConnectionTls::new(&tls, marks.control(), Tickets::ForAll);
+        let wire = self.wire.insert(Wire::secured(Quiet::never(stream), tls, within).await?);
         marks.resumed_from(wire.resumed());
         Ok(wire.client_certificate())
     }

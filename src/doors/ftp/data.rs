@@ -3,11 +3,9 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::oneshot,
@@ -16,7 +14,12 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{PortRange, quiet::Quiet, resumption::Mark, wire::Wire};
+use super::{
+    PortRange,
+    quiet::Quiet,
+    resumption::{ConnectionTls, Mark},
+    wire::Wire,
+};
 use crate::{doors::core::proxy, partners::Network};
 
 /// Rounds over the ports when all are taken.
@@ -37,7 +40,7 @@ pub(super) enum Offer {
 /// TLS for a data connection.
 #[derive(Clone, Debug)]
 pub(super) struct Security {
-    pub(super) config: Arc<ServerConfig>,
+    pub(super) tls: ConnectionTls,
     /// The longest time for its handshake.
     pub(super) handshake: Duration,
     /// What its tickets are marked with.
@@ -148,9 +151,8 @@ async fn begun(
 }
 
 async fn secured(stream: TcpStream, tls: Security) -> Result<(Wire, Mark), NoConnection> {
-    let Security { config, handshake, mark } = tls;
-    let wire =
-        Wire::secured(Quiet::behind_handshake(stream), config, handshake, &mark).await.map_err(NoConnection::NoTls)?;
+    let Security { tls, handshake, mark } = tls;
+    let wire = Wire::secured(Quiet::behind_handshake(stream), tls, handshake).await.map_err(NoConnection::NoTls)?;
     Ok((wire, mark))
 }
 

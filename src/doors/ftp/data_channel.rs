@@ -81,7 +81,7 @@ impl DataChannel {
         let Some(mark) = opened.mark else { return Ok(opened) };
         // Nobody else has the key of its certificate either.
         let is_own = shown.is_some() && shown == certificate
-            || opened.wire.resumed().is_some_and(|resumed| marks.is_own(resumed));
+            || opened.wire.resumed().is_some_and(|resumed| marks.is_own(&resumed));
         if is_own {
             marks.trust(mark);
         }

@@ -7,7 +7,7 @@ use crate::partners::ClientCertificate;
 use super::{
     current_tls::CurrentTls,
     data::Security,
-    resumption::{SessionMarks, for_one_connection},
+    resumption::{ConnectionTls, SessionMarks, Tickets},
 };
 
 /// The protection of data connections.
@@ -36,6 +36,7 @@ impl Protection {
     /// TLS for the next data connection, if there is to be any.
     pub(super) fn data_tls(&self, current: &CurrentTls, handshake: Duration) -> Option<Security> {
         let tls = (self.data == DataProtection::Private).then(|| current.get()).flatten()?;
-        Some(Security { config: for_one_connection(&tls.data), handshake, mark: self.marks.next() })
+        let mark = self.marks.next();
+        Some(Security { tls: ConnectionTls::new(&tls.data, mark, Tickets::ForTickets), handshake, mark })
     }
 }

@@ -7,13 +7,7 @@
 //! nothing. What a client leaves unread would turn the end of its upload into a reset, so tickets wait for its end
 //! (`quiet.rs`).
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 use rustls::{
@@ -23,16 +17,18 @@ use rustls::{
 
 /// Connections of a session whose tickets are good, beside the control connection: clients keep the latest.
 const MOST_OWN: usize = 256;
+/// The length of a mark.
+const MARK_BYTES: usize = 20;
 /// The number of the control connection in marks.
 const CONTROL: u32 = 0;
 
 /// The FTP session and the connection that a ticket was given on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark([u8; 20]);
+pub(super) struct Mark([u8; MARK_BYTES]);
 
 impl Mark {
     fn new(session: [u8; 16], connection: u32) -> Self {
-        let mut mark = [0; 20];
+        let mut mark = [0; MARK_BYTES];
         mark[..16].copy_from_slice(&session);
         mark[16..].copy_from_slice(&connection.to_be_bytes());
         Self(mark)
@@ -78,8 +74,8 @@ impl SessionMarks {
     }
 
     /// The mark that the control connection has resumed with.
-    pub(super) fn resumed_from(&self, before: Option<&[u8]>) {
-        self.known.lock().before = before.map(<[u8]>::to_vec);
+    pub(super) fn resumed_from(&self, before: Option<Vec<u8>>) {
+        self.known.lock().before = before;
     }
 
     /// The mark of the next data connection.
@@ -95,7 +91,7 @@ impl SessionMarks {
         if known.before.as_deref() == Some(resumed) {
             return true;
         }
-        let Ok(mark) = <[u8; 20]>::try_from(resumed).map(Mark) else { return false };
+        let Ok(mark) = <[u8; MARK_BYTES]>::try_from(resumed).map(Mark) else { return false };
         let connection = mark.connection();
         mark == Mark::new(self.session, connection) && (connection == CONTROL || known.own.contains(&connection))
     }
@@ -110,21 +106,74 @@ impl SessionMarks {
     }
 }
 
-/// TLS for one data connection: tickets are given to a client that comes with one.
-pub(super) fn for_one_connection(data: &ServerConfig) -> Arc<ServerConfig> {
-    let mut config = data.clone();
-    config.ticketer = Arc::new(TicketForTicket { all: data.ticketer.clone(), came_with_one: AtomicBool::new(false) });
-    Arc::new(config)
+/// TLS for one connection: what it seals carries its mark, and it tells which mark its client has come with.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionTls {
+    pub(super) config: Arc<ServerConfig>,
+    came_with: CameWith,
 }
 
-/// Gives tickets to those who come with one.
+/// To whom tickets are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tickets {
+    /// On a control connection.
+    ForAll,
+    /// On a data connection: to a client that comes with one. Sessions are not remembered otherwise.
+    ForTickets,
+}
+
+/// The mark that a client has come with, as far as it is known by now.
+type CameWith = Arc<Mutex<Option<Vec<u8>>>>;
+
+impl ConnectionTls {
+    /// TLS as all such connections have it, made that of one connection.
+    pub(super) fn new(common: &ServerConfig, mark: Mark, tickets: Tickets) -> Self {
+        let came_with = CameWith::default();
+        let marked = |came_with: &CameWith| Marked { mark, came_with: came_with.clone(), tickets };
+        let mut config = common.clone();
+        config.ticketer = Arc::new(MarkedTickets { all: common.ticketer.clone(), own: marked(&came_with) });
+        config.session_storage =
+            Arc::new(MarkedSessions { all: common.session_storage.clone(), own: marked(&came_with) });
+        Self { config: Arc::new(config), came_with }
+    }
+
+    /// The mark of the connection that gave what the client has come with. Whether it was resumed by that the handshake tells.
+    pub(super) fn came_with(&self) -> Option<Vec<u8>> {
+        self.came_with.lock().clone()
+    }
+}
+
+/// Puts the mark in front of what is sealed. rustls has a place for such data, and gives it back in TLS 1.3 alone.
 #[derive(Debug)]
-struct TicketForTicket {
-    all: Arc<dyn ProducesTickets>,
-    came_with_one: AtomicBool,
+struct Marked {
+    mark: Mark,
+    came_with: CameWith,
+    tickets: Tickets,
 }
 
-impl ProducesTickets for TicketForTicket {
+impl Marked {
+    fn seal(&self, plain: &[u8]) -> Vec<u8> {
+        [self.mark.as_bytes(), plain].concat()
+    }
+
+    fn open(&self, marked: &[u8]) -> Option<Vec<u8>> {
+        let (mark, plain) = marked.split_at_checked(MARK_BYTES)?;
+        *self.came_with.lock() = Some(mark.to_vec());
+        Some(plain.to_vec())
+    }
+
+    fn gives(&self) -> bool {
+        self.tickets == Tickets::ForAll || self.came_with.lock().is_some()
+    }
+}
+
+#[derive(Debug)]
+struct MarkedTickets {
+    all: Arc<dyn ProducesTickets>,
+    own: Marked,
+}
+
+impl ProducesTickets for MarkedTickets {
     fn enabled(&self) -> bool {
         self.all.enabled()
     }
@@ -134,35 +183,36 @@ impl ProducesTickets for TicketForTicket {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.came_with_one.load(Ordering::Acquire).then(|| self.all.encrypt(plain)).flatten()
+        self.own.gives().then(|| self.all.encrypt(&self.own.seal(plain))).flatten()
     }
 
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
-        let plain = self.all.decrypt(cipher)?;
-        self.came_with_one.store(true, Ordering::Release);
-        Some(plain)
+        self.own.open(&self.all.decrypt(cipher)?)
     }
 }
 
-/// Knows sessions and remembers no new ones.
+/// Sessions of TLS 1.2 that a client without tickets names.
 #[derive(Debug)]
-pub(super) struct TakenSessions(pub(super) Arc<dyn StoresServerSessions>);
+struct MarkedSessions {
+    all: Arc<dyn StoresServerSessions>,
+    own: Marked,
+}
 
-impl StoresServerSessions for TakenSessions {
-    fn put(&self, _key: Vec<u8>, _value: Vec<u8>) -> bool {
-        false
+impl StoresServerSessions for MarkedSessions {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.own.tickets == Tickets::ForAll && self.all.put(key, self.own.seal(&value))
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.0.get(key)
+        self.own.open(&self.all.get(key)?)
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.0.take(key)
+        self.own.open(&self.all.take(key)?)
     }
 
     fn can_cache(&self) -> bool {
-        false
+        self.own.tickets == Tickets::ForAll && self.all.can_cache()
     }
 }
 
@@ -178,7 +228,7 @@ mod tests {
         marks.trust(first);
         assert!(marks.is_own(first.as_bytes()) && !marks.is_own(second.as_bytes()));
         assert!(!marks.is_own(others.control().as_bytes()) && !marks.is_own(b"") && !marks.is_own(&[0; 20]));
-        others.resumed_from(Some(first.as_bytes()));
+        others.resumed_from(Some(first.as_bytes().to_vec()));
         assert!(others.is_own(first.as_bytes()) && !others.is_own(marks.control().as_bytes()));
         (0..2 * MOST_OWN).for_each(|_| marks.trust(marks.next()));
         assert!(!marks.is_own(first.as_bytes()), "only the latest are remembered");

@@ -3,13 +3,12 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use rustix::net::RecvFlags;
-use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use rustls::HandshakeKind;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf},
     net::TcpStream,
@@ -17,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{quiet::Quiet, resumption::Mark};
+use super::{quiet::Quiet, resumption::ConnectionTls};
 use crate::partners::ClientCertificate;
 
 /// The time for the end of a connection.
@@ -28,45 +27,38 @@ pub(super) enum Wire {
     /// A control connection in the clear: urgent data may come on it.
     Urgent(TcpStream),
     Plain(TcpStream),
-    Tls(Box<TlsStream<Quiet<TcpStream>>>),
+    Tls(Box<TlsStream<Quiet<TcpStream>>>, ConnectionTls),
 }
 
 impl Wire {
-    /// The TLS handshake, as the server. Tickets that are given carry the mark.
+    /// The TLS handshake, as the server.
     ///
     /// # Errors
     /// When it fails or takes too long.
-    pub(super) async fn secured(
-        stream: Quiet<TcpStream>,
-        config: Arc<ServerConfig>,
-        within: Duration,
-        mark: &Mark,
-    ) -> io::Result<Self> {
-        let marked = |connection: &mut ServerConnection| connection.set_resumption_data(mark.as_bytes());
-        match timeout(within, TlsAcceptor::from(config).accept_with(stream, marked)).await {
-            Ok(stream) => Ok(Self::Tls(Box::new(stream?))),
+    pub(super) async fn secured(stream: Quiet<TcpStream>, tls: ConnectionTls, within: Duration) -> io::Result<Self> {
+        match timeout(within, TlsAcceptor::from(tls.config.clone()).accept(stream)).await {
+            Ok(stream) => Ok(Self::Tls(Box::new(stream?), tls)),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
     /// Returns whether it is in TLS.
     pub(super) fn is_secure(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        matches!(self, Self::Tls(..))
     }
 
     /// The certificate that the client has shown, and has the key of.
     pub(super) fn client_certificate(&self) -> Option<ClientCertificate> {
-        let Self::Tls(stream) = self else { return None };
+        let Self::Tls(stream, _) = self else { return None };
         let shown = stream.get_ref().1.peer_certificates()?.first()?;
         ClientCertificate::of(shown)
     }
 
     /// The mark of the connection whose TLS session it goes on with, if it goes on with one.
-    pub(super) fn resumed(&self) -> Option<&[u8]> {
-        let Self::Tls(stream) = self else { return None };
-        let connection = stream.get_ref().1;
-        let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        connection.received_resumption_data().filter(|_| is_resumed)
+    pub(super) fn resumed(&self) -> Option<Vec<u8>> {
+        let Self::Tls(stream, tls) = self else { return None };
+        let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        tls.came_with().filter(|_| is_resumed)
     }
 
     /// Ends it as the protocol wants: in TLS with close_notify, without which some clients call a transfer failed.
@@ -81,7 +73,7 @@ impl AsyncRead for Wire {
         match self.get_mut() {
             Self::Urgent(stream) => poll_read_urgent(stream, cx, buffer),
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream, _) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -106,7 +98,7 @@ impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Urgent(stream) | Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => {
+            Self::Tls(stream, _) => {
                 stream.get_mut().0.speak();
                 Pin::new(stream).poll_write(cx, bytes)
             }
@@ -116,14 +108,14 @@ impl AsyncWrite for Wire {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Urgent(stream) | Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream, _) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Urgent(stream) | Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream, _) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
