@@ -257,7 +257,8 @@ fn pipelined_commands_are_answered_in_their_order() {
 
 #[test]
 fn what_a_stranger_says_cannot_steer_who_reads_it() {
-    let site = Site::open("");
+    // Each is a failed login from the address that the partner comes from.
+    let site = Site::limited("", "max_sessions_per_partner = 100\nfree_failures = 100");
     let hostile =
         ["\u{1b}[2Jcleared", "\u{9b}31mred", "turned\u{202e}round", "bell\u{7}", "tab\there", "line\u{2028}two\u{85}"];
     for said in hostile {
