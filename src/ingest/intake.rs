@@ -277,22 +277,20 @@ impl Incoming {
             warn!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, %error, "cannot queue a file");
         })?;
         reservation.settle(meta.size_bytes);
-        self.replace_partial();
+        self.replace_partial().await;
         Ok(self.accepted(entry).await)
     }
 
-    /// What was kept of an earlier upload of that name is of no use any more. The reply does not wait for it.
-    fn replace_partial(&self) {
+    /// Removes what was kept of an earlier upload of that name: it is of no use any more. Few partners have any. It is not
+    /// left to a task behind the reply, which could meet the partial of the next upload.
+    async fn replace_partial(&self) {
         let partner = self.session.partner.as_str();
         if !self.ingest.storage.may_have_partials(partner) {
             return;
         }
-        let (storage, partner, name) = (self.ingest.storage.clone(), partner.to_owned(), self.name.clone());
-        drop(tokio::spawn(self.ingest.counted(async move {
-            if let Err(error) = storage.drop_partial(&partner, name.as_str()).await {
-                warn!(%name, %error, "cannot remove the partial of a file that was accepted");
-            }
-        })));
+        if let Err(error) = self.ingest.storage.drop_partial(partner, self.name.as_str()).await {
+            warn!(name = %self.name, %error, "cannot remove the partial of a file that was accepted");
+        }
     }
 
     /// All of it up to the journal is one piece of work on one thread, for every change of threads costs as much as much
@@ -310,7 +308,7 @@ impl Incoming {
         match work.await.map_err(|error| Refusal::Internal(error.to_string()))?? {
             Decided::Queued(entry) => {
                 reservation.settle(entry.extent().size_bytes);
-                self.replace_partial();
+                self.replace_partial().await;
                 Ok(self.accepted(*entry).await)
             }
             Decided::Cut(meta, why) => self.take_back(&meta, reservation, why).await,

@@ -59,7 +59,7 @@ pub use password::generate_password;
 pub use policy::{Authentication, CloseNotify, Complete, DataResumption, Delete, Override, Policies, Policy};
 pub use registry::Partners;
 pub use renames::LateRenames;
-pub use resumption::Habit;
+pub use resumption::{Habit, Resumes};
 pub use sessions::{SessionStatus, SessionTicket};
 pub use startups::{BadStartups, MaxStartups};
 pub use temporary::TemporaryNames;

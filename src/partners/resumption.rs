@@ -27,6 +27,18 @@ pub enum Habit {
     Varies,
 }
 
+/// What a data connection does with the TLS session of its control connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumes {
+    /// It resumes it.
+    Yes,
+    /// It does not.
+    No,
+    /// It does not, and an earlier one of the same session did: some clients use a ticket once, and read no other when they
+    /// send.
+    NoMore,
+}
+
 /// The habits of partners, as far as they were seen since the start.
 #[derive(Debug, Default)]
 pub(super) struct Habits(Mutex<HashMap<String, Seen>>);
@@ -55,12 +67,18 @@ impl Partners {
     /// Returns whether a TLS data connection of the partner may be used that resumes the session of its control
     /// connection, or does not. `otherwise` holds where the partner's policy says nothing.
     #[must_use]
-    pub fn may_connect(self: &Arc<Self>, partner: &PartnerName, otherwise: DataResumption, resumes: bool) -> bool {
-        match self.policy(partner.as_str()).data_resumption.unwrap_or(otherwise) {
-            DataResumption::Off => true,
-            DataResumption::Required => resumes,
-            DataResumption::Auto => self.goes_on_so(partner, resumes),
+    pub fn may_connect(self: &Arc<Self>, partner: &PartnerName, otherwise: DataResumption, resumes: Resumes) -> bool {
+        match (self.data_resumption(partner, otherwise), resumes) {
+            (DataResumption::Off, _) | (DataResumption::Auto, Resumes::NoMore) => true,
+            (DataResumption::Required, resumes) => resumes == Resumes::Yes,
+            (DataResumption::Auto, resumes) => self.goes_on_so(partner, resumes == Resumes::Yes),
         }
+    }
+
+    /// What holds for the partner; `otherwise` where its policy says nothing.
+    #[must_use]
+    pub fn data_resumption(&self, partner: &PartnerName, otherwise: DataResumption) -> DataResumption {
+        self.policy(partner.as_str()).data_resumption.unwrap_or(otherwise)
     }
 
     fn goes_on_so(self: &Arc<Self>, partner: &PartnerName, resumes: bool) -> bool {

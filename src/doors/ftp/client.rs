@@ -11,7 +11,7 @@ use super::{
     confirmation::Stored,
     context::{Entrance, FtpContext},
     control::Control,
-    data::Offer,
+    data::{Offer, Security},
     data_channel::DataChannel,
     digest::Algorithm,
     lines::Line,
@@ -105,13 +105,22 @@ impl Client {
         DataChannel {
             offer,
             link: self.control.link.clone(),
-            tls: self.protection.data_tls(&self.context.tls, options.handshake),
+            tls: self.data_tls(),
             marks: self.protection.marks.clone(),
             certificate: self.protection.certificate.clone(),
             partners: partners.clone(),
             resumption: options.data_resumption(),
             transfer: transfer.clone(),
         }
+    }
+
+    /// TLS for the next data connection, if there is to be any.
+    pub(super) fn data_tls(&self) -> Option<Security> {
+        let (options, partners) = (&self.context.options, &self.context.common.partners);
+        let resumption = options.data_resumption();
+        let resumption =
+            self.control.link.partner().map_or(resumption, |partner| partners.data_resumption(partner, resumption));
+        self.protection.data_tls(&self.context.tls, options.handshake, resumption)
     }
 
     /// The session is over: hands over what is still to be confirmed, and ends the connection in order.

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::{
     doors::core::{Link, words},
-    partners::{ClientCertificate, DataResumption, Partners},
+    partners::{ClientCertificate, DataResumption, Partners, Resumes},
 };
 
 use super::{
@@ -82,10 +82,15 @@ impl DataChannel {
         // Nobody else has the key of its certificate either.
         let is_own = shown.is_some() && shown == certificate
             || opened.wire.resumed().is_some_and(|resumed| marks.is_own(&resumed));
+        let resumes = match is_own {
+            true => Resumes::Yes,
+            false if marks.has_own() => Resumes::NoMore,
+            false => Resumes::No,
+        };
         if is_own {
             marks.trust(mark);
         }
-        match link.partner().is_none_or(|partner| partners.may_connect(partner, resumption, is_own)) {
+        match link.partner().is_none_or(|partner| partners.may_connect(partner, resumption, resumes)) {
             true => Ok(opened),
             false => {
                 warn!(peer = %link.peer, partner = link.partner().map(AsRef::as_ref),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::partners::ClientCertificate;
+use crate::partners::{ClientCertificate, DataResumption};
 
 use super::{
     current_tls::CurrentTls,
@@ -34,9 +34,14 @@ pub(super) struct Protection {
 
 impl Protection {
     /// TLS for the next data connection, if there is to be any.
-    pub(super) fn data_tls(&self, current: &CurrentTls, handshake: Duration) -> Option<Security> {
+    pub(super) fn data_tls(
+        &self,
+        current: &CurrentTls,
+        handshake: Duration,
+        resumption: DataResumption,
+    ) -> Option<Security> {
         let tls = (self.data == DataProtection::Private).then(|| current.get()).flatten()?;
         let mark = self.marks.next();
-        Some(Security { tls: ConnectionTls::new(&tls.data, mark, Tickets::ForTickets), handshake, mark })
+        Some(Security { tls: ConnectionTls::new(&tls.data, mark, Tickets::ForTickets), handshake, mark, resumption })
     }
 }

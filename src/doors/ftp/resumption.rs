@@ -96,6 +96,11 @@ impl SessionMarks {
         mark == Mark::new(self.session, connection) && (connection == CONTROL || known.own.contains(&connection))
     }
 
+    /// Returns whether a data connection of this session was the client's own by what it resumed.
+    pub(super) fn has_own(&self) -> bool {
+        !self.known.lock().own.is_empty()
+    }
+
     /// The data connection of this mark was the client's own: so is who comes with its tickets.
     pub(super) fn trust(&self, mark: Mark) {
         let mut known = self.known.lock();

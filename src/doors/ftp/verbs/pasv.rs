@@ -74,7 +74,7 @@ impl LoggedIn<'_> {
     async fn listen(&mut self) -> io::Result<u16> {
         let (client, options) = (&self.client, &self.client.context.options);
         let (listener, number) = data::listen(client.local, options.passive_ports).await?;
-        let tls = client.protection.data_tls(&client.context.tls, options.handshake);
+        let tls = client.data_tls();
         let proxies = options.proxy_protocol_from.clone();
         let port = Port { listener, peer: client.control.link.peer.ip(), proxies };
         self.data_port.offer(Offer::Passive(Awaited::new(port, tls)));
