@@ -72,7 +72,7 @@ fn a_partner_whose_clients_have_always_resumed_must_go_on_so() {
     assert_eq!(store_with(&mut varies, "first", &strange()).code, 226);
     for (user, code) in [("varies", 226), (PARTNER, 522), ("other", 226)] {
         let mut ftp = enter(&house, user, &own);
-        for number in 0..10 {
+        for number in 0..11 {
             assert_eq!(store_with(&mut ftp, &format!("{number}"), &own).code, 226, "{user} {number}");
         }
         assert_eq!(store_with(&mut ftp, "stranger", &strange()).code, code, "{user}");

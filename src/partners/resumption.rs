@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::{DataResumption, PartnerName, Partners, login::chain};
 
-/// Data connections that have to resume, one after the other, before all others must.
+/// Data connections that have to resume, one after the other and none the first of its session, before all others must.
 const ALWAYS_AFTER: u32 = 10;
 
 /// What a partner's clients do with TLS sessions on data connections, as it is kept with its account.
@@ -30,13 +30,13 @@ pub enum Habit {
 /// What a data connection does with the TLS session of its control connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumes {
-    /// It resumes it.
-    Yes,
+    /// It is the first of its session that resumes it. That says nothing of the next one: some clients use a ticket once,
+    /// and read no other when they send.
+    First,
+    /// It resumes it, as an earlier one of its session did.
+    Again,
     /// It does not.
     No,
-    /// It does not, and an earlier one of the same session did: some clients use a ticket once, and read no other when they
-    /// send.
-    NoMore,
 }
 
 /// The habits of partners, as far as they were seen since the start.
@@ -69,15 +69,14 @@ impl Partners {
     #[must_use]
     pub fn may_connect(self: &Arc<Self>, partner: &PartnerName, otherwise: DataResumption, resumes: Resumes) -> bool {
         match (self.data_resumption(partner, otherwise), resumes) {
-            (DataResumption::Off, _) | (DataResumption::Auto, Resumes::NoMore) => true,
-            (DataResumption::Required, resumes) => resumes == Resumes::Yes,
-            (DataResumption::Auto, resumes) => self.goes_on_so(partner, resumes == Resumes::Yes),
+            (DataResumption::Off, _) | (_, Resumes::First) => true,
+            (DataResumption::Required, resumes) => resumes == Resumes::Again,
+            (DataResumption::Auto, resumes) => self.goes_on_so(partner, resumes == Resumes::Again),
         }
     }
 
     /// What holds for the partner; `otherwise` where its policy says nothing.
-    #[must_use]
-    pub fn data_resumption(&self, partner: &PartnerName, otherwise: DataResumption) -> DataResumption {
+    fn data_resumption(&self, partner: &PartnerName, otherwise: DataResumption) -> DataResumption {
         self.policy(partner.as_str()).data_resumption.unwrap_or(otherwise)
     }
 

@@ -116,11 +116,7 @@ impl Client {
 
     /// TLS for the next data connection, if there is to be any.
     pub(super) fn data_tls(&self) -> Option<Security> {
-        let (options, partners) = (&self.context.options, &self.context.common.partners);
-        let resumption = options.data_resumption();
-        let resumption =
-            self.control.link.partner().map_or(resumption, |partner| partners.data_resumption(partner, resumption));
-        self.protection.data_tls(&self.context.tls, options.handshake, resumption)
+        self.protection.data_tls(&self.context.tls, self.context.options.handshake)
     }
 
     /// The session is over: hands over what is still to be confirmed, and ends the connection in order.

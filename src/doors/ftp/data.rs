@@ -20,10 +20,7 @@ use super::{
     resumption::{ConnectionTls, Mark},
     wire::Wire,
 };
-use crate::{
-    doors::core::proxy,
-    partners::{DataResumption, Network},
-};
+use crate::{doors::core::proxy, partners::Network};
 
 /// Rounds over the ports when all are taken.
 const ROUNDS: u32 = 200;
@@ -48,8 +45,6 @@ pub(super) struct Security {
     pub(super) handshake: Duration,
     /// What its tickets are marked with.
     pub(super) mark: Mark,
-    /// Whether it must resume: then its client needs the next ticket, and gets it at once.
-    pub(super) resumption: DataResumption,
 }
 
 /// A data connection that is there.
@@ -156,12 +151,8 @@ async fn begun(
 }
 
 async fn secured(stream: TcpStream, tls: Security) -> Result<(Wire, Mark), NoConnection> {
-    let Security { tls, handshake, mark, resumption } = tls;
-    let stream = match resumption {
-        DataResumption::Required => Quiet::never(stream),
-        DataResumption::Auto | DataResumption::Off => Quiet::behind_handshake(stream),
-    };
-    let wire = Wire::secured(stream, tls, handshake).await.map_err(NoConnection::NoTls)?;
+    let Security { tls, handshake, mark } = tls;
+    let wire = Wire::secured(Quiet::behind_handshake(stream), tls, handshake).await.map_err(NoConnection::NoTls)?;
     Ok((wire, mark))
 }
 

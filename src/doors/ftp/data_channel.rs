@@ -83,8 +83,8 @@ impl DataChannel {
         let is_own = shown.is_some() && shown == certificate
             || opened.wire.resumed().is_some_and(|resumed| marks.is_own(&resumed));
         let resumes = match is_own {
-            true => Resumes::Yes,
-            false if marks.has_own() => Resumes::NoMore,
+            true if marks.has_own() => Resumes::Again,
+            true => Resumes::First,
             false => Resumes::No,
         };
         if is_own {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::partners::{ClientCertificate, DataResumption};
+use crate::partners::ClientCertificate;
 
 use super::{
     current_tls::CurrentTls,
@@ -34,14 +34,9 @@ pub(super) struct Protection {
 
 impl Protection {
     /// TLS for the next data connection, if there is to be any.
-    pub(super) fn data_tls(
-        &self,
-        current: &CurrentTls,
-        handshake: Duration,
-        resumption: DataResumption,
-    ) -> Option<Security> {
+    pub(super) fn data_tls(&self, current: &CurrentTls, handshake: Duration) -> Option<Security> {
         let tls = (self.data == DataProtection::Private).then(|| current.get()).flatten()?;
         let mark = self.marks.next();
-        Some(Security { tls: ConnectionTls::new(&tls.data, mark, Tickets::ForTickets), handshake, mark, resumption })
+        Some(Security { tls: ConnectionTls::new(&tls.data, mark, Tickets::ForTickets), handshake, mark })
     }
 }

@@ -149,7 +149,7 @@ mod tests {
         server.write_all(b"\x16hello, in pieces").await.unwrap();
         server.write_all(b"\x17of any kind").await.unwrap();
         server.flush().await.unwrap();
-        assert_eq!(client.read(&mut [0; 64]).await.unwrap(), 28);
+        assert_eq!(client.read(&mut [0; 64]).await.unwrap(), 29);
         client.write_all(b"\x17finished").await.unwrap();
         assert_eq!(server.read(&mut heard).await.unwrap(), 9);
         server.write_all(b"\x17ticket;").await.unwrap();
