@@ -100,18 +100,9 @@ fn clients_that_resume_upload_and_fetch_any_number_of_files_in_a_session() {
     }
     fs::write(&script, php).unwrap();
     site.run("php", &[text(&script)]);
-    let certificate = site.certificate();
-    let mut config = String::new();
-    for (n, (path, _)) in files.iter().enumerate() {
-        config += &format!("upload-file = \"{}\"\nurl = \"{}/curl-{n}\"\n", text(path), site.url(Mode::Explicit));
-    }
-    fs::write(site.path("curl.config"), config).unwrap();
-    let user = format!("{USER}:{PASSWORD}");
-    let curl = ["--silent", "--show-error", "--ssl-reqd", "--cacert", text(&certificate), "--user", &user];
-    site.run("curl", &[&curl[..], &["--config", text(&site.path("curl.config"))]].concat());
     site.run("lftp", &["--norc", "-c", &lftp_puts(&site, &files)]);
     for (n, (_, bytes)) in files.iter().enumerate() {
-        for client in ["php", "curl", "lftp"] {
+        for client in ["php", "lftp"] {
             site.assert_kept(&format!("{client}-{n}"), bytes);
         }
         same(&site.path(&format!("php-back-{n}")), bytes);

@@ -281,7 +281,7 @@ fn what_is_wrong_or_unknown_is_told_and_the_session_goes_on() {
     ] {
         assert_eq!(ftp.command(command).code, code, "{command:?}");
     }
-    for raw in [&b"STOR nul\0name"[..], b"STOR cr\rname", b"STOR latin\xe41", b"\xfe\xfd"] {
+    for raw in [&b"STOR nul\0name"[..], b"STOR cr\rname", b"STOR latin\xe41", b"\xc3\x28"] {
         ftp.send(raw);
         assert_eq!(ftp.reply().code, 501, "{raw:?}");
     }
@@ -404,7 +404,7 @@ fn python_uploads_over_tls_and_finds_nothing_wrong() {
          got = []\n\
          ftp.retrbinary('RETR a.hl7', got.append)\n\
          assert b''.join(got) == b'x' * 300000\n\
-         assert sorted(ftp.nlst()) == ['a.hl7', 'b.hl7', 'out'], ftp.nlst()\n\
+         assert sorted(ftp.nlst()) == ['a.hl7', 'b.hl7'], ftp.nlst()\n\
          assert ftp.size('a.hl7') == 300000\n\
          assert dict(ftp.mlsd())['a.hl7']['size'] == '300000'\n\
          ftp.quit()\n",
