@@ -122,7 +122,7 @@ fn a_certificate_alone_lets_in_its_account_and_no_other() {
 /// Who shows the certificate of the control connection on data connections is known there as well as by a resumed session.
 #[test]
 fn a_partner_whose_data_connections_have_always_shown_its_certificate_must_go_on_so() {
-    let scene = scene("certificate_suffices = true");
+    let scene = scene("certificate_suffices = true\ndata_resumption = \"auto\"");
     let mut ftp = scene.connect(Some(&scene.clinic));
     assert_eq!(ftp.command(&format!("USER {PARTNER}")).code, 232);
     ftp.protect();

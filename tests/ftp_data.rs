@@ -53,6 +53,7 @@ fn store_with(ftp: &mut Ftp, name: &str, config: &Arc<rustls::ClientConfig>) -> 
 #[test]
 fn a_partner_whose_clients_have_always_resumed_must_go_on_so() {
     let mut plan = Plan::default();
+    plan.ftp.data_resumption = DataResumption::Auto;
     let quiet = "name = \"other\"\ndata_resumption = \"off\"";
     plan.overrides = vec![toml::from_str(quiet).unwrap()];
     let mut house = House::new(plan);
@@ -87,7 +88,9 @@ fn a_partner_whose_clients_have_always_resumed_must_go_on_so() {
     house.close_doors();
     house.wait_alone();
     drop(house);
-    let house = House::on(Plan::default(), data);
+    let mut plan = Plan::default();
+    plan.ftp.data_resumption = DataResumption::Auto;
+    let house = House::on(plan, data);
     let mut ftp = enter(&house, PARTNER, &own);
     assert_eq!(store_with(&mut ftp, "stranger", &strange()).code, 522);
     assert_eq!(store_with(&mut ftp, "own", &own).code, 226);

@@ -281,7 +281,7 @@ fn what_is_wrong_or_unknown_is_told_and_the_session_goes_on() {
     ] {
         assert_eq!(ftp.command(command).code, code, "{command:?}");
     }
-    for raw in [&b"STOR nul\0name"[..], b"STOR cr\rname", b"STOR latin\xe41"] {
+    for raw in [&b"STOR nul\0name"[..], b"STOR cr\rname", b"STOR latin\xe41", b"\xc3\x28"] {
         ftp.send(raw);
         assert_eq!(ftp.reply().code, 501, "{raw:?}");
     }

@@ -69,11 +69,11 @@ pub enum Delete {
 #[serde(rename_all = "lowercase")]
 pub enum DataResumption {
     /// Those of a partner whose clients have always done so must go on so.
-    #[default]
     Auto,
     /// All must; some clients cannot.
     Required,
     /// None must.
+    #[default]
     Off,
 }
 
