@@ -79,15 +79,15 @@ impl DataChannel {
             return Err(Reply::new(522, "The data connection shows another certificate than the control connection"));
         }
         let Some(mark) = opened.mark else { return Ok(opened) };
-        // Nobody else has the key of its certificate either.
-        let is_own = shown.is_some() && shown == certificate
-            || opened.wire.resumed().is_some_and(|resumed| marks.is_own(&resumed));
-        let resumes = match is_own {
-            true if marks.has_own() => Resumes::Again,
-            true => Resumes::First,
+        let has_resumed = opened.wire.resumed().is_some_and(|resumed| marks.is_own(&resumed));
+        // Nobody else has the key of its certificate either, and that can be shown any number of times.
+        let resumes = match shown.is_some() && shown == certificate {
+            true => Resumes::Again,
+            false if has_resumed && marks.has_own() => Resumes::Again,
+            false if has_resumed => Resumes::First,
             false => Resumes::No,
         };
-        if is_own {
+        if resumes != Resumes::No {
             marks.trust(mark);
         }
         match link.partner().is_none_or(|partner| partners.may_connect(partner, resumption, resumes)) {
