@@ -75,7 +75,7 @@ impl Default for Options {
             passive_ports: PortRange { first: 49_152, last: 65_535 },
             advertise: None,
             active: false,
-            data_resumption: DataResumption::Auto,
+            data_resumption: DataResumption::Off,
             require_data_resumption: None,
             proxy_protocol_from: Vec::new(),
             handshake: Duration::from_secs(10),
@@ -140,7 +140,7 @@ impl Options {
         if self.tls() == Tls::Off && self.require_data_resumption == Some(true) {
             say("require_data_resumption", "is of no use with tls = \"off\"");
         }
-        if self.require_data_resumption.is_some() && self.data_resumption != DataResumption::Auto {
+        if self.require_data_resumption.is_some() && self.data_resumption != DataResumption::Off {
             say("require_data_resumption", "is the former name of data_resumption: leave it out");
         }
         for (key, time) in [("handshake", self.handshake), ("longest_per_gib", self.longest_per_gib)] {
