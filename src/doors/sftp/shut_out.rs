@@ -1,17 +1,13 @@
 //! Clients that have no algorithm in common with the door: the operator is told which key of the configuration would
 //! let them in.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use parking_lot::Mutex;
 use russh::AlgorithmKind;
 use tracing::info;
 
-use crate::doors::core::Link;
+use crate::{doors::core::Link, partners::Origin};
 
 use super::{algorithms::List, context::SftpContext};
 
@@ -24,25 +20,17 @@ const OFFER_CHARACTERS: usize = 400;
 
 /// The addresses that were told of, and when.
 #[derive(Debug, Default)]
-pub(super) struct ShutOut(Mutex<HashMap<(IpAddr, &'static str), Duration>>);
+pub(super) struct ShutOut(Mutex<HashMap<(Origin, &'static str), Duration>>);
 
 impl ShutOut {
     fn is_due(&self, address: IpAddr, kind: &'static str, now: Duration) -> bool {
         let mut told = self.0.lock();
-        let key = (network(address), kind);
+        let key = (Origin::of(address), kind);
         if told.get(&key).is_some_and(|at| now.saturating_sub(*at) < EVERY) {
             return false;
         }
         told.retain(|_, at| now.saturating_sub(*at) < EVERY);
         told.len() < MOST_ADDRESSES && told.insert(key, now).is_none()
-    }
-}
-
-/// Whoever has one IPv6 address has its /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(at) => IpAddr::V6(Ipv6Addr::from_bits(at.to_bits() >> 64 << 64)),
-        at => at,
     }
 }
 
