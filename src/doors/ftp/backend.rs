@@ -1,11 +1,19 @@
 //! The storage backend that libunftp serves: everything it does goes to `ingest`.
 //!
-//! It stands behind the guard of this door, and as well behind a stock `libunftp::Server` with nothing between. There a
-//! file counts as whole when its data connection has ended, for a backend sees no more; with `complete = "confirmed"`
-//! it waits for `confirm_after`.
+//! It stands behind the guard of this door, and as well behind a stock `libunftp::Server` with
+//! nothing between. There a file counts as whole when its data connection has ended, for a backend
+//! sees no more; with `complete = "confirmed"` it waits for `confirm_after`.
 //!
-//! # Guarantees `put` returns Ok, for which libunftp replies 226, only after `ingest` has the file on stable storage
-//! and in the queue.
+//! # Guarantees
+//! - `put` returns Ok, for which libunftp replies 226, only after `ingest` has the file on stable
+//! storage and in the queue.
+//! - It has no state. All state belongs to the [`FtpUser`] of the session, so one backend serves
+//!   all.
+//! - Paths are passed on as text, and `ingest` decides which are names; none reaches a file system.
+//!
+//! # Errors
+//! Each is the refusal of `ingest`, which the user keeps for the guard in its own words
+//! (`FtpUser::refused`) and which libunftp gets as the nearest of its own error kinds.
 
 use std::{
     fmt::Debug,
@@ -52,6 +60,8 @@ impl StorageBackend<FtpUser> for FtpBackend {
         FEATURE_RESTART | FEATURE_SITEMD5
     }
 
+    /// For a stock server a name that has a partial is shown with the partial's size, so that a
+    /// client's SIZE and APPE (RFC 3659, 4) continue an upload that was cut.
     async fn metadata<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<FtpMetadata> {
         let (session, path) = asked(user, path.as_ref())?;
         // A stock server asks here where an upload goes on (SIZE, APPE); the guard has asked `ingest`.
@@ -70,6 +80,8 @@ impl StorageBackend<FtpUser> for FtpBackend {
         digest.map(|(hex, _)| hex).map_err(|refusal| user.refused(refusal))
     }
 
+    /// The whole folder in memory, as libunftp wants it. The guard never comes here: it lists by
+    /// pages.
     async fn list<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<Infos> {
         let (_, mut listing) = listing(user, path.as_ref()).await?;
         let mut infos = Infos::new();
@@ -135,6 +147,8 @@ impl StorageBackend<FtpUser> for FtpBackend {
         sent.map_err(|refusal| user.refused(refusal))
     }
 
+    /// Only a stock server calls it; the guard goes to `upload` itself. Returns the bytes that
+    /// came, not the size of the file.
     async fn put<P, R>(&self, user: &FtpUser, mut input: R, path: P, start_pos: u64) -> Result<u64>
     where
         P: AsRef<Path> + Send + Debug,
@@ -165,12 +179,15 @@ impl StorageBackend<FtpUser> for FtpBackend {
         session.files.remove_folder(&path).await.map_err(|refusal| user.refused(refusal))
     }
 
+    /// A rename of a file that waits gives the waiting entry its new name
+    /// (`ingest/catalogue/rename.rs`).
     async fn rename<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, from: P, to: P) -> Result<()> {
         let (session, from) = asked(user, from.as_ref())?;
         let to = text(user, to.as_ref())?;
         session.files.rename(&from, &to).await.map(drop).map_err(|refusal| user.refused(refusal))
     }
 
+    /// Refuses a file and a missing name alike: CWD into either is 550 (RFC 959, 5.4).
     async fn cwd<P: AsRef<Path> + Send + Debug>(&self, user: &FtpUser, path: P) -> Result<()> {
         let (session, path) = asked(user, path.as_ref())?;
         match session.files.stat(&path).await.map(|there| there.kind) {
@@ -183,7 +200,7 @@ impl StorageBackend<FtpUser> for FtpBackend {
     }
 }
 
-/// The session of the user, and a path as `ingest` takes it.
+/// Returns the session of the user, and a path as `ingest` takes it: UTF-8 text (RFC 2640).
 fn asked(user: &FtpUser, path: &Path) -> Result<(Arc<PartnerSession>, String)> {
     Ok((user.session()?, text(user, path)?))
 }
@@ -209,6 +226,8 @@ async fn lines(user: &FtpUser, path: &Path, format: Format) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A download for a stock server. An operator's kick ends it, because libunftp does not know of
+/// one.
 async fn send<W>(session: &PartnerSession, path: &str, start: u64, output: &mut W) -> std::result::Result<u64, Refusal>
 where
     W: AsyncWrite + Unpin + Send + ?Sized,
@@ -226,6 +245,8 @@ where
     sent
 }
 
+/// An upload for a stock server: no data port of ours, no control connection that could be looked
+/// at.
 async fn put<R>(session: &PartnerSession, input: &mut R, path: &str, start: u64) -> std::result::Result<u64, Refusal>
 where
     R: AsyncRead + Send + Unpin,
@@ -236,6 +257,8 @@ where
     let kicked = async {
         session.ticket.kicked().await;
         transfer.cancel(words::KICKED, Rest::Dropped);
+        // Never done: the cancel is seen by `receive`, which keeps or drops the bytes in order. The
+        // other branch of the select returns then.
         std::future::pending::<()>().await;
     };
     let taken = async {

@@ -1,4 +1,9 @@
 //! The client of a session, in all its phases: its connection, what it has protected, and its time.
+//!
+//! The phases (`greeting`, `logged_in`, `transferring`) borrow it one after the other, so what must
+//! outlast a phase is here: the control connection, the TLS state, the clock of the session. It
+//! names no file and no path. Every function that writes returns a [`Flow`]: a client that does not
+//! take a reply within the time of `control` ends the session, and nothing is retried.
 
 use std::{io, net::IpAddr, sync::Arc};
 
@@ -42,6 +47,7 @@ impl Client {
     pub(super) fn new(context: Arc<FtpContext>, accepted: Accepted<Entrance>) -> io::Result<Self> {
         let Accepted { stream, link, reached, .. } = accepted;
         // ABOR comes with urgent data: it is read in its place, and not lost.
+        // RFC 959, 4.1.3 has ABOR sent as a Telnet "Synch" signal, which is TCP urgent data.
         SockRef::from(&stream).set_out_of_band_inline(true)?;
         let local = stream.local_addr()?.ip();
         Ok(Self {
@@ -77,12 +83,16 @@ impl Client {
         }
     }
 
-    /// Says a reply; the end when the client does not take it.
+    /// Writes a reply. Returns [`Flow::End`] when the client does not take it in time or is gone.
+    ///
+    /// Not cancel safe: a reply that was written in part cannot be continued. The session's phases
+    /// never drop it half-way; only the end of the whole session does.
     pub(super) async fn say(&mut self, reply: Reply) -> Flow {
         self.control.say(reply).await
     }
 
-    /// Answers a line that is no command.
+    /// Answers a line that is no command: 500 and 501 as RFC 959, 4.2.1 has them. A line that goes
+    /// on without end is answered with 421 and the session ends, because its end cannot be found.
     pub(super) async fn answer_bad_line(&mut self, line: &Line) -> Flow {
         match line {
             Line::TooLong => self.say(Reply::new(500, "Line is too long")).await,
@@ -93,13 +103,19 @@ impl Client {
     }
 
     /// The reply to a file is written next: its sender is to be seen to have it.
+    /// Called before the reply is written, by the function that builds it
+    /// (`transferring::received`).
     pub(super) fn expect_confirmation(&mut self, stored: Stored, partner: &PartnerSession) {
+        // Lines that are here already were sent before the reply could be read: they are no sign
+        // that the client has read it (`Unconfirmed::heard`).
         let lines_ahead = self.control.lines_ahead();
         let Control { link, confirmations, .. } = &mut self.control;
         confirmations.add(stored, lines_ahead, || self.context.watch.first_of_session(&partner.ingest, link));
     }
 
     /// The data connection of a transfer, as it will come about.
+    /// Nothing is opened by this: [`DataChannel::open`] does, in the transfer's own task. What it
+    /// needs of the session is copied here, because the task outlives the borrow of the client.
     pub(super) fn data_channel(&self, offer: Offer, transfer: &Arc<Transfer>) -> DataChannel {
         let (options, partners) = (&self.context.options, &self.context.common.partners);
         DataChannel {
@@ -119,8 +135,12 @@ impl Client {
         self.protection.data_tls(&self.context.tls, self.context.options.handshake)
     }
 
-    /// The session is over: hands over what is still to be confirmed, and ends the connection in order.
+    /// The session is over: hands over the files that still wait for a confirmation, and ends the
+    /// connection in order (TLS close_notify, then FIN).
     pub(super) async fn finish(mut self) {
+        // Before our FIN: `leave` notes that the closing is ours and keeps a descriptor. Otherwise
+        // the next look at the connection would take our own end for a reset of the client's, and
+        // withdraw the files.
         let has_ended = self.control.confirmations.leave(&self.context.watch).await;
         // What is said to a client that has ended the connection would only provoke a reset.
         if !has_ended {

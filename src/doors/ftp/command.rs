@@ -1,4 +1,11 @@
 //! A command line, parsed: the verb and what stands behind it.
+//!
+//! Parsing knows no state and refuses nothing: an argument that makes no sense is refused by the
+//! verb, in words that say why. Verbs are case-insensitive (RFC 959, 5.3).
+//!
+//! A new verb needs a variant of [`Command`], a line in one of the `of_*` functions, and a look at
+//! [`needs_name`], [`Command::keeps_position`] and `confirmation::Sign::of`, which have a default
+//! for all that they do not name.
 
 use super::{digest::Algorithm, listing::Format, paths::without_options};
 
@@ -70,6 +77,8 @@ pub(super) enum Command<'a> {
 
 impl<'a> Command<'a> {
     /// Parses a line. Options of `ls` are taken out of LIST, NLST and STAT.
+    /// The argument is everything after the first space, also further spaces: names may begin with
+    /// one.
     pub(super) fn parse(line: &'a str) -> Self {
         let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
         let verb = verb.to_ascii_uppercase();
@@ -77,6 +86,7 @@ impl<'a> Command<'a> {
             return Self::Nameless(verb);
         }
         let parsed = Self::of_transfer(&verb, argument)
+            // The order does not matter: no verb is in two of them.
             .or_else(|| Self::of_names(&verb, argument))
             .or_else(|| Self::of_session(&verb, argument))
             .or_else(|| Self::of_digest(&verb, argument));
@@ -108,6 +118,7 @@ impl<'a> Command<'a> {
     }
 
     /// Names, and what is known of them.
+    /// `X...` are the verbs of RFC 775, which RFC 1123, 4.1.3.1 asks servers to know.
     fn of_names(verb: &str, argument: &'a str) -> Option<Self> {
         Some(match verb {
             "CWD" | "XCWD" => Self::Cwd(argument),
@@ -129,6 +140,8 @@ impl<'a> Command<'a> {
     }
 
     /// The login, protection, and the session as a whole.
+    /// AUTH, PBSZ, PROT and CCC: RFC 4217 and 2228; FEAT and OPTS: RFC 2389; LANG: RFC 2640; HOST:
+    /// RFC 7151; CLNT is in no RFC.
     fn of_session(verb: &str, argument: &'a str) -> Option<Self> {
         Some(match verb {
             "USER" => Self::User(argument),
@@ -153,6 +166,7 @@ impl<'a> Command<'a> {
         })
     }
 
+    /// Digests of a file: HASH (draft-bryan-ftpext-hash) and the older verbs that clients know.
     fn of_digest(verb: &str, argument: &'a str) -> Option<Self> {
         let algorithm = match verb {
             "HASH" => return Some(Self::Hash(argument)),
@@ -189,6 +203,8 @@ impl<'a> Command<'a> {
     }
 }
 
+/// Returns true for a verb that is nothing without a name: it is refused here with 501, once for
+/// all.
 fn needs_name(verb: &str) -> bool {
     const NEED: [&str; 12] =
         ["STOR", "APPE", "RETR", "MKD", "XMKD", "RMD", "XRMD", "DELE", "RNFR", "RNTO", "SIZE", "MDTM"];

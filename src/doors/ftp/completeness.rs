@@ -1,4 +1,9 @@
-//! Whether an upload is whole, by what is known when its data has ended: how it ended, and the size that ALLO declared.
+//! Whether an upload is whole, by what is known when its data has ended: how it ended, and the size
+//! that ALLO declared.
+//!
+//! Asked once, when the last byte is there, and before the evidence (`evidence`). Pure: no
+//! connection is looked at, so that all cases are in one table test. It names the verdicts of
+//! `ingest` and the partner's policy.
 
 use crate::{
     ingest::Verdict,
@@ -9,6 +14,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DataEnd {
     /// TLS ended with close_notify: the client has ended it, and its death does not.
+    /// RFC 8446, 6.1: data after close_notify does not exist, and a dying client sends none.
     Marked,
     /// A connection in the clear ended, or one of which nothing is known.
     Unmarked,
@@ -17,6 +23,8 @@ pub(super) enum DataEnd {
 }
 
 /// The facts of an upload whose data has ended.
+///
+/// All sizes are in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Came {
     /// Its length, with what it went on from.
@@ -29,11 +37,17 @@ pub(super) struct Came {
 
 impl Came {
     /// The verdict if the client is still there.
+    ///
+    /// A declared size that is larger than what came holds the file, or cuts it when the policy
+    /// demands the exact size. One that is smaller says nothing unless the policy is `allo`: ALLO
+    /// reserves room (RFC 959, 4.1.3), and more may come.
     pub(super) fn verdict(self, complete: Complete, close_notify: CloseNotify) -> Verdict {
         if let Some(declared) = self.declared {
             let why = format!("{} bytes came, and ALLO declared {declared}", self.bytes);
             match complete {
                 Complete::Allo if !self.agrees(declared) => return Verdict::Cut(why),
+                // Not cut: ALLO need not be exact, so this may be the whole file. An operator
+                // decides.
                 _ if self.bytes < declared && !self.agrees(declared) => return Verdict::Hold(why),
                 _ => {}
             }
@@ -42,6 +56,7 @@ impl Came {
         match (self.end, close_notify) {
             (DataEnd::MarkMissing, CloseNotify::Refuse) => Verdict::Cut(why.to_owned()),
             (DataEnd::MarkMissing, CloseNotify::Hold) => Verdict::Hold(why.to_owned()),
+            // Nothing is wrong, and nothing is proven: the confirmation after the reply decides.
             _ if complete == Complete::Confirmed && !self.is_proven() => Verdict::Unconfirmed,
             _ => Verdict::Whole,
         }

@@ -24,11 +24,13 @@ use crate::ingest::Accepted;
 use super::command::Command;
 
 /// A reply that is not acknowledged for this long will not be read.
+/// Then TCP has sent it again several times (RFC 6298), and the client's system would have
+/// answered.
 const UNREAD_AFTER: Duration = Duration::from_secs(30);
 /// The round trips within which a reset comes back.
 const ROUND_TRIPS: u32 = 2;
 
-/// A file that was accepted, and when it is claimable.
+/// A file that was accepted, and when a processor may claim it. The reply to it is not written yet.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) accepted: Accepted,
@@ -46,7 +48,8 @@ pub(super) enum Claim {
     Settled,
 }
 
-/// The facts of a file that waits for its confirmation.
+/// The facts of a file that waits for its confirmation, as they are at one moment. Pure data:
+/// `unconfirmed` collects them, and [`Facts::decide`] needs nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) reply: ReplySeen,
@@ -54,6 +57,7 @@ pub(super) struct Facts {
     pub(super) sign: Sign,
     /// The time since the reply was about to be written.
     pub(super) since_reply: Duration,
+    /// The kernel's smoothed round-trip time (`tcpi_rtt`).
     pub(super) round_trip: Duration,
 }
 
@@ -62,7 +66,9 @@ pub(super) struct Facts {
 pub(super) enum ReplySeen {
     /// It was not given to the kernel, at least not all of it.
     Unwritten,
+    /// All of it is with the kernel, and the client's system has not acknowledged all of it.
     Unacknowledged,
+    /// The client's system, or a proxy's between, has all of it. Nobody need have read it yet.
     Acknowledged,
 }
 
@@ -107,7 +113,11 @@ pub(super) enum Decision {
 }
 
 impl Facts {
-    /// Decides by the facts of this moment. The order of the arms matters: what came first decides.
+    /// Decides by the facts of this moment. `confirm_after` is the time after which a client that
+    /// stays connected counts as having read the reply.
+    ///
+    /// The order of the arms matters: the first that applies decides. A sign of life is asked
+    /// first, because it came before whatever has happened to the connection since.
     pub(super) fn decide(self, confirm_after: Duration) -> Decision {
         use ReplySeen::{Acknowledged, Unacknowledged, Unwritten};
         let round_trips = self.round_trip * ROUND_TRIPS;
@@ -128,6 +138,8 @@ impl Facts {
             (Acknowledged, Client::Ended(ago)) if self.since_reply >= confirm_after && ago >= round_trips => {
                 Decision::Confirm
             }
+            // No arm above applies: the time is not over, or the reset that may follow a FIN can
+            // still come.
             (Acknowledged, _) => Decision::Wait,
             (Unwritten | Unacknowledged, _) if self.since_reply >= UNREAD_AFTER => Decision::Doubt,
             (Unwritten | Unacknowledged, _) => Decision::Wait,
@@ -136,7 +148,12 @@ impl Facts {
 }
 
 impl Sign {
-    /// The sign that a command gives of the file `name`, where `path_of` makes the path of a name that a client gives.
+    /// Returns the sign that a command gives of the file `name`. `path_of` makes an absolute path
+    /// of a name that a client gives.
+    ///
+    /// A command that only prepares or asks may belong to a correction of this file, so it confirms
+    /// nothing yet. Every command that is not named here confirms: a new verb that prepares
+    /// something must be added, or it confirms the file before it.
     pub(super) fn of(command: &Command<'_>, name: &str, path_of: impl Fn(&str) -> Option<String>) -> Self {
         let is_same = |given| path_of(given).is_some_and(|path| path.trim_start_matches('/') == name);
         match command {
@@ -155,6 +172,8 @@ impl Sign {
             // It may have been meant for the upload, whose reply it has crossed.
             Command::Abor => Self::SecondThought,
             Command::Stor(given) | Command::Appe(given) if is_same(given) => Self::SecondThought,
+            // On purpose the default: also a command that we do not know was sent by a client that
+            // went on.
             _ => Self::GoesOn,
         }
     }

@@ -1,4 +1,7 @@
 //! The control connection: command lines that come, replies that go, and its end.
+//!
+//! It names no verb. Lines are bounded in length and, during a transfer, in number; a client that
+//! sends more is not read until the transfer is over, so TCP holds it back.
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
@@ -66,7 +69,9 @@ impl Control {
         }
     }
 
-    /// The next line, or what comes before it.
+    /// Waits for the next line, for the end of the connection, for a request to end the session, or
+    /// for `until`. Cancel safe: a line that has come in part stays in the buffer. Lines that
+    /// waited during a transfer come first, in their order.
     pub(super) async fn next(&mut self, until: Instant) -> Event {
         if let Some(line) = self.waiting.pop_front() {
             return Event::Line(line);
@@ -89,21 +94,25 @@ impl Control {
         }
     }
 
-    /// Writes a reply; the end when the client does not take it.
+    /// Writes a reply. Returns [`Flow::End`] when the client does not take it within 30 seconds.
     pub(super) async fn say(&mut self, reply: Reply) -> Flow {
         let Some(wire) = &mut self.wire else { return Flow::End };
         let bytes = reply.to_bytes();
+        // Before the write: the count of acknowledged bytes that ends the last file's reply can be
+        // known only while nothing was written after it.
         self.confirmations.before_writing();
         let written = timeout(REPLY_TIME, async {
             wire.write_all(&bytes).await?;
             wire.flush().await
         });
+        // A reply that was not taken stays `Unwritten` for the files that wait for it: `written` is
+        // not called.
         let Ok(Ok(())) = written.await else { return Flow::End };
         self.confirmations.written();
         Flow::Continue
     }
 
-    /// The last reply.
+    /// Writes 421, the reply that ends a session at any time (RFC 959, 4.2.1), and ends it.
     pub(super) async fn goodbye(&mut self, why: &str) -> Flow {
         let link = &self.link;
         info!(peer = %link.peer, partner = link.partner().map(AsRef::as_ref), why, "closing a connection");
@@ -120,10 +129,14 @@ impl Control {
         within: Duration,
         marks: &SessionMarks,
     ) -> io::Result<Option<ClientCertificate>> {
+        // Before the handshake: commands that an attacker has put in front of it in the clear must
+        // not be obeyed as if they had come protected ("STARTTLS injection", CVE-2011-0411).
         if self.lines.clear() || !self.waiting.is_empty() {
             warn!(peer = %self.link.peer, "dropped what was sent in the clear behind AUTH TLS");
             self.waiting.clear();
         }
+        // Taken out, and put back only when TLS stands: after a failed handshake nobody can speak
+        // in the clear on this connection.
         let Some(Wire::Plain(stream) | Wire::Urgent(stream)) = self.wire.take() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
@@ -148,7 +161,9 @@ impl Control {
         self.waiting.len() >= MOST_WAITING
     }
 
-    /// Lines that the client had sent before it could read 150 are commands for afterwards, NOOP too.
+    /// Takes in all whole lines that are here. Lines that the client had sent before it could read
+    /// 150 are commands for after the transfer, NOOP too: an answer to them now would be taken for
+    /// 150's.
     pub(super) fn hear_what_is_here(&mut self) {
         while !self.is_full()
             && let Some(wire) = &mut self.wire

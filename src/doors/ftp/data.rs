@@ -1,4 +1,18 @@
 //! Data connections of clients: offered on a port, and taken from the client's own address alone.
+//!
+//! RFC 959 has no link between a data connection and its control connection but the address, and
+//! RFC 2577, 8 tells what follows when that is not checked. So:
+//!
+//! # Guarantees
+//! - Only a connection of the control connection's peer address is taken, or one for which a
+//!   trusted
+//! proxy names that address (PROXY protocol). All others are closed and logged.
+//! - A passive port stays open until its transfer is over. A second connection of the client's
+//!   address
+//! contests the first: then neither is used.
+//! - A dropped [`Offer`] closes its port and its connection.
+//!
+//! It names no file: what goes over the connection is the transfer's affair.
 
 use std::{
     io,
@@ -22,10 +36,11 @@ use super::{
 };
 use crate::{doors::core::proxy, partners::Network};
 
-/// Rounds over the ports when all are taken.
+/// Rounds over the ports when all are taken: with the pause between them, two seconds.
 const ROUNDS: u32 = 200;
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(10);
-/// Others may connect too; who is not the client's address is turned away, but must not fill the queue.
+/// Connections that the kernel keeps until they are accepted. Strangers may connect too; they are
+/// turned away, but must not fill the queue before the client comes.
 const BACKLOG: u32 = 64;
 
 /// The next data connection, before it is there.
@@ -57,7 +72,13 @@ pub(super) struct Opened {
 }
 
 impl Offer {
-    /// The connection. Only the client's own address gets one. From a proxy it comes with the proxy's word for it.
+    /// Opens the connection, in TLS if `tls` is given and it is not so already.
+    ///
+    /// Waits at most `patience`, and for a passive port the time of a TLS handshake on top.
+    ///
+    /// # Errors
+    /// When nobody came in time or the client cannot be reached, when TLS fails, or when a second
+    /// connection has contested the port.
     pub(super) async fn open(self, patience: Duration, tls: Option<Security>) -> Result<Opened, NoConnection> {
         let opened = match self {
             Self::Passive(awaited) => awaited.open(patience).await?,
@@ -96,9 +117,10 @@ pub(super) enum NoConnection {
 /// The reason for the end of a transfer whose data port had a second connection.
 pub(super) const CONTESTED: &str = "another connection came to the data port: nothing was kept, send it again";
 
-/// The client's connection, accepted while the client has not said yet what it is for: so others who connect are sent
-/// away at once and do not fill the queue, and TLS begins when the client begins. Some send their command only when TLS
-/// stands. Dropped, it gives the port and the connection up.
+/// The client's connection, accepted before the client says what it is for. Strangers are turned
+/// away at once and do not fill the queue, and TLS begins as soon as the client begins: some
+/// clients send STOR or RETR only when TLS is established. Dropped, it closes the port and the
+/// connection.
 #[derive(Debug)]
 pub(super) struct Awaited {
     work: JoinSet<Result<Opened, NoConnection>>,
@@ -124,6 +146,7 @@ impl Awaited {
         Self { work, wanted, handshake, secure }
     }
 
+    /// Says that a transfer wants the connection, and waits for it.
     async fn open(mut self, patience: Duration) -> Result<Opened, NoConnection> {
         // If it has ended, its result is here.
         let _ = self.wanted.send(());
@@ -143,6 +166,9 @@ async fn begun(
 ) -> Result<(Wire, Option<Mark>), NoConnection> {
     let Some(tls) = tls else { return Ok((Wire::Plain(stream), None)) };
     tokio::select! {
+        // The client's first bytes (its ClientHello), or the command that wants the connection:
+        // whichever is first. Without the second a client that lets the server wait would never get
+        // its handshake.
         begun = stream.readable() => begun?,
         _ = is_wanted => {}
     }
@@ -150,13 +176,14 @@ async fn begun(
     Ok((wire, Some(mark)))
 }
 
+/// Runs the TLS handshake as the server, as RFC 4217, 7 has it also for data connections.
 async fn secured(stream: TcpStream, tls: Security) -> Result<(Wire, Mark), NoConnection> {
     let Security { tls, handshake, mark } = tls;
     let wire = Wire::secured(Quiet::behind_handshake(stream), tls, handshake).await.map_err(NoConnection::NoTls)?;
     Ok((wire, mark))
 }
 
-/// What comes of `work`, unless a second connection comes to the port before.
+/// Does `work`, unless a second connection comes to the port before it is done.
 async fn watched<T>(
     port: Option<&Port>,
     work: impl Future<Output = Result<T, NoConnection>>,
@@ -203,8 +230,9 @@ impl Port {
         }
     }
 
-    /// Waits for a second connection of the client's address. A client opens one: which of two is its own nobody can
-    /// tell. Cancel safe.
+    /// Waits for a second connection of the client's address. A client opens one, so nobody can
+    /// tell which of two is its own. Cancel safe: a connection that was accepted and dropped is
+    /// closed.
     pub(super) async fn contested(&self) {
         // One that cannot be accepted has come all the same.
         let second = self.accept().await;
@@ -213,6 +241,7 @@ impl Port {
     }
 }
 
+/// Connects to a client in active mode (PORT, EPRT) from the address that the client knows.
 async fn connected(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(SocketAddr::new(from, 0))?;
@@ -220,6 +249,12 @@ async fn connected(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Listens on a free port of the range, and gives it: tries every one from a random one on, and again for a while.
+///
+/// The first port is a random one: a port that can be guessed can be connected to before the client
+/// comes (RFC 2577, 8).
+///
+/// # Errors
+/// `AddrInUse` when every port is taken for two seconds; otherwise the system's error.
 pub(super) async fn listen(at: IpAddr, ports: PortRange) -> io::Result<(TcpListener, u16)> {
     let (first, count) = (u32::from(ports.first), u32::from(ports.last - ports.first) + 1);
     for _ in 0..ROUNDS {
@@ -246,14 +281,15 @@ fn listener(at: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The address in PORT: `h1,h2,h3,h4,p1,p2`.
+/// Parses the argument of PORT (RFC 959, 4.1.2): `h1,h2,h3,h4,p1,p2`, each a number below 256.
 pub(super) fn parse_port(argument: &str) -> Option<SocketAddr> {
     let numbers: Vec<u8> = argument.split(',').map(|part| part.trim().parse().ok()).collect::<Option<_>>()?;
     let [a, b, c, d, high, low] = numbers[..] else { return None };
     Some(SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low]))))
 }
 
-/// The address in EPRT (RFC 2428): `|1|192.0.2.1|6275|`.
+/// Parses the argument of EPRT (RFC 2428, 2): `|1|192.0.2.1|6275|`. The delimiter is the argument's
+/// first character, and the family must be that of the address.
 pub(super) fn parse_eprt(argument: &str) -> Option<SocketAddr> {
     let delimiter = argument.chars().next()?;
     let parts: Vec<&str> = argument.split(delimiter).collect();

@@ -1,4 +1,9 @@
 //! The client's data connection as it comes about for one transfer.
+//!
+//! `data` offers and accepts connections; here is what must hold before a transfer may use one: the
+//! transfer is not cancelled, the certificate is that of the control connection, and where the
+//! policy demands it, the TLS session of the control connection was resumed. The bytes go by
+//! `receiving` and `download`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +25,7 @@ use super::{
 /// The time for the client to open its data connection.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
 /// The time for the connection of a client that has gone.
+/// Its last bytes are in the kernel's queue already, or will not come.
 const LAST_CONNECTION: Duration = Duration::from_millis(200);
 
 /// The client's data connection as it will come about.
@@ -44,12 +50,17 @@ impl DataChannel {
     ///
     /// # Errors
     /// The reply, when there is none or it must not be used.
+    ///
+    /// Waits at most 30 seconds for the client. A cancelled transfer ends the wait; if its sender
+    /// has gone and its bytes shall be kept, a connection that is here already is still taken.
     pub(super) async fn open(self) -> Result<Opened, Reply> {
         let transfer = self.transfer.clone();
         let connect = self.connect();
         tokio::pin!(connect);
         let (why, rest) = tokio::select! {
             biased;
+            // A connection that is here is taken even if the transfer was cancelled at the same
+            // time: the bytes in it were sent before, and the transfer itself sees the cancel next.
             opened = &mut connect => return opened,
             cancelled = transfer.cancelled() => cancelled,
         };
@@ -61,6 +72,8 @@ impl DataChannel {
         }
     }
 
+    /// Opens the offered connection and checks that it is the client's: by certificate, and by
+    /// resumption. 522 says that the TLS of this connection does not do (RFC 4217).
     async fn connect(self) -> Result<Opened, Reply> {
         let Self { offer, link, tls, marks, certificate, partners, resumption, .. } = self;
         let opened = match offer.open(CONNECT_TIME, tls).await {
@@ -87,6 +100,8 @@ impl DataChannel {
             false if has_resumed => Resumes::First,
             false => Resumes::No,
         };
+        // Before the policy is asked: what this connection resumed proves its client, whatever the
+        // policy says, and its own tickets may be resumed by the next one.
         if resumes != Resumes::No {
             marks.trust(mark);
         }

@@ -1,4 +1,7 @@
 //! The evidence of a backend that sees nothing but the end of the data.
+//!
+//! Used behind a stock libunftp server alone (`backend::put`). The guard has better evidence
+//! (`evidence`), because it holds the control connection.
 
 use std::sync::Arc;
 

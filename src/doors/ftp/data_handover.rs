@@ -1,4 +1,7 @@
-//! A download on the client's own data connection, which the guard hands over to the backend: bytes are copied once.
+//! A download on the client's own data connection, which the guard hands over to the backend.
+//!
+//! Bytes are copied once, from `ingest` to the client: libunftp opens the file and says when, but
+//! its own data connection to the guard stays empty. Uploads and listings do not come this way.
 
 use std::sync::Arc;
 
@@ -43,6 +46,8 @@ async fn send(
 ) -> Result<u64, Refusal> {
     let file = download::open(partner, path, start).await?;
     // Gone: nobody asks any more.
+    // Before the connection is awaited: 150 tells the client that the file exists, and many clients
+    // finish TLS on the data connection only then.
     let _ = opened.send(file.stat().size_bytes - start);
     let mut wire = wire.await.map_err(|_| Refusal::Cut("there was no data connection".to_owned()))?;
     let sent = download::send(partner, &file, start, &mut wire).await?;

@@ -1,4 +1,7 @@
-//! The data connection that a client has asked for, until a transfer takes it.
+//! The data connection that a client has asked for (PASV, EPSV, PORT, EPRT), until a transfer takes
+//! it.
+//!
+//! At most one at a time: a new request closes the one before. Nothing is read from it here.
 
 use std::time::Duration;
 
@@ -33,7 +36,8 @@ impl DataPort {
         self.offer = None;
     }
 
-    /// Gives up an offer on which TLS may have begun.
+    /// Closes an offer on which TLS may have begun: after PROT the next connection has another
+    /// protection.
     pub(super) fn close_secure(&mut self) {
         if let Some((Offer::Passive(awaited), _)) = &self.offer
             && awaited.secure

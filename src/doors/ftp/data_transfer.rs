@@ -33,14 +33,16 @@ const BEGIN_TIME: Duration = Duration::from_secs(10);
 /// The time between two looks at whether it has.
 const BEGIN_STEP: Duration = Duration::from_millis(50);
 
-/// The end of a transfer.
+/// The end of a transfer, sent once to the control connection.
 pub(super) enum Outcome {
     Stored(Box<Stored>),
+    /// A download or listing was sent, with this many bytes.
     Sent(u64),
     Refused(Refusal),
     /// Refused before the client's connection was taken. It has to stay until the client has been told why: what it has
     /// sent is unread, and closing it now would be a reset, which some clients hear of first.
     Untaken(Refusal, Untaken),
+    /// Nothing was transferred, and this is the reply.
     Told(Reply),
 }
 
@@ -60,6 +62,8 @@ pub(super) async fn receive(
     let (transfer, link) = (channel.transfer.clone(), channel.link.clone());
     match channel.open().await {
         Ok(Opened { wire, port, .. }) => {
+            // Nothing drops this future: the transfer goes on to its outcome also when the session
+            // is gone.
             uncontested(port, &transfer, file.take(&partner, wire, &link, &transfer, tell)).await;
         }
         Err(reply) => {
@@ -82,6 +86,9 @@ pub(super) struct Download {
 
 impl Download {
     /// Sends the file, tells the outcome, and gives the inner session back if it is as it should be.
+    ///
+    /// The inner session is returned for the next command. It is `None` after a failure: then the
+    /// next command opens a new one.
     pub(super) async fn run(self, inner: Option<Inner>, tell: oneshot::Sender<Outcome>) -> Option<Inner> {
         let partner = self.partner.clone();
         let (outcome, inner) = match self.send(inner).await {
@@ -95,6 +102,8 @@ impl Download {
         // The guard may have gone with the client.
         let _ = tell.send(outcome);
         let mut inner = inner?;
+        // After the outcome was sent: the client need not wait for libunftp's own end of the
+        // transfer.
         inner.triggered().await.is_ok().then_some(inner)
     }
 
@@ -108,7 +117,7 @@ impl Download {
     }
 }
 
-/// The inner session, with its data connection ready.
+/// Returns an inner session with its data connection ready: the given one if it still works.
 async fn ready(inner: Option<Inner>, partner: &Arc<PartnerSession>) -> io::Result<Inner> {
     if let Some(mut inner) = inner
         && inner.prepare().await.is_ok()
@@ -120,7 +129,11 @@ async fn ready(inner: Option<Inner>, partner: &Arc<PartnerSession>) -> io::Resul
     Ok(inner)
 }
 
-/// Leaves the handover for libunftp, and has it begin with it.
+/// Leaves the handover for libunftp, and waits until its backend has taken it.
+///
+/// # Errors
+/// When that does not happen within `BEGIN_TIME`. The handover is taken back first, so that no
+/// later command of the inner session can find it.
 async fn begin(inner: &mut Inner, handover: DataHandover, line: &str) -> io::Result<()> {
     let state = inner.state().clone();
     state.hand_over(handover);
@@ -137,6 +150,9 @@ async fn begin(inner: &mut Inner, handover: DataHandover, line: &str) -> io::Res
 }
 
 /// Gives the backend the client's connection when it comes, and waits until the file is sent.
+///
+/// A refusal (no such file) may come before the client's connection. Then the connection stays as
+/// it is in [`Outcome::Untaken`] until the reply is written.
 async fn hand_over(
     channel: DataChannel,
     give: oneshot::Sender<Wire>,
@@ -159,6 +175,8 @@ async fn hand_over(
                 uncontested(port, &transfer, sent).await
             }
             Err(reply) => {
+                // Before the wait: the backend waits for the connection, and learns by this that
+                // none comes.
                 drop(give);
                 let _ = sent.await;
                 return Outcome::Told(reply);

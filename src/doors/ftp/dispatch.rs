@@ -1,4 +1,9 @@
 //! Commands, brought to what serves them.
+//!
+//! A command that needs no login is served by [`Client::any_time`] in every phase; all others only
+//! by [`LoggedIn::dispatch`]. A new verb gets its arm in one of these two; a verb that opens a data
+//! connection, needs what is used up by it, or has more than one reply goes into `dispatch`, all
+//! others into `answer`.
 
 use super::{
     client::Client,
@@ -11,11 +16,15 @@ use super::{
 
 impl Client {
     /// Answers a command that needs no login; None of any other.
+    ///
+    /// None of these touches a partner's files. Those that need the session (PBSZ, PROT, OPTS)
+    /// change only how the connection itself is used.
     pub(super) async fn any_time(&mut self, command: &Command<'_>) -> Option<Flow> {
         let reply = match *command {
             Command::Quit => return Some(self.say(Reply::new(221, "Goodbye")).await.and_end()),
             Command::Pbsz(size) => self.pbsz(size),
             Command::Prot(level) => self.prot(level),
+            // RFC 4217, 5 lets a server refuse it: all that comes after would be in the clear.
             Command::Ccc => Reply::new(533, "The control connection stays protected"),
             Command::Feat => feat::feat(&self.abilities()),
             Command::Help => feat::help(&self.abilities()),
@@ -35,6 +44,8 @@ impl LoggedIn<'_> {
     /// Serves a command. What was said of the next transfer alone is used up, unless the command may stand between.
     pub(super) async fn dispatch(&mut self, command: Command<'_>) -> Flow {
         let next = self.next;
+        // Before the command is served, whatever comes of it: REST and ALLO are for the next
+        // transfer alone (RFC 959, 4.1.3; RFC 3659, 5.2).
         if !command.keeps_position() {
             self.next = Default::default();
         }
@@ -84,6 +95,7 @@ impl LoggedIn<'_> {
             Command::Site(argument) => self.site(argument).await,
             Command::Prot(level) => self.prot(level),
             Command::Auth(_) => self.auth(),
+            // RFC 7151, 3: HOST comes before USER.
             Command::Host(_) => Reply::new(503, "HOST comes before the login"),
             Command::Acct => Reply::new(202, "Not needed"),
             // Some send it always.
@@ -99,6 +111,8 @@ impl LoggedIn<'_> {
         self.client.say(reply).await
     }
 
+    /// ABOR without a transfer: closes the data port that was asked for, and replies 226 (RFC 959,
+    /// 5.4).
     fn abort_nothing(&mut self) -> Reply {
         self.data_port.close();
         Reply::new(226, "Nothing to abort")

@@ -1,4 +1,7 @@
 //! A file's bytes on their way to the client.
+//!
+//! Read from `ingest` in pieces of 256 KiB and written in steps of 64 KiB, each with the time of
+//! `TransferTime`: a client that takes nothing is cut off, one that is slow is not.
 
 use std::{
     io,
@@ -21,6 +24,9 @@ const PIECE_BYTES: usize = 256 << 10;
 const STEP_BYTES: usize = 64 << 10;
 
 /// Opens a file that is to be sent from this byte on.
+///
+/// # Errors
+/// The catalogue's refusal, or that `start` (REST, RFC 3659, 5) is beyond the end of the file.
 pub(super) async fn open(partner: &PartnerSession, path: &str, start: u64) -> Result<OpenFile, Refusal> {
     let file = partner.files.open(path).await?;
     let have = file.stat().size_bytes;
@@ -76,6 +82,7 @@ impl<'a> Sending<'a> {
             self.sent += bytes.len() as u64;
             self.partner.ticket.add_bytes(bytes.len() as u64);
         }
+        // After the piece, not before: the first bytes of a small file need no wait.
         self.partner.throttle(piece.len() as u64).await;
         Ok(())
     }

@@ -1,4 +1,10 @@
 //! The first phase of a session: from the greeting to the login.
+//!
+//! # Trust
+//! Nobody is known yet. Commands are counted (32), each line is bounded, and the time is that of a
+//! session without login (`SessionTime`). Only commands that need no login are served
+//! (`Client::any_time`); all others are answered with 530 (RFC 959, 5.4), so that nothing of a
+//! partner can be learnt.
 
 use std::sync::Arc;
 
@@ -51,7 +57,7 @@ impl<'a> Greeting<'a> {
         Self { client, user: None, failed_logins: 0, commands: 0 }
     }
 
-    /// Greets, and serves until a partner has logged in; None: the session is over.
+    /// Greets, and serves until a partner has logged in. Returns `None` when the session is over.
     pub(super) async fn run(mut self, entrance: Entrance) -> Option<Arc<PartnerSession>> {
         if self.greet(entrance).await == Flow::End {
             return None;
@@ -67,6 +73,8 @@ impl<'a> Greeting<'a> {
 
     async fn greet(&mut self, entrance: Entrance) -> Flow {
         if entrance == Entrance::ImplicitTls {
+            // Implicit TLS: the handshake comes before the greeting, and data connections are
+            // private at once.
             if Box::pin(self.client.secure()).await == Flow::End {
                 return Flow::End;
             }
@@ -94,6 +102,9 @@ impl<'a> Greeting<'a> {
     }
 
     async fn hear(&mut self, line: &str) -> Progress {
+        // First of all: a browser that was made to post here sends a command in each line of its
+        // body (cross-protocol attack). Its first line gives it away, and the session ends before
+        // the second.
         if speaks_http(line) {
             return self.client.control.goodbye("This is an FTP server").await.into();
         }

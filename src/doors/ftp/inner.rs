@@ -97,6 +97,9 @@ pub(super) struct Inner {
 
 impl Inner {
     /// Opens one and logs in.
+    ///
+    /// # Errors
+    /// When libunftp does not answer as expected within 20 seconds a reply.
     pub(super) async fn open(partner: &Arc<PartnerSession>) -> io::Result<Self> {
         let state = Arc::new(InnerState::default());
         let token = format!("{:032x}", rand::random::<u128>());
@@ -145,6 +148,7 @@ impl Inner {
 
     /// A command with one reply. A refusal by `ingest` is told in its own words.
     pub(super) async fn command(&mut self, line: &str) -> io::Result<Reply> {
+        // A refusal that is left of an earlier command must not be told for this one.
         self.state.take_refusal();
         self.say(line).await?;
         let reply = self.reply().await?;
@@ -221,6 +225,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if self.data.is_some() {
             // libunftp waits five minutes for a command to a data connection, and keeps its session that long.
+            // Best effort: libunftp also ends when our end of the pair closes, only later.
             let _ = self.control.try_write(b"ABOR\r\n");
         }
     }
@@ -236,6 +241,8 @@ async fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let served = timeout(PATIENCE, async {
         loop {
             let (stream, from) = listener.accept().await?;
+            // Another user of the machine may have connected first: it is dropped, and the wait
+            // goes on.
             if from == ours_is {
                 return Ok::<_, io::Error>(stream);
             }

@@ -1,4 +1,6 @@
 //! A listing: of a folder, of a file by itself, or of the names in a folder that a glob matches.
+//!
+//! The catalogue gives it by pages, and each is formatted and sent before the next is read.
 
 use tokio::io::AsyncWriteExt;
 
@@ -23,6 +25,12 @@ pub(super) struct Listable {
 
 impl Listable {
     /// Begins a listing: what can be refused is refused here, before 150.
+    ///
+    /// A name that exists is meant before a glob that reads the same. Options of `ls` were taken
+    /// out by `Command::parse`.
+    ///
+    /// # Errors
+    /// The reply: 550 for a missing path, 501 for MLSD of a file.
     pub(super) async fn begin(
         partner: &PartnerSession,
         directory: &str,

@@ -1,4 +1,8 @@
 //! The second phase of a session: a partner has logged in, and gives commands.
+//!
+//! It holds what lasts between commands (directory, REST, RNFR, data port, inner session) and one
+//! transfer at a time. Verbs are methods of [`LoggedIn`] in `verbs/`; `dispatch` chooses among
+//! them. What `ingest` and the catalogue hold is reached through the [`PartnerSession`] alone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -88,6 +92,8 @@ impl<'a> LoggedIn<'a> {
 
     fn wakes(&self) -> Instant {
         let ends = self.client.ends();
+        // The earliest of the three: the session wakes to close an idle inner session or an unused
+        // port too.
         [self.inner.closes_at(), self.data_port.closes_at()].into_iter().flatten().fold(ends, Instant::min)
     }
 
@@ -112,8 +118,11 @@ impl<'a> LoggedIn<'a> {
         flow
     }
 
-    /// Obeys a command. One that gives a file another name or takes it away is obeyed before a processor may begin the
-    /// file.
+    /// Obeys a command, and confirms the files before which it was sent as a sign of life.
+    ///
+    /// A command that renames or removes a file is obeyed first: the processor must not begin a
+    /// file that its sender is about to take away. Every other command confirms first, so that the
+    /// file is claimable at once, however long the command takes.
     async fn obey(&mut self, command: Command<'_>) -> Flow {
         let directory = &self.directory;
         let path_of = |given: &str| changed(directory, given).ok();
@@ -126,14 +135,18 @@ impl<'a> LoggedIn<'a> {
         flow
     }
 
+    /// Makes confirmed files claimable. In memory only: after a restart the time in the record
+    /// decides.
     fn confirm(&self, files: &[Stored]) {
         for file in files.iter().filter(|file| file.claim == Claim::OnceConfirmed) {
             self.partner.ingest.confirm(&file.accepted);
         }
     }
 
-    /// Waits until the upload before is over altogether: a session has one data connection, however fast its client
-    /// sends what is refused. Who asks for the next has read the reply to it.
+    /// Waits until the upload before is over altogether, its draining included: a session has one
+    /// data connection at a time, however fast its client sends what is refused. A client that asks
+    /// for the next transfer has read the reply to the last, so draining it longer helps nobody: it
+    /// is cancelled.
     pub(super) async fn last_upload_is_over(&mut self) {
         if let Some((transfer, upload)) = self.last_upload.take() {
             transfer.cancel("another upload begins", Rest::Dropped);

@@ -42,6 +42,12 @@ pub(super) enum Ending {
 }
 
 /// Moves bytes until the data ends. Everything that was read has been written when this returns an ending.
+///
+/// Memory is bounded: one piece is being filled, one is in the channel, and storage bounds how many
+/// it holds. Not cancel safe: what was read and not yet written would be lost.
+///
+/// # Errors
+/// The refusal of `ingest`, as soon as it comes. Bytes that are still to come are not read then.
 pub(super) async fn pump<R>(
     partner: &PartnerSession,
     intake: &mut Intake,
@@ -57,6 +63,8 @@ where
     let writing = write_all(partner, intake, take);
     tokio::pin!(reading, writing);
     tokio::select! {
+        // The reader is done, and what it has sent is still to be written: an ending means "all is
+        // written".
         ending = &mut reading => {
             writing.await?;
             Ok(ending)
@@ -69,6 +77,8 @@ where
     }
 }
 
+/// Bytes count for the session's ticket and its statistics when `ingest` has them, not when they
+/// came.
 async fn write_all(
     partner: &PartnerSession,
     intake: &mut Intake,
@@ -100,6 +110,7 @@ impl<R: AsyncRead + Send + Unpin> Reader<'_, R> {
             let (mut buffer, room) = self.buffers.next();
             let mut ending = self.fill_or_cancel(&mut buffer, room).await;
             self.came += buffer.len() as u64;
+            // Bytes that were cut are not paid for in bandwidth: nobody waits for them.
             if !matches!(ending, Some(Ending::Cut(_))) {
                 ending = self.throttle(buffer.len()).await.or(ending);
             }
@@ -116,6 +127,7 @@ impl<R: AsyncRead + Send + Unpin> Reader<'_, R> {
         let transfer = self.transfer;
         tokio::select! {
             biased;
+            // Data before the cancel: what is in the socket already came before it.
             ending = self.fill(buffer, room) => ending,
             (why, rest) = transfer.cancelled() => {
                 if rest == Rest::Kept {
@@ -184,6 +196,9 @@ impl Buffers {
 
     fn next(&mut self) -> (BytesMut, usize) {
         if self.turn > 0 && self.permit.is_none() {
+            // From the second buffer on, and asked once more for each while there was none: a file
+            // of one small buffer costs no budget, and a long one gets its share as soon as some is
+            // free.
             self.permit = self.memory.try_take_for_long(BUFFERS * BUFFER_BYTES);
         }
         let room = match (self.turn, &self.permit) {
@@ -204,7 +219,8 @@ impl Buffers {
     }
 }
 
-/// Reads and drops what comes after a refusal.
+/// Reads and drops what comes after a refusal, up to 4 MiB or two seconds. Then the socket can be
+/// closed without a reset that would overtake the reply.
 pub(super) async fn drain<R: AsyncRead + Send + Unpin>(input: &mut R) {
     let mut input = input.take(DRAIN_BYTES);
     // Whatever comes of it, the reply is the same.

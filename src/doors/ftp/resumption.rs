@@ -106,6 +106,7 @@ impl SessionMarks {
         let mut known = self.known.lock();
         known.own.push_back(mark.connection());
         if known.own.len() > MOST_OWN {
+            // The oldest: clients resume with the latest ticket that they have.
             known.own.pop_front();
         }
     }
@@ -157,6 +158,8 @@ struct Marked {
 }
 
 impl Marked {
+    /// Puts the mark in front of the session state, inside what the ticketer encrypts (RFC 5077,
+    /// 4).
     fn seal(&self, plain: &[u8]) -> Vec<u8> {
         [self.mark.as_bytes(), plain].concat()
     }
@@ -167,6 +170,7 @@ impl Marked {
         Some(plain.to_vec())
     }
 
+    /// Returns true if this connection may give tickets.
     fn gives(&self) -> bool {
         self.tickets == Tickets::ForAll || self.came_with.lock().is_some()
     }

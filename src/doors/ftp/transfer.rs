@@ -34,18 +34,24 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    /// Whether it was still to be cancelled, and now is: nothing of it will be queued.
+    /// Cancels the transfer. Returns true if it was still running: then nothing of it will be
+    /// queued. Returns false when it was cancelled before or is being committed; `why` and `rest`
+    /// are then ignored.
     pub(super) fn cancel(&self, why: &str, rest: Rest) -> bool {
         let won = self.state.compare_exchange(RUNNING, CANCELLED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if won {
             // Nobody else gets here.
             let _ = self.why.set((why.to_owned(), rest));
+            // After the reason is set: whoever the token wakes reads it.
             self.cancelled.cancel();
         }
         won
     }
 
-    /// Takes the right to commit, unless it was cancelled.
+    /// Takes the right to commit. From then on [`Transfer::cancel`] returns false.
+    ///
+    /// # Errors
+    /// The reason, when it was cancelled before.
     pub(super) fn commit(&self) -> Result<(), String> {
         match self.state.compare_exchange(RUNNING, COMMITTING, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(()),

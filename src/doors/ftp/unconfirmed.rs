@@ -192,8 +192,12 @@ impl Unconfirmed {
 
     /// The session is over: the files that are left, on a descriptor of their own if the system has one.
     pub(super) fn leave(&self) -> Left {
+        // The facts move with the files: what was seen of this connection stays true for the new
+        // owner.
         let mut files = std::mem::take(&mut *self.files.lock());
         let client_has_ended = files.ended.is_some();
+        // Our FIN comes next, unless the client's was first. After ours an end is no sign against
+        // the client.
         files.closing = !client_has_ended;
         let own = self.control.as_fd().try_clone_to_owned();
         let has_descriptor = own.is_ok();

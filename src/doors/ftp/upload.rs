@@ -1,4 +1,20 @@
-//! An upload from its first check to its acceptance: begun, received, judged, and finished with evidence.
+//! An upload from its first check to its acceptance: begun, received, judged, and finished with
+//! evidence.
+//!
+//! The guard (`data_transfer`) and the libunftp backend (`backend::put`) both go this way, in the
+//! same order: [`begin`], [`receive`], [`Received::judge`], and then `Intake::finish`.
+//!
+//! # Guarantees
+//! - All that can be refused before the first byte is refused in [`begin`]. Then no byte is
+//!   received
+//! that nobody wants.
+//! - Each `Intake` that is begun ends in `finish`, `cut` or `discard`, on every path here.
+//! - When a second connection comes to the data port, nothing is kept: neither what came in, nor
+//!   what
+//! was kept as a partial meanwhile.
+//! - The outcome is sent to the control connection before the rest of a refused upload is drained.
+//!
+//! It names `ingest` for files, and of this door the transfer, its wire and its evidence.
 
 use std::sync::Arc;
 
@@ -21,7 +37,7 @@ use super::{
     wire::Wire,
 };
 
-/// A file that was announced and begun.
+/// An upload that `ingest` has begun, and whose first byte has not come yet.
 pub(super) struct Incoming {
     pub(super) intake: Intake,
     /// The size that the client has declared, and where in the file it begins to send.
@@ -29,7 +45,7 @@ pub(super) struct Incoming {
     pub(super) start: u64,
 }
 
-/// A file whose data has ended.
+/// An upload whose data has ended, and of which nobody has decided yet whether it is whole.
 pub(super) struct Received {
     intake: Intake,
     declared: Option<u64>,
@@ -37,16 +53,24 @@ pub(super) struct Received {
     end: DataEnd,
 }
 
-/// A judged upload.
+/// An upload that may be accepted: the verdict is not [`Verdict::Cut`].
 pub(super) struct Judged {
     pub(super) intake: Intake,
     /// The verdict if its client is still there.
     pub(super) verdict: Verdict,
-    /// It is known to be whole.
+    /// Known to be whole by the end of the data or its declared size, whatever comes after the
+    /// reply.
     is_proven: bool,
 }
 
 /// Begins the upload: everything that can be refused before the first byte is refused here.
+///
+/// A declared size (ALLO, RFC 959, 4.1.3) is taken for the quota only when it is that of a whole
+/// file. For an upload that continues, it may be the size of the rest or of the whole: `Came`
+/// accepts both.
+///
+/// # Errors
+/// The refusal of `ingest`, or that the partner's policy wants a declared size and none came.
 pub(super) async fn begin(
     partner: &PartnerSession,
     path: &str,
@@ -63,6 +87,11 @@ pub(super) async fn begin(
 }
 
 /// Writes all that comes, until the data ends.
+///
+/// # Errors
+/// When the data was cut: the bytes are kept as a partial, or dropped when a second connection has
+/// contested the port. When `ingest` refuses a byte (quota, room, a failing disk): they are
+/// dropped.
 pub(super) async fn receive<R>(
     partner: &PartnerSession,
     file: Incoming,
@@ -78,6 +107,8 @@ where
         Ok(Ending::Closed { close_notify_missing: false }) => DataEnd::Unmarked,
         Ok(Ending::Cut(why)) => {
             match transfer.discarded() {
+                // A second connection came: nobody knows whose these bytes are, so not even a
+                // partial is kept.
                 Some(_) => intake.discard().await,
                 None => _ = intake.cut(&why).await,
             }
@@ -101,6 +132,9 @@ impl Received {
     }
 
     /// Looks at what came.
+    ///
+    /// # Errors
+    /// [`Refusal::Cut`] when it is known not to be whole; its bytes are a partial then.
     pub(super) async fn judge(self) -> Result<Judged, Refusal> {
         let Self { intake, declared, start, end } = self;
         let came = Came { bytes: intake.size_bytes(), start, declared, end };
@@ -115,7 +149,10 @@ impl Received {
 }
 
 impl Incoming {
-    /// Takes the file, and tells what came of it.
+    /// Receives the file on `wire` and sends the outcome to the control connection, exactly once.
+    ///
+    /// Runs in a task of its own that nothing drops: what has begun to be kept is kept or taken
+    /// back also when the session is gone.
     pub(super) async fn take(
         self,
         partner: &PartnerSession,
@@ -133,7 +170,11 @@ impl Incoming {
             Err(refusal) => {
                 info!(partner = %partner.info.partner, ?name, %refusal, "upload refused");
                 let is_cut = matches!(refusal, Refusal::Cut(_));
+                // First the outcome, then the draining: the reply goes out while the rest of the
+                // upload is still being dropped. The other way round the client would wait for its
+                // reply up to `DRAIN_TIME`.
                 let _ = tell.send(Outcome::Refused(refusal));
+                // After a cut nothing more comes, or nobody waits for what does.
                 if !is_cut {
                     drain_unless_cancelled(&mut wire, transfer).await;
                 }
@@ -142,7 +183,8 @@ impl Incoming {
     }
 }
 
-/// Drops what still comes, until the client has read the reply and goes on.
+/// Reads and drops what still comes. Closing a socket with unread bytes would send a reset, and a
+/// client may see the reset before it reads the reply (RFC 9293, 3.6.1).
 async fn drain_unless_cancelled(wire: &mut Wire, transfer: &Transfer) {
     tokio::select! {
         () = drain(wire) => {}
@@ -150,6 +192,7 @@ async fn drain_unless_cancelled(wire: &mut Wire, transfer: &Transfer) {
     }
 }
 
+/// The whole way of one file: received, TLS ended, judged, and finished with the evidence.
 async fn take(
     partner: &PartnerSession,
     file: Incoming,
@@ -162,6 +205,8 @@ async fn take(
     // Some clients wait for the end of TLS from our side before they read the reply.
     wire.finish().await;
     let Judged { intake, verdict, is_proven } = received.judge().await?;
+    // Asked again after the last byte: the second connection may have come while TLS was being
+    // ended.
     if let Some(why) = transfer.discarded() {
         intake.discard().await;
         return Err(Refusal::Cut(why));
@@ -170,6 +215,8 @@ async fn take(
     let evidence = ControlStillUp { link: link.clone(), transfer: transfer.clone(), otherwise: verdict };
     let path = intake.name().to_string();
     let accepted = match intake.finish(Box::new(evidence)).await {
+        // The evidence has found the transfer cancelled, so `ingest` has kept the bytes as a
+        // partial.
         Err(refusal) if transfer.discarded().is_some() => {
             discard_partial(partner, &path).await;
             return Err(refusal);
@@ -188,6 +235,7 @@ async fn discard_partial(partner: &PartnerSession, path: &str) {
     }
 }
 
+/// When a processor may claim the file, by what is known before the reply is written.
 fn claim(accepted: &Accepted, waits_for_reply: bool, is_proven: bool) -> Claim {
     match accepted.kept() {
         Kept::Queued { .. } if waits_for_reply && accepted.unconfirmed => Claim::OnceConfirmed,

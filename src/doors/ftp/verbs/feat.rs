@@ -1,4 +1,5 @@
-//! The door as it tells of itself: FEAT, HELP. They list what works now, and nothing else.
+//! The door as it tells of itself: FEAT (RFC 2389, 3) and HELP (RFC 959, 4.1.3). They list what
+//! works now, and nothing else, so a new verb is added here by hand.
 
 use crate::doors::ftp::{client::Client, digest::Algorithm, reply::Reply};
 
@@ -9,7 +10,7 @@ pub(in crate::doors::ftp) struct Abilities {
     pub(in crate::doors::ftp) hash: Algorithm,
 }
 
-/// FEAT (RFC 2389, 3).
+/// FEAT (RFC 2389, 3.2): one feature a line. `*` marks the chosen algorithm of HASH.
 pub(in crate::doors::ftp) fn feat(abilities: &Abilities) -> Reply {
     let hashes: Vec<String> = Algorithm::ALL
         .iter()

@@ -1,4 +1,4 @@
-//! The next data connection, which the client opens: EPSV, PASV.
+//! The next data connection, which the client opens: EPSV (RFC 2428, 3), PASV (RFC 959, 4.1.2).
 
 use std::{io, net::IpAddr};
 
@@ -44,6 +44,8 @@ impl LoggedIn<'_> {
         }
     }
 
+    /// Checks the argument of EPSV. `ALL` refuses every other way from then on (RFC 2428, 4), so
+    /// that a NAT helper between need not read commands.
     fn may_epsv(&mut self, argument: &str) -> Result<(), Reply> {
         match (argument.to_ascii_uppercase().as_str(), self.client.reached.to_canonical()) {
             ("", _) | ("1", IpAddr::V4(_)) | ("2", IpAddr::V6(_)) => self.may_offer(),

@@ -1,4 +1,8 @@
-//! Uploads: STOR, APPE, STOU.
+//! Uploads: STOR, APPE, STOU (RFC 959, 4.1.3), at a position that REST has set (RFC 3659, 5).
+//!
+//! `ingest` is asked before 150: a name, a quota or a full disk refuses the upload before the
+//! client sends a byte. From 150 on the transfer is a task of its own (`data_transfer`), and the
+//! session is in its third phase (`transferring`).
 
 use std::sync::Arc;
 
@@ -40,6 +44,7 @@ impl LoggedIn<'_> {
             Ok(offered) => offered,
             Err(reply) => return self.client.say(reply).await,
         };
+        // Before `ingest` is asked: the upload before may hold the same name, and its task ends it.
         self.last_upload_is_over().await;
         let start = match asked {
             Store::At(_) => Start::At(next.start),
@@ -59,7 +64,8 @@ impl LoggedIn<'_> {
         self.receive(offer, file, Reply::new(150, told)).await
     }
 
-    /// The data connection and the path. A data port that was asked for is used up, whatever comes of it.
+    /// Returns the data connection and the path. The data port is used up, whatever comes of it: a
+    /// client that was refused asks for a new one.
     fn may_store(&mut self, asked: Store<'_>) -> Result<(Offer, String), Reply> {
         let offer = self.data_port.take();
         self.client.protected()?;
@@ -82,7 +88,9 @@ impl LoggedIn<'_> {
         })
     }
 
+    /// Writes 150, starts the transfer's task, and hears the client until it is over.
     async fn receive(&mut self, offer: Offer, file: Incoming, ready: Reply) -> Flow {
+        // Lines that came before 150 wait for the end of the transfer.
         self.client.control.hear_what_is_here();
         if self.client.say(ready).await == Flow::End {
             self.partner.ticket.doing("");
