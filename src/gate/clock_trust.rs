@@ -1,4 +1,7 @@
 //! Trust in the wall clock, and detection of its jumps.
+//!
+//! Two checks that need no anchor: at the start against the journal, and from second to second of
+//! wall time against monotonic time.
 
 use std::time::Duration;
 

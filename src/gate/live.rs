@@ -1,9 +1,15 @@
 //! The live gate.
 //!
+//! Four parts, each with its own lock: the *ledger* (what operators and the schedule's file have
+//! decided, and where it is stored), the *snapshot* (an unchanging copy of that, by which decisions
+//! are made), the *anchor* (how far the wall clock is believed), and the *turnstile* (hand-overs
+//! that are beginning). A change is made to the ledger and then published as a new snapshot.
+//!
 //! # Guarantees
 //! - Every decision uses the clock, the schedule and the overrides as they are at that moment.
-//! - [`Gate::pass`] decides under the lock that closing takes: when [`Gate::close`] has returned, no hand-over that it
-//!   forbids can begin any more.
+//! - [`Gate::pass`] decides under the lock that closing takes: when [`Gate::close`] has returned,
+//!   no hand-over that it
+//! forbids can begin any more.
 //! - An override is on stable storage when the call that makes it returns `Ok`.
 //!
 //! # After a crash
@@ -91,6 +97,10 @@ pub enum GateError {
 }
 
 /// Decides whether claims and hand-overs may begin. Shared in an [`Arc`].
+///
+/// Lock order: ledger, then anchor or snapshot; turnstile, then snapshot or anchor. Nobody waits at
+/// the turnstile with the ledger locked: a hand-over may take its time, and `tick` and other
+/// operators must go on meanwhile.
 pub struct Gate {
     pub(super) options: Options,
     pub(super) clock: Arc<dyn Clock>,
@@ -99,16 +109,21 @@ pub struct Gate {
     pub(super) ledger: Mutex<Ledger>,
     /// By which jumps of the wall clock are told, at every decision. Changed under the ledger's lock.
     anchor: RwLock<Option<Anchor>>,
+    /// The epoch of the snapshot in force; sent after the snapshot was replaced.
     changed: watch::Sender<u64>,
     _watcher: Mutex<Option<RecommendedWatcher>>,
 }
 
 /// The state that changes are made to, one at a time.
+/// Whoever holds its lock makes the only change. Decisions never need it.
 pub(super) struct Ledger {
     pub(super) memory: Memory,
     pub(super) store: Store,
     pub(super) source: Source,
+    /// The time of the journal's newest record, while the clock is behind it and nobody has
+    /// confirmed that.
     pub(super) untrusted: Option<DateTime<Utc>>,
+    /// The time of the journal's newest record at the start.
     pub(super) newest: Option<DateTime<Utc>>,
     pulse: Pulse,
     /// The anchor that the next start finds.
@@ -136,7 +151,10 @@ impl Gate {
     ) -> Result<Arc<Self>, GateError> {
         let store = Store::open(dir)?;
         let mut memory = store.read()?;
+        // Each start has an epoch of its own, or a permit of the former run would look unchanged.
         memory.epoch += 1;
+        // Stored before anything is decided by it. Its time also tells how the file system's clock
+        // stands.
         let written = store.write(&memory).or_else(no_room)?;
         let pulse = Pulse::of(&*clock);
         let doubted = distrust(clock.now(), newest_journal);
@@ -171,8 +189,10 @@ impl Gate {
         self.decide(&self.snapshot(), scope, self.clock.now())
     }
 
-    /// The state of a scope at this time of the wall clock, which is now. If that has jumped, only what would be open
-    /// without the jump as well is open.
+    /// Returns the state of a scope at this time of the wall clock, which must be now.
+    ///
+    /// If the clock has jumped, only what would be open without the jump as well is open. So a
+    /// clock that is wrong can close too much, and never open too much.
     pub(super) fn decide(&self, snapshot: &Snapshot, scope: &Scope, now: DateTime<Utc>) -> State {
         let state = snapshot.state(scope, now);
         let believed = self.believed_at(now);
@@ -183,6 +203,7 @@ impl Gate {
         let by = now - believed;
         match snapshot.state(scope, believed) {
             State::Open { closes_at: other } => {
+                // The earlier of both closings, each in the time of the wall clock.
                 let closes_at = closes_at.into_iter().chain(other.and_then(|at| at.checked_add_signed(by))).min();
                 State::Open { closes_at }
             }
@@ -260,6 +281,9 @@ impl Gate {
     ///
     /// # Errors
     /// The closure, when the route is closed.
+    ///
+    /// This decides about the claim alone. Between claim and hand-over the gate may close;
+    /// [`Gate::pass`] asks again.
     pub fn admit(&self, route: &str) -> Result<Permit, Closure> {
         let snapshot = self.snapshot();
         let at = self.clock.now();
@@ -273,10 +297,14 @@ impl Gate {
     ///
     /// # Errors
     /// The closure, when the route has been closed since.
+    ///
+    /// Blocks only while another hand-over is being decided.
     pub fn pass(&self, permit: &Permit) -> Result<Passage<'_>, Closure> {
         self.turnstile.pass(|| {
             let snapshot = self.snapshot();
             let now = self.clock.now();
+            // The cheap case: nothing has changed, and the clock has not been set back. Then the
+            // answer of the claim holds until the closing that was known then.
             let unchanged = snapshot.epoch == permit.epoch && permit.at <= now;
             if unchanged && permit.closes_at.is_some_and(|closes_at| now < closes_at) {
                 return (snapshot.epoch, Ok(()));
@@ -337,6 +365,7 @@ impl Gate {
     }
 
     /// To be called every second: notices jumps of the clock, trust in it regained, and changes of the schedule's file.
+    /// Takes the ledger, and reads one file's metadata.
     pub fn tick(&self) {
         let ledger = &mut *self.ledger.lock();
         let now = self.clock.now();
@@ -371,9 +400,13 @@ impl Gate {
     }
 
     /// Puts changes in force and notifies the subscribers. The caller stores them.
+    ///
+    /// Returns the new epoch. A caller that closes waits with it at the turnstile, after it has
+    /// given up the ledger.
     pub(super) fn publish(&self, ledger: &mut Ledger) -> u64 {
         ledger.memory.epoch += 1;
         let epoch = ledger.memory.epoch;
+        // The snapshot before the news of it: a subscriber that wakes must find the new state.
         *self.snapshot.write() = Arc::new(ledger.snapshot(&self.options));
         self.changed.send_replace(epoch);
         epoch

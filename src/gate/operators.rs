@@ -1,4 +1,15 @@
 //! The operators' actions on the gate: close, extend, reopen, clear, and confirm the clock.
+//!
+//! # Guarantees
+//! - What closes is in force first and stored afterwards: a disk that fails must not keep the gate
+//!   open.
+//! - What opens is stored first and in force afterwards: a restart must not close it again.
+//! - [`Gate::close`], [`Gate::extend`] and [`Gate::clear`] return when every hand-over that was
+//!   admitted
+//! before has begun, and no other that they forbid can begin.
+//! - Changes are made one at a time, under the ledger's lock; waiting is done without it.
+//!
+//! All of them may block on the disk and on hand-overs, and are called on blocking threads.
 
 use std::time::Duration;
 
@@ -23,6 +34,7 @@ pub enum Until {
     /// This instant.
     At(DateTime<Utc>),
     /// So much later than it would be.
+    /// At most ten years; a longer time counts as that.
     By(Duration),
 }
 
@@ -67,6 +79,8 @@ impl Gate {
     /// When nothing is closed, there is no end, or the new one is not later; or as [`Gate::close`].
     pub fn extend(&self, until: Until, reason: String, actor: String) -> Result<Override, GateError> {
         let at = self.clock.now();
+        // Looked up without the lock: a closure that ends meanwhile is prolonged all the same,
+        // which closes.
         let (scope, closure) = self.widest_closure(at).ok_or(GateError::NothingClosed)?;
         let than = closure.until.ok_or(GateError::NoEnd)?;
         let until = match until {
@@ -100,6 +114,7 @@ impl Gate {
     pub fn reopen(&self, scope: Vec<String>, reason: String, actor: String) -> Result<Override, GateError> {
         let reason = reason.trim().to_owned();
         check_words(&reason, None)?;
+        // Held to the end: nobody else may change what is reopened between the look and the change.
         let ledger = &mut *self.ledger.lock();
         let at = self.clock.now();
         let doubted = ledger.untrusted.is_some_and(|newest| at < newest);
@@ -169,6 +184,8 @@ impl Gate {
         ledger.memory = memory;
         info!(overrides = gone.len(), actor, "overrides were cleared by an operator");
         let epoch = self.publish(ledger);
+        // The ledger is released before the wait: a hand-over may take its time, and `tick` and
+        // other operators must go on.
         drop(guard);
         // Taking back an `open` closes.
         self.turnstile.wait_for_those_before(epoch);
@@ -193,11 +210,13 @@ impl Gate {
         Ok(())
     }
 
-    /// Closes first and stores afterwards: a disk that fails must not keep the gate open.
+    /// Makes a closing override: in force first, stored afterwards. Blocks until every hand-over
+    /// that was admitted before has begun, also when storing has failed.
     fn shut(&self, mut new: Override) -> Result<Override, GateError> {
         new.reason = new.reason.trim().to_owned();
         new.message = with_plain_line_ends(new.message.trim());
         check_words(&new.reason, Some(&new.message))?;
+        // The ledger is held in this block alone: `wait_for_those_before` may take its time.
         let (epoch, stored) = {
             let ledger: &mut Ledger = &mut self.ledger.lock();
             new.id = ledger.memory.next_id;
@@ -206,12 +225,14 @@ impl Gate {
             let epoch = self.publish(ledger);
             (epoch, ledger.store.write(&ledger.memory))
         };
+        // Also when it could not be stored: it is in force.
         self.turnstile.wait_for_those_before(epoch);
         info!(id = new.id, actor = new.actor, reason = new.reason, until = ?new.until, "the gate was closed by an operator");
         stored.map(|_| new).map_err(|error| GateError::NotKept(Box::new(error)))
     }
 
-    /// The closure of everything, or else of all the routes that are closed, which ends last.
+    /// Returns the closure of everything, or else of all the routes that are closed: the one that
+    /// ends last.
     fn widest_closure(&self, at: DateTime<Utc>) -> Option<(Vec<String>, Closure)> {
         let snapshot = self.snapshot();
         let closed = |scope: &Scope| match self.decide(&snapshot, scope, at) {
@@ -235,11 +256,13 @@ impl Gate {
     }
 }
 
+/// The scopes of these names; `web` is the web faces.
 fn named(scope: &[String]) -> Vec<Scope> {
     let one = |name: &String| if name == Scope::Web.name() { Scope::Web } else { Scope::Route(name.clone()) };
     scope.iter().map(one).collect()
 }
 
+/// Refuses texts that are missing, too long, or would break a log line or a terminal.
 fn check_words(reason: &str, message: Option<&str>) -> Result<(), GateError> {
     if reason.trim().is_empty() {
         return Err(GateError::Words("a reason is needed"));

@@ -73,6 +73,7 @@ impl Override {
         self.lasts(at) && (self.action != Action::Open || self.from <= at)
     }
 
+    /// Returns true if every scope of the other is one of this.
     fn covers(&self, other: &Self) -> bool {
         self.scope.is_empty() || (!other.scope.is_empty() && other.scope.iter().all(|name| self.scope.contains(name)))
     }
@@ -83,9 +84,11 @@ const OVER: usize = 256;
 
 /// Puts a new override in its place among the others, which are in the order of their ids.
 pub(super) fn place(overrides: &mut Vec<Override>, new: Override) {
+    // An extension lies on top: it must not take away what it prolongs.
     if new.action != Action::Extend {
         overrides.retain(|other| !new.covers(other));
     }
+    // Ended ones go first and alone: one that is in force is never dropped for want of room.
     while overrides.len() >= OVER
         && let Some(over) = overrides.iter().position(|other| !other.lasts(new.at))
     {

@@ -1,4 +1,9 @@
 //! The schedule: windows as written in `maintenance.toml`, read with every fault and its line.
+//!
+//! The file is written by people, and perhaps by another program's mistake. So reading goes on
+//! after a fault and lists up to a hundred; but a file with one fault has no windows at all. What
+//! one file can cost is bounded: its size, the windows that repeat, and their occurrences in a
+//! year. Pure: no file is opened here (`source` does), and no clock is asked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,6 +53,8 @@ impl Schedule {
     }
 
     /// The same with the windows of another beside its own: closed when either is.
+    ///
+    /// Equal windows are one. Used while a changed file has not stood still: see `source`.
     #[must_use]
     pub(super) fn joined(&self, others: &[Arc<Window>]) -> Self {
         let mut joined = self.clone();
@@ -72,6 +79,8 @@ impl Schedule {
 ///
 /// # Errors
 /// Every fault with its line and key (the first hundred). Also when there is no time zone, or nothing at all.
+///
+/// `drain` of the result is zero; the live gate sets it.
 pub fn parse_schedule(text: &str) -> Result<Schedule, Vec<Fault>> {
     let mut reader = Reader { starts: line_starts(text), faults: Vec::new() };
     let schedule = reader.schedule(text);
@@ -91,7 +100,9 @@ const FILE: &str = "maintenance.toml";
 type Table<'a> = DeTable<'a>;
 type Value<'a> = Spanned<DeValue<'a>>;
 
+/// Reads one text. Faults are collected, and each function returns `None` after it has noted one.
 struct Reader {
+    /// The byte at which each line begins.
     starts: Vec<usize>,
     faults: Vec<Fault>,
 }
@@ -112,17 +123,21 @@ impl Reader {
             self.fault(0, "", "the file is empty");
             return None;
         }
+        // Goes on after a fault of syntax, so that all of them are listed.
         let (document, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let at = error.span().map_or(text.len(), |span| span.start);
             self.fault_at_column(at, error.message());
         }
+        // No keys are looked at then: what the parser made up in place of a fault would only
+        // confuse.
         if !errors.is_empty() {
             return None;
         }
         self.document(document.get_ref())
     }
 
+    /// The document as a whole: its zone and its windows.
     fn document(&mut self, document: &Table<'_>) -> Option<Schedule> {
         self.unknown(document, "", &["timezone", "window"]);
         let zone = self.zone(document);
@@ -146,6 +161,7 @@ impl Reader {
             }
         }
         let schedule = Schedule { zone: zone?, windows, drain: Duration::ZERO };
+        // Last, for it walks the occurrences: only of windows that are sound by themselves.
         self.density(&schedule);
         Some(schedule)
     }
@@ -165,6 +181,8 @@ impl Reader {
         zone
     }
 
+    /// A window: texts, routes, start, length and repetition. Reading goes on after most faults, so
+    /// that one run lists them all.
     fn window(&mut self, table: &Table<'_>, at: usize, key: &str, zone: Tz, repeating: &mut usize) -> Option<Window> {
         self.unknown(table, key, &["name", "start", "end", "duration", "repeat", "reason", "message", "routes"]);
         let name = self.line(table, key, "name").unwrap_or_else(|| "Maintenance".to_owned());
@@ -179,6 +197,7 @@ impl Reader {
             }
         };
         let length = self.length(table, at, key, start);
+        // Only now: the faults of `length` are listed also for a window without a start.
         let start = start?;
         let repeat = match table.get("repeat") {
             None => None,
@@ -214,6 +233,8 @@ impl Reader {
         rule.map_err(|message| self.fault(value.span().start, key, message)).ok()
     }
 
+    /// The length, from `end` (times on the wall) or `duration` (time that passes); exactly one of
+    /// both.
     fn length(&mut self, table: &Table<'_>, at: usize, key: &str, start: Option<NaiveDateTime>) -> Option<Length> {
         match (table.get("end"), table.get("duration")) {
             (None, None) => self.refuse(at, key, "has neither end nor duration"),
@@ -245,6 +266,7 @@ impl Reader {
         }
     }
 
+    /// The names of routes; none for a window that closes everything.
     fn routes(&mut self, table: &Table<'_>, key: &str) -> Option<Vec<String>> {
         let Some(value) = table.get("routes") else { return Some(Vec::new()) };
         let key = format!("{key}.routes");
@@ -268,6 +290,7 @@ impl Reader {
         Some(names)
     }
 
+    /// A time on the wall, without a zone: the window's zone says what it means.
     fn time(&mut self, value: &Value<'_>, key: &str) -> Option<NaiveDateTime> {
         let text = match value.get_ref() {
             // TOML's own local date-times mean the same and need no quotes.
@@ -281,6 +304,7 @@ impl Reader {
         self.words(table, key, name, false)
     }
 
+    /// A text for people; with `lines` it may have several. `None` also for an empty one.
     fn words(&mut self, table: &Table<'_>, key: &str, name: &str, lines: bool) -> Option<String> {
         let value = table.get(name)?;
         let key = format!("{key}.{name}");
@@ -303,6 +327,7 @@ impl Reader {
         }
     }
 
+    /// Notes each key that is not known here: a misspelt `routs` would otherwise close everything.
     fn unknown(&mut self, table: &Table<'_>, under: &str, known: &[&str]) {
         for key in table.keys() {
             if !known.contains(&key.get_ref().as_ref()) {
@@ -330,6 +355,7 @@ impl Reader {
         None
     }
 
+    /// Notes a fault at a byte of the text, as the line that has it.
     fn fault(&mut self, at: usize, key: &str, message: impl Into<String>) {
         let line = self.starts.partition_point(|start| *start <= at).max(1);
         let (file, key, message) = (FILE.to_owned(), key.to_owned(), message.into());
@@ -343,6 +369,7 @@ impl Reader {
         self.push(Fault { file: FILE.to_owned(), line, column, key: String::new(), message });
     }
 
+    /// Notes a fault, unless there are a hundred: then nobody reads more.
     fn push(&mut self, fault: Fault) {
         if self.faults.len() < FAULTS {
             self.faults.push(fault);

@@ -1,4 +1,12 @@
 //! One scope's closings, laid out so that a state is found without walking them all.
+//!
+//! Here is the rule by which windows and overrides become open or closed: [`ScopeLine::hold`]
+//! decides for an instant, [`ScopeLine::end`] follows it to the end of the closure. The data comes
+//! from elsewhere: when windows occur from `timeline`, which override rules from
+//! `overrides::ruling`. Pure: no clock, no lock.
+//!
+//! Windows and overrides that overlap or touch are one closure, from the first start to the last
+//! end.
 
 use std::time::Duration;
 
@@ -10,13 +18,16 @@ use super::{
     timeline::{Closing, Timeline},
 };
 
-/// Bounds the walk over closings that touch each other.
+/// The most steps over closings that touch each other. A closure that has more ends here: too early
+/// in what is shown, while each instant is still decided on its own.
 const STEPS: usize = 100_000;
 
+/// The closings of one scope in a period, by start.
 pub(super) struct ScopeLine {
     scope: Scope,
     spots: Vec<Spot>,
-    /// For each spot, the latest end among it and all before it.
+    /// For each spot, the latest end among it and all before it: a walk back in time stops where
+    /// this is over, because nothing earlier can reach further.
     furthest: Vec<DateTime<Utc>>,
 }
 
@@ -43,6 +54,8 @@ impl Hold<'_> {
 }
 
 impl ScopeLine {
+    ///
+    /// The drain makes a route close earlier for claims and hand-overs, never for the web faces.
     pub(super) fn new(timeline: &Timeline, scope: &Scope, drain: Duration) -> Self {
         // Draining concerns claims only: the web faces stay open until the start itself.
         let drain = if *scope == Scope::Web { Duration::ZERO } else { drain };
@@ -59,7 +72,8 @@ impl ScopeLine {
         Self { scope: scope.clone(), spots, furthest }
     }
 
-    /// The state at an instant, and until when it stays the same if nobody acts and the clock runs forward.
+    /// Returns the state at an instant, and until when it stays the same if nobody acts and the
+    /// clock runs forward. `None` for that time: as far as the timeline reaches.
     pub(super) fn state(&self, overrides: &[Override], at: DateTime<Utc>) -> (State, Option<DateTime<Utc>>) {
         let overrides: Vec<&Override> = overrides.iter().filter(|one| one.concerns(&self.scope)).collect();
         let overrides: Vec<Override> = overrides.into_iter().cloned().collect();
@@ -72,6 +86,9 @@ impl ScopeLine {
             Hold::Window { spot, .. } => Some(spot.closing.end),
             Hold::Override(one) => one.until,
         };
+        // The earliest of: the end of what is shown as the reason, the end of the whole closure,
+        // and the next start of anything. At each of them the text may change although the gate
+        // stays closed.
         let same_until = [shown, closure.until, self.next_turn(&overrides, at)].into_iter().flatten().min();
         (State::Closed(closure), same_until)
     }
@@ -97,6 +114,7 @@ impl ScopeLine {
         Some((from, until))
     }
 
+    /// Describes why and how long it is closed; the name and the texts are of what holds it now.
     fn closure(&self, overrides: &[Override], hold: &Hold<'_>, at: DateTime<Utc>) -> Closure {
         let until = self.end(overrides, at);
         match hold {
@@ -119,7 +137,10 @@ impl ScopeLine {
         }
     }
 
-    /// The raw decision.
+    /// The decision itself: what closes the scope at this instant, if anything does.
+    ///
+    /// The latest override in force rules. A closing one closes. An `open` lets through all windows
+    /// but those that begin after it was given. Without an override the windows decide.
     fn hold<'a>(&'a self, overrides: &'a [Override], at: DateTime<Utc>) -> Option<Hold<'a>> {
         let after = match ruling(overrides, &self.scope, at) {
             Ruling::Closed(one) => return Some(Hold::Override(one)),
@@ -127,6 +148,7 @@ impl ScopeLine {
             Ruling::Silent => None,
         };
         let mut found: Option<(&Spot, DateTime<Utc>)> = None;
+        // The last to begin gives the names, and the end is the latest of all that hold.
         for spot in self.active(at).filter(|spot| after.is_none_or(|after| spot.from > after)) {
             let end = found.map_or(spot.closing.end, |(_, end)| end.max(spot.closing.end));
             found = Some((spot, end));
@@ -134,7 +156,7 @@ impl ScopeLine {
         found.map(|(spot, end)| Hold::Window { spot, end })
     }
 
-    /// The spots that an instant lies in, the last to begin first.
+    /// Returns the spots that an instant lies in, the last to begin first.
     fn active(&self, at: DateTime<Utc>) -> impl Iterator<Item = &Spot> {
         let begun = self.spots.partition_point(|spot| spot.from <= at);
         let behind = (0..begun).rev().take_while(move |number| self.furthest[*number] > at);
@@ -142,9 +164,14 @@ impl ScopeLine {
     }
 
     /// The end of a closure that is in force at `at`, over all that overlaps or touches.
+    ///
+    /// Steps from end to end, and also to each instant at which an `open` begins or ends, because
+    /// that may end the closure before its windows do or let it begin again. `None`: not before an
+    /// operator acts.
     fn end(&self, overrides: &[Override], at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut at = at;
         for _ in 0..STEPS {
+            // Open at this instant: here the closure ends.
             let Some(hold) = self.hold(overrides, at) else { return Some(at) };
             let turn =
                 opens(overrides).flat_map(|one| [Some(one.from), one.until]).flatten().filter(|turn| *turn > at).min();
@@ -171,6 +198,7 @@ impl ScopeLine {
         from
     }
 
+    /// The next instant at which it closes, from one at which it is open.
     fn next_close(&self, overrides: &[Override], at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut at = at;
         for _ in 0..STEPS {

@@ -3,6 +3,9 @@
 //! A clock that is set by more than a minute against the time since boot, which counts sleep too, may be wrong: it closes
 //! what the new time closes at once, and opens nothing that the time before the jump would keep closed, until an operator
 //! confirms it, the kernel says that the clock is synchronized, or it has stood for a while.
+//!
+//! Pure but for the clock that it is given: no file, no lock. Times since boot are those of
+//! `CLOCK_BOOTTIME`, which nobody can set.
 
 use std::time::Duration;
 
@@ -53,13 +56,13 @@ pub(super) enum Change {
 }
 
 impl Anchor {
-    /// Where the clock has no time since boot nothing can be doubted, and there is no anchor.
+    /// Both clocks now. `None` where there is no time since boot: then nothing can be doubted.
     pub(super) fn of(clock: &dyn Clock) -> Option<Self> {
         let Boot { id, elapsed } = clock.boot()?;
         Some(Self { boot: id.to_string(), elapsed_ms: millis(elapsed), wall: clock.now(), doubt: None })
     }
 
-    /// The one that was kept, if it is of this boot.
+    /// Returns the one that was kept if it is of this boot, else a new one of now.
     pub(super) fn resume(kept: Option<Self>, clock: &dyn Clock) -> Option<Self> {
         let now = Self::of(clock)?;
         Some(kept.filter(|kept| kept.boot == now.boot && kept.elapsed_ms <= now.elapsed_ms).unwrap_or(now))
@@ -79,15 +82,20 @@ impl Anchor {
     }
 
     /// Looks at both clocks, and says what changed.
+    ///
+    /// `settle` is the time for which a jump has to stand to be believed.
     pub(super) fn look(&mut self, clock: &dyn Clock, settle: Duration) -> Option<Change> {
         let (wall, boot) = (clock.now(), clock.boot()?);
         let by = wall - self.expected(&boot);
         let since_boot = millis(boot.elapsed);
         if by.abs() <= BELIEVED {
             let doubted = self.doubt.is_some();
+            // The anchor moves along with the clock: small corrections (NTP slewing) must not add
+            // up to a jump.
             (self.elapsed_ms, self.wall, self.doubt) = (since_boot, wall, None);
             return doubted.then_some(Change::Undone);
         }
+        // A clock that was set once more begins its time again.
         let stands = self.doubt.as_ref().filter(|doubt| (doubt.by() - by).abs() <= STANDS);
         let since = stands.map_or(since_boot, |doubt| doubt.since_ms);
         if since_boot.saturating_sub(since) >= millis(settle) || clock.is_synchronized() {

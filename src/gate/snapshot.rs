@@ -1,4 +1,12 @@
 //! All that a decision needs, unchanging but for what has been worked out from it already.
+//!
+//! A decision depends on nothing but this, the scope and the instant, so the same question has the
+//! same answer on every thread until the next epoch. Results are cached until the next instant at
+//! which they may change; both caches are bounded ([`SCOPES`]), because routes are named by
+//! operators and files.
+//!
+//! An untrusted clock or a broken schedule close before any window is asked. An `open` that was
+//! given while the schedule was broken lets its scopes through.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,6 +24,7 @@ use super::{
 /// Bounds what is remembered when scopes are made up.
 const SCOPES: usize = 1_024;
 
+/// One state of schedule, overrides and trust in the clock, under one epoch.
 pub(super) struct Snapshot {
     pub(super) epoch: u64,
     pub(super) schedule: Arc<Schedule>,
@@ -28,9 +37,10 @@ pub(super) struct Snapshot {
     states: RwLock<HashMap<Scope, Known>>,
 }
 
-/// A timeline around the time at which it was made.
+/// A timeline around the time at which it was made, and what scopes have taken from it.
 struct Forecast {
     from: DateTime<Utc>,
+    /// Until here its closings are known well enough; the timeline itself reaches further.
     to: DateTime<Utc>,
     timeline: Arc<Timeline>,
     lines: HashMap<Scope, Arc<ScopeLine>>,
@@ -55,7 +65,7 @@ impl Snapshot {
         Self { epoch, schedule, broken, untrusted, overrides, forecast, states }
     }
 
-    /// The state of a scope. Cached until the next instant at which it changes.
+    /// Returns the state of a scope. Cached until the next instant at which it may change.
     pub(super) fn state(&self, scope: &Scope, at: DateTime<Utc>) -> State {
         if let Some(known) = self.states.read().get(scope)
             && known.from <= at
@@ -65,6 +75,7 @@ impl Snapshot {
         }
         let (state, to) = self.work_out(scope, at);
         let mut states = self.states.write();
+        // Emptied as a whole: that is rare, and each state can be worked out again.
         if states.len() >= SCOPES {
             states.clear();
         }
@@ -72,8 +83,11 @@ impl Snapshot {
         state
     }
 
+    /// Works the state out, and until when it holds.
     fn work_out(&self, scope: &Scope, at: DateTime<Utc>) -> (State, DateTime<Utc>) {
         let (line, known_to) = self.line(scope, at);
+        // Before the windows: neither they nor an `open` override count while the clock is not
+        // trusted.
         if let Some(closure) = self.beyond_schedule(scope, at) {
             let to = closure.until.unwrap_or(known_to);
             return (State::Closed(closure), to);
@@ -95,6 +109,8 @@ impl Snapshot {
     }
 
     /// The start and the end of the closure that `open` would reopen.
+    ///
+    /// `None` for a scope that is open. An end of `None` means: until an operator acts.
     pub(super) fn present(&self, scope: &Scope, at: DateTime<Utc>) -> Option<(DateTime<Utc>, Option<DateTime<Utc>>)> {
         if self.broken.is_some() && !self.opened_though_broken(scope) {
             return Some((at, None));
@@ -110,6 +126,7 @@ impl Snapshot {
             other => other.insert(Forecast {
                 from: at - TimeDelta::days(1),
                 to: at + TimeDelta::days(7),
+                // From three days before, so that windows that began before and last are in it.
                 timeline: Arc::new(Timeline::expand(&self.schedule, at - TimeDelta::days(3), at + HORIZON)),
                 lines: HashMap::new(),
             }),

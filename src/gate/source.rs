@@ -1,7 +1,21 @@
-//! The source of the schedule: its file, the last good one, and what is in force while the file changes.
+//! The source of the schedule: its file, the last good one, and what is in force while the file
+//! changes.
 //!
-//! An editor that truncates and then writes shows a file with fewer windows for a moment. So what a new reading closes
-//! is closed at once, beside all that was closed before, and what it opens waits until the file has stood still.
+//! An editor that truncates and then writes shows a file with fewer windows for a moment. So what a
+//! new reading closes is closed at once, beside all that was closed before, and what it opens waits
+//! until the file has stood still.
+//!
+//! The states of a file, and what is in force:
+//!
+//! | the file | in force |
+//! |---|---|
+//! | never seen | no windows |
+//! | good, and stood still | its windows |
+//! | good, changed a moment ago | its windows and those before it |
+//! | faulty, missing, or unreadable | the last good windows; without any, everything is closed |
+//!
+//! A good schedule is stored before it is in force, so a restart with a broken file finds it.
+//! Called with the ledger locked, so nothing here is concurrent.
 
 use std::{
     fs::{self, File},
@@ -27,6 +41,7 @@ use crate::{clock::Clock, units::text_file::decode};
 /// The time that a file must have stood still before its openings take effect.
 pub(super) const STILL: Duration = Duration::from_secs(2);
 
+/// The schedule's file and what was made of it.
 pub(super) struct Source {
     file: Option<PathBuf>,
     /// The last good schedule; None when there never was one, and something has been there that was not good.
@@ -56,6 +71,7 @@ enum Print {
     There { device: u64, inode: u64, size: u64, modified: (i64, i64), changed: (i64, i64) },
 }
 
+/// One reading of the file.
 enum Reading {
     Missing,
     Bad(Vec<Fault>),
@@ -65,6 +81,9 @@ enum Reading {
 impl Source {
     /// Reads the file for the first time. `written` is the file system's time now, to tell whether the file has stood
     /// still.
+    ///
+    /// # Errors
+    /// When the last good schedule cannot be read. A broken file is no error.
     pub(super) fn open(
         file: Option<PathBuf>,
         store: &Store,
@@ -92,9 +111,13 @@ impl Source {
         };
         match kept {
             Some((good, text)) => (source.good, source.good_text) = (Some(good), Some(text)),
+            // Without a stored schedule, an installation that never had a file has no windows. One
+            // that had a file has none that could be in force: everything is closed until a good
+            // one is read.
             None if !memory.seen => source.good = Some(Schedule::empty(Tz::UTC)),
             None => {}
         }
+        // Only a schedule that takes the place of another must have stood still.
         let stood_still = source.good_text.is_none() || stands_still(&file, written);
         source.look(store, memory, clock, true);
         if stood_still && let Some((schedule, text)) = source.pending.take() {
@@ -105,6 +128,8 @@ impl Source {
 
     /// Looks whether the file has changed, or has stood still for long enough. True when what is in force did change,
     /// or what is to be said of it.
+    ///
+    /// `anyway` reads the file also when its fingerprint is the same (`forebay gate reload`).
     pub(super) fn look(&mut self, store: &Store, memory: &mut Memory, clock: &dyn Clock, anyway: bool) -> bool {
         let Some(file) = self.file.clone() else { return false };
         let print = print(&file);
@@ -123,6 +148,8 @@ impl Source {
         if self.pending.is_none() || clock.elapsed().saturating_sub(self.changed) < STILL {
             return false;
         }
+        // Read once more: a change that keeps size and times, as on a file system with coarse
+        // clocks, is found before it opens anything.
         let reading = read(file);
         match (self.pending.take(), reading) {
             (Some((_, before)), Reading::Good(schedule, text)) if before == text => {
@@ -136,8 +163,11 @@ impl Source {
         }
     }
 
+    /// Acts on a reading. Returns true when what is in force, or what is to be said of it, has
+    /// changed.
     fn take(&mut self, reading: Reading, file: &Path, store: &Store, memory: &mut Memory, clock: &dyn Clock) -> bool {
         if !memory.seen && !matches!(reading, Reading::Missing) {
+            // Stored at once: from now on a missing file is a fault, and not "no windows".
             memory.seen = true;
             self.remember(store, memory);
         }
@@ -149,7 +179,8 @@ impl Source {
         }
     }
 
-    /// A good reading: what it closes is closed, the rest waits.
+    /// A good reading: what it closes is closed, the rest waits. Windows of readings before it stay
+    /// held.
     fn hold(&mut self, schedule: Schedule, text: String) -> bool {
         let was_broken = self.broken.take().is_some();
         if self.good_text.as_ref() == Some(&text) && self.held.is_empty() {
@@ -165,6 +196,7 @@ impl Source {
         true
     }
 
+    /// A faulty reading: the last good schedule stays in force, and the faults are logged once.
     fn refuse(&mut self, mut faults: Vec<Fault>, file: &Path, clock: &dyn Clock) -> bool {
         self.pending = None;
         let name = file.file_name().map_or_else(|| file.to_string_lossy(), |name| name.to_string_lossy());
@@ -183,6 +215,8 @@ impl Source {
         true
     }
 
+    /// Puts a schedule in force that is good and has stood still. Ends every `open` that was given
+    /// because the schedule was broken.
     fn adopt(&mut self, schedule: Schedule, text: String, store: &Store, memory: &mut Memory, clock: &dyn Clock) {
         info!(windows = schedule.windows.len(), zone = %schedule.zone, "the schedule is in force");
         // Kept before it is in force: what a restart finds is never older than what was acted on.
@@ -198,13 +232,14 @@ impl Source {
         self.broken = None;
     }
 
+    /// Stores the state. A failure is logged, not returned: what is in force does not depend on it.
     fn remember(&self, store: &Store, memory: &Memory) {
         if let Err(error) = store.write(memory) {
             error!(%error, "cannot store the state of the gate");
         }
     }
 
-    /// The good windows, and those that are held beside them.
+    /// Returns the good windows, and those that are held beside them.
     pub(super) fn in_force(&self) -> Schedule {
         let waiting = self.pending.as_ref().map(|(schedule, _)| schedule.zone);
         let mut schedule = self.good.clone().unwrap_or_else(|| Schedule::empty(waiting.unwrap_or(Tz::UTC)));
@@ -239,6 +274,7 @@ impl Source {
     }
 }
 
+/// Reads the fingerprint. Any failure counts as missing; when that is new, `read` tells what it is.
 fn print(file: &Path) -> Print {
     let Ok(meta) = fs::metadata(file) else { return Print::Missing };
     Print::There {
@@ -262,6 +298,7 @@ fn read(file: &Path) -> Reading {
     }
 }
 
+/// Reads one byte more than is allowed, so that `parse_schedule` can tell a file that is too long.
 fn read_bounded(file: &Path) -> io::Result<String> {
     // Opening a pipe would block.
     if !fs::metadata(file)?.is_file() {
@@ -272,6 +309,7 @@ fn read_bounded(file: &Path) -> io::Result<String> {
     decode(bytes).map_err(io::Error::other)
 }
 
+/// Returns true if the file was not changed for `STILL`, by the file system's own clock.
 fn stands_still(file: &Path, now: Option<SystemTime>) -> bool {
     let modified = fs::metadata(file).and_then(|meta| meta.modified()).ok();
     now.zip(modified).and_then(|(now, modified)| now.duration_since(modified).ok()).is_some_and(|age| age >= STILL)

@@ -1,4 +1,7 @@
 //! The status of the gate: its state in all scopes, coming windows, and simulated closings.
+//!
+//! Read from a snapshot as decisions are; nothing here changes the gate. All lists are bounded,
+//! because operators choose the period.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;

@@ -55,6 +55,7 @@ impl Default for Memory {
     }
 }
 
+/// The directory of the gate's files. Callers hold the ledger's lock, so there is one writer.
 pub(super) struct Store {
     dir: PathBuf,
 }
@@ -76,6 +77,11 @@ impl Store {
         self.dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
     }
 
+    /// Reads the state; the default one when there was none.
+    ///
+    /// # Errors
+    /// When it is damaged or written by a newer version. Nothing is repaired and nothing is
+    /// guessed.
     pub(super) fn read(&self) -> Result<Memory, GateError> {
         let path = self.dir.join("state.json");
         let damaged = |reason: String| GateError::Damaged { path: path.clone(), reason };
@@ -88,7 +94,7 @@ impl Store {
         }
     }
 
-    /// Returns the file system's time of the write.
+    /// Stores the state. Returns the file system's time of the write, if it can be read.
     pub(super) fn write(&self, memory: &Memory) -> Result<Option<SystemTime>, GateError> {
         let path = self.dir.join("state.json");
         let text = serde_json::to_string_pretty(memory)
@@ -117,7 +123,8 @@ impl Store {
         self.replace("last-good.toml", text)
     }
 
-    /// As [`Store::replace`], without any need of room unless the text is longer than ever before.
+    /// Replaces a file as [`Store::replace`] does, without any need of room unless the text is
+    /// longer than ever before.
     fn exchange(&self, name: &str, text: &str) -> Result<(), GateError> {
         let (path, spare) = (self.dir.join(name), self.dir.join(format!("{name}.new")));
         let write = || -> io::Result<()> {
@@ -125,6 +132,8 @@ impl Store {
             // Never cut: what it has of the disk it keeps.
             let length = usize::try_from(file.metadata()?.len()).unwrap_or(0).max(text.len()).max(STATE_BYTES);
             file.write_all_at(format!("{text:<length$}").as_bytes(), 0)?;
+            // Synced before it has the name: a power cut must not leave the name on a file without
+            // its content.
             file.sync_all()?;
             match renameat_with(CWD, &spare, CWD, &path, RenameFlags::EXCHANGE) {
                 Ok(()) => {}
@@ -141,6 +150,7 @@ impl Store {
     }
 
     /// Gives the spare all its room while there is some. What is in it does not matter.
+    /// After the exchange the spare is the old state, which may be shorter than it has to be.
     fn keep_spare(&self, spare: &Path) {
         let made = || -> io::Result<()> {
             let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(spare)?;
@@ -152,12 +162,14 @@ impl Store {
         }
     }
 
+    /// Replaces a file: written beside it, synced, renamed over it, and the directory synced.
     fn replace(&self, name: &str, text: &str) -> Result<(), GateError> {
         let path = self.dir.join(name);
         let aside = self.dir.join(format!("{name}.new"));
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
             file.write_all(text.as_bytes())?;
+            // As in `exchange`: content first, then the name.
             file.sync_all()?;
             fs::rename(&aside, &path)?;
             // A rename alone can vanish.

@@ -1,4 +1,7 @@
 //! One window: when, for whom and why the gate is closed.
+//!
+//! It is data: the occurrences are worked out by `timeline`, and `scope_line` decides what they
+//! close.
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -39,7 +42,11 @@ pub enum Length {
 }
 
 impl Window {
-    /// The instants that the occurrence with this start on the wall lasts from and to.
+    /// Returns the instants at which the occurrence with this start on the wall begins and ends.
+    ///
+    /// Where daylight saving time makes a time ambiguous or lets it not exist, the window is the
+    /// longer one: from the earliest instant that the start can mean to the latest that the end can
+    /// mean.
     pub(super) fn occurrence(&self, start: NaiveDateTime) -> (DateTime<Utc>, DateTime<Utc>) {
         let from = wall::earliest(self.zone, start);
         let to = match self.length {
