@@ -3,6 +3,9 @@
 //! A partner has a tree of folders; each name in it is a folder or leads to one accepted file. The names follow from the
 //! journal (accepted, renamed, moved, hidden, folder made and removed, times set), so they cost no inode and are made
 //! anew with the index.
+//!
+//! It names no files of a disk. A name's path has no `.`, `..` or empty component: `ingest` sees to
+//! that, and here paths are only split at `/`.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -1,4 +1,6 @@
 //! A place in a listing.
+//!
+//! A text, so that it can be passed on over the operators' socket and on a command line.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,6 @@
 //! Why an entry is held, as a fact that code can ask for. The sentence beside it is for people.
+//!
+//! A hold is never removed from this list: it is in the journal of older versions.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,7 @@
-//! When to try again.
+//! When a failed file is tried again: exponential back-off with jitter.
+//!
+//! Pure: the time and the chance are given by the caller, so that a year of failures is tested in a
+//! moment. When a failure counts as one, and what the outcome is, `process/settle.rs` decides.
 
 use std::time::Duration;
 
@@ -41,6 +44,7 @@ impl Backoff {
         rng: &mut impl Rng,
     ) -> Option<DateTime<Utc>> {
         let failing_ms = failing_since.map_or(0, |since| (now - since).num_milliseconds());
+        // A clock that was set back makes it negative: then the file is not given up yet.
         if u64::try_from(failing_ms).is_ok_and(|failing_ms| failing_ms >= self.give_up_after_ms) {
             return None;
         }
@@ -53,6 +57,7 @@ impl Backoff {
         now.checked_add_signed(TimeDelta::try_milliseconds(pause_ms)?)
     }
 
+    /// The pause after attempt number `attempt`, in milliseconds, without jitter.
     fn pause_ms(&self, attempt: u32) -> f64 {
         let doublings = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
         (self.first_ms as f64 * self.factor.powi(doublings)).min(self.max_ms as f64)

@@ -1,4 +1,20 @@
-//! The effect of each fact on an entry: the one place where states change, for live commands and for replay alike.
+//! The effect of each fact on an entry: the one place where states change, for live commands and
+//! for replay alike.
+//!
+//! Pure: no I/O, no clock, no index. What is not in the record and not in the entry has no effect.
+//!
+//! # Guarantees
+//! - [`Entry::apply`] refuses a record that is not a legal transition, and changes nothing then.
+//! - [`Entry::follow`] takes it all the same, because a record that is in the journal has happened.
+//!   Both
+//! have the same effect on a legal one, so a replay ends where the live queue was.
+//! - [`Entry::others`] names all other entries that a record changes, and [`Entry::touched`] is
+//!   their
+//! change. An entry that is in neither is not changed.
+//!
+//! A new fact needs a decision in `check` and `check_fact`, in `change`, and, if it is about other
+//! entries as well, in `others`, `check_touched` and `touched`. Facts of older versions are never
+//! removed: journals last for years.
 
 use chrono::{DateTime, Utc};
 use forebay_storage::FileId;
@@ -10,13 +26,16 @@ use crate::{
 /// The reason of an entry that no route serves.
 pub(crate) const NO_ROUTE: &str = "no route serves this file";
 
-/// This many crashes of the server with the entry active, and it is held.
+/// After this many crashes of the server with the entry active it is held: the file itself may be
+/// what brings the server down.
 pub(crate) const CRASHES_UNTIL_HELD: u32 = 3;
 
 impl Entry {
-    /// The entry after `record`, which stands at `seq` in the journal; none when it was purged. `old` is the entry as
-    /// it stood before, if there was one. Pure, and checked: what a state does not allow is an error and changes
-    /// nothing.
+    /// Returns the entry after `record`, which stands at `seq` in the journal, and `None` when it
+    /// was purged. `old` is the entry as it stood before, if there was one.
+    ///
+    /// # Errors
+    /// When the record is not allowed in the entry's state, or names a file that is not known.
     pub fn apply(old: Option<&Self>, seq: u64, record: &Record) -> Result<Option<Self>> {
         check(old, record)?;
         Ok(Self::follow(old, seq, record))
@@ -26,6 +45,7 @@ impl Entry {
     pub(crate) fn follow(old: Option<&Self>, seq: u64, record: &Record) -> Option<Self> {
         match &record.fact {
             Fact::Accepted { .. } => accepted(seq, record),
+            // The record has the whole entry: what was before is replaced, also when nothing was.
             Fact::Carried { entry, .. } => {
                 let mut entry = (**entry).clone();
                 entry.changed_seq = seq;
@@ -46,7 +66,8 @@ impl Entry {
         }
     }
 
-    /// The other entries that a record is about besides its own, which is `own` as it stood before.
+    /// Returns the other entries that a record is about besides its own. `own` is its own entry as
+    /// it stood before the record.
     pub(crate) fn others(record: &Record, own: Option<&Self>) -> Vec<FileId> {
         match &record.fact {
             Fact::Accepted { supersedes, .. } => supersedes.iter().copied().collect(),
@@ -57,7 +78,7 @@ impl Entry {
         }
     }
 
-    /// Whether a record that is about it among [`Entry::others`] may follow on its state.
+    /// Checks whether the record may follow on the state of this entry, one of [`Entry::others`].
     pub(crate) fn check_touched(&self, record: &Record) -> Result<()> {
         match record.fact {
             Fact::Claimed { .. } if !self.state.waits() => {
@@ -67,18 +88,21 @@ impl Entry {
         }
     }
 
-    /// The entry after a record that is about it among [`Entry::others`]; none when nothing changes.
+    /// Returns the entry after a record that is about it among [`Entry::others`], and `None` when
+    /// nothing of it changes: it may have been begun or purged since the record was made.
     pub(crate) fn touched(&self, seq: u64, record: &Record) -> Option<Self> {
         let mut entry = self.clone();
         match &record.fact {
             Fact::Accepted { .. } if self.may_be_superseded() => {
                 let by = record.id?;
+                // Kept, so that the entry is what it was before if the later one is withdrawn.
                 let (state, reason, hold) = (self.state, self.reason.clone(), self.hold);
                 let how = if hold == Some(Hold::Adopted) { "sent again as" } else { "continued by" };
                 entry.stand(State::Superseded, record, Some(format!("{how} file {by}")));
                 entry.superseded = Some(Box::new(Superseded { by, state, reason, hold }));
             }
             Fact::Withdrawn { .. } => {
+                // Only if it was superseded by the very entry that is withdrawn now.
                 let before = entry.superseded.take().filter(|before| Some(before.by) == record.id)?;
                 entry.stand(before.state, record, before.reason);
                 entry.hold = before.hold;
@@ -98,6 +122,7 @@ impl Entry {
         Some(entry)
     }
 
+    /// Gives the entry a new name, with the route and state that follow from it.
     fn rename(&mut self, seq: u64, record: &Record, name: &str, route: Option<&str>, state: State) {
         name.clone_into(&mut self.name);
         self.route = route.map(str::to_owned);
@@ -108,6 +133,8 @@ impl Entry {
         self.stand(state, record, None);
     }
 
+    /// The effect of a record on its own entry. Called after the check, or without one in a replay:
+    /// then the state may be any, and each arm has to leave a consistent entry.
     fn change(&mut self, seq: u64, record: &Record) {
         self.receipt_hidden = record.fact == Fact::ReceiptHidden;
         match &record.fact {
@@ -122,6 +149,8 @@ impl Entry {
             }
             Fact::Started { token, until, node, .. } => self.start(record, *token, *until, node),
             Fact::Child { child, .. } => {
+                // Without a lease nobody can be stopped any more: after a loss of records it may be
+                // missing.
                 if let Some(lease) = &mut self.lease {
                     lease.child = Some(child.clone());
                 }
@@ -134,6 +163,7 @@ impl Entry {
                 match state {
                     State::Held => self.hold = Some(Hold::Processor),
                     State::Retrying => {
+                        // Without a time it is due at once.
                         self.due_at = Some(due_at.unwrap_or(record.at));
                         if *counted && self.failing_since.is_none() {
                             self.failing_since = Some(record.at);
@@ -156,7 +186,7 @@ impl Entry {
             Fact::Duplicate { of } => {
                 self.stand(State::Duplicate, record, Some(format!("the same file was done as {of}")));
             }
-            // It is held when it is what it was again.
+            // If its successor is withdrawn, the entry comes back as held and not as it was before.
             Fact::Held { reason, hold } if self.state == State::Superseded => {
                 if let Some(before) = &mut self.superseded {
                     (before.state, before.reason, before.hold) = (State::Held, reason.clone(), *hold);
@@ -172,6 +202,8 @@ impl Entry {
                 self.attempts = 0;
                 self.failing_since = None;
                 self.crashes = 0;
+                // An operator wants it processed again: it must not be skipped as a duplicate of
+                // itself.
                 self.not_duplicate = true;
             }
             Fact::Cancelled { reason } => self.stand(State::Cancelled, record, reason.clone()),
@@ -180,6 +212,8 @@ impl Entry {
         }
     }
 
+    /// A processor begins with it: active under a lease, and from now on it is never withdrawn or
+    /// renamed.
     fn start(&mut self, record: &Record, token: LeaseToken, until: DateTime<Utc>, node: &NodeId) {
         self.begun = true;
         self.claimable_from = None;
@@ -205,6 +239,8 @@ impl Entry {
         }
     }
 
+    /// Sets the state and everything that belongs to a state alone: since when, why, until when, by
+    /// whom. Callers set `hold` and `due_at` afterwards, because this resets both.
     fn stand(&mut self, state: State, record: &Record, reason: Option<String>) {
         self.state = state;
         self.since = record.at;
@@ -215,6 +251,7 @@ impl Entry {
     }
 }
 
+/// The entry that an acceptance makes. Its position in the queue is the sequence of its record.
 fn accepted(seq: u64, record: &Record) -> Option<Entry> {
     let Fact::Accepted {
         partner,
@@ -272,7 +309,8 @@ fn accepted(seq: u64, record: &Record) -> Option<Entry> {
     Some(entry)
 }
 
-/// Whether the fact may follow on the state.
+/// Checks whether the fact may follow on the state. Records without a file are about names or
+/// notes, which are checked elsewhere (`QueueState::check_names`).
 fn check(old: Option<&Entry>, record: &Record) -> Result<()> {
     let Some(id) = record.id else {
         return match record.fact {
@@ -293,15 +331,19 @@ fn check(old: Option<&Entry>, record: &Record) -> Result<()> {
     match (&record.fact, old) {
         (Fact::Accepted { route, state, .. }, None) => settled_in(id, "accept", *state, &START, route.as_deref()),
         (Fact::Accepted { .. }, Some(_)) => Err(QueueError::Exists(id)),
+        // It says how the entry stands, so no state before it can forbid it.
         (Fact::Carried { .. }, _) => Ok(()),
         (_, None) => Err(QueueError::NotFound(id)),
         (fact, Some(entry)) => check_fact(entry, fact),
     }
 }
 
+// The states that an acceptance or a rename may ask for, and those that an attempt may end in.
+// `Ready` is among the ends for a claim that was given back without an attempt.
 const START: [State; 3] = [State::Ready, State::Unfinished, State::Held];
 const ENDS: [State; 6] = [State::Done, State::Retrying, State::Quarantined, State::Dead, State::Ready, State::Held];
 
+/// Checks a fact against the state of its own entry: one table for all.
 fn check_fact(entry: &Entry, fact: &Fact) -> Result<()> {
     use State::{
         Active, Cancelled, Dead, Done, Duplicate, Held, Quarantined, Ready, Retrying, Superseded, Unfinished, Withdrawn,
@@ -322,6 +364,7 @@ fn check_fact(entry: &Entry, fact: &Fact) -> Result<()> {
         Fact::Requeued { .. } => (&[Done, Quarantined, Dead, Cancelled, Duplicate, Held, Retrying], "requeue"),
         Fact::Cancelled { .. } => (&[Unfinished, Ready, Retrying, Held, Quarantined, Dead, Duplicate], "cancel"),
         Fact::Purged => (&[Done, Cancelled, Duplicate, Superseded, Withdrawn], "purge"),
+        // Facts that say nothing of the state.
         _ => (&State::ALL, "note"),
     };
     if !allowed.contains(&entry.state) {
@@ -337,7 +380,8 @@ fn check_fact(entry: &Entry, fact: &Fact) -> Result<()> {
     }
 }
 
-/// The state that is asked for is one of those that may follow, and `ready` has a route to be ready on.
+/// Checks that the state that is asked for is one of those that may follow, and that an entry that
+/// waits for a processor has a route to wait on.
 fn settled_in(id: FileId, action: &str, state: State, allowed: &[State], route: Option<&str>) -> Result<()> {
     if !allowed.contains(&state) {
         return Err(invalid(&format!("cannot {action} file {id}"), format!("{state} does not follow")));

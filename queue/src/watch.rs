@@ -1,4 +1,4 @@
-//! Long work, seen from outside: how far it is, and that it is not wanted any more.
+//! Progress and cancellation of long work: an index that catches up with its journal or is rebuilt.
 
 use std::sync::{
     Arc,
@@ -9,7 +9,9 @@ use crate::{QueueError, Result};
 
 type Tell = dyn Fn(u64, u64) + Send + Sync;
 
-/// Looks on while an index catches up with its journal or is made anew, and can stop that. Clones are the same watch.
+/// Reports how far an index has caught up with its journal or was rebuilt, and can stop that.
+/// Clones share one state. (It has nothing to do with changes of the queue: see
+/// `QueueStore::changed`.)
 #[derive(Clone, Default)]
 pub struct Watch {
     stopped: Arc<AtomicBool>,
@@ -24,6 +26,9 @@ impl Watch {
     }
 
     /// Stops the work where it can go on another time. It ends with [`QueueError::Stopped`].
+    ///
+    /// A stopped opening leaves an index that is right up to some record; the next one goes on
+    /// there.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
     }

@@ -13,6 +13,9 @@
 //! Decoding is strict: bytes that encoding would not have made are refused, and so is what is left over. It never takes
 //! more memory than a small multiple of the bytes, for a list or text that says it is longer than they are is refused
 //! first.
+//!
+//! A new value of an enum gets a new number and a new field a new one at the end. No number is used
+//! again: the journal has records of every version.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_storage::{DigestState, FileId, Origin, Sha256};

@@ -1,4 +1,7 @@
 //! The catalogue, for readers: they look names up in the index, with what is journalled and not in it yet laid over it.
+//!
+//! So a name is found as soon as its change was answered, without waiting until the index has
+//! caught up.
 
 use std::ops::ControlFlow;
 
@@ -18,12 +21,14 @@ use super::{
 use crate::{Actor, Catalogue, Fact, NameChange, NameFault, Named, Node, Record, Result};
 
 impl EmbeddedQueue {
-    /// A look at the catalogue. It waits for no other reader or writer but while the index is made anew.
+    /// Reads the catalogue. Waits for no other reader or writer but while the index is rebuilt.
     async fn look_at_names<T: Send + 'static>(
         &self,
         read: impl Fn(Layered<'_>) -> Result<T, Fault> + Send + Sync + Clone + 'static,
     ) -> Result<T> {
         let over = move |shared: &Shared, index: &super::index::Index| {
+            // Held over the whole read, and taken after the lock on the index: `catch_up` clears
+            // the names only after the index has them, so each is found in one of the two.
             let names = shared.names.read();
             read(Layered { changes: &names, index })
         };

@@ -1,4 +1,22 @@
-//! Whose turn it is.
+//! Chooses the files that a claim gets.
+//!
+//! Partners in rotation, one file of each in a round; of a partner's lanes the one whose first file
+//! has waited longest, by its position. In a strict lane the first file blocks those after it while
+//! it is active, retrying and not due, or waiting for its confirmation. In a lane without order it
+//! is passed over.
+//!
+//! # Guarantees
+//! - No file of a route that was not asked for, none above the asked limits, none that `Waiting`
+//!   holds
+//! back.
+//! - All files of one claim are journalled together, in one record (or a few) with one lease token.
+//! - A file that is the same as one done shortly before becomes a duplicate on the way, by a record
+//!   of
+//! its own.
+//! - Leases that have ended are taken back first, with half a lease of grace.
+//!
+//! Runs on the committer's thread, within a group of changes: what it sees includes all that is
+//! staged.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,18 +37,23 @@ use super::{
 };
 use crate::{Actor, Claim, ClaimRequest, Entry, Fact, LeaseToken, NodeId, Order, Record, RouteRequest, State};
 
-/// A claim that meets nothing but duplicates gives up after so many, so that others get their turn.
+/// A claim that meets nothing but duplicates ends after this many, so that others get their turn.
 const MOST_DUPLICATES: usize = 1_024;
 
-/// Of so many files of a lane the index is asked at once.
+/// The number of ready files of a lane that one look at the index finds.
 const LOOK_AHEAD: usize = 64;
 
-/// Files that wait for their confirmation are passed over up to so many in a lane without order.
+/// The number of files waiting for their confirmation that are passed over in a lane without order.
 const MOST_PASSED: usize = 1_024;
 
 impl Batch<'_> {
-    /// Claims what the ask allows: one file of each partner in turn, and again until nothing more may be given.
+    /// Claims what the request allows: one file of each partner in turn, and again until nothing
+    /// more may be given.
+    ///
+    /// # Errors
+    /// The index's fault. The record of what was begun by then is complete all the same.
     pub(super) fn claim(&mut self, ask: &ClaimRequest, now: DateTime<Utc>) -> Result<Vec<Claim>, Fault> {
+        // First: a file whose holder is gone may be given by this very claim.
         self.take_back_overdue(ask, now)?;
         self.waiting.prune(now);
         let mut round = Round {
@@ -51,6 +74,8 @@ impl Batch<'_> {
         given.map(|()| round.claims)
     }
 
+    /// Rounds over the partners until one brings nothing. The rotation begins after the partner
+    /// that was served last, so that a claim of one file at a time is fair too.
     fn go_round(&mut self, round: &mut Round<'_>) -> Result<(), Fault> {
         let partners = self.state.lanes.rotation();
         loop {
@@ -67,7 +92,7 @@ impl Batch<'_> {
         }
     }
 
-    /// One file of this partner, of whichever of its lanes has the oldest that may be given.
+    /// Claims one file of this partner, from the lane whose first file has the earliest position.
     fn claim_of(&mut self, partner: &str, round: &mut Round<'_>) -> Result<(), Fault> {
         loop {
             let active = self.state.lanes.partners.get(partner).map_or(0, |partner| partner.active);
@@ -87,6 +112,8 @@ impl Batch<'_> {
                     }
                     Some(_) => {}
                     None => {
+                        // Within one claim a lane that has nothing gets nothing more, so it is
+                        // asked once.
                         round.spent.insert(lane);
                     }
                 }
@@ -102,6 +129,8 @@ impl Batch<'_> {
                 Some(_) => return Ok(()),
                 None => {
                     self.start(&head, route, round)?;
+                    // After a file was given, and not after a duplicate: that costs the partner no
+                    // turn.
                     partner.clone_into(&mut self.state.lanes.served);
                     return Ok(());
                 }
@@ -109,9 +138,10 @@ impl Batch<'_> {
         }
     }
 
-    /// The lane's file that may be given now.
+    /// Returns the lane's file that may be given now.
     fn head(&self, partner: &str, route: &RouteRequest, now: DateTime<Utc>) -> Result<Option<Stored>, Fault> {
         let Some(lane) = self.state.lanes.lane(partner, &route.name) else { return Ok(None) };
+        // The checks that need only the summary in memory come before any look at the index.
         if lane.files() == 0 || (route.order == Order::Strict && !lane.active.is_empty()) {
             return Ok(None);
         }
@@ -137,8 +167,8 @@ impl Batch<'_> {
         }
     }
 
-    /// A lane's first ready file, if it may be given. In a strict lane one that waits for its confirmation holds up those
-    /// behind it; otherwise the next that does not wait may be given.
+    /// Returns a lane's first ready file if it may be given. In a strict lane one that waits for
+    /// its confirmation blocks those after it; otherwise the next that does not wait may be given.
     fn claimable(&self, lane: &LaneState, order: Order, now: DateTime<Utc>) -> Result<Option<Stored>, Fault> {
         if lane.ready == 0 {
             return Ok(None);
@@ -155,7 +185,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Looks which of the lane's files are ready first, and gives the turn of the very first.
+    /// Finds the lane's first ready files in the index and remembers them. Returns the position of
+    /// the first.
     fn look_ahead(&self, lane: &LaneState) -> Result<u64, Fault> {
         let (from, to) = (keys::ready(lane.number, lane.first_ready()), keys::ready(lane.number, u64::MAX));
         let mut turns = Vec::with_capacity(LOOK_AHEAD);
@@ -169,7 +200,7 @@ impl Batch<'_> {
         turns.first().copied().ok_or_else(none)
     }
 
-    /// The first ready file of a lane behind this turn that does not wait.
+    /// Returns the lane's first ready file after this position that does not wait.
     fn claimable_behind(&self, lane: &LaneState, turn: u64, now: DateTime<Utc>) -> Result<Option<Stored>, Fault> {
         let (mut from, to) = (keys::ready(lane.number, turn + 1).to_vec(), keys::ready(lane.number, u64::MAX));
         for _ in 1..MOST_PASSED {
@@ -184,7 +215,7 @@ impl Batch<'_> {
         Ok(None)
     }
 
-    /// The same file, done shortly before, if there is one.
+    /// Returns a file that is the same and was done shortly before, if there is one.
     fn earlier(&self, entry: &Entry, round: &Round<'_>) -> Result<Option<FileId>, Fault> {
         if round.ask.duplicate_window_ms == 0 || entry.not_duplicate {
             return Ok(None);
@@ -193,6 +224,7 @@ impl Batch<'_> {
         let turn = keys::turn(&turn).ok_or_else(|| Fault::Index("a done file has no turn".into()))?;
         let Some(bytes) = self.state.staged.get(self.index, &keys::entry(turn))? else { return Ok(None) };
         let other = Stored::decode(&bytes)?.entry;
+        // The key has only twelve bytes of a digest: the entries themselves decide.
         let same = other.state == State::Done
             && other.id != entry.id
             && other.sha256 == entry.sha256
@@ -203,12 +235,15 @@ impl Batch<'_> {
         Ok((same && age_ms < round.ask.duplicate_window_ms).then_some(other.id))
     }
 
+    /// Begins with a file: stages it as active, and adds it to the claim's record.
     fn start(&mut self, file: &Stored, route: &RouteRequest, round: &mut Round<'_>) -> Result<(), Fault> {
         if let Some(full) = round.open.take_if(|open| open.is_full()) {
             self.finish(full)?;
         }
         let mut open = round.open.take().unwrap_or_else(|| self.open_claim(round.record(self.node)));
         let begun = self.begin(&mut open, file);
+        // Put back before the error is looked at: the record has to be finished with what has
+        // begun.
         round.open = Some(open);
         let (entry, attempt) = begun?;
         *round.given.entry(route.name.clone()).or_default() += 1;
@@ -216,8 +251,9 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// A holder that let its lease run out is gone, and its file is ready again. A clock that jumped ahead makes all
-    /// leases look so: they get half a lease more to be renewed in.
+    /// Takes back leases that have ended: their holder is gone, and the file is ready again. A
+    /// clock that jumped ahead makes all leases look ended, so each gets half a lease more to be
+    /// renewed in, from the first claim that sees it.
     fn take_back_overdue(&mut self, ask: &ClaimRequest, now: DateTime<Utc>) -> Result<(), Fault> {
         let mut gone = Vec::new();
         for (id, held) in &mut self.state.lanes.leases {
@@ -253,6 +289,7 @@ struct Round<'a> {
     token: LeaseToken,
     /// The record of what it gives.
     open: Option<OpenClaim>,
+    /// Files given so far, by route.
     given: HashMap<String, usize>,
     /// Numbers of lanes that have nothing more to give.
     spent: HashSet<u32>,
@@ -269,7 +306,8 @@ impl Round<'_> {
     }
 }
 
-/// Returns whether the clock was set back since this file began to wait: then its time means nothing, and may be a year away.
+/// Returns true if the clock was set back since this file began to wait. Then its due time means
+/// nothing, and may be a year away.
 fn clock_went_back(file: &Stored, now: DateTime<Utc>) -> bool {
     file.entry.since > now
 }

@@ -1,4 +1,12 @@
-//! The bytes of small files: they came with their records, and are in the journal until nobody wants them any more.
+//! Bytes of small files, found by the sequence of the record that brought them.
+//!
+//! # Guarantees
+//! - A read is checked by length and digest, each time.
+//! - A sweep never takes a live content: one whose entry names it, one that came at or after `end`
+//!   (the
+//! index may not have it yet), and one that the index does not know and does not know as purged
+//! (recovery may still have to find it).
+//! - What a failed sweep has left is looked at again.
 
 use bytes::Bytes;
 use forebay_storage::{FileId, Sha256, StorageError, journal::JournalReader};
@@ -12,7 +20,10 @@ use super::{
 };
 use crate::{Extent, QueueError, Result};
 
-/// All bytes of an extent, which came with the record `seq`, and of which the digest is right.
+/// Reads all bytes of an extent, which came with the record `seq`.
+///
+/// # Errors
+/// [`QueueError::Damaged`] when they are missing, or have another length or digest. Blocks.
 pub(super) fn read(journal: &JournalReader, extent: &Extent, seq: u64) -> Result<Bytes> {
     let damaged = |what: String| QueueError::Damaged { id: extent.id, what };
     let bytes = journal.content(seq).map_err(journal_error)?;
@@ -25,20 +36,22 @@ pub(super) fn read(journal: &JournalReader, extent: &Extent, seq: u64) -> Result
     }
 }
 
-/// Whether the content that came with this record is a file's that is in the queue.
+/// Returns true if the content that came with this record is wanted.
 pub(super) fn is_live(index: &Index, id: FileId, seq: u64) -> Result<bool, StorageError> {
     let failed = |fault: Fault| StorageError::Io {
         doing: format!("cannot tell whether file {id} is in the queue"),
         source: std::io::Error::other(QueueError::from(fault).to_string()),
     };
     let Some(stored) = look::find(index, id).map_err(failed)? else {
-        // Not known at all, it is a find and not waste.
+        // Unknown to the index, and not as purged: it may be a file that recovery has still to
+        // find.
         return Ok(look::knows(index, id).map_err(failed)? == Some(false));
     };
     Ok(stored.entry.content == Some(seq))
 }
 
-/// Contents whose room has still to be given back.
+/// Contents whose room has still to be given back. At the start that is any: a crash may have come
+/// between a purge and its sweep.
 #[derive(Debug)]
 pub(super) struct Unswept(Mutex<What>);
 
@@ -64,7 +77,8 @@ impl What {
 }
 
 impl Unswept {
-    /// Takes what is to be swept, with what was purged just now; until [`Unswept::settle`] it is nobody else's.
+    /// Takes what is to be swept, with what was purged just now. Until [`Unswept::settle`] nobody
+    /// else has it.
     pub(super) fn with(&self, purged: Vec<u64>) -> What {
         let mut what = std::mem::take(&mut *self.0.lock());
         what.seqs.extend(purged);
@@ -87,8 +101,8 @@ impl Unswept {
     }
 }
 
-/// Gives back the room of contents that no entry wants any more. What came with records from `end` on is left alone: the
-/// index may not have it yet. Gives those that are to be swept later.
+/// Gives back the room of contents that no entry wants any more, of those that came before `end`.
+/// Returns those that are to be swept later.
 pub(super) fn sweep(index: &Index, journal: &JournalReader, end: u64, what: &What) -> Result<Vec<u64>, Fault> {
     let live = |id: FileId, seq: u64| if seq >= end { Ok(true) } else { is_live(index, id, seq) };
     if what.all {

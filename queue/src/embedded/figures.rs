@@ -1,4 +1,6 @@
 //! The queue in figures, from the outline in memory.
+//!
+//! Reading them costs a few keys of the index, however many files wait.
 
 use std::{collections::HashMap, ops::Bound};
 

@@ -1,4 +1,9 @@
-//! What the committer keeps in memory: lanes in outline, counters, leases. Waiting files stay in the index.
+//! The summary that the committer keeps in memory: lanes, counters, leases. Waiting files
+//! themselves stay in the index.
+//!
+//! Its size grows with partners and routes, with files that are active or retrying, and never with
+//! those that wait. It changes by [`Lanes::leave`] and [`Lanes::enter`], which `QueueState::shift`
+//! calls for each entry that changes; what it is after a restart is read from the index.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -25,7 +30,7 @@ pub(super) struct Count {
 /// A partner's counts, by the state's code.
 pub(super) type Counts = [Count; 12];
 
-/// A lane in outline.
+/// A lane in summary: the files of one partner on one route.
 #[derive(Debug, Default)]
 pub(super) struct LaneState {
     /// Its number in keys.
@@ -55,7 +60,7 @@ impl LaneState {
         self.first_ready.load(Ordering::Relaxed)
     }
 
-    /// The turn of the first ready file, if that is known without a look at the index.
+    /// Returns the position of the first ready file, if that is known without a look at the index.
     pub(super) fn known_ready(&self) -> Option<u64> {
         self.ahead.lock().front().copied()
     }
@@ -68,17 +73,21 @@ impl LaneState {
         *self.ahead.lock() = turns.iter().copied().collect();
     }
 
+    /// A file of this position is ready now.
     fn enter_ready(&mut self, turn: u64) {
         self.ready += 1;
         let first = self.first_ready.get_mut();
         *first = turn.min(*first);
         // Where it comes among them the index knows.
         let ahead = self.ahead.get_mut();
+        // It belongs among those that are known, and only the index has the order: they are looked
+        // up again.
         if ahead.back().is_some_and(|last| turn < *last) {
             ahead.clear();
         }
     }
 
+    /// A file of this position is not ready any more.
     fn leave_ready(&mut self, turn: u64) {
         self.ready = self.ready.saturating_sub(1);
         let ahead = self.ahead.get_mut();
@@ -207,7 +216,8 @@ impl Lanes {
         self.leases.values_mut().for_each(|held| held.void = true);
     }
 
-    /// Partners in the order in which they are to be served: those behind the one served last come first.
+    /// Returns partners in the order in which they are to be served, beginning after the one served
+    /// last.
     pub(super) fn rotation(&self) -> Vec<String> {
         let behind = self
             .partners

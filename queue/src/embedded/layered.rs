@@ -1,4 +1,8 @@
 //! The index with changes that are not in it yet laid over it.
+//!
+//! Three sets of changes are read like this: what the committer has staged, the names among it that
+//! readers are shown, and what sled had no room for. They are merged in the order of keys, and a
+//! key that is gone above hides the one beneath.
 
 use std::{
     collections::BTreeMap,
@@ -89,6 +93,7 @@ pub(super) fn merged(
     let mut changed = changes.range::<[u8], _>(range).peekable();
     let mut over = false;
     beneath(&mut |key, value| {
+        // Keys that only the layer above has, up to this one.
         while let Some((other, change)) = changed.next_if(|(other, _)| **other < key) {
             if let Some(value) = change
                 && visit(other.clone(), value.clone())?.is_break()

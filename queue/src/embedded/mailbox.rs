@@ -23,9 +23,9 @@ thread_local! {
     static HERE: RefCell<Option<Arc<Mailbox>>> = const { RefCell::new(None) };
 }
 
-/// Has the answers for whoever asks a queue on this thread come together, once for each group, by a task of this runtime,
-/// which must be one that this thread alone drives. For threads with many sessions; when the runtime ends, answers go to
-/// each asker by itself again.
+/// Has the answers for askers on this thread come together, once for each group, by a task of this
+/// runtime, which must be one that this thread alone drives. For threads with many sessions. When
+/// the runtime ends, answers go to each asker by itself again.
 pub fn gather_answers(runtime: &Handle) {
     let mailbox = Arc::new(Mailbox::default());
     runtime.spawn(Carrier(mailbox.clone()));

@@ -1,10 +1,14 @@
 //! The index's own state.
+//!
+//! It is written with every batch of the index, so it is true of exactly what the index has.
 
 use chrono::{DateTime, Utc};
 
 use super::binary::{Input, Output, put_optional, take_optional};
 
 /// The layout of keys and values. An index of another layout is made anew.
+/// Raise it with any change of `keys`, `entry_codec` or this: nothing is migrated, the journal has
+/// it all.
 const FORMAT: u8 = 5;
 
 /// Written in every batch, so that entries and the applied sequence agree also after a crash.

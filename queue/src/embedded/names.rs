@@ -1,7 +1,20 @@
-//! The catalogue in the index: how names are kept, and how records change them.
+//! The catalogue as keys of the index, and what each fact does to it.
 //!
-//! Folders have numbers, so that a folder's rename changes one key whatever is below it. Numbers are the index's own: an
-//! index that is made anew may give others.
+//! Folders have numbers, so that a folder's rename changes one key whatever is below it. The
+//! numbers are private to one index: a rebuilt one may give others, so no record and no caller
+//! keeps one. Entries keep the place at which they are shown (`Place`), which is how a file's path
+//! is found.
+//!
+//! # Guarantees
+//! - A change of names is checked against the staged state before its record is journalled
+//! (`check_names`), and refused as a whole.
+//! - `change_names` and `change_name_of` are called by `QueueState::apply` alone, so names change
+//!   with
+//! the record that says so and with no other.
+//! - A replayed record that does not fit (a file is where a folder should be) changes no name; the
+//!   file
+//! itself is not affected.
+//! - The number of names of each partner is counted along, folders included.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
@@ -29,10 +42,10 @@ pub(super) struct Root {
     pub(super) names: u64,
 }
 
-/// The login directories of all partners.
+/// The login directories of all partners; in memory too, because each acceptance counts a name.
 pub(super) type Roots = BTreeMap<String, Root>;
 
-/// What a name leads to, in the index.
+/// The value of a name's key: a folder's number, or a file with what listings show of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaf {
     Folder { number: u64, at: DateTime<Utc> },
@@ -89,6 +102,7 @@ pub(super) struct Folder {
     pub(super) above: u64,
     pub(super) name: String,
     /// The record from which on it can be replayed.
+    /// Older records may be forgotten: see `retire`.
     pub(super) basis: u64,
     pub(super) at: DateTime<Utc>,
 }
@@ -130,7 +144,7 @@ pub(super) fn decode_root(bytes: &[u8]) -> Result<Root, Fault> {
     read().ok_or_else(|| Fault::Index("a login directory cannot be read".into()))
 }
 
-/// What a record about an entry does to its name.
+/// The effect of a record about an entry on where that is shown.
 #[derive(Debug)]
 pub(super) enum NameEffect {
     None,
@@ -143,9 +157,12 @@ pub(super) enum NameEffect {
 }
 
 impl NameEffect {
+    /// Notes the effect in the entry that is about to be stored.
     pub(super) fn shape(self, stored: &mut Stored, fact: &Fact) {
         let Self::Shown { place, replaced } = self else { return };
         stored.place = Some(place);
+        // Only an acceptance can be withdrawn, and then the file that had the name before is shown
+        // again.
         if matches!(fact, Fact::Accepted { .. }) {
             stored.replaced = replaced;
         }
@@ -164,6 +181,9 @@ impl Layered<'_> {
     }
 
     /// The number of the folder of this path; an error when something on the way is no folder.
+    ///
+    /// A partner without a login directory has had no names yet: the empty path is an empty folder
+    /// then.
     pub(super) fn folder(&self, partner: &str, path: &str) -> Result<u64, Fault> {
         let Some(root) = self.get(&keys::root(partner))? else {
             return if path.is_empty() { Ok(NOWHERE) } else { Err(NameFault::NotFound.into()) };
@@ -209,6 +229,8 @@ impl Layered<'_> {
     }
 
     /// The partner and path of a name in a folder.
+    ///
+    /// `None` when a folder above is gone.
     pub(super) fn path(&self, folder: u64, name: &str) -> Result<Option<(String, String)>, Fault> {
         let (mut folder, mut parts) = (folder, vec![name.to_owned()]);
         loop {
@@ -223,7 +245,7 @@ impl Layered<'_> {
         }
     }
 
-    /// Names in a folder behind `behind`, until `visit` has enough.
+    /// Visits the names in a folder in byte order, those after `behind`, until `visit` has enough.
     pub(super) fn names(
         &self,
         folder: u64,
@@ -237,7 +259,8 @@ impl Layered<'_> {
         })
     }
 
-    /// Files in a folder and below, at most `most`.
+    /// Collects the files in a folder and below, at most `most`. Without recursion: partners choose
+    /// how deep their folders are.
     pub(super) fn files_below(
         &self,
         folder: u64,
@@ -272,6 +295,9 @@ impl From<NameFault> for Fault {
 /// Changing it.
 impl QueueState {
     /// Refuses a change of names that cannot be made. Changes nothing.
+    ///
+    /// # Errors
+    /// [`NameFault`], which the partner reads as a refusal.
     pub(super) fn check_names(&self, index: &Index, fact: &Fact) -> Result<(), Fault> {
         let view = self.staged.over(index);
         let file = |partner: &str, path: &str| match view.find(partner, path)? {
@@ -302,7 +328,8 @@ impl QueueState {
         }
     }
 
-    /// The effect of a record that is about names alone.
+    /// The effect of a record that is about names alone. A record that does not fit changes
+    /// nothing, because a replay has to go on after it.
     pub(super) fn change_names(&mut self, index: &Index, seq: u64, record: &Record) -> Result<(), Fault> {
         match &record.fact {
             Fact::FolderMade { partner, path } => {
@@ -335,7 +362,8 @@ impl QueueState {
         Ok(())
     }
 
-    /// The effect that a record about an entry has on its name. `old` is the entry as it stood before.
+    /// Applies the effect that a record about an entry has on names, and returns where the entry is
+    /// shown from now on. `old` is the entry as it stood before.
     pub(super) fn change_name_of(
         &mut self,
         index: &Index,
@@ -357,6 +385,8 @@ impl QueueState {
             (Fact::Carried { shown: Shown::At { path, shows }, .. }, Some(new), _) => {
                 self.show(index, new, place, path, *shows, seq)
             }
+            // Versions before this one did not say where a file is shown: it is shown under its own
+            // name.
             (Fact::Carried { shown: Shown::Unknown, .. }, Some(new), None) => {
                 self.show(index, new, place, &new.name, at(new), seq)
             }
@@ -365,6 +395,7 @@ impl QueueState {
                 Ok(NameEffect::None)
             }
             (Fact::Withdrawn { .. }, _, Some(old)) => {
+                // Looked up before the name is taken away.
                 let shown = place.map(|place| self.staged.over(index).shown_at(old.entry.id, place)).transpose()?;
                 self.unshow(index, &old.entry.partner, old.entry.id, place)?;
                 if let (Some((path, _)), Some((before, shows))) = (shown.flatten(), old.replaced) {
@@ -380,7 +411,8 @@ impl QueueState {
         }
     }
 
-    /// Shows the file that a withdrawn one had taken the name of, if it is still there and shown nowhere else.
+    /// Shows the file again whose name a withdrawn one had taken, if it is still there and shown
+    /// nowhere else.
     fn show_again(
         &mut self,
         index: &Index,
@@ -409,6 +441,7 @@ impl QueueState {
         shows: DateTime<Utc>,
         seq: u64,
     ) -> Result<NameEffect, Fault> {
+        // First: a file has one name at most, also when the new one cannot be given.
         self.unshow(index, &entry.partner, entry.id, old)?;
         let (above, name) = split(path);
         let Some(folder) = self.make_folders(index, &entry.partner, above, seq, entry.received_at)? else {
@@ -428,7 +461,8 @@ impl QueueState {
         Ok(NameEffect::Shown { place: Place { folder, name: name.to_owned() }, replaced })
     }
 
-    /// Takes away the name of this place, if it leads to this file.
+    /// Takes the name of this place away, if it leads to this file. Another file may have it by
+    /// now.
     fn unshow(&mut self, index: &Index, partner: &str, id: FileId, place: Option<&Place>) -> Result<(), Fault> {
         let Some(place) = place else { return Ok(()) };
         match self.staged.over(index).leaf(place.folder, &place.name)? {
@@ -441,7 +475,8 @@ impl QueueState {
         Ok(())
     }
 
-    /// The number of a folder, which is made with those above it if need be; none when a file is in the way.
+    /// Returns the number of a folder, which is made with those above it if need be, and `None`
+    /// when a file is in the way.
     fn make_folders(
         &mut self,
         index: &Index,
@@ -467,6 +502,7 @@ impl QueueState {
         Ok(Some(folder))
     }
 
+    /// The folder of a partner's login directory, which is made if need be.
     fn root(&mut self, partner: &str, seq: u64, at: DateTime<Utc>) -> u64 {
         if let Some(root) = self.roots.get(partner) {
             return root.folder;
@@ -487,6 +523,7 @@ impl QueueState {
         self.staged.set_name(keys::folder(number), Some(folder.encode()));
     }
 
+    /// Notes that the folder can be replayed from this record on.
     fn rest_folder_on(&mut self, index: &Index, number: u64, seq: u64) -> Result<(), Fault> {
         if let Some(bytes) = self.staged.get(index, &keys::folder(number))? {
             let folder = Folder { basis: seq, ..Folder::decode(&bytes)? };
@@ -495,6 +532,7 @@ impl QueueState {
         Ok(())
     }
 
+    /// Removes a folder. That it is empty was checked when the record was written.
     fn drop_folder(&mut self, index: &Index, partner: &str, path: &str) -> Result<(), Fault> {
         let Some((above, Leaf::Folder { number, .. })) = self.staged.over(index).find(partner, path)? else {
             return Ok(());
@@ -505,6 +543,8 @@ impl QueueState {
         Ok(())
     }
 
+    /// Gives a file or folder another name. What is below a folder moves with it, because its
+    /// number stays.
     fn move_name(
         &mut self,
         index: &Index,
@@ -515,12 +555,14 @@ impl QueueState {
         at: DateTime<Utc>,
     ) -> Result<(), Fault> {
         let Some((old_folder, leaf)) = self.staged.over(index).find(partner, from)? else { return Ok(()) };
+        // Nothing to do, and below it would be counted as a name that is replaced.
         if from == to {
             return Ok(());
         }
         let (above, name) = split(to);
         let Some(folder) = self.make_folders(index, partner, above, seq, at)? else { return Ok(()) };
         match (self.staged.over(index).leaf(folder, name)?, leaf) {
+            // Checked when it was written; a replay without that check goes on without the move.
             (Some(Leaf::Folder { .. }), _) | (Some(_), Leaf::Folder { .. }) => return Ok(()),
             (Some(Leaf::File { .. }), _) => self.count_names(partner, -1),
             (None, _) => {}
@@ -539,6 +581,8 @@ impl QueueState {
         Ok(())
     }
 
+    /// Forgets all names of a partner, and its login directory. Entries stay: their places lead
+    /// nowhere.
     fn forget_names(&mut self, index: &Index, partner: &str) -> Result<(), Fault> {
         let Some(root) = self.roots.remove(partner) else { return Ok(()) };
         let mut folders = vec![root.folder];
@@ -560,6 +604,7 @@ impl QueueState {
         Ok(())
     }
 
+    /// Counts names that were added or taken away, and stages the count with them.
     fn count_names(&mut self, partner: &str, more: i64) {
         if let Some(root) = self.roots.get_mut(partner) {
             root.names = root.names.saturating_add_signed(more);
@@ -574,6 +619,8 @@ impl QueueState {
     }
 }
 
+/// Checks a move: `from` is there, `to` is free or a file that a file may replace, and no folder
+/// goes into itself.
 fn check_move(view: Layered<'_>, partner: &str, from: &str, to: &str) -> Result<(), Fault> {
     let Some((_, leaf)) = view.find(partner, from)? else { return Err(NameFault::NotFound.into()) };
     if to.strip_prefix(from).is_some_and(|rest| rest.starts_with('/')) {

@@ -1,4 +1,7 @@
 //! Listings from the newest entry back, which read what they give and little more.
+//!
+//! Cursors have a letter of their own (`n`, `p`), so that one of another listing is refused and not
+//! misread.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,7 @@
 //! Waiting for commands, with a look at the index each second while it is behind.
+//!
+//! The thread blocks in `recv` while all is well. Only an index that lacks room has it wake each
+//! second.
 
 use std::{
     sync::Arc,

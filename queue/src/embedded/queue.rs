@@ -1,4 +1,25 @@
-//! The handle: asks the committer for changes, and reads the index itself.
+//! The handle that implements `QueueStore`: sends changes to the committer, and reads the index
+//! itself.
+//!
+//! Which thread does what:
+//!
+//! - `journal` sends a closure to the committer's thread, which checks it, journals its records
+//!   with
+//! those of others and answers after the sync. The asker waits on a channel, and no thread is
+//! blocked.
+//! - `between` runs a closure on the committer's thread between two groups of changes.
+//! - `look` reads the index on the asker's thread, for a few keys.
+//! - `read` reads it on a blocking thread, for anything longer.
+//! - `read_uncaught` is `look` without waiting until the index has caught up, for the catalogue,
+//!   which
+//! lays names over it that are journalled and not in it yet.
+//!
+//! # Guarantees
+//! - A caller that was answered finds in `look` and `read` what was answered (`caught_up`).
+//! - An index that turns out to be damaged is rebuilt from the journal, and asked again (`heal`).
+//! - A future that is dropped loses its answer alone: a change that was sent is made or refused as
+//!   a whole.
+//! - Dropping the handle answers the changes that wait, and then joins the committer's thread.
 
 use std::{
     collections::HashSet,
@@ -39,6 +60,7 @@ use crate::{
 };
 
 /// Jobs that wait for the committer before those who ask have to wait as well.
+/// A bound on memory: doors wait here when the disk is slow, and so do their clients.
 const MOST_WAITING: usize = 4_096;
 /// The end of a processor's output that is kept, in bytes.
 const OUTPUT_BYTES: usize = 4 << 10;
@@ -71,6 +93,8 @@ impl EmbeddedQueue {
     /// # Errors
     /// [`QueueError::Locked`] when another process has it open; [`QueueError::Unreadable`] when a newer version wrote
     /// it, and nothing has been changed then.
+    ///
+    /// The lock on the index keeps a second process away from the journal too.
     pub fn open(
         disk: Arc<dyn Disk>,
         journal_dir: &Path,
@@ -106,6 +130,7 @@ impl EmbeddedQueue {
             waiting: Waiting::default(),
             watch: watch.clone(),
         });
+        // All leases that are found now are void: the process that held them is gone.
         let void: HashSet<LeaseToken> = state.lanes.leases.values().map(|held| held.token).collect();
         let committer = Committer {
             shared: shared.clone(),
@@ -120,6 +145,8 @@ impl EmbeddedQueue {
         let poison = shared.clone();
         let work = move || {
             let run = std::panic::AssertUnwindSafe(|| committer.run(waiting));
+            // A panic poisons the queue. Otherwise each asker would wait for an answer that never
+            // comes.
             if std::panic::catch_unwind(run).is_err() {
                 poison.poison("the committer panicked");
             }
@@ -143,7 +170,13 @@ impl EmbeddedQueue {
         &self.shared
     }
 
-    /// Has a change journalled. The closure checks it and adds its records to the group; it may be called twice.
+    /// Has a change journalled. `stage` runs on the committer's thread: it checks the change
+    /// against all changes before it and adds its records to the group. It may be called twice,
+    /// when the index was rebuilt in between, so it must not use up what it captured.
+    ///
+    /// # Errors
+    /// The refusal of `stage`, or that of the journal. Nothing was changed then, but for
+    /// [`QueueError::Unknown`].
     pub(super) async fn journal<T: Send + 'static>(
         &self,
         stage: impl FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
@@ -152,7 +185,8 @@ impl EmbeddedQueue {
         self.send(command, answer).await
     }
 
-    /// Has something done by the committer between two groups of changes.
+    /// Runs `work` on the committer's thread, between two groups of changes: it sees what is
+    /// durable.
     pub(super) async fn between<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Committer) -> Result<T> + Send + 'static,
@@ -174,7 +208,7 @@ impl EmbeddedQueue {
         answer.await.map_err(|_| self.shared.unknown_error())?
     }
 
-    /// Has one record about an entry journalled.
+    /// Has one record about an entry journalled. Returns the entry after it.
     async fn write(&self, record: Record) -> Result<Entry> {
         self.journal(move |batch| batch.write_entry(&record)).await
     }
@@ -184,7 +218,7 @@ impl EmbeddedQueue {
         self.journal(move |batch| batch.write(&record).map(drop)).await
     }
 
-    /// Whoever was answered finds in the index what was answered.
+    /// Waits until the index has all that was answered before. Cheap when it has: one atomic read.
     async fn caught_up(&self) -> Result<()> {
         match self.shared.behind.load(Ordering::Acquire) {
             true => self.between(Committer::catch_up).await,
@@ -192,22 +226,27 @@ impl EmbeddedQueue {
         }
     }
 
-    /// An end of the journal before which the index has everything: for who compares the two, or trusts the index to know
-    /// what the journal may forget.
+    /// Returns an end of the journal before which the index has everything. For callers that
+    /// compare the two, or that trust the index to know what the journal may forget.
     pub(super) async fn agreed(&self) -> Result<u64> {
+        // Before the catching up: the index has at least these records afterwards, and perhaps
+        // later ones.
         let end = self.shared.journal.next_seq();
         // Asked in any case: the committer may be between the journal and saying that the index is behind.
         self.between(Committer::catch_up).await?;
         Ok(end)
     }
 
-    /// A short look into the index, on the spot unless it is just being made anew.
+    /// Reads a few keys of the index, on the asker's thread unless the index is being rebuilt.
     pub(super) async fn look<T: Send + 'static>(
         &self,
         read: impl Fn(&Index) -> Result<T, Fault> + Send + Sync + Clone + 'static,
     ) -> Result<T> {
         self.caught_up().await?;
         for _ in 0..2 {
+            // Before the read, here and in the two functions below: a fault that was found in an
+            // index that is replaced meanwhile must not have the new one rebuilt (`Committer::heal`
+            // compares generations).
             let generation = self.shared.generation.load(Ordering::Acquire);
             let first = self.shared.index.try_read().map(|index| read(&index));
             match first {
@@ -220,7 +259,8 @@ impl EmbeddedQueue {
         self.read(read).await
     }
 
-    /// A short look that needs nothing but what is in the index already, on the spot unless that is just being made anew.
+    /// Reads a few keys that may not have caught up with the journal, on the asker's thread unless
+    /// the index is being rebuilt.
     pub(super) async fn read_uncaught<T: Send + 'static>(
         &self,
         read: impl Fn(&Shared, &Index) -> Result<T, Fault> + Send + Sync + Clone + 'static,
@@ -235,7 +275,8 @@ impl EmbeddedQueue {
         self.read(read).await
     }
 
-    /// A longer look, on a thread that may block. An index that turns out to be damaged is made anew, and asked again.
+    /// Reads the index on a blocking thread. An index that turns out to be damaged is rebuilt, and
+    /// asked once more.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl Fn(&Shared, &Index) -> Result<T, Fault> + Send + Sync + Clone + 'static,
@@ -250,6 +291,8 @@ impl EmbeddedQueue {
                 read(&shared, &index)
             };
             match tokio::task::spawn_blocking(work).await {
+                // Once alone: a fault that a rebuilt index has too must not have it rebuilt for
+                // ever.
                 Ok(Err(Fault::Index(_))) if !healed => self.heal(generation).await?,
                 Ok(outcome) => return Ok(outcome?),
                 Err(_) => return Err(broken("reading was cut short")),
@@ -258,11 +301,13 @@ impl EmbeddedQueue {
         }
     }
 
+    /// Has the index rebuilt, unless that has been done since `generation`.
     async fn heal(&self, generation: u64) -> Result<()> {
         self.between(move |committer| committer.heal(generation)).await
     }
 }
 
+/// Opens what another handle of this process may just be closing, waiting up to [`CLOSING`].
 fn once_closed<T>(open: impl Fn() -> Result<T>) -> Result<T> {
     let step = Duration::from_millis(5);
     let mut waited = Duration::ZERO;
@@ -277,6 +322,7 @@ fn once_closed<T>(open: impl Fn() -> Result<T>) -> Result<T> {
 
 impl Drop for EmbeddedQueue {
     fn drop(&mut self) {
+        // First the sender, then the join: the committer ends when no sender is left.
         self.commands = None;
         if let Some(committer) = self.committer.take() {
             // Its panic has been told already.
@@ -304,6 +350,8 @@ impl QueueStore for EmbeddedQueue {
             let entry = batch.accept(&record, bytes.as_ref())?;
             // Before any claim can see it: this is the thread that claims.
             if let Some(from) = claimable_from {
+                // The record is not in the journal yet. If the group is refused an entry stays here
+                // that nothing asks for, until `prune` drops it.
                 shared.waiting.begin(id, from);
             }
             Ok(entry)
@@ -342,6 +390,8 @@ impl QueueStore for EmbeddedQueue {
     }
 
     fn confirm(&self, id: FileId) {
+        // In memory alone, so there is nothing to wait for. After a restart the time in the record
+        // decides.
         if self.shared.waiting.confirm(id) {
             // The dispatcher looks again.
             self.shared.changed.send_modify(|_| {});
@@ -357,6 +407,8 @@ impl QueueStore for EmbeddedQueue {
         self.shared.waiting.bar(id);
         let fact = Fact::Withdrawn { reason: short(Some(reason.to_owned())) };
         let withdrawn = self.write(Record { at: now, actor: Actor::Server, id: Some(id), fact }).await;
+        // Otherwise nobody knows whether the record is in the journal. The bar stays until the
+        // restart, so that a file that may be withdrawn is not processed.
         if matches!(withdrawn, Ok(_) | Err(QueueError::WrongState { .. } | QueueError::NotFound(_))) {
             self.shared.waiting.forget(id);
         }
@@ -460,6 +512,7 @@ impl QueueStore for EmbeddedQueue {
     }
 
     async fn kept_files(&self, partner: &str, enough: u64) -> Result<u64> {
+        // The cheap count of all files comes first: in most cases it is below what is asked for.
         let files = self.shared.counts.read().get(partner).map_or(0, figures::files);
         if files < enough {
             return Ok(files);
@@ -483,7 +536,8 @@ impl QueueStore for EmbeddedQueue {
     async fn kept_ids(&self) -> Result<Vec<FileId>> {
         self.read(|shared, index| {
             let (over, all) = figures::over_of_all(&shared.counts.read());
-            // A look at each that is not over costs more than one at all of them in a row.
+            // With more than half of all entries over, look the others up by their states.
+            // Otherwise one scan over all entries is cheaper.
             if over > all / 2 { read::kept_ids_of_states(index) } else { read::kept_ids(index) }
         })
         .await
@@ -588,7 +642,7 @@ fn accepted(new: NewEntry, is_inline: bool, now: DateTime<Utc>) -> Record {
     Record { at: now, actor, id: Some(new.id), fact }
 }
 
-/// Waits for the work and tells its progress meanwhile.
+/// Waits for the work, and reports its progress meanwhile.
 async fn watched<T>(
     work: impl Future<Output = Result<T>>,
     tell: &mut mpsc::UnboundedReceiver<(u64, u64)>,
@@ -615,6 +669,8 @@ fn part_of(action: &Action, start: usize, length: usize) -> Action {
     }
 }
 
+/// Cuts a reason to [`REASON_BYTES`]: reasons are in records, and operators' texts have no end of
+/// their own.
 fn short(reason: Option<String>) -> Option<String> {
     reason.map(|reason| start_of(reason, REASON_BYTES))
 }

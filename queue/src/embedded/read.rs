@@ -1,4 +1,8 @@
 //! Reading the index, beside the committer.
+//!
+//! Nothing is locked, so an entry can change between two reads: it may get another position (a
+//! rename of an unfinished file), another state, or go. Each function says what it does then. What
+//! the index cannot explain even so is [`Fault::Index`], and the index is rebuilt from the journal.
 
 use std::{collections::HashSet, ops::ControlFlow};
 
@@ -18,7 +22,7 @@ use crate::{Continues, Cursor, Entry, Extent, Filter, KnownOrigin, Page, QueueEr
 /// More matches of a prefix are not counted.
 const MOST_MATCHES: usize = 1_000;
 
-/// Looks at an entry that goes from turn to turn meanwhile.
+/// The number of tries to read an entry that gets another position meanwhile.
 const MOST_LOOKS: usize = 16;
 
 /// Entries that do not pass before a listing gives what it has: whoever asked may not want the rest any more.
@@ -28,6 +32,7 @@ pub(super) const MOST_PASSED_OVER: usize = 4_096;
 const CHUNK: usize = 4_096;
 
 /// An entry, if there is one.
+/// Two reads: id to position, position to entry. Between the two the committer may have moved it.
 pub(super) fn find(index: &Index, id: FileId) -> Result<Option<Stored>, Fault> {
     for _ in 0..MOST_LOOKS {
         let Some(value) = index.get(&keys::turn_of(id))? else { return Ok(None) };
@@ -41,7 +46,7 @@ pub(super) fn find(index: &Index, id: FileId) -> Result<Option<Stored>, Fault> {
     Err(Fault::Index(format!("file {id} is not at its turn")))
 }
 
-/// The entry of a turn, if there is one.
+/// Returns the entry at a position in the queue, if there is one.
 pub(super) fn at(index: &Index, turn: u64) -> Result<Option<Stored>, Fault> {
     index.get(&keys::entry(turn))?.map(|bytes| Stored::decode(&bytes)).transpose()
 }
@@ -50,7 +55,11 @@ pub(super) fn stored(index: &Index, id: FileId) -> Result<Stored, Fault> {
     find(index, id)?.ok_or(Fault::Queue(QueueError::NotFound(id)))
 }
 
-/// The stretches that a file consists of, from its first byte on.
+/// Returns the stretches that a file consists of, from its first byte on.
+///
+/// # Errors
+/// [`QueueError::Damaged`] when an earlier part is not there or has another length than the later
+/// ones were made for.
 pub(super) fn extents(index: &Index, entry: &Entry) -> Result<Vec<Extent>, Fault> {
     let mut extents = vec![entry.extent()];
     let mut before = entry.continues.clone();
@@ -81,7 +90,10 @@ pub(super) fn continued_by(index: &Index, id: FileId) -> Result<Vec<FileId>, Fau
     Ok(later)
 }
 
-/// The id that begins with these hexadecimal digits.
+/// Returns the id that begins with these hexadecimal digits; dashes are ignored.
+///
+/// # Errors
+/// [`QueueError::NoMatch`] and [`QueueError::Ambiguous`].
 pub(super) fn resolve(index: &Index, prefix: &str) -> Result<FileId, Fault> {
     let no_match = || QueueError::NoMatch(prefix.to_owned());
     let digits: Vec<u8> = prefix.bytes().filter(|byte| *byte != b'-').map(|byte| byte.to_ascii_lowercase()).collect();
@@ -96,6 +108,7 @@ pub(super) fn resolve(index: &Index, prefix: &str) -> Result<FileId, Fault> {
         }
         keys::turn_of(FileId::from_bytes(bytes))
     };
+    // One byte longer: the scan ends before `to`, and the last possible id belongs to it.
     let mut to = bound(b'f').to_vec();
     to.push(0);
     let (mut found, mut count) = (None, 0);
@@ -112,6 +125,8 @@ pub(super) fn resolve(index: &Index, prefix: &str) -> Result<FileId, Fault> {
 }
 
 /// Entries that pass, in the order of their turns: the listings of all states, merged.
+///
+/// Entries that do not pass the filter are bounded too: the page then ends early, with a cursor.
 pub(super) fn list(index: &Index, filter: &Filter, after: Option<&Cursor>, limit: usize) -> Result<Page, Fault> {
     let start = after.map(turn_of).transpose()?.map_or(0, |turn| turn.saturating_add(1));
     let mut heads = Vec::new();
@@ -187,6 +202,8 @@ pub(super) fn audit(journal: &JournalReader, after: u64, limit: usize) -> Result
 
 /// Entries whose latest change is a record behind `after`, in that order. The journal tells which: records up to `end` are in
 /// the index.
+///
+/// An entry is in it once, at its latest change: whoever asks again from there on misses nothing.
 pub(super) fn changes(
     index: &Index,
     journal: &JournalReader,
@@ -241,7 +258,7 @@ pub(super) fn kept_ids(index: &Index) -> Result<Vec<FileId>, Fault> {
     Ok(ids)
 }
 
-/// How many entries of a partner have bytes that storage keeps.
+/// Returns how many entries of a partner have bytes that storage keeps.
 pub(super) fn kept_of(index: &Index, partner: &str) -> Result<u64, Fault> {
     let ((from, to), mut kept) = (keys_of(partner), 0);
     index.scan(&from, &to, |key, _| {
@@ -271,8 +288,8 @@ fn id_at_the_end(key: &[u8]) -> Result<FileId, Fault> {
     id.ok_or_else(|| Fault::Index("a partner's entry has no id".into()))
 }
 
-/// The ids of the files that are not over and whose bytes storage keeps, by the listings of their states; with those that
-/// they go on from.
+/// Returns the ids of the files that are not over and whose bytes storage keeps, by the listings of
+/// their states, with those that they continue.
 pub(super) fn kept_ids_of_states(index: &Index) -> Result<Vec<FileId>, Fault> {
     let mut ids = Vec::new();
     for state in State::ALL.into_iter().filter(|state| !state.is_over()) {
@@ -349,7 +366,8 @@ pub(super) fn meta(index: &Index) -> Result<Meta, Fault> {
     Meta::decode(&meta).ok_or_else(|| Fault::Index("it has another layout".into()))
 }
 
-/// Whether the index knows; none when only the journal can tell.
+/// Returns whether the index knows the id, as an entry or as purged. `None` when only the journal
+/// can tell.
 pub(super) fn knows(index: &Index, id: FileId) -> Result<Option<bool>, Fault> {
     if index.get(&keys::turn_of(id))?.is_some() || index.get(&keys::purged(id))?.is_some() {
         return Ok(Some(true));
@@ -359,7 +377,8 @@ pub(super) fn knows(index: &Index, id: FileId) -> Result<Option<bool>, Fault> {
     Ok((id.as_bytes() > &meta.forgotten).then_some(false))
 }
 
-/// Whether a record of the journal says that this file was purged.
+/// Returns true if a record of the journal says that this file was purged. Reads the whole journal,
+/// so it is asked only for ids that are older than all that the index remembers as purged.
 pub(super) fn purged_long_ago(journal: &JournalReader, id: FileId) -> Result<bool> {
     let mut next = journal.first_seq();
     loop {

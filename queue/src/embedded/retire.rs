@@ -1,4 +1,6 @@
 //! Giving up old segments of the journal: what is still needed of them is written again first.
+//!
+//! `cutoff` finds how far, `resting_on` which entries would be lost. Both only read; `upkeep` acts.
 
 use std::ops::ControlFlow;
 
@@ -12,8 +14,9 @@ use super::{
 };
 use crate::Result;
 
-/// The first record that is not older than `limit`; none when there is nothing before it. Clocks that were set back
-/// make this a little early or late, and no harm comes of either: what is live is carried forward.
+/// Returns the first record that is not older than `limit`, and `None` when there is nothing before
+/// it. By bisection: a clock that was set back makes this a little early or late, and no harm comes
+/// of either, because what is live is written again first.
 pub(super) fn cutoff(journal: &JournalReader, limit: DateTime<Utc>) -> Result<Option<u64>> {
     let (first, mut high) = (journal.first_seq(), journal.next_seq());
     let mut low = first;

@@ -1,4 +1,8 @@
 //! Changes of the index that are still to be applied.
+//!
+//! Thousands of changes are gathered before sled gets them as one batch: a key that changes often
+//! is written once. Reads of the committer go through [`Staged::over`]; other readers wait until
+//! the batch is applied, but for the catalogue's keys, which are published to them.
 
 use super::{
     index::{Fault, Index, Slice},

@@ -1,4 +1,14 @@
-//! Forgetting what is over: entries, the room of their bytes, and what the journal says of them.
+//! Forgetting what is over: entries, the room of their bytes, and old segments of the journal.
+//!
+//! The order is that of what depends on what:
+//!
+//! 1. Entries are purged, by records in the journal. 2. The room of their contents is given back
+//! (`sweep`). A crash before that leaves contents nobody wants; the first sweep after a start looks
+//! at all. 3. Segments of the journal that are old enough are deleted (`retire`), once a day.
+//! Before that, the entries and folders that need their records are written again, and contents
+//! whose purge is told by them alone are swept.
+//!
+//! A failure of the later steps is logged and tried again another time; it never undoes a purge.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use forebay_storage::FileId;
@@ -12,6 +22,8 @@ use crate::{Purged, Result};
 
 impl EmbeddedQueue {
     /// Forgets entries that are over and ended before `before`, at most `limit`.
+    ///
+    /// Returns what was purged, also when a later group failed: storage has to remove those files.
     pub(super) async fn forget(&self, before: DateTime<Utc>, limit: usize, now: DateTime<Utc>) -> Result<Purged> {
         let (mut purged, mut contents) = (Purged::default(), Vec::new());
         // In small groups: sled's memory grows with what one batch removes, and others wait meanwhile.
@@ -52,7 +64,8 @@ impl EmbeddedQueue {
         Ok(purged)
     }
 
-    /// Gives back the room of contents that came with these records and are purged.
+    /// Gives back the room of contents that came with these records and are purged, and of what
+    /// earlier sweeps have left.
     async fn sweep(&self, purged: Vec<u64>) -> Result<()> {
         let what = self.unswept.with(purged);
         if what.is_nothing() {
@@ -63,13 +76,15 @@ impl EmbeddedQueue {
         self.unswept.settle(swept)
     }
 
-    /// Gives up segments of the journal that are older than is to be kept, once a day.
+    /// Deletes segments of the journal that are older than is to be kept, once a day by the given
+    /// time.
     async fn retire(&self, now: DateTime<Utc>) -> Result<()> {
         {
             let mut retired_at = self.retired_at.lock();
             if retired_at.is_some_and(|at| (now - at).abs() < TimeDelta::days(1)) {
                 return Ok(());
             }
+            // Before the work: when it fails it is tried tomorrow, and not with every sweep.
             *retired_at = Some(now);
         }
         let Some(limit) = now.checked_sub_signed(self.keep) else { return Ok(()) };
@@ -92,11 +107,13 @@ impl EmbeddedQueue {
         }
         // Before the journal forgets that they are purged. Here, for it may take its time.
         self.read(move |shared, index| contents::sweep_before(index, &shared.journal, before)).await?;
+        // Last, and on the committer's thread: nothing is journalled meanwhile that would rest on
+        // what goes.
         self.between(move |committer| committer.retire(before)).await
     }
 }
 
-/// Notes which files went, those that storage keeps and those whose bytes came with a record.
+/// Notes which files went: those that storage keeps, and those whose bytes came with a record.
 fn note(gone: Vec<(FileId, Option<u64>)>, purged: &mut Purged, contents: &mut Vec<u64>) {
     purged.files += gone.len();
     contents.extend(gone.iter().filter_map(|(_, content)| *content));

@@ -1,4 +1,8 @@
 //! Whether journal and index say the same, while both go on.
+//!
+//! The journal is replayed into memory, and each entry of the index, each key of a listing and each
+//! name is compared with what comes out. The committer works meanwhile, so what differs is read a
+//! second time: what has changed since is not judged. It repairs nothing.
 
 use std::{cell::Cell, collections::HashMap, ops::ControlFlow};
 
@@ -18,11 +22,11 @@ use crate::{Entry, QueueError, Record, State, Verified};
 
 const CHUNK: usize = 4_096;
 
-/// No more faults are told one by one.
+/// The number of faults that are reported one by one.
 const MOST_FAULTS: usize = 1_000;
 
-/// How far a check is, in steps that take about as long: a record that is replayed, an entry that is compared, a key of a
-/// listing that is looked up.
+/// The progress of a check, in steps that take about as long: a record replayed, an entry compared,
+/// a key of a listing looked up.
 struct Steps<'a> {
     done: Cell<u64>,
     total: u64,
@@ -30,7 +34,7 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// One more, and an error when nobody wants the rest.
+    /// Counts one more. An error when the asker is gone.
     fn step(&self) -> crate::Result<()> {
         self.done.set(self.done.get() + 1);
         match self.done.get().is_multiple_of(CHUNK as u64) {
@@ -47,8 +51,12 @@ impl Steps<'_> {
 /// Keys of listings and names for each entry.
 const KEYS_OF_ENTRY: u64 = 4;
 
-/// Replays the journal in memory up to `end`, before which the index has everything, and compares what comes out with
-/// the index. What has changed since then is not judged.
+/// Replays the journal in memory up to `end`, before which the index has everything, and compares
+/// what comes out with the index. What has changed since then is not judged.
+///
+/// # Errors
+/// The index's fault when it cannot be read, or that of a stop. Differences are no error: they are
+/// in the result.
 pub(super) fn verify(
     index: &Index,
     journal: &JournalReader,
@@ -56,6 +64,8 @@ pub(super) fn verify(
     progress: &dyn Fn(u64, u64) -> crate::Result<()>,
 ) -> Result<Verified, Fault> {
     let mut found = Verified::default();
+    // A journal that has forgotten its beginning has records about files whose acceptance is gone:
+    // no fault.
     let whole = journal.first_seq() <= 1;
     let entries = read::meta(index)?.entries;
     let total = end.saturating_sub(journal.first_seq()) + entries * (2 + KEYS_OF_ENTRY);
@@ -99,6 +109,8 @@ pub(super) fn verify(
     Ok(found)
 }
 
+/// Replays the journal into encoded entries, without names and listings. Memory grows with the
+/// entries.
 fn replay(
     journal: &JournalReader,
     end: u64,
@@ -133,6 +145,7 @@ fn replay(
                     if !gaps && (whole || !matches!(error, QueueError::NotFound(_))) {
                         tell(found, format!("journal record {seq} does not follow: {error}"));
                     }
+                    // As a rebuild does: what is in the journal has happened.
                     Entry::follow(old.as_ref(), seq, &record)
                 }
             };
@@ -146,7 +159,7 @@ fn replay(
     Ok(entries)
 }
 
-/// Whether the record may follow on what the files among several that it is about are by then.
+/// Checks whether the record may follow on the states of the other files that it is about.
 fn check_others(entries: &HashMap<FileId, Box<[u8]>>, record: &Record) -> Result<crate::Result<()>, Fault> {
     for id in Entry::others(record, None) {
         let Some(bytes) = entries.get(&id) else { continue };
@@ -176,7 +189,7 @@ fn replay_others(
     Ok(())
 }
 
-/// What a name leads to has an entry, which says that it is shown there.
+/// Each name leads to an entry that says it is shown there.
 fn compare_names(index: &Index, steps: &Steps<'_>, found: &mut Verified) -> Result<(), Fault> {
     index.scan(b"f", &keys::behind(b'f'), |key, value| {
         steps.step()?;
@@ -191,7 +204,7 @@ fn compare_names(index: &Index, steps: &Steps<'_>, found: &mut Verified) -> Resu
     })
 }
 
-/// What is kept for a later file is kept for one that is there and continues it.
+/// Each "is continued by" is true of an entry that is there.
 fn compare_continued(index: &Index, found: &mut Verified) -> Result<(), Fault> {
     index.scan(b"c", &keys::behind(b'c'), |key, _| {
         let (earlier, later) = (key.get(1..17).and_then(keys::id), key.get(17..).and_then(keys::id));
@@ -218,6 +231,7 @@ fn lane_numbers(index: &Index) -> Result<LaneNumbers, Fault> {
     Ok(lanes)
 }
 
+/// Compares one entry with the replayed one, and checks that each listing it belongs to has it.
 fn compare(index: &Index, lanes: &LaneNumbers, entry: &Entry, said: Option<&Entry>) -> Result<Vec<String>, Fault> {
     let id = entry.id;
     let mut faults = Vec::new();
@@ -251,6 +265,7 @@ fn compare(index: &Index, lanes: &LaneNumbers, entry: &Entry, said: Option<&Entr
     Ok(faults)
 }
 
+/// Returns true if the entry has changed since it was compared: then the differences mean nothing.
 fn changed_since(index: &Index, entry: &Entry) -> Result<bool, Fault> {
     match read::stored(index, entry.id) {
         Ok(stored) => Ok(stored.entry.changed_seq != entry.changed_seq),
@@ -284,6 +299,7 @@ fn superfluous(index: &Index, steps: &Steps<'_>, found: &mut Verified) -> Result
     Ok(())
 }
 
+/// Returns true if a listing's key is one of this entry's.
 fn names(prefix: u8, key: &[u8], entry: &Entry) -> bool {
     match prefix {
         b's' => key.get(1) == Some(&binary::code(entry.state)),

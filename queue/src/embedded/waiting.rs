@@ -1,5 +1,10 @@
-//! Files that wait for the sign that their sender has read the reply. In memory alone: after a restart the time in the
-//! acceptance's record counts.
+//! When each freshly accepted file may be claimed, while its sender was not seen to read the reply.
+//!
+//! In memory alone: after a restart the time in the acceptance's record (`claimable_from`) decides.
+//! Waits are begun by the committer, before any claim can see the entry (`begin`); changed by doors
+//! through the handle (`confirm`, `put_off`); and barred before a withdrawal is journalled (`bar`),
+//! so that no claim is faster. A bar that is never lifted holds until the restart. One lock, held
+//! for a look at a map.
 
 use std::collections::HashMap;
 
@@ -29,12 +34,14 @@ enum Wait {
 pub(super) struct Waiting(Mutex<HashMap<FileId, Wait>>);
 
 impl Waiting {
-    /// A file was accepted that is not claimable before this time.
+    /// A file is about to be accepted that is not claimable before this time. Called while its
+    /// group is staged: if the group is refused, the wait stays until [`Waiting::prune`].
     pub(super) fn begin(&self, id: FileId, from: DateTime<Utc>) {
         self.0.lock().insert(id, Wait::Until { until: from, recorded: from });
     }
 
     /// Ends the wait of a file, if it waits.
+    /// Returns whether it did: then the dispatcher has something to look at.
     pub(super) fn confirm(&self, id: FileId) -> bool {
         let mut waits = self.0.lock();
         let Some(wait) = waits.get_mut(&id) else { return false };
@@ -46,6 +53,7 @@ impl Waiting {
     /// Puts the end of the wait off, if the file waits.
     pub(super) fn put_off(&self, id: FileId, to: DateTime<Utc>) {
         if let Some(Wait::Until { until, .. }) = self.0.lock().get_mut(&id) {
+            // Never earlier: two that put it off must not shorten each other's time.
             *until = to.max(*until);
         }
     }
@@ -65,6 +73,7 @@ impl Waiting {
         let waits = self.0.lock();
         match waits.get(&entry.id) {
             Some(Wait::Until { until, .. }) => *until <= now,
+            // Also when the record's time is not over: the record is not changed by a confirmation.
             Some(Wait::Confirmed { .. }) => true,
             Some(Wait::Never) => false,
             // Since a restart. A clock that was set back makes the time mean nothing.
@@ -80,7 +89,7 @@ impl Waiting {
         });
     }
 
-    /// The earliest end of a wait behind `now`.
+    /// Returns the earliest end of a wait after `now`.
     pub(super) fn next(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let waits = self.0.lock();
         let ends = waits.values().filter_map(|wait| match wait {
