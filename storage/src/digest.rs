@@ -1,4 +1,8 @@
-//! SHA-256 over bytes that come in pieces, and its state between two of them, which can be stored.
+//! SHA-256 (FIPS 180-4) over bytes that come in pieces, and its state between two of them, which
+//! can be stored.
+//!
+//! The state lets a file that continues another be hashed as a whole without reading the beginning
+//! again.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,6 @@
-//! What can go wrong with bytes, by what the caller does about it.
+//! Failures with bytes, by what the caller does about them.
+//!
+//! Doors never see these: `ingest` makes refusals of them.
 
 use std::io;
 
@@ -52,8 +54,8 @@ pub enum StorageError {
     },
 }
 
-/// Whether the disk has lost what was to be read: that is damage, as other bytes would be, and no reason to wait for better
-/// times.
+/// Returns true if the disk has lost what was to be read (EIO, EBADMSG, EUCLEAN). That is damage,
+/// as wrong bytes would be, and no reason to try again later.
 pub(crate) fn is_lost(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::EBADMSG | libc::EUCLEAN))
 }

@@ -1,4 +1,7 @@
 //! What an accepted file says of itself.
+//!
+//! Each file in the spool carries a [`FileMeta`] in an extended attribute, so that a spool without
+//! its journal still tells whose each file is, and each can be checked against its own digest.
 
 use std::{
     fmt,
@@ -95,7 +98,8 @@ impl Origin {
         }
     }
 
-    /// Whether this is still the very same file, and unchanged since. A restart may give its device another number.
+    /// Returns whether this is still the very same file, and unchanged since. A restart may give
+    /// its device another number, so that is not compared.
     #[must_use]
     pub fn is(&self, there: &Metadata) -> bool {
         let now = Self::of(&self.folder, there);
@@ -166,6 +170,8 @@ pub struct Sha256(pub [u8; 32]);
 
 impl Sha256 {
     /// Whether the file has so many bytes, and this digest. Blocks.
+    /// Used for files of others, as in a folder that is watched, so it does not go through
+    /// [`crate::disk`].
     pub fn is_of(&self, path: &Path, size_bytes: u64) -> io::Result<bool> {
         let (mut file, mut digest) = (File::open(path)?, sha2::Sha256::new());
         if file.metadata()?.len() != size_bytes {

@@ -1,4 +1,19 @@
-//! The contract of a place that keeps bytes.
+//! The contracts of a place that keeps bytes: [`Storage`], [`Upload`], [`Sealed`] and
+//! [`SpoolMaintenance`].
+//!
+//! # Guarantees
+//! - [`Sealed::commit`] returning `Ok` means that bytes, metadata and name are on stable storage.
+//!   `Err`
+//! means that nothing of it is in the spool.
+//! - A small file may never come here: [`Sealed::into_inline`] returns its bytes, and the caller
+//!   makes
+//! them durable with its own record.
+//! - No caller learns where a file lies. Two methods take a path from the caller, as the place of a
+//!   copy
+//! (`materialize`, `admits_copy`).
+//! - After a failed sync a store takes nothing more until a restart ([`StorageError::Poisoned`]).
+//!
+//! It names no queue and no rules of partners.
 
 use std::{ops::Range, path::Path};
 
@@ -16,6 +31,9 @@ use crate::{FileId, FileMeta, NewFile, Result, StorageError};
 pub trait Storage: Send + Sync + 'static {
     /// Begins an upload. Ok promises nothing yet; [`StorageError::Full`] and [`StorageError::Poisoned`] are answered
     /// here already, so that a door can refuse before the first byte.
+    ///
+    /// Costs no disk access but the question for free space: the file is created when its bytes no
+    /// longer stay in memory.
     async fn begin(&self, file: NewFile) -> Result<Box<dyn Upload>>;
 
     /// Goes on with the partial of this partner and name at byte `at` of what it has, which must not lie beyond what is
@@ -50,6 +68,7 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Takes a committed file back before anyone was told of it. Ok: it will not be there after a crash either.
     /// When that cannot be made durable the store is poisoned, for a file that was refused must not appear later.
+    /// Used for a file whose record could not be journalled, and for one that is withdrawn.
     async fn retract(&self, id: FileId, keep: Retract) -> Result<()>;
 
     /// A range of the bytes of an accepted file, short at its end. Not verified: only the whole has a digest.
@@ -57,13 +76,21 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Gives all bytes of an accepted file to `take`, in pieces and in order. Verified on the way: on an error what was given
     /// is worth nothing. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] when the bytes are not what was accepted, and the error of `take`
+    /// as [`StorageError::Io`].
     fn read_whole(&self, id: FileId, take: &mut dyn FnMut(&[u8]) -> std::io::Result<()>) -> Result<Verified>;
 
     /// Puts a copy (a reflink where the file system can) of the accepted bytes at `destination`, which must not exist.
     /// Verified on the way: on an error nothing is left there. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`], [`StorageError::Damaged`], or what the machine reported.
     fn materialize(&self, id: FileId, destination: &Path, durability: Durability) -> Result<Verified>;
 
     /// Removes files for good. Ok: none of them comes back after a crash. Missing files are no error.
+    /// Partners' copies and links are not touched: only what storage keeps.
     async fn remove(&self, ids: &[FileId]) -> Result<()>;
 
     /// Ends the store: what is to be committed, taken back or removed later is refused, and when this returns nothing
@@ -81,6 +108,9 @@ pub trait Storage: Send + Sync + 'static {
     fn admits_copy(&self, destination: &Path, bytes: u64) -> Result<()>;
 
     /// Free space and the reserve that uploads do not touch.
+    /// Four rules use it: uploads keep away from the whole reserve ([`Space::is_short`]), copies
+    /// from half of it ([`Space::is_short_for_a_copy`]), and `ingest` has shares of its own for a
+    /// partner's partials and for files that are over (`ingest/share.rs`, `ingest/kept.rs`).
     fn space(&self) -> Result<Space>;
 
     /// Why the store takes nothing more, if it does not.
@@ -120,9 +150,16 @@ pub trait Upload: Send {
     }
 
     /// Takes the next bytes, in large pieces (256 KiB is good). Bounded memory: waits when the disk is behind.
+    ///
+    /// Not cancel safe: a dropped call may have taken the chunk or not, so the upload has to be
+    /// dropped too.
     async fn write(&mut self, chunk: Bytes) -> Result<()>;
 
     /// No more bytes come. Waits until none is on its way any more, so that what is left is one piece of blocking work.
+    ///
+    /// # Errors
+    /// That of an earlier write: [`StorageError::Full`] when it found no room. Nothing is kept
+    /// then.
     async fn seal(self: Box<Self>) -> Result<Box<dyn Sealed>>;
 
     /// Seals and commits, for those who are not on a thread that may block. Not cancel safe: the work goes on when the
@@ -154,6 +191,7 @@ pub enum Content {
 pub trait Sealed: Send {
     /// The bytes themselves and what they are, when they are so few that they need no place of their own. Nothing of them
     /// is on the disk then: they are as durable as what the caller does with them. Does not block.
+    /// `Err` is the usual way of a larger file, and no failure.
     ///
     /// # Errors
     /// The upload again, when its bytes are too many: they are to be committed.
@@ -217,6 +255,8 @@ pub enum SpoolItem {
 }
 
 /// Room on the disk, in bytes and inodes.
+///
+/// Free bytes and inodes are those of this process, without what a file system keeps for root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
     /// Free for this process.
@@ -235,6 +275,7 @@ pub struct Space {
 
 impl Space {
     /// Whether uploads are refused for want of room.
+    /// The journal, the index and the outcomes of processors go on below this.
     #[must_use]
     pub fn is_short(&self) -> bool {
         self.free_bytes <= self.reserve_bytes || self.is_short_of_inodes()

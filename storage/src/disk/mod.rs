@@ -1,4 +1,12 @@
-//! The few things that storage asks of a machine's disk, so that a simulated one can stand in.
+//! The few calls that storage makes to a machine's disk, as a trait, so that tests can cut the
+//! power (`sim`).
+//!
+//! What is not synced may be lost by a power cut, or kept, in any combination: names apart from
+//! contents, later writes without earlier ones. The simulated disk does all of that, so code that
+//! passes its tests relies on nothing that POSIX does not promise.
+//!
+//! Accepted bytes are read and written through it alone, with two exceptions: `local/place.rs`
+//! makes reflinks by the real path, and `Sha256::is_of` reads files of others.
 
 mod os;
 #[cfg(any(test, feature = "sim"))]
@@ -18,13 +26,16 @@ use crate::Space;
 /// A disk, as POSIX has it: what is written is there at once for everyone, and after a power cut only what was synced.
 /// All calls block. Paths are absolute.
 pub trait Disk: Send + Sync + Debug + 'static {
-    /// Creates a file that must not exist (O_EXCL), for reading and writing.
+    /// Creates a file that must not exist (`O_EXCL`), for reading and writing. The name is durable
+    /// only after [`Disk::sync_dir`].
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Opens a file for reading and, with `write`, for writing.
     fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn DiskFile>>;
     /// Renames; fails with `AlreadyExists` when the new name is taken (RENAME_NOREPLACE).
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Renames over whatever has the new name.
+    /// As `rename(2)`: whoever looks sees the old or the new one, but after a power cut either may
+    /// be there.
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a name.
     fn unlink(&self, path: &Path) -> io::Result<()>;
@@ -42,6 +53,7 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// The names in a directory (without the directory), in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Makes the names in this directory durable (fsync of the directory).
+    /// Without it a created, renamed or removed name may be there after a power cut or not.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Free and total bytes and inodes of the file system that holds `path`; the reserves are left 0.
     fn space(&self, path: &Path) -> io::Result<Space>;
@@ -82,5 +94,6 @@ pub trait DiskFile: Send + Sync + Debug {
     /// Contents, length, attributes and mode onto stable storage (fsync).
     fn sync_all(&self) -> io::Result<()>;
     /// Contents and length only (fdatasync). Attributes that were set late may be lost.
+    /// Enough for the segments of a log, whose length and blocks do not change.
     fn sync_data(&self) -> io::Result<()>;
 }

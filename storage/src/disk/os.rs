@@ -1,4 +1,5 @@
-//! The machine's own disk.
+//! The machine's own disk: each method is one system call, or few, with EINTR and links taken care
+//! of.
 
 use std::{
     fs::{self, File},
@@ -40,6 +41,7 @@ impl Disk for OsDisk {
         open(path, if write { OFlags::RDWR } else { OFlags::RDONLY })
     }
 
+    /// RENAME_NOREPLACE is not known to every file system: `Root::probe` tries it at the start.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
     }
@@ -64,6 +66,7 @@ impl Disk for OsDisk {
         fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().into())).collect()
     }
 
+    /// A directory is opened for reading to be synced: Linux wants no write permission for that.
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::fsync(rustix::fs::open(dir, flags, Mode::empty())?)?)
@@ -72,6 +75,7 @@ impl Disk for OsDisk {
     fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(Space {
+            // `f_bavail` and not `f_bfree`: what is kept for root is not ours.
             free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
             total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
             reserve_bytes: 0,
@@ -86,6 +90,7 @@ impl Disk for OsDisk {
     }
 }
 
+/// Opens a file without following a link at its end.
 fn open(path: &Path, flags: OFlags) -> io::Result<Arc<dyn DiskFile>> {
     // A FIFO that someone put here must not stop the opener; on regular files the flag means nothing.
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -147,6 +152,7 @@ impl DiskFile for OsFile {
                     return Ok(Some(value));
                 }
                 Err(Errno::NODATA) => return Ok(None),
+                // Longer than the first buffer: asked again with the largest.
                 Err(Errno::RANGE) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -1,6 +1,10 @@
 //! The thread that empties the short log: contents into packs, records into the journal proper.
 //!
-//! The order is pack, journal, and only then the segments of the short log: a crash in between does a part of it again.
+//! The order is pack, journal, and only then the segments of the short log: a crash in between does
+//! a part of it again.
+//!
+//! A full disk is tried again when somebody asks or when there is more to do; any other failure
+//! ends the journal, because what a failed sync has left cannot be believed.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -17,7 +21,8 @@ use crate::{
 
 /// What is read of the short log at a time, in bytes.
 const CHUNK_BYTES: usize = 1 << 20;
-/// The short log may grow to so many times what makes it be emptied; then who brings contents waits.
+/// The short log may grow to this many times what makes it be emptied. Then groups that bring
+/// contents wait.
 const MOST_BEHIND: u64 = 4;
 
 /// Handle of the thread.
@@ -97,7 +102,8 @@ impl Emptier {
         }
     }
 
-    /// Gives the number of the asking.
+    /// Asks the thread to empty up to `until`. Returns the number of the request, by which its
+    /// failure is known.
     fn ask(&self, until: Seq, again: Again) -> u64 {
         let mut orders = self.work.orders.lock();
         if orders.until < until || again == Again::Now {
@@ -235,11 +241,14 @@ impl Work {
             self.shared.packs.end(pack, first..next)?;
         }
         self.keep(records, next)?;
+        // Last, and with Release: from here on readers look for records in the journal proper and
+        // for contents in packs alone (`JournalReader::content`), so both have to be durable.
         self.shared.emptied.store(next, Ordering::Release);
         Ok(())
     }
 
-    /// Appends records to the journal proper, under their own sequences.
+    /// Appends records to the journal proper, under their own sequences. Those that an earlier try
+    /// has appended are skipped.
     fn keep(&self, records: Vec<(Seq, Vec<u8>)>, next: Seq) -> Result<()> {
         let mut kept = self.shared.kept.lock();
         // An earlier try may have got so far.

@@ -7,6 +7,9 @@
 //! | 5..21 | with a content: the id of its file |
 //!
 //! The record follows, and then the content.
+//!
+//! Frames are the payloads of the short log and of packs, so a content moves between them without
+//! being taken apart.
 
 use bytes::Bytes;
 

@@ -133,6 +133,7 @@ impl Journal {
     }
 
     /// Gives up segments of the short log whose records and contents lie elsewhere durably by now.
+    /// The writer does it, and not the emptier: it alone changes the short log.
     fn give_up_what_is_emptied(&mut self) -> Result<()> {
         let emptied = self.shared.emptied();
         if self.recent.first_seq() < emptied { self.recent.retire(emptied) } else { Ok(()) }
@@ -173,6 +174,7 @@ impl Journal {
     }
 
     /// Moves everything out of the short log, and waits for that.
+    /// Blocks until the emptier's thread has done it.
     ///
     /// # Errors
     /// When the disk fails or is full; nothing is lost by that.
@@ -180,6 +182,8 @@ impl Journal {
         if self.recent.next_seq() == self.shared.emptied() {
             return Ok(());
         }
+        // A new segment first: only segments that are never written again are emptied
+        // (`current_seq`).
         self.recent.begin_segment()?;
         self.emptier.empty(self.recent.current_seq())?;
         self.give_up_what_is_emptied()

@@ -1,4 +1,8 @@
-//! Opening: the short log says up to where the journal proper counts.
+//! Opens both logs and the packs of a journal.
+//!
+//! The short log is read whole, and what it holds counts: the journal proper is cut off where that
+//! begins, and is written again from it by the emptier. The next sequence is above everything that
+//! either log or any pack knows, so that no sequence is ever given to two records.
 
 use std::{
     path::Path,
@@ -29,6 +33,8 @@ pub(super) fn open(
     let (mut recent, mut kept, recent_found, kept_found, cut) = match log::has_segments(&**disk, &recent_dir)? {
         true => {
             // All of it: what is cut off below is nowhere else.
+            // The short log first: where it begins decides how much of the journal proper is
+            // believed.
             let (recent, found) = open(&recent_dir, layout(1), 0)?;
             // Where the short log is damaged, what the journal proper has of the same records may be all that is left. What
             // is unsettled was never emptied.

@@ -105,7 +105,7 @@ impl Pack {
         self.slots.get(at).copied()
     }
 
-    /// A frame, if the bytes there are it.
+    /// Returns a frame, if the bytes there are it. `None` is damage, of this frame alone.
     pub(super) fn frame(&self, file: &dyn DiskFile, slot: Slot) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; record::size(usize::try_from(slot.bytes).unwrap_or(0))];
         let Some(got) = readable(read_full(file, &mut bytes, slot.at))? else { return Ok(None) };
@@ -251,6 +251,7 @@ impl Writer {
         let path = dir.join(name.text());
         // A pack whose sync failed is never read: it is written again from what is durable elsewhere.
         let naming = |e| StorageError::io(format!("cannot finish {}", path.display()), e);
+        // Content, then name, then the name's own durability: a pack that has its name is whole.
         self.file.sync_all().map_err(naming)?;
         self.disk.rename_new(&self.path, &path).map_err(naming)?;
         self.named = true;

@@ -79,7 +79,7 @@ impl Packs {
         Ok(packs)
     }
 
-    /// Puts a pack in place of all that hold nothing but what it holds, and removes those.
+    /// Puts a pack in the place of all that hold nothing but what it holds, and removes those.
     fn replace(&self, name: Name) -> Result<()> {
         let replaced: Vec<Name> = {
             let mut names = self.names.write();
@@ -91,6 +91,8 @@ impl Packs {
             names.insert((name.seqs.start, name.edition), name);
             replaced
         };
+        // After the new name is in the map: a reader that finds its file gone looks again and finds
+        // the new edition (`frame`).
         self.remove(&replaced)
     }
 
@@ -130,10 +132,10 @@ impl Packs {
         self.replace(name)
     }
 
-    /// The bytes of the frame with this sequence.
+    /// Returns the frame with this sequence. `None`: no pack has it, or it is damaged.
     ///
     /// # Errors
-    /// When the disk fails. None: no pack has it, or it is damaged.
+    /// When the disk fails.
     pub(super) fn frame(&self, seq: Seq) -> Result<Option<Vec<u8>>> {
         // Once more when a new edition came in between.
         for _ in 0..3 {
@@ -208,6 +210,7 @@ impl Packs {
 
     /// Gives back the room of contents that are not live any more, in packs that may hold some of `seqs`.
     pub(super) fn sweep(&self, seqs: Range<Seq>, waste: Waste, is_live: IsLive<'_>) -> Result<()> {
+        // One at a time: two that rewrite the same pack would both use the name `rewritten`.
         let _alone = self.sweeping.lock();
         let mut outcome = Ok(());
         for name in self.overlapping(&seqs) {
@@ -220,8 +223,11 @@ impl Packs {
         outcome
     }
 
+    /// Sweeps one pack: removes it when nothing in it is live, and rewrites it when it has too much
+    /// waste.
     fn sweep_one(&self, name: Name, waste: Waste, is_live: IsLive<'_>) -> Result<()> {
         let pack = self.pack(name.clone()).map_err(|e| StorageError::io("cannot read a pack", e))?;
+        // It may hold more than is known: nothing of it is given up.
         if pack.is_damaged {
             return Ok(());
         }
@@ -243,7 +249,7 @@ impl Packs {
         }
     }
 
-    /// Writes what is live to the next edition.
+    /// Writes what is live to the next edition, and puts that in the place of the pack.
     fn rewrite(&self, pack: &Pack, live: &[Slot]) -> Result<()> {
         let reading = |e| StorageError::io(format!("cannot read {}", pack.path.display()), e);
         let file = self.disk.open(&pack.path, false).map_err(reading)?;

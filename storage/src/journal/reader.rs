@@ -1,4 +1,11 @@
-//! Reading records and contents, wherever they are by now.
+//! Reads records and contents while the journal is written and emptied.
+//!
+//! `emptied` divides the two places: records before it are in the journal proper, with their
+//! contents in packs; the others are in the short log. It only rises. A reader that finds its
+//! segment gone in between looks again. Only what is durable is shown.
+//!
+//! The sweeps lose nothing live, whatever fails: a pack is replaced by a whole new edition, or
+//! stays.
 
 use std::{
     ops::Range,
@@ -81,6 +88,8 @@ impl JournalReader {
     /// # Errors
     /// When the disk fails.
     pub fn content(&self, seq: Seq) -> Result<Option<Bytes>> {
+        // The short log first. A record that leaves it between this look and the read is found in a
+        // pack below, because it was there before it left.
         if seq >= self.shared.emptied() {
             let found = match self.shared.recent.read(seq, 1) {
                 Err(StorageError::Io { source, .. }) if is_lost(&source) => Vec::new(),

@@ -1,4 +1,7 @@
-//! One sync of a directory for all who wait for it.
+//! One sync of a directory for all callers that wait for it.
+//!
+//! A commit renames first and asks for the sync then. A sync that has begun before may have missed
+//! the name, so the caller waits for the next one, which it may share with others (`rounds`).
 
 use std::{
     collections::HashMap,

@@ -52,10 +52,16 @@ use crate::{
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Bytes of the disk that uploads leave free, so that the journal can go on.
+    /// Copies for processors leave half of this. See [`Storage::space`] for all rules that use it.
     pub reserve_bytes: u64,
     /// Inodes of the disk that uploads leave free; an eighth of all there are at most.
     pub reserve_inodes: u64,
     /// Files of up to so many bytes need no place of their own.
+    ///
+    /// The true ceiling is lower of two: this, and what an upload holds in memory before it is
+    /// written (`SMALL_BYTES`, 256 KiB; `LITTLE_BYTES`, 32 KiB, while all uploads together hold
+    /// much). What is written already, or continues a partial, is never inline. A record with its
+    /// file must also fit into the journal (a sixteenth of its `recent_bytes`).
     pub inline_bytes: u64,
 }
 
@@ -73,6 +79,7 @@ pub struct LocalStorage {
 
 impl LocalStorage {
     /// Opens the store in `root`, which must exist. One process may have it open; its lock is the caller's. Blocks.
+    /// Everything that the last run left is synced before this returns: see `root`.
     ///
     /// # Errors
     /// [`StorageError::Unsupported`] when the file system keeps no extended attributes.

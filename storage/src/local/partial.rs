@@ -7,6 +7,10 @@
 //! # After a crash
 //! A partial that was being written ends where its attribute says. A file among the partials that carries the metadata
 //! of an accepted file is a leftover of its commit: it is never written to, and swept with age.
+//!
+//! # Locks
+//! A [`Claim`] is the right to write one partial. Who holds none may still remove one that nobody
+//! holds: all removals take the claim first.
 
 use std::{
     io,
@@ -47,7 +51,7 @@ fn version_of(goes_on: Option<(FileId, u64)>) -> u8 {
     if goes_on.is_some() { 2 } else { 1 }
 }
 
-/// Where the partial of a partner and a name is.
+/// The place of the partial of a partner and a name.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     dir: PathBuf,
@@ -80,7 +84,8 @@ impl Key {
         serde_json::to_vec(&record).map_err(|e| StorageError::io("cannot write the record of a partial", e.into()))
     }
 
-    /// The record of this partial, if the file is it: its length is durable.
+    /// Returns the record of this partial, if the file is it. Its length is durable, and the file
+    /// has at least that many bytes.
     fn durable(&self, file: &dyn DiskFile) -> Result<Option<Record>> {
         let reading = |e| StorageError::io(format!("cannot read {}", self.path.display()), e);
         let Some(json) = file.xattr(PARTIAL).map_err(reading)? else { return Ok(None) };
@@ -93,6 +98,7 @@ impl Key {
         if !ours {
             return Ok(None);
         }
+        // After a power cut in `cut` the file may be shorter than its old record says.
         let size_bytes = record.size_bytes.min(file.len().map_err(reading)?);
         Ok(Some(Record { size_bytes, ..record }))
     }
@@ -133,6 +139,7 @@ impl Drop for Claim {
     }
 }
 
+/// Returns what a session may resume with this key, if anything.
 pub(super) fn info(root: &Root, key: &Key) -> Result<Option<PartialInfo>> {
     // As it will be to go on with it: what cannot be written is none.
     let Some(file) = key.open(root, true)? else { return Ok(None) };
@@ -144,6 +151,11 @@ pub(super) fn info(root: &Root, key: &Key) -> Result<Option<PartialInfo>> {
     Ok(Some(PartialInfo { size_bytes, goes_on: record.goes_on, written_at }))
 }
 
+/// Goes on with a partial from byte `at` of it: claims it, cuts it there durably, and hashes what
+/// stays.
+///
+/// # Errors
+/// [`StorageError::Busy`], or [`StorageError::CannotResume`] with what is durable.
 pub(super) fn resume(root: &Arc<Root>, new: NewFile, at: u64) -> Result<Box<dyn Upload>> {
     let key = Key::new(root, &new.partner, &new.name)?;
     let claim = Claim::take(root, &key.path)?;
@@ -156,6 +168,7 @@ pub(super) fn resume(root: &Arc<Root>, new: NewFile, at: u64) -> Result<Box<dyn 
     if at > record.size_bytes {
         return Err(StorageError::CannotResume { at, have: record.size_bytes });
     }
+    // Before the hashing: from here on the file has the bytes that are hashed, and no others.
     cut(root, &key, &*file, at, record.goes_on)?;
     let mut hasher = hasher(&new)?;
     let reading = |e| StorageError::io(format!("cannot read {}", key.path.display()), e);
@@ -170,6 +183,8 @@ pub(super) fn resume(root: &Arc<Root>, new: NewFile, at: u64) -> Result<Box<dyn 
 /// new upload below a length that was recorded for the old one.
 fn cut(root: &Root, key: &Key, file: &dyn DiskFile, at: u64, goes_on: Option<(FileId, u64)>) -> Result<()> {
     let cutting = |e| StorageError::io(format!("cannot cut {}", key.path.display()), e);
+    // The recorded length first: a process that dies between the two leaves bytes beyond it, which
+    // nobody reads.
     file.set_xattr(PARTIAL, &key.record(at, goes_on)?).map_err(cutting)?;
     file.set_len(at).map_err(cutting)?;
     file.sync_all().map_err(|error| root.stop(format!("cannot sync {}: {error}", key.path.display())))
@@ -200,7 +215,11 @@ pub(super) fn sync(root: &Arc<Root>, new: &NewFile, working: &Working, len: u64)
         file.sync_all().map_err(syncing)?;
         key.make_dir(root)?;
         let naming = |e| StorageError::io(format!("cannot keep {}", key.path.display()), e);
+        // Synced before it takes the name: the rename drops the partial that had it, whose bytes
+        // were durable.
         root.disk.rename_over(working.path(), &key.path).map_err(naming)?;
+        // Before the sync that may fail: from the rename on its path is the partial's, and dropping
+        // the upload must unlink that one.
         working.became_partial(claim);
         settle(root, &key)?;
     }
@@ -212,17 +231,20 @@ fn beginning(new: &NewFile) -> Option<(FileId, u64)> {
     new.goes_on.as_ref().map(|goes_on| (goes_on.from, goes_on.at))
 }
 
+/// Writes the length beside the bytes. The caller has synced the bytes, or syncs both together.
 fn record(key: &Key, file: &dyn DiskFile, len: u64, goes_on: Option<(FileId, u64)>) -> Result<()> {
     let recording = |e| StorageError::io(format!("cannot record the length of {}", key.path.display()), e);
     file.set_xattr(PARTIAL, &key.record(len, goes_on)?).map_err(recording)
 }
 
+/// Makes the partial's name durable, and that of its partner's directory.
 fn settle(root: &Root, key: &Key) -> Result<()> {
     root.settle(&key.dir)?;
     root.settle(&root.partials)
 }
 
 /// Takes a committed file out of the spool, and keeps its bytes as a partial where that can be.
+/// That it is out of the spool for good is the promise; the partial is a convenience.
 pub(super) fn from_spool(root: &Arc<Root>, id: FileId) -> Result<()> {
     let _work = root.at_work()?;
     let Ok((file, meta)) = root.described(id) else { return root.drop_file(id) };
@@ -264,6 +286,7 @@ fn paths(root: &Root, dir: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
+/// Removes partials that were last written before `older_than`. Returns how many.
 pub(super) fn sweep(root: &Arc<Root>, older_than: DateTime<Utc>) -> Result<usize> {
     root.sound()?;
     let mut swept = 0;
@@ -294,7 +317,8 @@ pub(super) fn drop_one(root: &Arc<Root>, key: &Key) -> Result<()> {
     }
 }
 
-/// Gives up the oldest partials until they are so many bytes, but for one and those that somebody goes on with.
+/// Removes the oldest partials of a partner until they had this many bytes, but for one and those
+/// that somebody writes. Returns how many bytes they had.
 pub(super) fn give_up(root: &Arc<Root>, bytes: u64, but: &Key) -> Result<u64> {
     root.sound()?;
     let mut partials = Vec::new();

@@ -1,4 +1,9 @@
-//! Accepted bytes under another name.
+//! Accepted bytes under another name: copies for processors, and reading a file whole.
+//!
+//! # Guarantees
+//! A copy is checked against the digest of the acceptance while it is made, or, for a reflink,
+//! right after. On any error nothing is left at the destination. The reserve of the disk is kept:
+//! half of it by copies.
 
 use std::{
     fs::{File, OpenOptions},
@@ -19,15 +24,16 @@ use crate::{Durability, FileId, FileMeta, Result, Sha256, StorageError, Verified
 /// The most that is copied at a time.
 const BUFFER_BYTES: u64 = 256 << 10;
 
-/// The room of a copy is looked at before each piece of so many bytes.
+/// The room for a copy is checked before each piece of this many bytes.
 const LOOK_BYTES: u64 = 4 << 20;
 
+/// An error of the destination, with both names.
 fn placing(id: FileId, dest: &Path) -> impl Fn(io::Error) -> StorageError {
     let doing = format!("cannot place file {id} at {}", dest.display());
     move |error| StorageError::io(doing.clone(), error)
 }
 
-/// A copy that is known to be what was accepted; nothing is left at `dest` otherwise.
+/// Makes a copy that is known to be what was accepted. On an error nothing is left at `dest`.
 pub(super) fn copy(root: &Root, id: FileId, dest: &Path, durability: Durability) -> Result<Verified> {
     let (source, meta) = root.described(id)?;
     let copy = copy_of(root, &*source, &meta, dest)?;
@@ -41,6 +47,7 @@ fn copy_of(root: &Root, source: &dyn DiskFile, meta: &FileMeta, dest: &Path) -> 
     let id = meta.id;
     let copy = match clone(root, id, dest).map_err(placing(id, dest))? {
         Cloned::Whole => {
+            // The source and not the copy: they share their blocks.
             let checked = root.check(source, meta);
             checked.inspect_err(|_| remove(root, dest))?;
             return root.disk.open(dest, true).map_err(placing(id, dest));
@@ -53,13 +60,14 @@ fn copy_of(root: &Root, source: &dyn DiskFile, meta: &FileMeta, dest: &Path) -> 
     Ok(copy)
 }
 
+/// Removes a copy that failed. If that fails too it is logged: the caller's error says more.
 fn remove(root: &Root, dest: &Path) {
     if let Err(error) = root.disk.unlink(dest) {
         tracing::warn!(path = %dest.display(), %error, "cannot remove a copy that failed");
     }
 }
 
-/// Gives all bytes of a file to `take`, and says whether they are what was accepted.
+/// Passes all bytes of a file to `take`, and returns whether they are what was accepted.
 pub(super) fn read(root: &Root, id: FileId, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<Verified> {
     let (source, meta) = root.described(id)?;
     let taking = |error| StorageError::io(format!("cannot copy file {id}"), error);
@@ -127,7 +135,8 @@ enum Cloned {
     Nothing,
 }
 
-/// Makes `dest` share the blocks of the file, where the file system can.
+/// Makes `dest` share the blocks of the file, where the file system can (FICLONE). Any failure of
+/// that is no error: the copy is made the slow way.
 fn clone(root: &Root, id: FileId, dest: &Path) -> io::Result<Cloned> {
     let (Some(from), Some(to)) = (root.disk.real_path(&root.spool_path(id)), root.disk.real_path(dest)) else {
         return Ok(Cloned::Nothing);

@@ -1,4 +1,7 @@
 //! The end of a store that can no longer promise anything.
+//!
+//! It is set once, and never taken back before a restart: after a failed `fsync` the kernel may
+//! drop the dirty pages and report success the next time, so no later sync can be believed.
 
 use std::sync::OnceLock;
 

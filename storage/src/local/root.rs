@@ -1,4 +1,14 @@
-//! The directory as a whole: opening it, its poison and its room.
+//! What all parts of the local store share: its directories, its poison, the lock that `close`
+//! takes, and the room on the disk.
+//!
+//! # Guarantees
+//! - [`Root::open`] syncs every directory of the last run before anything acts on what it sees
+//!   there,
+//! empties `tmp/`, and tries what a commit needs (extended attributes, rename without replacing).
+//! - After a failed sync the poison is set, and every change is refused from then on.
+//! - After [`Root::close`] nothing changes the spool: each change holds [`Root::at_work`].
+//!
+//! All of it blocks but the questions for poison.
 
 use std::{
     collections::HashSet,
@@ -17,8 +27,10 @@ use crate::{FileMeta, NewFile, Rest, Result, Sha256, Space, StorageError, disk::
 pub(super) const META: &str = "user.forebay";
 /// ext4 keeps some 4,000 bytes of attributes beside an inode; anything near that is refused before it fails there.
 const MOST_META_BYTES: usize = 3_900;
-/// What the rest of the metadata takes at most, and a byte of a name in JSON.
+/// The most bytes of the metadata beside the names. With it, short names are admitted without
+/// encoding.
 const META_BYTES_BESIDE_NAMES: usize = 500;
+/// The most bytes that one byte of a name takes in JSON (`\u00XX`).
 const MOST_ESCAPED_BYTES: usize = 6;
 
 /// What all parts of a local store share.
@@ -66,6 +78,8 @@ impl Root {
             poison: Poison::default(),
             work: RwLock::default(),
         };
+        // First: `empty_tmp` removes names, and `take_over` acts on what it finds; both must be
+        // true after a power cut as well.
         root.sync_what_is_there()?;
         root.empty_tmp()?;
         match root.probe() {
@@ -93,10 +107,12 @@ impl Root {
                 outcome => outcome.map_err(|e| StorageError::io(format!("cannot sync {}", dir.display()), e))?,
             }
         }
+        // After their names were synced with the directory above.
         self.days.are_durable(days);
         Ok(())
     }
 
+    /// Nothing in it was acknowledged: an upload that was has left it by a rename.
     fn empty_tmp(&self) -> Result<()> {
         for name in self.list(&self.tmp)? {
             let path = self.tmp.join(name);
@@ -105,7 +121,8 @@ impl Root {
         Ok(())
     }
 
-    /// Tries what a commit needs, so that a file system that cannot keep the promise is told at the start.
+    /// Tries what a commit needs, so that a file system that cannot keep the promise is reported at
+    /// the start, with what to do about it.
     fn probe(&self) -> Result<()> {
         let at = self.path.display();
         let [from, to] = [(); 2].map(|()| self.tmp.join(format!("probe-{}", Uuid::new_v4())));
@@ -146,9 +163,12 @@ impl Root {
         self.poison.sound()
     }
 
-    /// The right to change the spool, while the store is sound.
+    /// Returns the right to change the spool, while the store is sound. [`Root::close`] waits until
+    /// all of them are dropped.
     pub(super) fn at_work(&self) -> Result<RwLockReadGuard<'_, ()>> {
         // By who has it already too.
+        // The lock before the look at the poison: `close` sets the poison while it holds the lock
+        // for writing. So whoever finds the store sound here is finished before `close` returns.
         let work = self.work.read_recursive();
         self.sound().map(|()| work)
     }
@@ -156,6 +176,7 @@ impl Root {
     /// Ends the store: nothing changes the spool any more when this returns.
     pub(super) fn close(&self) -> Result<()> {
         let _alone = self.work.write();
+        // Before the closing: that a store is closed is no failure, that it was poisoned is one.
         let sound = self.sound();
         self.poison.close();
         sound
@@ -165,13 +186,15 @@ impl Root {
         self.poison.stop(why)
     }
 
-    /// Makes the names in a directory durable, together with all who wait for the same. A failure stops the store.
+    /// Makes the names in a directory durable, by one sync together with all callers that wait for
+    /// the same directory. A failure poisons the store.
     pub(super) fn settle(&self, dir: &Path) -> Result<()> {
         let outcome = self.try_settle(dir);
         outcome.map_err(|error| self.stop(format!("cannot sync directory {}: {error}", dir.display())))
     }
 
-    /// The same for a directory that may not be there.
+    /// As [`Root::settle`], for a directory that may not be there: the caller decides what a
+    /// failure means.
     pub(super) fn try_settle(&self, dir: &Path) -> io::Result<()> {
         self.dirs.sync(dir, |dir| self.disk.sync_dir(dir))
     }
@@ -184,12 +207,13 @@ impl Root {
         Ok(Space { reserve_bytes: self.options.reserve_bytes, reserve_inodes, ..space })
     }
 
-    /// Whether the reserve stays untouched.
+    /// Checks that the reserve stays untouched.
     pub(super) fn has_room(&self) -> Result<()> {
         if self.space()?.is_short() { Err(StorageError::Full) } else { Ok(()) }
     }
 
-    /// Whether an upload may begin at all.
+    /// Checks whether an upload may begin: the store is sound, the disk has room, and the metadata
+    /// of the file will fit beside it, however large it gets.
     pub(super) fn admits(&self, file: &NewFile) -> Result<()> {
         self.sound()?;
         self.has_room()?;

@@ -95,7 +95,7 @@ impl<M, E> Now<M, E> {
 }
 
 impl<M, E> Round<M, E> {
-    /// Gives whether it is the first.
+    /// Adds a member. Returns true if it is the first, which leads the round.
     fn add(&self, member: M) -> bool {
         let mut progress = self.progress.lock();
         progress.members.push(member);
@@ -107,7 +107,8 @@ impl<M, E> Round<M, E> {
         self.turn.notify_one();
     }
 
-    /// For its leader: all members, once it is its turn.
+    /// For the leader: returns all members, once it is the round's turn. Nobody can join it from
+    /// then on.
     fn members(&self) -> Vec<M> {
         let mut progress = self.progress.lock();
         while matches!(progress.phase, Phase::Gathering) {
@@ -144,6 +145,8 @@ struct End<'a, M, E> {
 
 impl<M, E> Drop for End<'_, M, E> {
     fn drop(&mut self) {
+        // The next round begins before the members of this one are woken: those of the next need
+        // not wait for them.
         self.rounds.now.lock().begin();
         self.round.end(self.outcome.take());
     }

@@ -1,4 +1,17 @@
-//! Accepted files in their day's directories.
+//! Accepted files, one directory for each UTC day.
+//!
+//! `admit` makes a written file immutable and durable, in this order: metadata, mode 0400, rename
+//! into its day, sync of the file, sync of the day's directory, and of `spool/` when the day is
+//! new.
+//!
+//! # Guarantees
+//! - A rename never replaces anything.
+//! - When `admit` fails after the rename, the name is taken back, durably or with the store
+//!   poisoned.
+//! - What `drop_file` and `remove` have removed does not come back after a crash.
+//! - A file that is set aside has its reason beside it before it is moved.
+//!
+//! Each change of the spool holds `Root::at_work`. All of it blocks.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -83,6 +96,8 @@ impl Root {
         let day = day(id);
         // Held over the rename, so that the directory is not removed as an empty one in between.
         let known = self.days.0.read();
+        // Known, though perhaps not durably: then the directory is there and need not be made
+        // again.
         let made = !known.durable.contains_key(&day);
         if made {
             make_dir(&*self.disk, &self.day_dir(id))?;
@@ -111,6 +126,8 @@ impl Root {
         Ok(())
     }
 
+    /// Takes back the name of a file whose commit has failed. When that cannot be made durable the
+    /// store is poisoned, so nobody relies on it.
     fn take_name_back(&self, id: FileId) {
         let _ = self.disk.unlink(&self.spool_path(id));
         if self.sound().is_ok() {
@@ -124,7 +141,8 @@ impl Root {
         self.settle_removals(&self.day_dir(id))
     }
 
-    /// Makes removals from a day durable, also that of the day itself: whoever removes its last file removes it.
+    /// Makes removals from a day durable. The day itself may be gone: whoever removes its last file
+    /// removes it, and then the directory above is the one to sync.
     pub(super) fn settle_removals(&self, dir: &Path) -> Result<()> {
         match self.try_settle(dir) {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -155,7 +173,11 @@ impl Root {
         })
     }
 
-    /// An accepted file and what it says of itself.
+    /// Opens an accepted file and reads its metadata.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], or [`StorageError::Damaged`] when there is no metadata, or it is
+    /// that of another file or of a newer version.
     pub(super) fn described(&self, id: FileId) -> Result<(Arc<dyn DiskFile>, FileMeta)> {
         let file = self.open_spooled(id)?;
         let damaged = |what: String| StorageError::Damaged { id, what };
@@ -172,7 +194,7 @@ impl Root {
         Ok((file, meta))
     }
 
-    /// Compares a file with its metadata.
+    /// Reads all of a file and compares length and digest with its metadata.
     pub(super) fn check(&self, file: &dyn DiskFile, meta: &FileMeta) -> Result<()> {
         let (len, sha256) = digest(file).map_err(unreadable(meta.id))?;
         match mismatch(meta, len, sha256) {
@@ -181,6 +203,7 @@ impl Root {
         }
     }
 
+    /// Judges a file that a crash may have left: reads it whole, and syncs it.
     pub(super) fn inspect(&self, id: FileId) -> Result<SpoolItem> {
         let outcome = self.described(id).and_then(|(file, meta)| {
             // It may come from a commit that a crash cut: what is called sound must also be there tomorrow.
@@ -202,6 +225,8 @@ impl Root {
         )
     }
 
+    /// Returns the ids of all files in the spool, ascending. What is no spool file is logged and
+    /// left alone.
     pub(super) fn ids(&self) -> Result<Vec<FileId>> {
         let mut ids = Vec::new();
         for name in self.list(&self.spool)? {
@@ -225,7 +250,8 @@ impl Root {
         Ok(ids)
     }
 
-    /// Takes a committed file back for good.
+    /// Takes a committed file back for good. A failure poisons the store: a file that was refused
+    /// must not appear later.
     pub(super) fn drop_file(&self, id: FileId) -> Result<()> {
         let _work = self.at_work()?;
         match self.disk.unlink_if_there(&self.spool_path(id)) {
@@ -235,6 +261,8 @@ impl Root {
         }
     }
 
+    /// Removes files for good, and days that are empty then. One sync for each day, however many
+    /// files.
     pub(super) fn remove(&self, ids: &[FileId]) -> Result<()> {
         let _work = self.at_work()?;
         let mut days = BTreeSet::new();
@@ -247,6 +275,7 @@ impl Root {
         for day in days {
             emptied |= self.forget(&day)?;
         }
+        // After all days: one sync for all directories that have gone.
         if emptied { self.settle(&self.spool) } else { Ok(()) }
     }
 
@@ -262,6 +291,8 @@ impl Root {
         }
         let mut known = self.days.0.write();
         known.durable.remove(day);
+        // Before the directory goes, and under the lock: a commit that has looked before must not
+        // call the next directory of this name durable.
         known.removals += 1;
         match self.disk.remove_dir(&dir) {
             Ok(()) => Ok(true),
@@ -308,6 +339,7 @@ impl Root {
     }
 }
 
+/// Makes damage a result: only what keeps the question from being answered stays an error.
 fn judged(id: FileId, outcome: Result<FileMeta>) -> Result<SpoolItem> {
     match outcome {
         Ok(meta) => Ok(SpoolItem::Sound(meta)),

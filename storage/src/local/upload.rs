@@ -1,8 +1,17 @@
 //! Bytes on their way in.
 //!
-//! A small upload stays in memory and costs nothing on the disk before its commit. A larger one is written in batches:
-//! while one batch is hashed and written, each by a blocking task, the next one comes in. No thread waits for a slow
-//! client, and an upload holds two batches in memory at most. When all uploads together hold much, each holds little.
+//! A small upload stays in memory and costs nothing on the disk before its commit. A larger one is
+//! written in batches: while one batch is hashed and written, each by a blocking task, the next one
+//! comes in. No thread waits for a slow client, and an upload holds two batches in memory at most.
+//! When all uploads together hold much, each holds little.
+//!
+//! # Guarantees
+//! - A dropped upload leaves nothing: its name is unlinked, by the last task that works on it.
+//! - After a failed write or hash nothing more is taken, and no commit succeeds.
+//! - Sizes are bounded by constants here, whatever a caller's chunks are.
+//!
+//! An upload ends in one of three ways: [`Sealed::into_inline`] (its bytes never touch the disk),
+//! [`Sealed::commit`] (into the spool, see `spool`), or as a partial (see `partial`).
 
 use std::{
     path::{Path, PathBuf},
@@ -28,12 +37,15 @@ use crate::{
     disk::DiskFile,
 };
 
-/// Up to here an upload stays in memory.
+/// Up to this many bytes an upload stays in memory. More than this can never be inline, whatever
+/// `Options::inline_bytes` says.
 const SMALL_BYTES: usize = 256 << 10;
-/// What is hashed and written at once.
+/// The bytes that are hashed and written at once.
 const BATCH_BYTES: usize = 1 << 20;
-/// When all uploads have so much in memory, none waits for more than a little.
+/// When all uploads together hold more than this in memory, each writes at [`LITTLE_BYTES`]
+/// already, and files that would have been inline are written to `tmp/` instead.
 const CROWDED_BYTES: usize = 128 << 20;
+/// The bytes that an upload may hold while memory is crowded.
 const LITTLE_BYTES: usize = 32 << 10;
 /// Chunks below this are gathered, so that they do not hold on to the large buffers they may be cut from.
 const GATHER_BYTES: usize = 64 << 10;
@@ -73,17 +85,16 @@ impl Working {
         let _ = self.claim.set(claim);
     }
 
-    /// Where it is.
+    /// Returns where it is now: an upload that has become a partial is at the partial's path.
     pub(super) fn path(&self) -> &Path {
         self.claim.get().map_or(&self.path, Claim::path)
     }
 
-    /// The name belongs to somebody else from now on.
+    /// Called when the name is the spool's or a partial's: dropping the upload must not unlink it.
     pub(super) fn keep(&self) {
         self.kept.store(true, Ordering::Release);
     }
 
-    /// The open file; created when it is asked for first.
     pub(super) fn file(&self) -> Result<&Arc<dyn DiskFile>> {
         if let Some(file) = self.file.get() {
             return Ok(file);
@@ -93,6 +104,8 @@ impl Working {
         Ok(self.file.get_or_init(|| file))
     }
 
+    /// Writes pieces at an offset. Looks at the room on the disk each 8 MiB, so that a large upload
+    /// ends before the reserve is used up.
     fn write(&self, mut at: u64, pieces: &[Bytes]) -> Result<()> {
         let file = self.file()?;
         for piece in pieces {
@@ -135,7 +148,7 @@ impl Drop for Working {
     }
 }
 
-/// What an upload has in memory, counted until it is written or dropped.
+/// Counts what an upload has in memory, until it is written or dropped.
 struct Held {
     root: Arc<Root>,
     bytes: usize,
@@ -183,6 +196,8 @@ pub(super) struct LocalUpload {
     working: Arc<Working>,
 }
 
+/// How an earlier batch has failed. The error itself was returned once; later calls get one of the
+/// same kind.
 #[derive(Clone, Copy)]
 enum Failed {
     Full,
@@ -214,6 +229,7 @@ impl LocalUpload {
         }
     }
 
+    /// Refuses to go on after a failure: bytes are missing, and the digest is not that of the file.
     fn usable(&self) -> Result<()> {
         match self.failed {
             None => self.root.sound(),
@@ -226,6 +242,7 @@ impl LocalUpload {
     }
 
     /// Waits for the batch that is being worked on. Cancel safe.
+    /// Both tasks are awaited by reference: a dropped wait leaves them for the next.
     async fn idle(&mut self) -> Result<()> {
         let mut outcome = Ok(());
         // Each result is kept before the next wait, or a caller that gives up in between would lose it.
@@ -252,11 +269,14 @@ impl LocalUpload {
         outcome
     }
 
-    /// Gives the pending batch to tasks, once they are done with the one before.
+    /// Hands the pending batch to two blocking tasks (hash, write), once those before are done.
+    /// Bounds memory: while they work, only one more batch is gathered.
     async fn turn(&mut self) -> Result<()> {
         self.idle().await?;
         let pieces: Arc<[Bytes]> = self.pending.take().into();
         let (at, working, held) = (self.written, self.working.clone(), self.held.take());
+        // Before the tasks begin: from now on these bytes are the tasks', also if this upload is
+        // dropped.
         self.written = self.len;
         let (to_hash, mut hasher) = (pieces.clone(), std::mem::take(&mut self.hasher));
         self.hashing = Some(spawn_blocking(move || {
@@ -271,7 +291,8 @@ impl LocalUpload {
         Ok(())
     }
 
-    /// What is left, for the task that ends the upload.
+    /// Waits for the last tasks, and returns what is left for the one blocking call that ends the
+    /// upload.
     async fn last(mut self) -> Result<Last> {
         self.usable()?;
         self.idle().await?;
@@ -348,6 +369,7 @@ struct Last {
 
 impl Sealed for Last {
     fn into_inline(mut self: Box<Self>, received_at: DateTime<Utc>) -> Result<(FileMeta, Bytes), Box<dyn Sealed>> {
+        // Bytes of a partial are on the disk, so the rest of one is never inline.
         let is_in_memory = self.written == 0 && !self.working.is_partial();
         if !is_in_memory || self.len > self.root.options.inline_bytes {
             return Err(self);
@@ -366,6 +388,7 @@ impl Sealed for Last {
         for piece in &self.pieces {
             self.hasher.update(piece);
         }
+        // Before the write: what would not leave the reserve must not be written.
         self.root.has_room()?;
         self.working.write(self.written, &self.pieces)?;
         let file = self.working.file()?;
@@ -376,11 +399,13 @@ impl Sealed for Last {
         }
         let meta = described(self.new, self.len, self.hasher, received_at);
         self.root.admit(&**file, self.working.path(), &meta)?;
+        // After `admit`: from here the name is the spool's.
         self.working.keep();
         Ok(meta)
     }
 }
 
+/// The metadata of an upload, with the digests of all its bytes.
 fn described(new: NewFile, size_bytes: u64, hasher: Hasher, received_at: DateTime<Utc>) -> FileMeta {
     let Digests { own, whole } = hasher.finish();
     let rest = new.goes_on.zip(whole).map(|(goes_on, (whole_sha256, digest))| Rest {
@@ -424,7 +449,8 @@ impl Last {
     }
 }
 
-/// Bytes that wait to be hashed and written.
+/// Bytes that wait to be hashed and written. Small chunks are copied together, large ones kept as
+/// they are.
 #[derive(Default)]
 struct Batch {
     pieces: Vec<Bytes>,

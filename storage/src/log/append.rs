@@ -1,4 +1,15 @@
-//! Writing to the log.
+//! The log's one writer.
+//!
+//! # Guarantees
+//! - [`Log::append`] prepares all segments it needs, then writes, then syncs, and only then readers
+//!   see
+//! the records.
+//! - "No room" is found before the first byte is written, and changes nothing. Any other failure
+//!   poisons
+//! the log.
+//! - A segment is synced before the next one gets a record, and the next one's name is durable
+//!   before that.
+//! - [`Log::retire`] deletes segments oldest first, each durably, so that a crash leaves no gap.
 
 use std::{
     ops::Range,
@@ -71,6 +82,8 @@ impl Log {
         if records.is_empty() {
             return Ok(first..first);
         }
+        // All segments before the first byte: a group that stops half-way for want of room would be
+        // a failure.
         self.make_room(records)?;
         self.write(records).inspect_err(|error| self.poison = Some(error.to_string()))?;
         // Only now may readers see them.
@@ -82,7 +95,8 @@ impl Log {
         self.poison.clone().map_or(Ok(()), |why| Err(StorageError::Poisoned(why)))
     }
 
-    /// Prepares every segment that these records will need, before any of them is written.
+    /// Prepares every segment that these records will need, before any of them is written. Counts
+    /// as `write` will place them.
     fn make_room<P: Payload>(&mut self, records: &[P]) -> Result<()> {
         let (mut at, mut end, mut needed) = (self.at, self.current.end, 0);
         for payload in records {
@@ -106,7 +120,11 @@ impl Log {
         outcome
     }
 
+    /// Places records, group by segment, and syncs. An error leaves the log in no known state: the
+    /// caller poisons it.
     fn write<P: Payload>(&mut self, records: &[P]) -> Result<()> {
+        // The first sequence of this append goes into each of its records: recovery tells by it
+        // what was synced before.
         let batch = self.next;
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
@@ -126,6 +144,7 @@ impl Log {
         buffer.shrink_to(BUFFER_KEPT);
         self.buffer = buffer;
         self.sync()?;
+        // After the sync: making the next segment must not slow this group down.
         self.spares.begin();
         Ok(())
     }
@@ -167,6 +186,8 @@ impl Log {
         }
         if seq > self.next {
             self.spares.ensure(1)?;
+            // Set before the rotation, which names the segment by it. If the rotation fails the log
+            // is poisoned, so the sequence is never used.
             self.next = seq;
             self.rotate().inspect_err(|error| self.poison = Some(error.to_string()))?;
             self.shared.next.store(seq, Ordering::Release);
@@ -206,6 +227,8 @@ impl Log {
         } else {
             disk.rename_new(&spare.path, &segment.path).map_err(naming)?;
         }
+        // Before the segment can get a record: a synced record in a file whose name a power cut
+        // takes back would be lost, although it was acknowledged.
         disk.sync_dir(&self.shared.dir).map_err(naming)?;
         self.file = disk.open(&segment.path, true).map_err(naming)?;
         self.current = Arc::new(segment);
@@ -218,11 +241,13 @@ impl Log {
         Ok(())
     }
 
-    /// Gives up the segments whose records all lie before `before`. Ok: they do not come back after a crash.
+    /// Deletes the segments whose records all lie before `before`. Ok: they do not come back after
+    /// a crash. The current segment always stays.
     pub fn retire(&mut self, before: Seq) -> Result<()> {
         self.sound()?;
         // One at a time and the oldest first, each made durable: a crash between leaves no hole.
         while let Some(segment) = self.shared.take_oldest(before) {
+            // Nobody reads it: a file that is read must not be filled with zeros.
             let reuse = Arc::strong_count(&segment) == 1;
             self.spares.recycle(&segment, reuse).inspect_err(|error| self.poison = Some(error.to_string()))?;
         }

@@ -1,4 +1,18 @@
-//! Opening a log, and what is done about damage.
+//! Opens a log, and decides what is a torn tail, what is damage, and what is lost.
+//!
+//! The rules, in the order in which they are applied:
+//!
+//! - Every header is read before anything is changed, so that a newer version's log is left alone.
+//! - All segments are synced before a record of them is shown: what was written and not synced by a
+//!   run
+//! that was killed could vanish later.
+//! - Invalid bytes at the end of the last segment, with nothing valid after them, are a torn tail:
+//!   they
+//! are overwritten with zeros, because no record of them was acknowledged.
+//! - Other invalid bytes are damage: the segment is copied to `aside/`, and its sound records are
+//!   shown.
+//! - Missing sequences are lost, unless they belong to the very last append: then they are
+//!   unsettled.
 
 use std::{
     io,
@@ -37,10 +51,13 @@ pub(super) fn open(
     if let Some(newer) = files.iter().find(|file| matches!(file.header, Header::Newer(_))) {
         return Err(newer_version(&newer.path));
     }
+    // Before the first record is shown: see the rules above.
     for file in &files {
         file.file.sync_all().map_err(|e| StorageError::io(format!("cannot sync {}", file.path.display()), e))?;
     }
     drop_spares(&*disk, dir, &names)?;
+    // The whole log is known now, and nothing has been cut: the decision needs the last segment as
+    // it is.
     let until = cut_off_from(&files, &options.elsewhere)?;
     drop_behind(&*disk, dir, &mut files, until)?;
     firsts.truncate(files.len());
@@ -93,7 +110,8 @@ fn drop_spares(disk: &dyn Disk, dir: &Path, names: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The sequence from which on records are cut off; the greatest of all when none are.
+/// Returns the sequence from which on records are cut off, because the caller has them elsewhere.
+/// `Seq::MAX` when none are: the log has later ones that nobody else has.
 fn cut_off_from(files: &[Found], elsewhere: &Range<Seq>) -> Result<Seq> {
     let Some(last) = files.last().filter(|_| !elsewhere.is_empty()) else { return Ok(Seq::MAX) };
     let bytes = last.contents()?;
@@ -119,6 +137,7 @@ fn drop_behind(disk: &dyn Disk, dir: &Path, files: &mut Vec<Found>, until: Seq) 
     Ok(())
 }
 
+/// Makes the first segment of a new log: named, and its name synced, before it can get a record.
 fn first_segment(
     disk: &dyn Disk,
     dir: &Path,
@@ -155,6 +174,9 @@ struct Found {
 }
 
 impl Found {
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] for a file that is too long to be a segment of ours.
     fn open(disk: &dyn Disk, dir: &Path, first: Seq, is_salted: bool) -> Result<Self> {
         let path = segment::path(dir, first);
         let opening = |e| StorageError::io(format!("cannot open {}", path.display()), e);
@@ -170,6 +192,7 @@ impl Found {
             Ok::<_, StorageError>(segment::judge(&bytes[..got]))
         };
         let header = if len < DATA_START { Header::Damaged } else { judge(0)? };
+        // Without the salt no record can be read, so each segment has its header twice.
         let copy = judge(len.saturating_sub(HEADER_BYTES as u64))?;
         let salt = match (header, copy) {
             (Header::Sound(salt), _) | (_, Header::Sound(salt)) => salt,
@@ -213,7 +236,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Reads one segment; `after` is the first sequence of the one behind it.
+    /// Reads one segment. `after` is the first sequence of the segment after it.
     fn segment(&mut self, found: &Found, after: Option<Seq>) -> Result<Segment> {
         let mut segment = Segment::new(self.dir, found.first, found.len, found.salt);
         segment.end = found.end;
@@ -221,6 +244,7 @@ impl Walk<'_> {
             self.recovery.lost.push(self.next..found.first);
         }
         self.next = self.next.max(found.first);
+        // Wholly before what is asked for: not read again.
         if let Some(after) = after.filter(|after| *after <= self.from) {
             self.next = after;
             return Ok(segment);
@@ -231,6 +255,7 @@ impl Walk<'_> {
         Ok(segment)
     }
 
+    /// Shows the sound records of a segment, and notes everything else.
     fn records(&mut self, found: &Found, segment: &Segment, bytes: &[u8]) -> Result<Seen> {
         let start = bytes.len().min(DATA_START as usize);
         let mut seen = Seen { end: start, ..Seen::default() };
@@ -317,7 +342,8 @@ struct Seen {
     ends_the_log: bool,
 }
 
-/// Copies a damaged segment to `aside/`, durably. The name follows from the damage, so a restart makes no second copy.
+/// Copies a damaged segment to `aside/`, durably. The name follows from the damage, so a restart
+/// makes no second copy of the same.
 fn set_aside(disk: &dyn Disk, dir: &Path, found: &Found, bytes: &[u8], damage: &[Range<usize>]) -> Result<PathBuf> {
     let aside = dir.join("aside");
     let mark = damage.iter().fold(0, |crc, range| {
@@ -336,6 +362,7 @@ fn set_aside(disk: &dyn Disk, dir: &Path, found: &Found, bytes: &[u8], damage: &
     disk.unlink_if_there(&unfinished).map_err(copying)?;
     let copy = disk.create_new(&unfinished).map_err(copying)?;
     copy.write_at(bytes, 0).map_err(copying)?;
+    // Under a name of its own until it is whole: a copy that a crash cut must not pass for one.
     copy.sync_all().map_err(copying)?;
     disk.rename_new(&unfinished, &path).map_err(copying)?;
     disk.sync_dir(&aside).map_err(copying)?;

@@ -1,4 +1,8 @@
 //! Reading the log, beside its writer.
+//!
+//! Records are shown up to `Shared::next`, which the writer raises after the sync. A segment that
+//! is retired while it is read yields nothing more: the caller sees missing sequences, as after
+//! damage.
 
 use std::{
     io,
@@ -102,6 +106,7 @@ impl Shared {
     }
 
     pub(super) fn read(&self, from: Seq, most: Most) -> Result<Vec<(Seq, Vec<u8>)>> {
+        // Before the list of segments: each record below it is in a segment that the list has.
         let end = self.next.load(Ordering::Acquire);
         let segments: Vec<_> = {
             let all = self.segments.read();
@@ -155,7 +160,8 @@ impl Window {
         Self { bytes: Vec::new(), start: 0, size }
     }
 
-    /// The record `seq` at `at`, and the bytes it takes there; none when the bytes are not that record.
+    /// Returns the record `seq` at `at` and the bytes that it takes there, and `None` when the
+    /// bytes are not that record.
     fn record(&mut self, file: &dyn DiskFile, salt: Salt, at: u64, seq: Seq) -> io::Result<Option<(Vec<u8>, usize)>> {
         for attempt in 0..3 {
             let inside = usize::try_from(at.saturating_sub(self.start)).unwrap_or(usize::MAX);
@@ -187,7 +193,7 @@ impl Window {
     }
 }
 
-/// The slow way over the rest of a segment, record by record where they can still be found.
+/// Reads the rest of a segment the slow way, record by record where they can still be found.
 fn past_damage(
     file: &dyn DiskFile,
     segment: &Segment,

@@ -162,6 +162,7 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Looks for the next sound record, at each place where one may begin.
     fn past_damage(&mut self) -> Piece<'a> {
         let rest = &self.bytes[self.at..];
         let used = used(rest);

@@ -25,6 +25,8 @@ const VERSION: u32 = 2;
 const UNSALTED: u32 = 1;
 /// Bytes of a header that are used.
 pub(crate) const HEADER_BYTES: usize = 24;
+/// The distance of the offsets that are remembered, in bytes: a reader reads at most about this
+/// much before the record that it wants.
 const MARK_EVERY: u64 = 32 << 10;
 
 /// Random bytes that go into each checksum of a segment, so that nobody who does not read the disk can make a record.
@@ -244,7 +246,8 @@ impl Spares {
         self.ready.pop()
     }
 
-    /// Removes a segment's name, durably, and uses the file again when a spare is wanted. Nobody may be reading it.
+    /// Removes a segment's name, durably, and uses the file again when a spare is wanted. With
+    /// `reuse` the caller says that nobody reads it.
     pub(crate) fn recycle(&mut self, segment: &Segment, reuse: bool) -> Result<()> {
         let retiring = |e| StorageError::io(format!("cannot retire {}", segment.path.display()), e);
         if reuse && segment.bytes == self.bytes && self.ready.is_empty() && self.work.is_none() {
@@ -282,6 +285,7 @@ fn make(disk: &SharedDisk, path: PathBuf, bytes: u64) -> Result<Spare> {
     fill_or_unlink(disk, &*file, path, bytes)
 }
 
+/// Fills a spare, and removes it when that fails.
 fn fill_or_unlink(disk: &SharedDisk, file: &dyn DiskFile, path: PathBuf, bytes: u64) -> Result<Spare> {
     match fill(file, bytes) {
         Ok(salt) => Ok(Spare { path, salt }),
@@ -303,6 +307,7 @@ fn fill(file: &dyn DiskFile, bytes: u64) -> io::Result<Salt> {
         at += piece as u64;
     }
     let salt = Salt::random();
+    // Both headers before the sync: a spare gets a segment's name only when all of it is durable.
     file.write_at(&header(salt), salt.end(bytes))?;
     file.write_at(&header(salt), 0)?;
     file.sync_all().map(|()| salt)
