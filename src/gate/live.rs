@@ -279,11 +279,11 @@ impl Gate {
 
     /// Asks to claim an entry of a route.
     ///
-    /// # Errors
-    /// The closure, when the route is closed.
-    ///
     /// This decides about the claim alone. Between claim and hand-over the gate may close;
     /// [`Gate::pass`] asks again.
+    ///
+    /// # Errors
+    /// The closure, when the route is closed.
     pub fn admit(&self, route: &str) -> Result<Permit, Closure> {
         let snapshot = self.snapshot();
         let at = self.clock.now();
@@ -295,10 +295,10 @@ impl Gate {
 
     /// Asks to begin the hand-over of what was claimed. Drop the passage as soon as it has begun.
     ///
+    /// Blocks only while another hand-over is being decided.
+    ///
     /// # Errors
     /// The closure, when the route has been closed since.
-    ///
-    /// Blocks only while another hand-over is being decided.
     pub fn pass(&self, permit: &Permit) -> Result<Passage<'_>, Closure> {
         self.turnstile.pass(|| {
             let snapshot = self.snapshot();

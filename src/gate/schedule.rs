@@ -77,10 +77,10 @@ impl Schedule {
 
 /// Reads a schedule.
 ///
+/// `drain` of the result is zero; the live gate sets it.
+///
 /// # Errors
 /// Every fault with its line and key (the first hundred). Also when there is no time zone, or nothing at all.
-///
-/// `drain` of the result is zero; the live gate sets it.
 pub fn parse_schedule(text: &str) -> Result<Schedule, Vec<Fault>> {
     let mut reader = Reader { starts: line_starts(text), faults: Vec::new() };
     let schedule = reader.schedule(text);

@@ -90,11 +90,11 @@ impl EmbeddedQueue {
     /// Opens the queue with its journal and its index in these directories, which are made if they are not there.
     /// Blocks until the index agrees with the journal. One that is being closed is waited for, up to 5 s.
     ///
+    /// The lock on the index keeps a second process away from the journal too.
+    ///
     /// # Errors
     /// [`QueueError::Locked`] when another process has it open; [`QueueError::Unreadable`] when a newer version wrote
     /// it, and nothing has been changed then.
-    ///
-    /// The lock on the index keeps a second process away from the journal too.
     pub fn open(
         disk: Arc<dyn Disk>,
         journal_dir: &Path,

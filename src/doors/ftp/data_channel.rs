@@ -48,11 +48,11 @@ pub(super) struct DataChannel {
 impl DataChannel {
     /// Waits for the connection.
     ///
-    /// # Errors
-    /// The reply, when there is none or it must not be used.
-    ///
     /// Waits at most 30 seconds for the client. A cancelled transfer ends the wait; if its sender
     /// has gone and its bytes shall be kept, a connection that is here already is still taken.
+    ///
+    /// # Errors
+    /// The reply, when there is none or it must not be used.
     pub(super) async fn open(self) -> Result<Opened, Reply> {
         let transfer = self.transfer.clone();
         let connect = self.connect();
