@@ -51,6 +51,7 @@ impl Contents {
     }
 
     /// Opens a file of the queue. Cancel safe.
+    /// A small file is read and checked here, at once. It then stays readable even if it is purged.
     ///
     /// # Errors
     /// [`StorageError::NotFound`]; [`StorageError::Damaged`] when a small file is not what was accepted. Of others only
@@ -94,6 +95,8 @@ impl Contents {
         }
     }
 
+    /// Makes a copy of a file that consists of several stretches. Each is checked on the way, and
+    /// so is the whole.
     fn materialize_extents(&self, entry: &Entry, destination: &Path, durability: Durability) -> Result<Verified> {
         let list = Handle::current().block_on(self.queue.extents(entry)).map_err(of_queue)?;
         let placing = |e| StorageError::io(format!("cannot place file {} at {}", entry.id, destination.display()), e);
@@ -162,6 +165,7 @@ impl Extents {
         Ok(read.freeze())
     }
 
+    /// Reads a part of one stretch.
     async fn read_one(&self, extent: &Extent, own: Range<u64>) -> Result<Bytes> {
         let (wanted, Contents { queue, storage }) = (own.end - own.start, &self.holders);
         let bytes = match queue.content(extent).await.map_err(of_queue)? {
@@ -224,6 +228,7 @@ fn end(file: &File, durability: Durability) -> io::Result<()> {
     }
 }
 
+/// Removes a copy that failed. If that fails too it is logged: the caller's error says more.
 fn remove(destination: &Path) {
     if let Err(error) = std::fs::remove_file(destination) {
         tracing::warn!(path = %destination.display(), %error, "cannot remove a copy that failed");

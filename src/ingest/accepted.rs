@@ -1,4 +1,6 @@
 //! A file that was taken, as its door learns of it.
+//!
+//! It has a door's words only: of the entry a door sees its name, its standing and what it is told.
 
 use forebay_queue::{Entry, State};
 use forebay_storage::{FileId, Sha256};

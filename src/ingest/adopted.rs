@@ -31,7 +31,8 @@ struct Same {
 }
 
 impl Adopted {
-    /// The file that this one is the second copy of. The queue looks whether it still waits for an operator.
+    /// Returns the file that this one is the second copy of. The queue checks whether that still
+    /// waits for an operator.
     pub(super) fn same_as(&self, meta: &FileMeta) -> Option<FileId> {
         let adopted = self.0.lock();
         if adopted.is_empty() {
@@ -42,6 +43,7 @@ impl Adopted {
         adopted.get(&same).copied().filter(|id| *id != meta.id)
     }
 
+    /// Remembers a file that was adopted.
     pub(super) fn add(&self, entry: &Entry) {
         let (partner, name) = (entry.partner.clone(), entry.name.clone());
         let same = Same { partner, name, size_bytes: entry.size_bytes, sha256: entry.sha256 };

@@ -2,6 +2,9 @@
 //!
 //! A file that came over plain FTP is accepted and waits: no claim gives it before its sender was seen to go on, or
 //! `confirm_after` has passed with the connection up. Until then it can be taken back, as if the reply had been negative.
+//!
+//! Doors decide when (`doors/ftp/confirmation.rs`); here is what follows. The wait itself is in the
+//! queue's memory.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +31,8 @@ impl Ingest {
     }
 
     /// The sender of a file has not been seen to read the reply yet: it is not claimable for another while.
+    ///
+    /// Does not block and journals nothing: after a restart the time in the record counts.
     pub fn put_off(&self, accepted: &Accepted, wait: Duration) {
         self.queue.put_off(accepted.id, self.in_the_future(wait));
     }
@@ -62,7 +67,8 @@ impl Ingest {
         .await
     }
 
-    /// The bytes of a small file that was withdrawn are a partial, where that can be: only convenience depends on it.
+    /// Keeps the bytes of a small file that was withdrawn as a partial, where that can be: only
+    /// convenience depends on it.
     async fn inline_to_partial(&self, entry: &Entry) {
         let kept = match self.queue.content(&entry.extent()).await {
             Ok(Some(bytes)) => {
@@ -85,7 +91,7 @@ impl Ingest {
         }
     }
 
-    /// Keeps the bytes of a small file as a partial.
+    /// Keeps the bytes of a small file as a partial, if the partner may have one more.
     pub(super) async fn keep_as_partial(&self, file: NewFile, bytes: Bytes) -> Result<(), Refusal> {
         if bytes.is_empty() {
             return Ok(());

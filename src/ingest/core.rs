@@ -1,4 +1,10 @@
-//! The object that all doors share.
+//! [`Ingest`]: the services that every door's uploads go through, and work that must not stop
+//! half-way.
+//!
+//! What runs [`Ingest::through`] it goes on when the door's task is dropped, and [`Ingest::idle`]
+//! waits for it, counted from the moment at which it is made. This part may name queue, storage,
+//! and the services beneath (answers, contents, partners, routes, clock); never `process`, and
+//! never a door.
 
 use std::{
     fmt,
@@ -90,7 +96,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The one way in.
+/// The one way in for files. Shared in an [`Arc`] by all doors and by the server's periodic work.
 pub struct Ingest {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) queue: Arc<dyn QueueStore>,
@@ -115,6 +121,8 @@ pub struct Ingest {
 }
 
 /// The state of a file when it gets its name.
+/// It follows from the name, the partner's policy and the routes; the evidence may still hold the
+/// file.
 pub(super) struct Standing {
     pub(super) state: State,
     pub(super) route: Option<String>,
@@ -164,6 +172,7 @@ impl Ingest {
     }
 
     /// The server stops: what looks through many files and has changed nothing yet ends.
+    /// What is being committed goes on: see [`Ingest::idle`].
     pub fn stop(&self) {
         self.stops.store(true, Ordering::Release);
     }
@@ -186,7 +195,8 @@ impl Ingest {
         let _ = under_way.wait_for(|&count| count == 0).await;
     }
 
-    /// Does work that must not stop half-way when the door's task is dropped.
+    /// Does work that must not stop half-way when the door's task is dropped. A task of its own
+    /// does it; when the caller is dropped, its outcome is lost and its effect is not.
     pub(super) async fn through<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
@@ -197,6 +207,8 @@ impl Ingest {
 
     /// The same work, which [`Ingest::idle`] waits for from now on, polled or not.
     pub(super) fn counted<T, F: Future<Output = T>>(&self, work: F) -> impl Future<Output = T> + use<T, F> {
+        // Counted here and not in the future: `idle` must see work that was made and not polled
+        // yet.
         let under_way = UnderWay::begin(self.under_way.clone());
         async move {
             // Pinned in an inner scope: all that the work holds is gone before it counts as over.
@@ -214,7 +226,8 @@ impl Ingest {
         Ok(self.storage.space()?)
     }
 
-    /// The state that follows from a name.
+    /// Returns the state that follows from a name: unfinished under a temporary name, ready on the
+    /// route that serves it, or held when no route does.
     pub(super) fn standing(&self, policy: &Policy, partner: &str, name: &Name, named: Named) -> Standing {
         let waits_for_rename = policy.complete == Complete::Rename && named == Named::ByUpload;
         let mut standing = Standing { state: State::Unfinished, route: None, reason: None, hold: None };
@@ -240,7 +253,7 @@ impl Ingest {
         }
     }
 
-    /// The time that lies so far ahead.
+    /// Returns the time that lies this far ahead; now, if that would be no time any more.
     pub(super) fn in_the_future(&self, wait: Duration) -> DateTime<Utc> {
         let now = self.clock.now();
         TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait)).unwrap_or(now)

@@ -1,8 +1,21 @@
 //! The evidence of a door that an upload is whole.
+//!
+//! [`Evidence::look`] is called once, right before the record is appended. A small file is on no
+//! disk then: its bytes travel in the record. A larger one was made durable before. The verdict
+//! decides:
+//!
+//! - `Whole` queues the file, ready to be claimed;
+//! - `Unconfirmed` queues it, not claimable for `confirm_after` or until it is confirmed;
+//! - `Hold` queues it held, for an operator;
+//! - `Cut` queues nothing, and keeps the bytes as a partial.
+//!
+//! From `look` on a door must make its own cancellation lose, because the file may be queued
+//! already (FTP: `Transfer::commit`).
 
-/// A door's proof, looked at after the file's fsync and right before the journal's record.
+/// A door's proof, looked at right before the journal's record.
 ///
-/// The later the look, the more of a sender's death it sees, so the door gives a thing to look at, not an answer.
+/// The later the look, the more of a sender's death it sees. So the door gives a thing to look at,
+/// not an answer.
 pub trait Evidence: Send {
     /// The verdict at this moment. May block for as long as it takes to be sure, which is some milliseconds.
     fn look(&mut self) -> Verdict;

@@ -2,6 +2,10 @@
 //!
 //! All of them together have a bound: `kept_quota`, or by default as much as there is free room on the disk. Beyond it the
 //! oldest files of the partner that keeps the most go first, so nobody pushes out what others keep by sending more.
+//!
+//! This is a third threshold of the disk's room beside its reserve and the shares (`share`): files
+//! that are over go when they are more than is free, and files that ended just now too when less
+//! than 1/32 of the disk is.
 
 use std::collections::HashMap;
 
@@ -15,7 +19,8 @@ use super::{Ingest, Refusal};
 const PAGE: usize = 500;
 /// Files that go at a time: others want to change the queue meanwhile.
 const MOST: usize = 5_000;
-/// Files that ended just now stay, for a sender that looks whether they came; unless the disk is short.
+/// For this long a file that has ended stays, for a sender that looks whether it came; unless the
+/// disk is short.
 const JUST_NOW: TimeDelta = TimeDelta::seconds(10);
 
 /// Where each partner's files were looked through last, from the oldest on.
@@ -63,7 +68,7 @@ impl Ingest {
         Ok(gone)
     }
 
-    /// The partner's oldest files that are over, of so many bytes.
+    /// Returns the partner's oldest files that are over, until they have this many bytes.
     async fn oldest_over(&self, partner: &str, bytes: u64, is_pressing: bool) -> Result<Vec<Entry>, Refusal> {
         let ended_before = self.clock.now() - if is_pressing { TimeDelta::zero() } else { JUST_NOW };
         let (mut found, mut sum) = (Vec::new(), 0);
@@ -100,7 +105,7 @@ fn room(space: &Space) -> u64 {
     space.free_bytes.saturating_sub(space.reserve_bytes)
 }
 
-/// Whether the next uploads may find no room.
+/// Returns true if the next uploads may find no room.
 fn is_pressing(space: &Space) -> bool {
     room(space) < space.total_bytes / 32
 }

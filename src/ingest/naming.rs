@@ -1,4 +1,7 @@
-//! Which names are taken, and what they are.
+//! The names that are taken from partners.
+//!
+//! A [`Name`] is checked once, when a door passes a path in, and is safe from then on: nothing
+//! later has to look for `..` again. It is text, never a path of this machine.
 
 use std::fmt;
 
@@ -34,6 +37,8 @@ impl Name {
                 _ => "name has a character that cannot be seen or turns the direction of writing",
             }));
         }
+        // Empty components and `.` mean nothing; `..` was resolved by the door against its working
+        // directory.
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
         if parts.contains(&"..") {
             return Err(refused("name has \"..\""));

@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::Refusal;
 
+/// The quotas of all partners that have one and have sent something.
 pub(super) struct Quota {
     storage: Arc<dyn Storage>,
     queue: Arc<dyn QueueStore>,
@@ -103,7 +104,9 @@ impl Reservation {
         Ok(())
     }
 
-    /// The upload is over and `bytes` of it stay: in the queue, or as a partial.
+    /// The upload is over and `bytes` of it stay, in the queue or as a partial: they move from the
+    /// reservation to what is kept. Called after the queue or storage has them, so the sum is never
+    /// too low.
     pub(super) fn settle(mut self, bytes: u64) {
         self.give_back(bytes);
         self.held = None;
@@ -131,6 +134,7 @@ impl Drop for Reservation {
 }
 
 impl Held {
+    /// Reserves `more` bytes if they fit.
     fn take(&self, more: u64) -> bool {
         let mut figures = self.figures.lock();
         let fits = figures.kept.saturating_add(figures.reserved).saturating_add(more) <= self.limit;
@@ -140,8 +144,8 @@ impl Held {
         fits
     }
 
-    /// As [`Held::take`], by fresh figures; where that is not enough partials are given up, first the one that this upload
-    /// replaces.
+    /// As [`Held::take`], by fresh figures. Where that is not enough, partials are removed: first
+    /// the one that this upload replaces, then the partner's oldest.
     async fn take_with_room_made(&self, more: u64) -> Result<bool, Refusal> {
         self.refresh().await?;
         if self.take(more) {
@@ -171,6 +175,7 @@ impl Held {
     }
 
     async fn refresh(&self) -> Result<(), Refusal> {
+        // Before the reading: what moves meanwhile may be in what is read, or not.
         let moved_before = self.figures.lock().moved;
         let unprocessed = self.quota.queue.unprocessed_bytes(&self.partner).await?;
         let partials = self.quota.storage.partial_bytes(&self.partner).await?;

@@ -1,4 +1,14 @@
-//! After a crash: what the spool holds and the journal does not know, and the other way round.
+//! Makes spool and queue agree, once, before a door opens.
+//!
+//! - A spool file without an entry is removed if it was purged; adopted as held if it is sound
+//! (cancelled, if it is a copy whose original is still in its folder); set aside if it is not.
+//! - An entry that is not over and whose bytes are missing is held, with all entries that continue
+//!   it.
+//!
+//! # Guarantees
+//! Nothing is deleted that was not purged. Each file that is set aside is in the audit trail when
+//! [`Ingest::recover`] returns. It may be cut by a crash at any place: the next start finds what is
+//! left.
 
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
@@ -41,6 +51,8 @@ impl Ingest {
         spool: &dyn SpoolMaintenance,
     ) -> Result<RecoveryReport, Refusal> {
         let mut report = RecoveryReport::default();
+        // First: `adopt` asks `adopted.same_as`, which has to know what earlier starts have
+        // adopted.
         self.find_adopted().await?;
         let spooled: HashSet<FileId> = spool.ids().await?.into_iter().collect();
         let queued: HashSet<FileId> = self.queue.kept_ids().await?.into_iter().collect();
@@ -63,6 +75,7 @@ impl Ingest {
         Ok(report)
     }
 
+    /// Decides about a spool file that has no entry.
     async fn settle_stranger(
         &self,
         id: FileId,
@@ -94,6 +107,8 @@ impl Ingest {
         Ok(())
     }
 
+    /// Sets a spool file aside. The move first: a note about a file that is still in the spool
+    /// would be untrue.
     async fn put_aside(
         &self,
         id: FileId,
@@ -109,6 +124,7 @@ impl Ingest {
         Ok(())
     }
 
+    /// Queues a file that the journal does not know, held, with what its metadata say.
     async fn adopt(&self, meta: FileMeta) -> Result<Entry, QueueError> {
         let route = self.routes.serve(&meta.partner, &meta.name).map(|route| route.name().to_owned());
         let there = is_still_there(&meta);
@@ -146,6 +162,8 @@ impl Ingest {
         done.pop().unwrap_or(Ok(entry))
     }
 
+    /// Holds the entries whose bytes are missing, and those that continue them: they miss the same
+    /// bytes.
     async fn settle_missing(&self, missing: Vec<FileId>, report: &mut RecoveryReport) -> Result<(), Refusal> {
         let mut looked_at = HashSet::new();
         for id in missing {

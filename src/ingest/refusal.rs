@@ -1,4 +1,8 @@
-//! Why something was not taken. Each door maps these to its own codes in its `reply.rs`.
+//! Refusals: why something was not taken, in words that a partner may read.
+//!
+//! Each door maps these to its own codes: FTP in `reply.rs`, SFTP in `refused.rs`. The words are
+//! the same for all doors, so they name no protocol. What the system said is in
+//! [`Refusal::Internal`] alone.
 
 use forebay_queue::{NameFault, QueueError};
 use forebay_storage::StorageError;

@@ -24,7 +24,7 @@ pub enum Start {
     End,
 }
 
-/// The bytes that are there under a name.
+/// The bytes that are there under a name, as the next upload finds them.
 enum There {
     /// Bytes of an upload that was cut, with those of the accepted file that it went on from, if it did.
     Partial(u64, Option<Box<Entry>>),
@@ -46,6 +46,7 @@ impl There {
 impl Ingest {
     /// Goes on with the upload of that name which was cut last, or with the accepted file of that name when it is newer. The
     /// digest covers the whole.
+    /// With a start of 0 this begins a fresh upload: doors have one call for all.
     ///
     /// # Errors
     /// As [`Ingest::begin`]; [`Refusal::CannotResume`] when less is there; [`Refusal::Busy`] while another session
@@ -57,6 +58,7 @@ impl Ingest {
         start: Start,
         declared_size: Option<u64>,
     ) -> Result<Intake, Refusal> {
+        // A new file of this name. What is there stays until the new one is accepted.
         if start == Start::At(0) {
             return self.begin(session, path, declared_size).await;
         }
@@ -75,9 +77,13 @@ impl Ingest {
             There::Partial(_, Some(earlier)) if at >= earlier.size_bytes => {
                 self.go_on(session, path, declared_size, &earlier, at).await
             }
+            // No processor has begun the earlier file, and the new bytes begin at its end: only
+            // they are stored.
             There::Accepted(earlier) if at == have && earlier.may_be_renamed() => {
                 self.go_on(session, path, declared_size, &earlier, at).await
             }
+            // Somewhere within an accepted file, or after a processor has begun it: its bytes are
+            // copied.
             There::Partial(_, Some(earlier)) | There::Accepted(earlier) => {
                 self.begin_with_copy(session, path, declared_size, &earlier, at).await
             }
@@ -108,6 +114,8 @@ impl Ingest {
         Ok(own.map(|count| (count.state.to_string(), count.files)).collect())
     }
 
+    /// Looks which bytes are there: the newer one of the partial and the accepted file of this
+    /// name.
     async fn there(&self, session: &SessionInfo, name: &Name) -> Result<There, Refusal> {
         let partner = session.partner.as_str();
         let shown = match self.catalogue.stat(partner, name.as_str()).await? {
@@ -160,8 +168,11 @@ impl Ingest {
         self.begin_from(session, path, declared_size, Source::Rest(goes_on, at - earlier.size_bytes)).await
     }
 
-    /// The state of the digest at a file's end. A file that continues another has it; any other is read for it, once in a
-    /// row of continuations.
+    /// Returns the state of the digest at a file's end. A file that continues another has it
+    /// stored; any other is read for it, once in a row of continuations.
+    ///
+    /// # Errors
+    /// When the file is not what was accepted: nothing must be built on it.
     async fn digest_at_end(&self, entry: &Entry) -> Result<DigestState, Refusal> {
         let known = entry.continues.as_ref().map(|continues| continues.digest);
         if let Some(state) = known.filter(|state| state.hasher().is_some()) {
@@ -196,6 +207,7 @@ impl Ingest {
     ) -> Result<Intake, Refusal> {
         let id = earlier.id;
         let source = if bytes == earlier.size_bytes { Source::Copied(earlier.state) } else { Source::Upload(0) };
+        // Before the copy is begun: it may take its time.
         // It is not to begin just now, if it has not yet.
         self.queue.put_off(id, self.in_the_future(self.options.confirm_after));
         let mut intake = self.begin_from(session, path, declared_size, source).await?;
@@ -208,6 +220,8 @@ impl Ingest {
         }
     }
 
+    /// Copies the first bytes of an accepted file into an upload, as if its sender had sent them
+    /// again.
     async fn copy_into(&self, intake: &mut Intake, id: FileId, bytes: u64) -> Result<(), Refusal> {
         let content = self.contents.open(id).await?;
         let mut at = 0;

@@ -1,4 +1,8 @@
-//! The work that time brings: temporary names that nobody renamed, partials that nobody resumed, files that are long done.
+//! The sweep of each minute: unfinished files that nobody renamed are held, old partials are
+//! removed, finished files are purged.
+//!
+//! It goes by the time that is believed, so that a clock that jumps ahead makes nothing old. Each
+//! part may fail alone; it is logged and tried again with the next sweep.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,6 +12,7 @@ use tracing::{info, warn};
 
 use super::{Ingest, Refusal};
 
+/// Files that are purged with one call: others want to change the queue meanwhile.
 const BATCH: usize = 500;
 
 /// The effects of a sweep.
@@ -45,6 +50,7 @@ impl Ingest {
         swept
     }
 
+    /// Holds files under temporary names whose time is over. Returns how many.
     async fn hold_unfinished(&self, believed: DateTime<Utc>) -> Result<usize, Refusal> {
         let filter = Filter { states: vec![State::Unfinished], ..Filter::default() };
         let now = self.clock.now();
@@ -74,6 +80,7 @@ impl Ingest {
         }
     }
 
+    /// Purges files whose retention has ended, oldest first. Returns how many.
     async fn purge(&self, believed: DateTime<Utc>) -> Result<usize, Refusal> {
         let mut purged = 0;
         loop {
@@ -92,6 +99,7 @@ impl Ingest {
     }
 }
 
+/// Returns the time that lies this far back; the earliest of all if there is none.
 fn before(now: DateTime<Utc>, age: Duration) -> DateTime<Utc> {
     TimeDelta::from_std(age).ok().and_then(|age| now.checked_sub_signed(age)).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }

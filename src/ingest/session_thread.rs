@@ -1,4 +1,4 @@
-//! Threads on which many sessions run.
+//! Threads on which many sessions run: the one place where a door's thread meets the queue.
 
 use tokio::runtime::Handle;
 

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use super::{Ingest, Refusal};
 
-/// The disk is looked at whenever an upload has grown by so much. Shorter ones are looked at when they begin.
+/// The disk is looked at whenever an upload has grown by this many bytes. Shorter ones are looked
+/// at when they begin.
 const STEP_BYTES: u64 = 4 << 20;
 /// Little is left when it is less than this part of the disk.
 const LAST_PART: u64 = 10;
@@ -37,7 +38,8 @@ impl Brought {
         Self { under_way: Arc::clone(&ingest.under_way_bytes), partner: partner.to_owned(), bytes: 0 }
     }
 
-    /// Whether it is time to look at the disk again: it has grown to so many bytes.
+    /// Returns true if it is time to look at the disk again, and counts the bytes that have come
+    /// since.
     pub(super) fn has_grown(&mut self, bytes: u64) -> bool {
         if bytes < self.bytes + STEP_BYTES {
             return false;
@@ -64,12 +66,19 @@ impl Drop for Brought {
 
 impl Ingest {
     /// Refuses a partner what the others may need: when little is left of the disk and it has its share already.
+    ///
+    /// A share is the size of the disk, divided by the number of partners. It counts what waits to
+    /// be processed, what is under way and what lies as partials; what is over counts for nobody.
+    ///
+    /// # Errors
+    /// [`Refusal::Quota`]; or that of storage or queue.
     pub(super) async fn leaves_room_for_others(&self, partner: &str, more: u64) -> Result<(), Refusal> {
         let space = self.storage.space()?;
         if space.free_bytes.saturating_sub(space.reserve_bytes) >= space.total_bytes / LAST_PART {
             return Ok(());
         }
         let partners = self.partners.count().max(1);
+        // Nobody else needs the room.
         if partners == 1 {
             return Ok(());
         }

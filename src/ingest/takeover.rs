@@ -56,6 +56,8 @@ impl Ingest {
         blocking(move || remove_rest(&home)).await
     }
 
+    /// Journals folders, files and times that a partner's directory had. May be called again after
+    /// a crash: what is there already is not changed.
     async fn take_over_names(&self, partner: &str, found: &Found) -> Result<(), Refusal> {
         for folder in &found.folders {
             if self.catalogue.stat(partner, folder).await?.is_none() {
@@ -140,6 +142,7 @@ fn partners(home: &Path) -> io::Result<Vec<String>> {
     Ok(partners)
 }
 
+/// Reads one partner's directory. Blocks.
 fn read(directory: &Path, times: &Path) -> io::Result<Found> {
     let mut found = Found::default();
     let mut open = vec![String::new()];
@@ -198,6 +201,7 @@ fn put_away(home: &Path, partner: &str, reports: &[PathBuf]) -> io::Result<()> {
         warn!(%partner, files = reports.len(), outbox = %outbox.display(),
             "files of other programs in out/ were moved: set outbox of this partner to show them again");
     }
+    // Last: from now on the directory is not read again. All of it is journalled.
     fs::rename(home.join(partner), home.join(format!("{DONE}{partner}")))?;
     fs::File::open(home)?.sync_all()
 }

@@ -38,6 +38,8 @@ impl Files {
         }
         self.may_change()?;
         if self.ingest.partners.policy(self.partner()).delete == Delete::Cancel {
+            // Called off before it is hidden: when that fails, the name is still there and the
+            // partner can delete it again.
             self.cancel(&name).await?;
         }
         self.change(NameChange::Hide { path: name.as_str().to_owned() }).await?;
@@ -45,6 +47,7 @@ impl Files {
         Ok(())
     }
 
+    /// Calls off every file of this name that no processor has claimed.
     async fn cancel(&self, name: &Name) -> Result<(), Refusal> {
         let (ingest, partner) = (&self.ingest, self.partner());
         let filter = Filter {

@@ -13,6 +13,7 @@ const BURST: f64 = 20_000.0;
 const EACH_SECOND: f64 = 50.0;
 
 /// What each partner has left. A partner that makes and removes folders in a loop must not fill the journal.
+/// By the monotonic clock, so that a wall clock that is set gives nobody more.
 #[derive(Debug, Default)]
 pub(in crate::ingest) struct NameChanges(Mutex<HashMap<String, Left>>);
 
@@ -30,6 +31,7 @@ impl NameChanges {
         }
     }
 
+    /// Takes one change, if the partner has one left.
     fn take(&self, partner: &str, now: Duration) -> bool {
         let mut all = self.0.lock();
         let left = all.entry(partner.to_owned()).or_insert(Left { changes: BURST, at: now });

@@ -1,4 +1,7 @@
 //! Listing a folder, page by page: a million names take no more memory than a thousand.
+//!
+//! Nothing is locked between two pages. A name that comes or goes meanwhile is in the listing or
+//! not; one that stays is in it once, because pages go on after the last name.
 
 use std::collections::VecDeque;
 
@@ -68,6 +71,7 @@ fn by_itself(path: &str, stat: Stat) -> Next {
 
 impl Listing {
     /// The next names, some 256; none at the end.
+    /// Not cancel safe: a dropped call may have taken a page.
     ///
     /// # Errors
     /// When the catalogue cannot be read.
@@ -88,6 +92,7 @@ impl Listing {
         }
     }
 
+    /// A page of the partner's own names, with `out/` before the first.
     async fn own(&mut self, folder: String, after: Option<String>, out_is_told: bool) -> Result<Vec<Listed>, Refusal> {
         let (ingest, partner) = (&self.files.ingest, self.files.partner());
         let named = ingest.catalogue.list(partner, &folder, after.as_deref(), PAGE).await?;
@@ -108,6 +113,7 @@ impl Listing {
         self.files.notice_listed().into_iter().collect()
     }
 
+    /// A page of receipts, in the order of ids, and the outbox after the last.
     async fn receipts(&mut self, after: Option<FileId>) -> Result<Vec<Listed>, Refusal> {
         let (ingest, partner) = (&self.files.ingest, self.files.partner());
         let entries = ingest.queue.of_partner(partner, after, PAGE).await?;

@@ -1,4 +1,8 @@
-//! `out/`: the notice, receipts, and the outbox behind them.
+//! `out/`: the notice, receipts, and after them the outbox.
+//!
+//! Nothing of it is in the catalogue, and nothing but the outbox is on a disk: receipts and the
+//! notice are rendered when they are listed or read (`answers`). So a listing, a size and a
+//! download agree only because all three ask here.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,6 +28,7 @@ impl Files {
         Some(Listed { name: NOTICE.to_owned(), stat: Stat::file(text.len() as u64, self.ingest.started_at) })
     }
 
+    /// Returns the text of the notice, unless the partner has deleted this very text.
     fn notice(&self) -> Option<String> {
         let text = self.ingest.answers.notice(self.partner())?;
         let hidden = self.ingest.hidden_notices.0.lock();
@@ -77,10 +82,11 @@ impl Files {
         self.ingest.partners.former_until(&self.session.partner).unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
-    /// The entry whose receipt has this very name and is shown.
+    /// Returns the entry whose receipt has this very name and is shown.
     async fn entry_of_receipt(&self, name: &str) -> Result<Option<(Entry, Stat)>, Refusal> {
         let Some(id) = Answers::file_of(name) else { return Ok(None) };
         let entry = match self.ingest.queue.get(id).await {
+            // Of its own only: ids are in receipts and may be known to others.
             Ok(entry) if entry.partner == self.partner() && entry.received_at > self.since() => entry,
             Ok(_) | Err(forebay_queue::QueueError::NotFound(_)) => return Ok(None),
             Err(error) => return Err(error.into()),

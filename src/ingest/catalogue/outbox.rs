@@ -25,6 +25,8 @@ use crate::ingest::{Name, Refusal};
 pub(super) const TOP: &str = "";
 
 impl Files {
+    /// Returns the partner's outbox. A directory that is not there is none, and no error of the
+    /// server.
     fn outbox(&self) -> Result<(Filesystem, PathBuf), Refusal> {
         let policy = self.ingest.partners.policy(self.partner());
         let directory = policy.outbox.clone().ok_or(Refusal::NotFound)?;
@@ -112,6 +114,7 @@ async fn names(directory: PathBuf) -> Result<Vec<String>, Refusal> {
     Ok(read.await.map_err(|error| Refusal::Internal(error.to_string()))??)
 }
 
+/// Opens a file for reading, never by a link, and never waiting for the other end of a pipe.
 fn open_no_link(path: &Path) -> std::io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let nofollow = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;

@@ -1,4 +1,7 @@
 //! Reading a file, from any byte on.
+//!
+//! A file that is open stays readable after its name was deleted; reading one that is purged
+//! meanwhile may fail.
 
 use std::{os::unix::fs::FileExt, sync::Arc};
 
@@ -52,6 +55,7 @@ impl Files {
         Ok(is_notice || self.ingest.partners.policy(self.partner()).download)
     }
 
+    /// Returns where the bytes of a path are, whether the partner may read them or not.
     pub(super) async fn source(&self, path: &str) -> Result<(Stat, Source), Refusal> {
         match Place::of(path)? {
             Place::Root | Place::Out => Err(not_a_file()),

@@ -1,4 +1,12 @@
-//! Renames: how a file under a temporary name is accepted, and how one that no processor has begun gets another name.
+//! Renames (RNFR and RNTO, SFTP's RENAME): how a file under a temporary name is accepted, and how
+//! one that no processor has begun gets another name.
+//!
+//! # Guarantees
+//! - A file that no processor has begun is processed under its new name, at its old position in the
+//!   queue.
+//! - If a claim is faster, only the listing shows the new name, and the caller learns that.
+//! - A folder takes the files below it along in one record, so no crash leaves some of them behind.
+//! - Work goes on when the session ends ([`Ingest::through`]).
 
 use forebay_queue::{Entry, Filter, Hold, NameChange, NewName, Node, QueueError, State};
 use forebay_storage::FileId;
@@ -63,6 +71,7 @@ impl Files {
         Ok(Renamed::ListingOnly)
     }
 
+    /// Gives a file its new name in the queue. Fails with `WrongState` when a claim was faster.
     async fn name_file(&self, entry: &Entry, from: &Name, to: &Name) -> Result<Accepted, QueueError> {
         let (ingest, id) = (&self.ingest, entry.id);
         let renamed = ingest.queue.rename(id, self.new_name(to), self.actor(), ingest.clock.now()).await;
@@ -74,6 +83,7 @@ impl Files {
         Ok(Accepted::new(entry, None))
     }
 
+    /// Works out route and state that follow from the new name.
     fn new_name(&self, to: &Name) -> NewName {
         let policy = self.ingest.partners.policy(self.partner());
         let standing = self.ingest.standing(&policy, self.partner(), to, Named::ByRename);
@@ -104,7 +114,10 @@ impl Files {
         Ok(if renamed.is_empty() { Renamed::ListingOnly } else { Renamed::Files(renamed) })
     }
 
-    /// The files shown below a folder that no processor has begun.
+    /// Returns the files shown below a folder that no processor has begun.
+    ///
+    /// # Errors
+    /// When there are more than [`MOST_BELOW`]: one record would have to name them all.
     async fn waiting_below(&self, folder: &Name) -> Result<Vec<Entry>, Refusal> {
         let states = vec![State::Unfinished, State::Ready, State::Held];
         let filter = Filter { states, partner: Some(self.partner().to_owned()), ..Filter::default() };
