@@ -55,6 +55,7 @@ pub struct Running {
     runs: Runs,
     storage: Arc<dyn Storage>,
     watch: Watch,
+    /// Last: fields are dropped in this order, and the lock must outlive what works on the data.
     _lock: DataLock,
 }
 
@@ -118,6 +119,7 @@ impl Running {
     }
 
     /// Applies what can be changed without a restart: the schedule, the policies and the limits.
+    /// What cannot be applied keeps its former value, and is logged.
     pub async fn reload(&self, config: &Config) {
         let gate = Arc::clone(&self.gate);
         match tokio::task::spawn_blocking(move || gate.reload()).await {
@@ -141,6 +143,8 @@ impl Running {
     /// order.
     pub async fn shutdown(mut self) {
         let patience = stop_after(self.watch.clone(), PATIENCE);
+        // First: work that looks through many files would otherwise keep its session, and the door
+        // waits for that.
         self.ingest.stop();
         self.runs.stop_doors_and_processing().await;
         // After the last upload.

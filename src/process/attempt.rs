@@ -1,5 +1,8 @@
-//! A program that works on a file, from its start until nothing of its process group is left: one that this server has
-//! started itself, or one that a runner has.
+//! A running program, from its start until nothing of its process group is left: one that this
+//! server has started itself, or one that a runner has.
+//!
+//! (The attempt of a file, which the queue counts, is a number: `Work::attempt`. Processors that
+//! start no program, such as `deliver`, have no [`Attempt`].)
 
 use std::{
     io,

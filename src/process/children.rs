@@ -114,6 +114,8 @@ pub async fn recover_children(
     let children = own_children(interrupted);
     let mut report =
         ChildrenReport { stopped: stop_all(&mark_of(instance), children, kill_after).await?, ..Default::default() };
+    // Stopped, then the directories, then the entries: the next attempt may have the same number,
+    // and so the same directory.
     empty_scratch(data).await?;
     for entry in interrupted {
         match queue.settle_crashed(entry.id, clock.now()).await?.state {
@@ -147,6 +149,7 @@ fn mark_of(instance: Uuid) -> String {
 /// Stops what has this variable in its environment, and these groups; gives how many processes there were.
 pub(super) async fn stop_all(mark: &str, children: Vec<Child>, kill_after: Duration) -> Result<usize, ChildrenError> {
     let former = Arc::new(Former { mark: mark.to_owned(), children });
+    // First: a process in the middle of an exec shows no environment, so it would not be found.
     wait_for_execs().await?;
     let found = look(&former, Some(Signal::TERM)).await?;
     if found.is_empty() {
@@ -194,8 +197,8 @@ async fn wait_for_execs() -> Result<(), ChildrenError> {
     Ok(())
 }
 
-/// Looks again and again, since what is stopped may have started something in the meantime; what is left at the end
-/// of `bound`, if anything.
+/// Looks again and again, since what is stopped may have started something meanwhile. Returns what
+/// is left at the end of `bound`, if anything.
 async fn until_gone(
     former: &Arc<Former>,
     signal: Option<Signal>,
@@ -212,6 +215,7 @@ async fn until_gone(
     Ok(Some(left))
 }
 
+/// Looks through all processes, and sends a signal if one is given. Returns those that were found.
 async fn look(former: &Arc<Former>, signal: Option<Signal>) -> Result<Vec<i32>, ChildrenError> {
     let former = Arc::clone(former);
     let found = task::spawn_blocking(move || former.look(signal)).await;
@@ -288,6 +292,7 @@ impl Former {
     }
 }
 
+/// Returns true if the process has the mark in its environment.
 fn is_marked(pid: i32, mark: &str) -> bool {
     // Not readable are zombies and processes of other users; those of this data directory are neither.
     fs::read(format!("/proc/{pid}/environ"))

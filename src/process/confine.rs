@@ -112,6 +112,7 @@ fn read() -> BitFlags<AccessFs> {
     AccessFs::from_read(LEAST) | AccessFs::ResolveUnix
 }
 
+/// Allows access on a path, if it is there and no link. Blocks.
 fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> io::Result<RulesetCreated> {
     // Never by a link: it may lead to what is hidden.
     let place = match rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
@@ -131,7 +132,7 @@ fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> io
     ruleset.add_rule(rule).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
 }
 
-/// Everything beside the way from `dir` down to what is hidden.
+/// Collects everything that lies beside the way from `dir` down to what is hidden.
 fn beside(dir: &Path, hidden: &[PathBuf], visible: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(dir).map_err(|error| named(dir, &error))? {
         let path = entry.map_err(|error| named(dir, &error))?.path();

@@ -80,10 +80,13 @@ impl Drop for Temporary {
 }
 
 impl Inner {
+    /// Delivers one file. Blocks.
     fn deliver(&self, work: &Work) -> Result<(), Outcome> {
         let entry = &work.entry;
         let target = self.target(entry)?;
         let (dir, name) = split(&target)?;
+        // Before anything is written: the directory is the first thing that the systems behind can
+        // see.
         work.hand_over(|| ()).map_err(|_| Outcome::gate_closed())?;
         make_durably(dir).map_err(|error| cannot_make(dir, &error))?;
         let temporary = Temporary(dir.join(temporary_name(name, entry)));
@@ -92,6 +95,8 @@ impl Inner {
             _ => {}
         }
         verify(self.contents.materialize(entry, &temporary.0, Durability::Unsynced), entry)?;
+        // The mark and the sync before the final name: what a crash leaves under it is whole, and
+        // is known as ours.
         finish_file(&temporary.0, entry).map_err(|error| down(&temporary.0, &error))?;
         for candidate in names(name, entry) {
             let path = dir.join(candidate);
@@ -127,6 +132,8 @@ impl Inner {
         renamed.map_err(|error| down(to, &error))
     }
 
+    /// Returns where a file belongs. Names were checked when the file came in; here once more,
+    /// because a path of this machine is made of them.
     fn target(&self, entry: &Entry) -> Result<PathBuf, Outcome> {
         let mut target = self.directory.join(&entry.partner);
         for component in entry.name.split('/') {
@@ -199,6 +206,7 @@ fn finish_file(path: &Path, entry: &Entry) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Renames without replacing anything.
 fn rename_new(from: &Path, to: &Path) -> io::Result<Renamed> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(Renamed::Now),

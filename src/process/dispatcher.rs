@@ -3,6 +3,9 @@
 //! It wakes when the queue or the gate changes, when a processor becomes free, when something falls due and when a
 //! closure ends, with a poll every second behind all of them. For each route that has room, whose backend is up and
 //! whose gate is open it asks the queue for files, and gives each to a worker of its own.
+//!
+//! Claiming is one task, so claims never overlap. Each worker is a task of its own, and
+//! [`Dispatcher::run`] returns when all of them have ended, or after a bound.
 
 use std::{
     collections::BTreeMap,
@@ -91,6 +94,7 @@ impl Drop for ClaimBlock {
 }
 
 impl Shared {
+    /// Keeps everything from being claimed until the block is dropped.
     pub(super) fn block_claims(&self) -> ClaimBlock {
         self.claim_blocks.fetch_add(1, Ordering::SeqCst);
         ClaimBlock(Arc::clone(&self.claim_blocks))
@@ -191,6 +195,9 @@ impl Dispatcher {
     }
 
     /// Claims until `shutdown`, then waits for running attempts: after a grace they are stopped and not counted.
+    ///
+    /// Returns when no attempt runs any more, or when those that were killed still hang after a
+    /// bound.
     pub async fn run(&self, shutdown: CancellationToken) {
         tokio::join!(self.claim_files_until(&shutdown), self.stop_what_the_gate_closes(&shutdown));
         self.drain().await;
@@ -212,6 +219,7 @@ impl Dispatcher {
     /// Waits until nothing of these routes runs any more (none given: of any). Cancel safe.
     pub async fn wait_idle(&self, routes: &[String]) {
         loop {
+            // Made before the look: `notify_waiters` wakes only what exists already.
             let ended = self.shared.ended.notified();
             let concerns = |running: &Running| routes.is_empty() || routes.contains(&running.route);
             if !self.running().iter().any(concerns) {
@@ -257,7 +265,10 @@ impl Dispatcher {
     }
 
     /// Chooses the routes that files may be claimed for now, with the number of free slots of each.
+    /// The gate gives a permit for each, which is asked again at the hand-over.
     fn claimable(&self) -> Claimable {
+        // The epoch before the gate is asked: if it changes meanwhile, the claim is stale and is
+        // not made.
         let mut claimable = Claimable { epoch: self.shared.gate.epoch(), ..Claimable::default() };
         if self.shared.claim_blocks.load(Ordering::SeqCst) > 0 {
             return claimable;
@@ -313,6 +324,7 @@ impl Dispatcher {
         Ok(claimed)
     }
 
+    /// Starts a worker for a claim.
     fn start(&self, claim: Claim, claimable: &Claimable) {
         let route = claim.entry.route.clone().unwrap_or_default();
         let (Some(runner), Some(permit)) = (self.runners.get(&route), claimable.permits.get(&route)) else {
@@ -320,6 +332,7 @@ impl Dispatcher {
             error!(file.id = %claim.entry.id, route, "claimed for a route that was not asked for");
             return;
         };
+        // Before the task is spawned: the next round must not count this slot as free.
         let concurrency = ConcurrencyPermit::acquire(runner);
         let probe = runner.pause.lock().claimed();
         let ticket = self.table.enter(&claim, &route, self.shared.clock.now());
@@ -348,6 +361,8 @@ impl Dispatcher {
         waits.filter(|wait| !wait.is_zero()).fold(LOOK_EVERY, Duration::min)
     }
 
+    /// Stops running attempts when the gate closes, unless it lets them finish. Looks often,
+    /// because a window closes by the clock and notifies nobody.
     async fn stop_what_the_gate_closes(&self, shutdown: &CancellationToken) {
         let mut gate_changed = self.shared.gate.changed();
         while !shutdown.is_cancelled() {

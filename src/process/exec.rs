@@ -123,6 +123,8 @@ impl Exec {
         let mut note = pin!(time::sleep(NOTE_CHILD_AFTER));
         loop {
             tokio::select! {
+                // The end first: a program that has ended is judged by its status, and not by a
+                // stop or a time-out that came at the same time.
                 biased;
                 ended = attempt.ended() => {
                     match ended {
@@ -165,6 +167,7 @@ impl Exec {
         }
     }
 
+    /// Journals the program's process group, so that a crash of the server leaves a trace of it.
     async fn note_child(&self, work: &Work, attempt: &Attempt) {
         let node = work.entry.lease.as_ref().map_or_else(NodeId::local, |lease| lease.node.clone());
         let Some(child) = attempt.child(node) else { return };
@@ -198,6 +201,7 @@ impl Processor for Exec {
 }
 
 impl Inner {
+    /// Prepares and starts the program. Blocks.
     fn begin(&self, work: &Work) -> Result<(Attempt, Option<Scratch>), Outcome> {
         let entry = &work.entry;
         let scratch = Scratch::make(&self.scratch, entry.id, work.attempt, &entry.name)
@@ -215,6 +219,7 @@ impl Inner {
         }
     }
 
+    /// Starts the program as a child of this server, free or confined.
     fn begin_here(&self, work: &Work, scratch: &Scratch, file: File, confined: bool) -> Result<Attempt, Outcome> {
         let mut command = self.command(work, scratch)?;
         command.stdin(file);
@@ -226,6 +231,7 @@ impl Inner {
                 Some(cage.map_err(|error| down("cannot confine the program", &error))?)
             }
         };
+        // All that can fail before is done by now: under the gate's lock is only the start itself.
         let started = work.hand_over(|| Attempt::start(command, cage)).map_err(|_| Outcome::gate_closed())?;
         started.map_err(|error| down(&format!("cannot start {}", self.command[0]), &error))
     }
@@ -268,6 +274,7 @@ impl Inner {
         Ok(command)
     }
 
+    /// Returns the path of the route's program, looked up in the PATH that it gets itself.
     fn program(&self, path: Option<&OsString>) -> Result<PathBuf, Outcome> {
         let Some(name) = self.command.first() else {
             return Err(Outcome::BackendDown { reason: "the route has no command".to_owned() });
@@ -298,7 +305,7 @@ fn variables_of(work: &Work) -> Vec<(String, String)> {
     .into()
 }
 
-/// The outcome that an exit status stands for.
+/// Returns the outcome that an exit status stands for (sysexits(3)).
 fn judge(status: ExitStatus) -> Outcome {
     let reason = describe(status);
     match (status.code(), status.signal()) {

@@ -25,6 +25,10 @@ use crate::contents::Contents;
 const SEALED_BYTES: u64 = 64 << 10;
 
 /// Puts a verified copy of the file at `path`, where nothing is yet, and returns what goes to standard input.
+///
+/// # Errors
+/// The outcome of the attempt: held when the kept bytes are not what was accepted, and "the backend
+/// is down" when this machine cannot make the copy.
 pub(super) fn give(contents: &Contents, entry: &Entry, path: &Path) -> Result<File, Outcome> {
     verify(contents.materialize(entry, path, Durability::Unsynced), entry)?;
     let opened =

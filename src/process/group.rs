@@ -27,7 +27,8 @@ impl Group {
         spawn: impl FnOnce(&mut Command) -> io::Result<Process>,
     ) -> io::Result<Self> {
         let mut process = spawn(command.process_group(0))?;
-        // The command holds the writing ends of the program's output; with them open it would never end.
+        // It holds the writing ends of the program's output. The program's group alone shall have
+        // them, so that the end of the pipe means that nobody writes any more.
         drop(command);
         let pid = Pid::from_child(&process);
         // The process is not reaped before this struct says so: until then its number belongs to it.
@@ -60,6 +61,7 @@ impl Group {
 
     /// After [`Group::ended`]: ends what the program left running in its group. Its number stays its own until
     /// [`Group::reap`].
+    /// Called before [`Group::reap`]: afterwards the number could be another group's.
     pub(super) fn end_rest(&self) {
         self.signal(Signal::KILL);
     }

@@ -1,4 +1,7 @@
-//! What a program writes to standard output and error, read as it comes, of which the end is kept.
+//! A program's standard output and error, read as they come, of which the end is kept.
+//!
+//! Memory is bounded however much a program writes. It is read all the time, so that no program
+//! blocks on a full pipe.
 
 use std::{io, os::fd::OwnedFd};
 

@@ -1,4 +1,8 @@
 //! A route whose backend is down is paused and probed, so that files do not spend attempts on it.
+//!
+//! A route is paused at once when a processor reports its backend down, or after `pause_after`
+//! failures in a row. While it is paused one file at a time is tried, with growing waits; the first
+//! that is processed resumes it.
 
 use std::time::Duration;
 
@@ -102,6 +106,7 @@ impl Pause {
         }
     }
 
+    /// The backend has processed a file, or judged its content: it works.
     fn worked(&mut self) -> Change {
         self.failures = 0;
         if self.paused.take().is_some() { Change::Resumed } else { Change::Nothing }

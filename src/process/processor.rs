@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::gate::{Closure, Gate, Permit};
 
 /// A way to process files. A call works on one file; many calls run at once.
+///
+/// An implementation must be ready for the same file twice: a crash after its work and before the
+/// outcome is journalled repeats it, with the same id.
 #[async_trait]
 pub trait Processor: Send + Sync + 'static {
     /// Works on a claimed file. It prepares what it needs, then begins through [`Work::hand_over`], and when
@@ -42,6 +45,7 @@ impl Work {
     /// # Errors
     /// When the gate has closed since the claim; `begin` was not called.
     pub fn hand_over<T>(&self, begin: impl FnOnce() -> T) -> Result<T, Closure> {
+        // Held while `begin` runs: closing waits until the passage is dropped.
         let passage = self.gate.pass(&self.permit)?;
         let begun = begin();
         drop(passage);

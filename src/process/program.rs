@@ -1,4 +1,4 @@
-//! Programs by name, and the variables that they get from whoever starts them.
+//! Programs by name, and the variables that they get from the process that starts them.
 
 use std::{
     collections::BTreeMap,

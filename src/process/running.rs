@@ -1,4 +1,6 @@
 //! The attempts that are running.
+//!
+//! An attempt is in the table from its claim until its outcome is durable.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -1,4 +1,6 @@
 //! The directory of one attempt: `<data>/scratch/<id>-<attempt>/`.
+//!
+//! It has a copy of the file, never the kept bytes, so a program may do with it what it likes.
 
 use std::{
     fs::{self, DirBuilder},

@@ -1,4 +1,5 @@
-//! Maps the outcome of a processor to a settlement of the queue.
+//! Maps the outcome of a processor to a settlement of the queue: the next state, when it is due,
+//! and whether the attempt counts. Pure but for the jitter of the back-off.
 
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(super) fn settlement(
         Outcome::Done => (State::Done, true, None, None),
         Outcome::Quarantine { reason } => (State::Quarantined, true, None, Some(reason)),
         Outcome::Hold { reason } => (State::Held, false, None, Some(reason)),
+        // Nothing is wrong with the file: ready again at its old position, and no attempt is
+        // counted.
         Outcome::BackendDown { reason } | Outcome::Stopped { reason } => (State::Ready, false, None, Some(reason)),
         Outcome::Retry { reason, after } => again(reason, after),
         Outcome::Failed { reason } => again(reason, None),

@@ -1,4 +1,15 @@
-//! Processes one claim: runs the processor, renews the lease, journals the outcome.
+//! One claim, from the hand-over to the outcome.
+//!
+//! # Guarantees
+//! - The lease is renewed as long as the processor works. A lost lease asks it to stop, because
+//!   another may
+//! have the file.
+//! - The outcome is tried until it is journalled, and nothing more is claimed until then; for good,
+//!   when
+//! the queue is poisoned.
+//! - The slot is free before the outcome is synced. The attempt leaves the table afterwards, so
+//!   that
+//! `wait_idle` means "and its outcome is durable".
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,6 +42,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// Processes the claim. Runs in a task of its own; nothing drops it.
     pub(super) async fn run(self) {
         let Self { shared, runner, concurrency, ticket, claim, permit, probe } = self;
         let work = Arc::new(Work {
@@ -45,6 +57,8 @@ impl Worker {
         let (now, elapsed) = (shared.clock.now(), shared.clock.elapsed());
         let (paused, change) = {
             let mut pause = runner.pause.lock();
+            // `is_paused` first: `ended` may pause or resume the route, and the state during the
+            // attempt decides whether the failure counts.
             (pause.is_paused(), pause.ended(&report.outcome, probe, now, elapsed))
         };
         log_pause_change(&runner, change, &report);
@@ -55,6 +69,9 @@ impl Worker {
         // The processor has ended: the next claim need not wait for the sync of this outcome.
         drop(concurrency);
         shared.freed.notify_one();
+        // The slot was given back above, before `freed`: whoever is woken by it counts slots. The
+        // outcome comes before the ticket and before `ended`: `wait_idle` promises that it is
+        // durable.
         settle(&shared, &work, end).await;
         drop(ticket);
         shared.ended.notify_waiters();
@@ -73,6 +90,7 @@ async fn process(shared: &Shared, runner: &RouteRunner, work: &Arc<Work>) -> Rep
     }
 }
 
+/// Renews the lease for another full time.
 async fn renew(shared: &Shared, work: &Work) {
     let now = shared.clock.now();
     let until = later(now, shared.options.lease);
@@ -112,6 +130,7 @@ async fn settle(shared: &Shared, work: &Work, end: Settlement) {
             }
             Err(error @ (QueueError::Poisoned(_) | QueueError::Unknown(_))) => {
                 error!(file.id = %id, state = %end.state, %error, "cannot journal the outcome: nothing more is claimed");
+                // For good: whether the outcome is in the journal nobody knows before the restart.
                 std::mem::forget(shared.block_claims());
                 return;
             }

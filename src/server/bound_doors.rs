@@ -1,4 +1,8 @@
 //! The doors of a server, bound to their addresses and not yet accepting.
+//!
+//! Binding comes before anything runs: an address in use ends the start with nothing begun. Each
+//! door gets clones of the services that it may name, and no store. A client that connects between
+//! binding and accepting waits in the kernel's queue.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,7 +16,7 @@ use crate::{
     operate::{DoorView, Problem},
 };
 
-/// All doors that are configured.
+/// All doors that are configured. Dropped, they are closed.
 pub(super) struct BoundDoors {
     pub(super) ftp: Option<ftp::Door>,
     pub(super) sftp: Option<sftp::Door>,
@@ -22,6 +26,9 @@ pub(super) struct BoundDoors {
 }
 
 impl BoundDoors {
+    ///
+    /// # Errors
+    /// For the first door that cannot be opened, in words for the operator.
     pub(super) async fn bind(config: &Config, services: &Services) -> Result<Self, Problem> {
         let ftp = bind_ftp(config, services)?;
         let sftp = bind_sftp(config, services).await?;
@@ -48,6 +55,7 @@ impl BoundDoors {
     }
 }
 
+/// Binds the FTP door, with its certificate (made at the first start) and its listeners.
 fn bind_ftp(config: &Config, services: &Services) -> Result<Option<ftp::Door>, Problem> {
     if !config.ftp.enabled {
         return Ok(None);
@@ -78,6 +86,7 @@ async fn bind_sftp(config: &Config, services: &Services) -> Result<Option<sftp::
     door.await.map(Some)
 }
 
+/// Binds the web faces: status, calendar and the maintenance page.
 async fn bind_web(config: &Config, services: &Services) -> Result<Option<web::Door>, Problem> {
     let Some(listen) = config.web.listen else { return Ok(None) };
     let readiness = readiness(&services.data_dir.storage, &services.data_dir.queue);
@@ -86,6 +95,7 @@ async fn bind_web(config: &Config, services: &Services) -> Result<Option<web::Do
     door.map(Some).map_err(|error| cannot_open("web", &error))
 }
 
+/// Binds the health face alone, at an address of its own.
 async fn bind_health(config: &Config, services: &Services) -> Result<Option<web::Door>, Problem> {
     let Some(listen) = config.health.listen else { return Ok(None) };
     let readiness = readiness(&services.data_dir.storage, &services.data_dir.queue);
@@ -94,6 +104,7 @@ async fn bind_health(config: &Config, services: &Services) -> Result<Option<web:
     door.map(Some).map_err(|error| cannot_open("health", &error))
 }
 
+/// Opens the folders: learns from the journal what was taken, before any folder is looked at.
 async fn open_drop(config: &Config, services: &Services) -> Result<drop::Door, Problem> {
     let door = drop::Door::open(
         config.drops.clone(),
@@ -172,6 +183,7 @@ fn cannot_open(door: &str, error: &dyn std::error::Error) -> Problem {
         }
         cause = error.source();
     }
+    // The one failure that nearly every operator meets: the advice is worth its line.
     if in_use {
         text =
             format!("{text}; another program listens there: stop it, or set another [{door}] listen in forebay.toml");

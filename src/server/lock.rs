@@ -102,6 +102,7 @@ impl DataLock {
 /// room on a full disk.
 const SIGNED_BYTES: usize = 64;
 
+/// Writes who has the lock, for the messages of others. The lock itself does not depend on it.
 fn sign(file: &File, verb: &str) -> io::Result<()> {
     let line = format!("{} {verb}", std::process::id());
     let line = &line[..line.floor_char_boundary(SIGNED_BYTES - 1)];
@@ -109,6 +110,7 @@ fn sign(file: &File, verb: &str) -> io::Result<()> {
     if file.metadata()?.len() > SIGNED_BYTES as u64 { file.set_len(SIGNED_BYTES as u64) } else { Ok(()) }
 }
 
+/// Reads who has the lock; nobody known when that cannot be read.
 pub(super) fn holder(file: &mut File) -> Holder {
     let mut text = String::new();
     if file.rewind().and_then(|()| file.read_to_string(&mut text)).is_err() {

@@ -28,6 +28,7 @@ pub(super) struct OpenDataDir {
     pub(super) maintenance: Arc<dyn EmbeddedMaintenance>,
     pub(super) routes: Arc<Routes>,
     pub(super) recovered: Recovered,
+    /// Last: fields are dropped in this order, and the lock must outlive what works on the data.
     lock: DataLock,
 }
 
@@ -36,6 +37,7 @@ pub(super) struct OpenDataDir {
 pub struct Offline {
     /// The operator.
     pub operator: Operator,
+    /// Last, as above: the lock outlives the operator's stores.
     _lock: DataLock,
 }
 
@@ -48,6 +50,8 @@ impl OpenDataDir {
         if let Some(what) = exposed(data) {
             return Err(Problem::failed(what));
         }
+        // Before anything below is opened or made: a second process must not touch what the first
+        // one has open.
         let lock = DataLock::take(data, verb, PATIENCE).map_err(|error| Problem::failed(error.to_string()))?;
         for name in ["gate", "partners", "scratch", "tls"] {
             let dir = data.join(name);

@@ -1,4 +1,6 @@
 //! The periodic work of a server: each second the gate and the disk, each minute the sweep.
+//!
+//! What fails here is logged and tried again: none of it ends the server.
 
 use std::{sync::Arc, time::Duration};
 

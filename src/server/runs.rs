@@ -36,6 +36,7 @@ impl Runs {
     pub(super) async fn stop_doors_and_processing(&mut self) {
         // A door that has ended already does not receive this.
         let _ = self.stop_doors.send(true);
+        // Both are told first, and then waited for: uploads and attempts use the same time.
         self.stop_processing.cancel();
         wait_for(&mut self.doors, "a door").await;
         wait_for(&mut self.processing, "processing").await;

@@ -1,4 +1,12 @@
-//! The services of a server: opened, recovered and put together, in this order, before a door is bound.
+//! Builds the services of a server in the only order that is safe.
+//!
+//! 1. The data directory is locked and opened: storage, then the queue with its journal. 2. What
+//! was repaired is noted in the audit trail, before anything else is journalled. 3. Programs of the
+//! former run are stopped, and their entries given back. 4. The gate and the partners are opened.
+//! 5. Ingest puts spool, queue and catalogue in order. 6. The dispatcher is made.
+//!
+//! Nothing is accepted or claimed when [`Services::open`] returns. A failure at any step ends the
+//! start, and leaves what a crash would leave.
 
 use std::sync::Arc;
 
@@ -90,7 +98,7 @@ async fn stop_former_children(
     Ok(instance)
 }
 
-/// Brings spool, queue and catalogue into agreement.
+/// Brings spool, queue and catalogue into agreement, and takes over what older versions have left.
 async fn recover_ingest(
     config: &Config,
     data_dir: &OpenDataDir,

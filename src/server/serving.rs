@@ -1,4 +1,6 @@
 //! The server that has a data directory, as it is found by those who want to ask it.
+//!
+//! It only looks: it takes no lock that a starting server could find taken, but for an instant.
 
 use std::{fs::File, path::Path};
 

@@ -54,6 +54,8 @@ impl Place {
     ) -> io::Result<Start> {
         let stream = BlockingStream::connect(&self.socket)?;
         let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid.as_raw();
+        // Before anything is sent: another user could have put a socket there, and would get the
+        // file.
         if peer != self.user {
             return Err(io::Error::other(format!("it belongs to uid {peer}, and not to {}", self.user)));
         }
@@ -74,6 +76,7 @@ impl Place {
 
 impl Start {
     /// Lets the program begin; when this returns it has begun, or it never will. Needs the runtime's context. Blocks.
+    /// Called under the gate's lock, so it is bounded by [`START_WAIT`].
     pub(in crate::process) fn begin(self) -> io::Result<Remote> {
         let mut stream = self.stream;
         stream.set_read_timeout(Some(START_WAIT))?;

@@ -35,7 +35,7 @@ const ASK_WITHIN: Duration = Duration::from_secs(30);
 /// The longest time between TERM and KILL.
 const LONGEST_KILL_AFTER: Duration = Duration::from_secs(600);
 
-/// Everything that a program needs.
+/// What a program needs, in a directory of its own.
 struct Prepared {
     prepare: Prepare,
     scratch: Scratch,
@@ -44,6 +44,9 @@ struct Prepared {
 }
 
 /// Carries out what this connection asks for.
+///
+/// The server sends what is needed (`Prepare`) with two descriptors; then one byte to begin, and
+/// bytes for signals. Nothing is started before that byte: it is sent under the gate's lock.
 pub(super) async fn run(stream: Arc<UnixStream>, shared: Arc<Shared>) -> io::Result<()> {
     let asked = time::timeout(ASK_WITHIN, receive(&stream)).await;
     let (prepare, descriptors) = asked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -79,6 +82,8 @@ pub(super) async fn run(stream: Arc<UnixStream>, shared: Arc<Shared>) -> io::Res
     let _ = say(&stream, &Said::Started(group.identity())).await;
     let kill_after = Duration::from_millis(prepare.kill_after_ms).min(LONGEST_KILL_AFTER);
     let ended = attend(&stream, &shared, &group, kill_after).await;
+    // Before it is reaped, and before the server hears of the end: nothing of the group is left
+    // when it does.
     group.end_rest();
     let status = group.reap()?;
     // Before the server hears of it, so that nothing is left of what has ended.
@@ -133,7 +138,7 @@ async fn attend(stream: &UnixStream, shared: &Shared, group: &Group, kill_after:
     }
 }
 
-/// What begins a connection, with its descriptors.
+/// Receives the first frame of a connection, with its descriptors.
 async fn receive(stream: &UnixStream) -> io::Result<(Prepare, Vec<OwnedFd>)> {
     let (mut bytes, mut descriptors) = (Vec::new(), Vec::new());
     let mut buffer = vec![0; 64 << 10];
@@ -152,7 +157,7 @@ async fn receive(stream: &UnixStream) -> io::Result<(Prepare, Vec<OwnedFd>)> {
     }
 }
 
-/// Makes the attempt's directory, with a copy of the file.
+/// Makes the attempt's directory, with a copy of the file. Blocks.
 fn place(dir: PathBuf, prepare: Prepare, descriptors: Vec<OwnedFd>) -> io::Result<Prepared> {
     if prepare.version != wire::VERSION {
         return Err(io::Error::other("server and runner are of different versions: restart both"));
@@ -170,6 +175,7 @@ fn place(dir: PathBuf, prepare: Prepare, descriptors: Vec<OwnedFd>) -> io::Resul
     Ok(Prepared { prepare, scratch, file, output })
 }
 
+/// The command with its environment, working directory and streams.
 fn command(shared: &Shared, prepare: &Prepare, scratch: &Scratch, file: File, output: OwnedFd) -> io::Result<Command> {
     let mut environment = program::own_environment();
     let given = prepare.variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
@@ -180,13 +186,15 @@ fn command(shared: &Shared, prepare: &Prepare, scratch: &Scratch, file: File, ou
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "PATH does not lead to it"))?;
     let mut command = Command::new(program);
     command.arg0(name).args(&prepare.command[1..]).current_dir(scratch.dir());
+    // The runner's own mark last: no route can set it to something else.
     command.env_clear().envs(environment).env("FOREBAY_PATH", scratch.file()).env("FOREBAY_RUNNER", &shared.mark);
     let output = File::from(output);
     command.stdin(file).stdout(Stdio::from(output.try_clone()?)).stderr(Stdio::from(output));
     Ok(command)
 }
 
-/// The next byte that the server sends. Cancel safe.
+/// Waits for the next byte that the server sends. Cancel safe. An error when the connection has
+/// ended.
 async fn asked_for(stream: &UnixStream) -> io::Result<u8> {
     let mut byte = [0];
     loop {

@@ -140,6 +140,7 @@ pub async fn serve(options: Options, stop: CancellationToken, ready: impl FnOnce
         .mode(0o700)
         .create(&options.directory)
         .map_err(failed("make", &options.directory))?;
+    // One runner on a directory: the next statement stops what another one runs.
     let _lock = lock(&options.directory.join("lock")).map_err(failed("lock", &options.directory))?;
     let socket = std::path::absolute(&options.socket).map_err(failed("find", &options.socket))?;
     // Before anything is taken: what a former runner left may have a file in work that comes again.
@@ -165,6 +166,7 @@ pub async fn serve(options: Options, stop: CancellationToken, ready: impl FnOnce
     Ok(())
 }
 
+/// Refuses users by which a runner would be no protection.
 fn check_users(options: &Options) -> Result<(), RunnerError> {
     let own = geteuid();
     if own.is_root() {

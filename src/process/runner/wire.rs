@@ -66,6 +66,7 @@ pub(super) fn send(stream: &UnixStream, frame: &impl Serialize, descriptors: &[B
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("too many descriptors"));
     }
+    // The descriptors go with the first byte; the rest of a long frame follows without any.
     let sent = sendmsg(stream, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
     let mut stream = stream;
     stream.write_all(&bytes[sent..])
