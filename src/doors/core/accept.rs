@@ -1,5 +1,7 @@
 //! The accept loop of a door with sessions: connections go to session threads, and the end of the server to all of
 //! them.
+//!
+//! The loop itself never waits for a client: what a connection needs is done on its session thread.
 
 use std::{future, io, sync::Arc, time::Duration};
 
@@ -18,6 +20,9 @@ use super::{
 const ROUND: Duration = Duration::from_secs(2);
 
 /// A door with sessions, as its accept loop knows it.
+///
+/// A door that implements it gets admission, limits, session threads and the drain of a stopping
+/// server; what it adds is its protocol.
 pub(in crate::doors) trait SessionDoor: Send + Sync + 'static {
     /// The kind of listener that a connection comes through.
     type Entrance: Copy + Send + Sync + 'static;
@@ -74,6 +79,7 @@ impl<D: SessionDoor> AcceptLoop<D> {
             }
         }
         drop(self.listeners);
+        // The listeners are closed before: nothing new comes in while the rest ends.
         common.links.drain(common.settings.grace).await;
         self.door.sessions_over().await;
         // What sessions began goes on when they are over, on their threads.
@@ -81,6 +87,7 @@ impl<D: SessionDoor> AcceptLoop<D> {
         drop(self.threads);
     }
 
+    /// Puts a connection on a session thread.
     fn serve(&self, Incoming { stream, peer, entrance }: Incoming<D::Entrance>) {
         let door = self.door.clone();
         self.threads.serve(stream, peer, move |stream| admit(door, stream, peer, entrance));

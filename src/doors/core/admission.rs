@@ -1,4 +1,8 @@
 //! The admission of a connection: the header of a proxy, the limits, and a word to those who are turned away.
+//!
+//! The order protects the server: a proxy's header is read first, because the limits are those of
+//! the client and not of the proxy; the limits come before a descriptor is copied and a session
+//! begins.
 
 use std::{
     io,
@@ -29,7 +33,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The time between two looks at whether a connection has its turn.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// A connection that was admitted.
+/// A connection that was admitted, and counted: its place is given back when the link is dropped.
 #[derive(Debug)]
 pub(in crate::doors) struct Accepted<E> {
     pub(in crate::doors) stream: TcpStream,
@@ -72,6 +76,7 @@ pub(super) async fn admit<D: SessionDoor>(
     }
 }
 
+/// Admits a connection: header, limits, turn, socket options, and its place among the links.
 async fn admitted(
     common: &DoorContext,
     stream: &mut TcpStream,
@@ -82,10 +87,13 @@ async fn admitted(
         false => None,
     };
     let client = passed.map_or(peer, |passed| passed.client);
+    // After the header: the client's address is counted, not that of the proxy.
     let place = common.partners.admit_connection(client.ip())?;
     turn(common, &place).await?;
     prepare(stream)?;
     let link = Arc::new(Link::new(stream, client, place)?);
+    // Last: a server that stops tells it from now on. What was told to all before, it is told by
+    // this.
     common.links.add(&link);
     Ok((link, passed.map(|passed| passed.reached.ip())))
 }
@@ -109,6 +117,7 @@ async fn passed(common: &DoorContext, stream: &mut TcpStream, proxy: SocketAddr)
     proxy::passed(stream).await.map_err(NoSession::NoHeader)
 }
 
+/// Writes the words for a client that is turned away, for a second at most.
 async fn turn_away(mut stream: TcpStream, words: Option<String>) {
     if let Some(words) = words {
         let _ = timeout(LAST_WORDS, stream.write_all(words.as_bytes())).await;

@@ -1,7 +1,9 @@
-//! Uploads under a name that is still busy: another upload of it was cut just now, and ends.
+//! The beginning of uploads, for all doors: [`PartnerSession::resume`], also for a fresh one (a
+//! start of 0).
 //!
-//! A client whose connection broke comes back at once and goes on, often before the server has written the last bytes
-//! of what it had sent before. It waits a little instead of being refused.
+//! A name may still be busy: another upload of it was cut just now, and ends. A client whose
+//! connection broke comes back at once and goes on, often before the server has written the last
+//! bytes of what it had sent before. It waits a little instead of being refused.
 
 use std::time::Duration;
 
@@ -11,13 +13,14 @@ use crate::ingest::{Intake, Refusal, Start};
 
 use super::partner_session::PartnerSession;
 
-/// Times that a busy name is tried again.
+/// Times that a busy name is tried again: with the pause, two seconds.
 const ROUNDS: u32 = 40;
 /// The pause before each.
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl PartnerSession {
     /// Begins an upload at the byte that the client names, with what is there before it.
+    /// Cancel safe: an upload that was begun and is dropped keeps nothing.
     ///
     /// # Errors
     /// As [`crate::ingest::Ingest::resume`]: [`Refusal::Busy`] only when the name stays busy.

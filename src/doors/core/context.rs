@@ -1,4 +1,7 @@
 //! The context of a door: what its connections share, whatever protocol they speak.
+//!
+//! It is made once for each door, and shared by all its sessions. A door names these services and
+//! no others.
 
 use std::{sync::Arc, time::Duration};
 
@@ -76,6 +79,9 @@ impl DoorContext {
 
     /// Opens a session for a partner that has logged in on a connection; `how` is for the log.
     ///
+    /// From here on the connection counts as one with a login: it may stay, and its address is
+    /// known.
+    ///
     /// # Errors
     /// As [`Partners::open_session`].
     pub(in crate::doors) fn open_session(
@@ -89,6 +95,8 @@ impl DoorContext {
             info!(%peer, name = %partner.name, how, why = %denied, "login refused");
         })?;
         info!(partner = %partner.name, %peer, how, session = %ticket.id(), "logged in");
+        // After the session was granted: a login that is refused must not make the connection one
+        // with a login.
         link.logged_in(partner.name.clone(), &self.partners);
         let limits =
             TransferLimits { stalled: self.partners.limits().stalled, longest_per_gib: self.settings.longest_per_gib };

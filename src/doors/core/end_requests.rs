@@ -39,6 +39,7 @@ impl EndRequests {
     }
 
     /// Waits for a request that was not seen. That of an operator comes again and again. Cancel safe.
+    /// A caller that wakes asks [`EndRequests::latest`], and ends or waits again.
     pub(in crate::doors) async fn changed(&mut self) {
         let Self { shutdown, partner } = self;
         let kicked = async {

@@ -1,4 +1,8 @@
-//! A control connection and the registry of them, for those outside its session: shutdown, closing, partner.
+//! A control connection as those know it who are not its session, and the registry of all:
+//! shutdown, closing, partner.
+//!
+//! A session owns its stream. Whoever else wants something of a connection (the stopping server, an
+//! operator, the watch over files that wait) has its [`Link`], with a descriptor of its own.
 
 use std::{
     io,
@@ -96,6 +100,7 @@ impl Link {
     }
 
     /// Closes the connection in both directions, when its session does not do it.
+    /// The descriptor of the session stays open: it reads the end of its connection.
     pub(in crate::doors) fn close(&self, why: &str) {
         if let Ok(socket) = self.control.try_clone().map(socket2::Socket::from)
             && socket.shutdown(std::net::Shutdown::Both).is_ok()
@@ -158,10 +163,13 @@ impl Links {
     }
 
     fn tell_all(&self, shutdown: Shutdown) {
+        // Noted before the look at who is there: a connection that is added in between is told by
+        // `add`.
         self.0.lock().shutdown = Some(shutdown);
         self.present().iter().for_each(|link| link.tell(shutdown));
     }
 
+    /// Waits until no connection is left. Returns false when some are after `time`.
     async fn gone_within(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         while Instant::now() < end {

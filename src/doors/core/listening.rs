@@ -75,6 +75,7 @@ impl<E: Copy> Listeners<E> {
         }
     }
 
+    /// Logs that connections are turned away, once a minute at most.
     fn turn_away(&self, peer: Option<SocketAddr>, why: &str) {
         if let Some(untold) = descriptors::TURNED_AWAY.happened() {
             warn!(
@@ -88,6 +89,7 @@ impl<E: Copy> Listeners<E> {
     }
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming<E>>> {
+        // Begins with another listener each time, so that a busy one does not starve the others.
         let (before, behind) =
             self.listeners.split_at(self.first.load(Ordering::Relaxed) % self.listeners.len().max(1));
         for (listener, entrance) in behind.iter().chain(before) {
@@ -100,6 +102,7 @@ impl<E: Copy> Listeners<E> {
     }
 }
 
+/// Binds a listener. The address can be taken again at once after a restart (SO_REUSEADDR).
 fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;

@@ -1,4 +1,7 @@
-//! What partners are told of maintenance that is on or near.
+//! What partners are told of maintenance: that it is on, or that it is planned within a day.
+//!
+//! Windows are expanded once in half a minute at most, and again when the gate's epoch changes:
+//! every greeting asks.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,6 +15,7 @@ use crate::{
 
 /// Maintenance that begins within this long is told of.
 const NEAR: TimeDelta = TimeDelta::hours(24);
+/// For this long what was found out about the next window counts.
 const AHEAD_KNOWN: Duration = Duration::from_secs(30);
 
 /// Knows what to tell. Windows are not expanded for every connection.
@@ -39,6 +43,7 @@ impl Maintenance {
         deferral(self.gate.zone(), self.clock.now(), &self.gate.state(&Scope::Web)).or_else(|| self.ahead())
     }
 
+    /// Returns what is to be told of the next window that closes everything.
     fn ahead(&self) -> Option<String> {
         let (at, epoch) = (self.clock.elapsed(), self.gate.epoch());
         let mut ahead = self.ahead.lock();

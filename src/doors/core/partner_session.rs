@@ -1,4 +1,7 @@
 //! A partner's session, from the login on, whatever protocol its client speaks.
+//!
+//! It is made once for each login, and shared by all that the session does. What is dropped last
+//! gives the session's place back.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! Paths as clients mean them: resolved against the working directory.
+//!
+//! The result begins with `/` and has no `.`, `..` or empty component. Whether it is a good name,
+//! `ingest` decides.
 
 /// The path below the login directory for a command that only looks: `..` goes up, and not beyond the top.
 pub(in crate::doors) fn looked_at(directory: &str, given: &str) -> String {

@@ -50,6 +50,7 @@ pub(in crate::doors) async fn passed(stream: &mut TcpStream) -> io::Result<Optio
     timeout(PATIENCE, read(stream)).await?
 }
 
+/// Reads a header of either version.
 async fn read<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<Option<Passed>> {
     // Both forms are longer.
     let mut head = [0; SIGNATURE.len()];
@@ -57,6 +58,7 @@ async fn read<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<Option<Passed>> 
     if head == SIGNATURE { read_binary(from).await } else { read_line(from, &head).await }
 }
 
+/// Version 1: a line of text.
 async fn read_line<R: AsyncRead + Unpin>(from: &mut R, head: &[u8]) -> io::Result<Option<Passed>> {
     if !head.starts_with(b"PROXY ") {
         return Err(bad("no PROXY header"));
@@ -83,6 +85,7 @@ async fn read_line<R: AsyncRead + Unpin>(from: &mut R, head: &[u8]) -> io::Resul
     Ok(Some(Passed { client, reached }))
 }
 
+/// Reads an address and a port of a line. Only digits: `+21` is a number for Rust, and none here.
 fn address<A: std::str::FromStr + Into<IpAddr>>(address: &str, port: &str) -> io::Result<SocketAddr> {
     let address = address.parse::<A>().map_err(|_| bad("a PROXY line with a bad address"))?;
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -90,6 +93,7 @@ fn address<A: std::str::FromStr + Into<IpAddr>>(address: &str, port: &str) -> io
     Ok(SocketAddr::new(address.into().to_canonical(), port))
 }
 
+/// Version 2: twelve bytes of signature, version and command, family, length, and the addresses.
 async fn read_binary<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<Option<Passed>> {
     let (what, family) = (from.read_u8().await?, from.read_u8().await?);
     let length = usize::from(from.read_u16().await?);

@@ -26,7 +26,7 @@ use crate::ingest::prepare_session_thread;
 
 /// Shorter than all but a few times that sessions wait for.
 const BEAT: Duration = Duration::from_secs(1);
-/// What a thread gives the blocking work that it has begun, when it ends.
+/// The time that the blocking work of a thread gets when it ends.
 const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// The threads of a door. Dropping it ends them, and drops what runs on them.

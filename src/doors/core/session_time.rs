@@ -1,4 +1,6 @@
 //! The time that a session may wait: for its login, and for its next command.
+//!
+//! It only says when: what is said and done then is the session's own.
 
 use tokio::time::Instant;
 

@@ -99,7 +99,8 @@ impl TransferClock {
         TransferTime { began: Instant::now(), throttled_before: self.throttled() }
     }
 
-    /// The time from which on a transfer that has moved so many bytes has taken too long; none is never.
+    /// Returns the time from which on a transfer that has moved this many bytes has taken too long;
+    /// `None` if never.
     fn end(&self, transfer: &TransferTime, bytes: u64) -> Option<Instant> {
         let most = self.limits.longest(bytes);
         transfer.began.checked_add(most.checked_add(self.throttled() - transfer.throttled_before)?)
@@ -112,6 +113,7 @@ impl TransferClock {
 
     /// Does one step of a transfer that has moved so many bytes: something must move before it stalls or takes too
     /// long.
+    /// Cancel safe if the step is.
     ///
     /// # Errors
     /// The reason why the transfer has to end. The step is dropped then.
@@ -156,6 +158,8 @@ impl TransferClock {
 
 impl Drop for Moving<'_> {
     fn drop(&mut self) {
+        // Before the count: a look in between sees a transfer that moves, or one that stands still
+        // since now.
         *self.0.still_since.lock() = Instant::now();
         self.0.moving.fetch_sub(1, Ordering::AcqRel);
     }

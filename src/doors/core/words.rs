@@ -1,5 +1,8 @@
 //! The sentences that partners are told, the same through each door. A door puts them into its wire form: FTP with a
 //! code and a capital letter, SFTP with a status.
+//!
+//! One sentence for all doors: a partner that changes its protocol reads the same. What failed
+//! inside is never in them. Tests compare many of these texts, and partners' scripts may.
 
 use crate::ingest::{Accepted, Kept, Refusal};
 
@@ -30,7 +33,8 @@ pub(in crate::doors) fn refusal(refusal: &Refusal) -> String {
     }
 }
 
-/// The sentence about a file that was accepted, with the deferral of its route, if that is closed.
+/// Returns the sentence about a file that was accepted: id, size, digest, and how it stands. The
+/// deferral of its route is in it while that is closed.
 pub(in crate::doors) fn accepted(accepted: &Accepted, deferral_of: impl Fn(&str) -> Option<String>) -> String {
     let Accepted { id, size_bytes, sha256, .. } = accepted;
     let standing = match accepted.kept() {

@@ -1,4 +1,7 @@
 //! The door: all folders, and what they share.
+//!
+//! Each folder is a task of its own. They share what the journal knows of originals, so a file is
+//! never taken twice, through whichever folder it is found.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -45,6 +48,8 @@ impl Door {
         clock: Arc<dyn Clock>,
         directory: &Path,
     ) -> Result<Self, Refusal> {
+        // Before any folder is looked at: what is still there of what was taken before a crash must
+        // be known.
         let known = Arc::new(Known::load(&ingest).await?);
         let suspects = Arc::new(Suspects::open(directory)?);
         let reports = Reports::new(&folders);

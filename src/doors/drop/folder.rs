@@ -1,4 +1,16 @@
-//! One folder: what is heard of it, what is found in it, and who visits its files.
+//! One folder: what is heard of it, what is found in it, and which of its files are visited.
+//!
+//! The task that runs this owns all that is known of names, so nothing is locked. It learns of
+//! changes in two ways: hints of the system (`watch`), which may be lost, and a look at the whole
+//! folder (`survey`), which is certain and costs more. A name that is due is visited in a task
+//! (`job`), a few at once, and the outcome decides when it is due again.
+//!
+//! # Guarantees
+//! - A name has one visit at a time. What happens to it meanwhile makes another visit follow.
+//! - What is known of names is bounded; more are looked at when others are gone.
+//! - A folder that cannot be read is reported, and nothing in it is taken. When it is there again,
+//!   everything
+//! in it counts as new.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -88,6 +100,7 @@ impl Folder {
         self.report();
     }
 
+    /// Begins visits to names that are due, as many as may run at once.
     fn dispatch(&mut self) {
         let now = self.context.clock.elapsed();
         while self.standing.problem.is_none() && self.names.visits.len() < self.context.options.at_once {
@@ -105,6 +118,7 @@ impl Folder {
         }
     }
 
+    /// Acts on a hint of the system.
     fn hear(&mut self, hint: Hint) {
         let policy = self.policy();
         let options = &self.context.options;
@@ -134,6 +148,7 @@ impl Folder {
         let Some(known) = self.schedule(&name) else { return };
         known.before = None;
         let renamed = matches!(hint, Hint::Renamed(_));
+        // The inode first: what is said below is of the file that the next visit finds.
         known.seen.inode.store(0, Ordering::Release);
         known.seen.renamed.store(renamed, Ordering::Release);
         known.seen.in_place.store(!renamed, Ordering::Release);
@@ -150,7 +165,7 @@ impl Folder {
         }
     }
 
-    /// The name is to be visited now; it becomes known if there is room.
+    /// Has the name visited now; it becomes known if there is room. `None` if there is not.
     fn schedule(&mut self, name: &str) -> Option<&mut Name> {
         // A failing one keeps its wait, but for another file of that name.
         if !self.names.by_name.contains_key(name) && self.names.by_name.len() >= MOST_NAMES {
@@ -167,10 +182,12 @@ impl Folder {
         Some(known)
     }
 
+    /// Acts on the outcome of a visit: the name is forgotten, or due again after a while.
     fn settle(&mut self, name: String, outcome: Outcome) {
         let now = self.context.clock.elapsed();
         let Some(known) = self.names.by_name.get_mut(&name) else { return };
         known.running = false;
+        // Something happened during the visit, so its outcome may be of an older file.
         let again = std::mem::take(&mut known.again);
         let wait = match outcome {
             Outcome::Gone { taken } => {
@@ -214,6 +231,7 @@ impl Folder {
         self.partners.policy(self.context.options.partner.as_str())
     }
 
+    /// Looks at the folder itself, each second, and reports what is wrong with it.
     async fn tick(&mut self) {
         let before = self.standing.problem.take();
         self.standing.problem = self.look().await.err();
@@ -231,7 +249,10 @@ impl Folder {
         self.report();
     }
 
-    /// Looks whether files can be taken, and at the folder when it is time. An error says why nothing is taken.
+    /// Checks whether files can be taken, and surveys the folder when it is time.
+    ///
+    /// # Errors
+    /// The reason why nothing is taken, for operators.
     async fn look(&mut self) -> Result<(), String> {
         let partner = &self.context.options.partner;
         match self.partners.get(partner.as_str()) {
@@ -275,6 +296,7 @@ impl Folder {
         self.suspect(suspected);
     }
 
+    /// Looks at the folder on a blocking thread.
     async fn survey(&mut self, names: Names) -> Result<Survey, String> {
         let (options, policy) = (Arc::clone(&self.context.options), self.policy());
         let done = tokio::task::spawn_blocking(move || survey(&options, &policy, names)).await;
@@ -297,6 +319,7 @@ impl Folder {
         }
     }
 
+    /// Takes over which files were seen to be written in place before a restart.
     fn suspect(&mut self, suspected: BTreeMap<String, u64>) {
         for (name, inode) in suspected {
             if let Some(known) = self.schedule(&name) {
@@ -306,10 +329,12 @@ impl Folder {
         }
     }
 
+    /// Acts on a look at the whole folder.
     fn swept(&mut self, found: Survey) {
         let now = self.context.clock.now();
         let names = found.names.unwrap_or_default();
         self.standing.more = found.more;
+        // With more names than were read, one that was not seen may still be there.
         if !found.more {
             self.names.keep_only(&names);
         }
@@ -336,6 +361,8 @@ impl Folder {
         self.standing.aside = aside;
     }
 
+    /// Keeps which files were seen to be written in place, so that a restart does not take half a
+    /// file.
     async fn keep_suspects(&mut self) {
         if self.context.options.accept != Accept::Rename {
             return;
@@ -354,6 +381,7 @@ impl Folder {
         }
     }
 
+    /// Puts the folder's state where operators read it.
     fn report(&self) {
         let named = |(name, known): (&String, &Name)| {
             let (since, reason) = known.problem.clone()?;

@@ -1,4 +1,7 @@
 //! One visit to one file: find it, judge it, take it, remove it.
+//!
+//! A visit owns nothing that outlasts it: what it learns is in its [`Outcome`] and in what the
+//! journal and `known` have. Blocking calls are on blocking threads.
 
 use std::{path::Path, sync::Arc, sync::atomic::Ordering, time::Duration};
 
@@ -88,12 +91,14 @@ impl FolderContext {
         self.options.directory.display().to_string()
     }
 
+    /// Opens the file, and asks whether it was taken before. Blocks.
     fn find(&self, name: &str) -> Result<(Found, Option<Arc<KnownOrigin>>), Absent> {
         let found = place::find(&self.options.directory, name)?;
         let known = self.known.recognize(name, &found.file, &found.origin);
         Ok((found, known))
     }
 
+    /// Judges whether the file is whole, by what was seen of it.
     fn judge(&self, visit: &Visit, found: &Found) -> Judgement {
         let (seen, origin) = (&visit.seen, &found.origin);
         // What was said of another file of this name does not count.
@@ -118,6 +123,7 @@ impl FolderContext {
         proof::judge(&self.options, found, seen, &Age { watched, now_ns })
     }
 
+    /// Has the file copied and accepted, and then removes it.
     async fn take(&self, visit: Visit, found: Found) -> Outcome {
         let session = SessionInfo {
             partner: self.options.partner.clone(),
@@ -136,6 +142,7 @@ impl FolderContext {
                     sha256: accepted.sha256,
                     origin: found.origin.clone(),
                 };
+                // Before the removal: if that fails, the next visit knows that it was taken.
                 self.known.put(one.clone());
                 self.remove(&one, true).await
             }
@@ -147,12 +154,15 @@ impl FolderContext {
         }
     }
 
+    /// Removes a file that was taken, or says why it stays.
     async fn remove(&self, one: &KnownOrigin, taken: bool) -> Outcome {
         let (options, id, origin, name) = (Arc::clone(&self.options), one.id, one.origin.clone(), one.name.clone());
         let done = tokio::task::spawn_blocking(move || removal::remove(&options, &name, id, &origin)).await;
         let reason = match done {
             Ok(Ok(removed)) => {
                 let path = self.options.directory.join(&one.name);
+                // After the removal: an original that is forgotten and still there would be taken
+                // again.
                 self.known.gone(id, path.parent().unwrap_or(Path::new("/")));
                 return match removed {
                     Removed::Gone => Outcome::Gone { taken },

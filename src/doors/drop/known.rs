@@ -22,6 +22,7 @@ use crate::{
 /// Bytes that are read at a time to compare a digest.
 const PIECE_BYTES: usize = 256 << 10;
 
+/// Lock order: `taken` and `by_inode` one after the other, never both.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     taken: Mutex<HashMap<FileId, Arc<KnownOrigin>>>,
@@ -80,6 +81,7 @@ impl Known {
 
     /// Forgets what is gone: first the directories are synced, or a power cut could bring an original back that nobody
     /// knows any more.
+    /// A crash before this remembers files that are gone, which costs a little and harms nothing.
     pub(super) async fn forget(&self, ingest: &Ingest) {
         static FAILED: Repeated = Repeated::new();
         let gone = std::mem::take(&mut *self.gone.lock());

@@ -1,4 +1,6 @@
 //! The names in a folder: what is known of each, and the time of its next visit.
+//!
+//! Times are those of the monotonic clock, so that a wall clock that is set makes nothing due.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -44,6 +46,7 @@ pub(super) struct Name {
 }
 
 impl Tracked {
+    /// Takes a name whose time has come.
     pub(super) fn take_due(&mut self, now: Duration) -> Option<String> {
         if self.due.first()?.0 > now {
             return None;
@@ -75,6 +78,7 @@ impl Tracked {
 }
 
 impl Name {
+    /// Notes the identity of the file, and since when it is so.
     pub(super) fn was(&mut self, origin: Option<Origin>, now: Duration) {
         let same = |before: &(Origin, Duration)| origin.as_ref() == Some(&before.0);
         if !self.before.as_ref().is_some_and(same) {
@@ -107,7 +111,7 @@ impl Name {
     }
 }
 
-/// The name is visited then, and at no other time.
+/// Has the name visited at this time, and at no other.
 pub(super) fn put_due(due: &mut BTreeSet<(Duration, String)>, known: &mut Name, name: &str, at: Duration) {
     if let Some(before) = known.due.replace(at) {
         due.remove(&(before, name.to_owned()));

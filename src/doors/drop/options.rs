@@ -87,6 +87,7 @@ impl Options {
         faults
     }
 
+    /// Faults of one folder by itself.
     fn own_faults(&self, data: &Path, say: &mut impl FnMut(&str, String)) {
         let length = self.directory.as_os_str().len();
         if length > MOST_PATH_BYTES || self.directory.to_str().is_none() {
@@ -122,6 +123,7 @@ impl Options {
         }
     }
 
+    /// Faults of one folder beside another.
     fn faults_beside(&self, other: &Self, other_at: usize, at: usize, say: &mut impl FnMut(&str, String)) {
         let (own, others) = (plain(&self.directory), plain(&other.directory));
         if other_at < at && own == others {

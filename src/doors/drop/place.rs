@@ -1,4 +1,7 @@
 //! Files in a folder, found step by step without following a link.
+//!
+//! Each step goes by the descriptor of the directory above, so a directory that is replaced
+//! meanwhile leads nowhere else.
 
 use std::{
     fs::{File, Metadata},
@@ -74,6 +77,7 @@ pub(super) fn find(folder: &Path, name: &str) -> Result<Found, Absent> {
     Ok(Found { name: last.to_owned(), parent, file, origin })
 }
 
+/// Refuses what is no regular file of its own.
 fn refuse(meta: &Metadata) -> Result<(), Absent> {
     use std::os::unix::fs::MetadataExt;
     let kind = meta.file_type();
@@ -87,6 +91,7 @@ fn refuse(meta: &Metadata) -> Result<(), Absent> {
     Err(Absent::Refused(what))
 }
 
+/// The reason that an error of the system stands for.
 fn absent(error: io::Error) -> Absent {
     match Errno::from_io_error(&error) {
         Some(Errno::NOENT | Errno::NOTDIR) => Absent::Gone,

@@ -71,6 +71,9 @@ impl Age {
 }
 
 /// Judges a file that was found.
+///
+/// The same questions are asked again after the copy ([`doubt`]): a file that changed while it was
+/// copied is not accepted.
 pub(super) fn judge(options: &Options, found: &Found, seen: &Seen, age: &Age) -> Judgement {
     if writers::of(&found.file) == Writers::Some {
         return Judgement::Busy(BUSY);
@@ -89,6 +92,7 @@ pub(super) fn judge(options: &Options, found: &Found, seen: &Seen, age: &Age) ->
     after(needed, quiet)
 }
 
+/// Whole if it was quiet for long enough; otherwise how long to wait.
 fn after(needed: Duration, had: Duration) -> Judgement {
     match needed.saturating_sub(had) {
         Duration::ZERO => Judgement::Whole,

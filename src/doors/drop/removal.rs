@@ -36,6 +36,7 @@ fn is_same(origin: &Origin, there: &Metadata) -> bool {
 }
 
 /// Removes the file `name` of `folder`, which was accepted as `id`.
+/// Blocks. An error means that it is still there, and is tried again.
 pub(super) fn remove(options: &Options, name: &str, id: FileId, origin: &Origin) -> io::Result<Removed> {
     let (parent, last) = match place::parent(&options.directory, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removed::Gone),
@@ -73,6 +74,7 @@ fn refuse_written(parent: &File, name: &str) -> io::Result<()> {
 /// renamed first, looked at, and given back when it is another or is written to.
 fn delete(parent: &File, name: &str, id: FileId, origin: &Origin) -> io::Result<Removed> {
     let aside = format!("{ASIDE}{id}");
+    // First the rename, then the look: nobody can put another file under this name in between.
     rename_new(parent, name, parent, &aside)?;
     if let Err(written) = refuse_written(parent, &aside) {
         rename_new(parent, &aside, parent, name)?;
@@ -93,6 +95,7 @@ fn delete(parent: &File, name: &str, id: FileId, origin: &Origin) -> io::Result<
     }
 }
 
+/// Moves the file to another directory, under its own name or one with its id.
 fn move_to(parent: &File, name: &str, to: &Path, id: FileId, origin: &Origin) -> io::Result<Removed> {
     let target = place::directory(to)?;
     let mut moved = name.to_owned();
@@ -109,6 +112,9 @@ fn move_to(parent: &File, name: &str, to: &Path, id: FileId, origin: &Origin) ->
     }
     match place::look(&target, &moved) {
         Ok(there) if is_same(origin, &there) => {
+            // The target's directory before `Gone`: `Known::forget` syncs the folder and then
+            // forgets the origin. A power cut in between must not leave the file under neither
+            // name.
             target.sync_all()?;
             Ok(Removed::Gone)
         }

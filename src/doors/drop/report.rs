@@ -1,4 +1,6 @@
 //! The state of the folders as operators see it.
+//!
+//! Folders write it once a second; operators read a copy.
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -53,6 +53,7 @@ pub(super) fn survey(options: &Options, policy: &Policy, names: Names) -> io::Re
     Ok(survey)
 }
 
+/// Reads one directory, and those below it if subfolders are taken.
 fn read(
     path: &Path,
     below: &str,
@@ -107,6 +108,7 @@ pub(super) fn is_wanted(name: &str, options: &Options, policy: &Policy) -> bool 
         || (options.accept == Accept::Marker && last.ends_with(&options.marker)))
 }
 
+/// A name as it can be shown in a log.
 fn shown(name: &OsStr) -> String {
     name.to_string_lossy().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

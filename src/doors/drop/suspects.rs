@@ -1,5 +1,9 @@
 //! Files that were seen to be written under their final name, where `accept = "rename"`: kept over restarts, so that
 //! half a file does not become a whole one because the server began anew.
+//!
+//! The file is written aside, synced and renamed. Nothing else depends on it: without it a file
+//! that was written in place before a restart would have to stand still for a while, as any that
+//! nobody saw.
 
 use std::{
     collections::BTreeMap,
@@ -59,6 +63,7 @@ impl Suspects {
         Ok(())
     }
 
+    /// Writes the file durably.
     fn write(&self, all: &ByFolder) -> io::Result<()> {
         let aside = self.file.with_extension("new");
         let mut file = fs::File::create(&aside)?;

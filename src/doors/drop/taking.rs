@@ -1,4 +1,7 @@
 //! Copying one file into ingest.
+//!
+//! It goes the same way as uploads through other doors: `begin_copy`, `write`, `finish` with
+//! evidence. The identity of the original is in the record of the acceptance.
 
 use std::{os::unix::fs::FileExt, sync::Arc};
 
@@ -51,6 +54,7 @@ pub(super) async fn take(
     intake.finish(Box::new(evidence)).await
 }
 
+/// Copies all bytes, or stops when the server does.
 async fn copy(intake: &mut Intake, found: &Arc<Found>, stop: &watch::Receiver<bool>) -> Result<(), Refusal> {
     let size = found.origin.size_bytes;
     let mut at = 0;
@@ -68,6 +72,7 @@ async fn copy(intake: &mut Intake, found: &Arc<Found>, stop: &watch::Receiver<bo
     Ok(())
 }
 
+/// Reads a piece on a blocking thread.
 async fn read(found: Arc<Found>, at: u64, length: u64) -> Result<Bytes, Refusal> {
     let work = move || {
         let mut piece = vec![0; usize::try_from(length).unwrap_or(0)];

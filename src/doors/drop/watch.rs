@@ -61,6 +61,7 @@ pub(super) fn begin(folder: &Path, recursive: bool) -> notify::Result<Watch> {
 /// A directory came: what is in it has to be looked for.
 struct Directory;
 
+/// Translates an event of the system. `None` for one that says nothing of files.
 fn hint(root: &Path, event: Event) -> Option<Result<Hint, Directory>> {
     let make: fn(String) -> Hint = match event.kind {
         EventKind::Create(CreateKind::Folder) => return Some(Err(Directory)),

@@ -73,6 +73,7 @@ pub(super) struct Way {
 }
 
 /// The answer to one request, to be given. Dropped without, it says that something failed.
+/// That makes it impossible to forget one, whatever error path is taken.
 pub(super) struct Answer {
     id: u32,
     answers: Answers,
@@ -102,6 +103,7 @@ impl Answers {
         self.put(packet, None, None);
     }
 
+    /// Queues a packet for sending. What has no room of its own is counted.
     fn put(&self, packet: Bytes, room: Option<room::Held>, outstanding: Option<Outstanding>) {
         let held = match room {
             Some(room) => Held::Room { _room: room },

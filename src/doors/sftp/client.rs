@@ -1,5 +1,14 @@
-//! The client's side of a connection, as russh asks us for it: logins go to `login`, channels that ask for SFTP to
-//! `service`, and anything else is refused.
+//! The client's side of a connection, as russh asks for it: logins go to `login`, channels that ask
+//! for SFTP to `service`, and anything else is refused.
+//!
+//! russh parses SSH (RFC 4252 for logins, RFC 4254 for channels) and calls one method at a time, in
+//! the task of the connection: whatever waits here holds up all channels of the client. So a
+//! channel is served in a task of its own.
+//!
+//! # Trust
+//! No shell, no command, no forwarding, no environment: what is not SFTP is answered with a failure
+//! or a sentence. A channel counts from its opening, so a client that opens many and asks nothing
+//! of them is bounded too.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -37,7 +46,8 @@ impl Client {
         Self { context, link, shared, channels, proved: None, failed_logins: 0, turned_away: None }
     }
 
-    /// Tells a client that wants something else than SFTP.
+    /// Tells a client that wants a shell or a command that there is none, in words that `ssh` and
+    /// `scp -O` print.
     fn no_shell(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
         self.channels.remove(&channel);
         session.channel_success(channel)?;
@@ -75,6 +85,8 @@ impl Handler for Client {
         Ok(self.context.banner())
     }
 
+    /// A partner that cannot have a session is let in and told why: SSH has words for that only
+    /// after the login.
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
         match &self.turned_away {
             Some(why) => session.disconnect(Disconnect::TooManyConnections, why, "en"),
@@ -89,6 +101,7 @@ impl Handler for Client {
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
         let open = self.channels.len() as u32 + self.shared.channels();
+        // Channels that nothing was asked of count as those that serve.
         if open >= self.context.options.max_channels || self.shared.login().is_none() {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
@@ -113,6 +126,7 @@ impl Handler for Client {
             return session.channel_failure(id);
         };
         session.channel_success(id)?;
+        // Counted before the task begins: the next request to open a channel sees it.
         let (login, serving) = (login.clone(), self.shared.serve());
         tokio::spawn(async move {
             service::serve(login, channel).await;

@@ -102,6 +102,8 @@ impl ClientStream {
         Self { exchange: Some(exchange), ..Self::new(stream, shared) }
     }
 
+    /// Reads for a client that has no keys yet: gives russh what was read, up to where an exchange
+    /// begins.
     fn poll_pending(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // What was given before has been computed when more is asked for.
         self.computed();
@@ -136,6 +138,7 @@ impl ClientStream {
         Poll::Ready(Ok(piece.filled().len()))
     }
 
+    /// The exchange is over: its turn is another's.
     fn computed(&mut self) {
         if let Some(exchange) = self.exchange.as_mut().filter(|_| self.free == 0) {
             exchange.now = None;
@@ -157,6 +160,7 @@ impl ClientStream {
 }
 
 impl Phase {
+    /// Decides what of the pending bytes may be given to russh.
     fn next(&mut self, pending: &[u8]) -> io::Result<Next> {
         match self {
             _ if pending.is_empty() => Ok(Next::More),

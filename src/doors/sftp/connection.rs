@@ -1,4 +1,7 @@
 //! One client's connection: it is served until the client or the server ends it.
+//!
+//! The task of the connection runs russh. Beside it this waits for what ends a session from
+//! outside: time, an operator, a server that stops.
 
 use std::{
     sync::{
@@ -101,6 +104,7 @@ pub(super) async fn serve(context: Arc<SftpContext>, accepted: Accepted<()>) {
     }
 }
 
+/// Speaks SSH with a client until one of both ends it.
 async fn converse(context: Arc<SftpContext>, stream: ClientStream, link: Arc<Link>, shared: Arc<Shared>) {
     let end = EndWatch::new(&context, &shared, &link);
     let client = Client::new(context.clone(), link.clone(), shared.clone());
@@ -147,6 +151,7 @@ async fn begin(
     None
 }
 
+/// Sends SSH_MSG_DISCONNECT with the reason (RFC 4253, 11.1).
 async fn goodbye(handle: &Handle, why: &str) {
     let said = handle.disconnect(Disconnect::ByApplication, words::capitalised(why), "en".to_owned());
     // A client that reads nothing is told nothing.

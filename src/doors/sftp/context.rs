@@ -20,7 +20,8 @@ const WINDOW_BYTES: u32 = 2 << 20;
 const PACKET_BYTES: u32 = 65_535;
 /// Packets of a channel that wait to be looked at.
 const WAITING_PACKETS: usize = 16;
-/// The time that russh waits for a client behind the time that we give it.
+/// The time that russh waits for a client after the time that we give it: so the end of a session
+/// is ours to say.
 const BEHIND_IDLE: Duration = Duration::from_secs(2);
 
 /// The context of the SFTP door.
@@ -61,6 +62,8 @@ impl SftpContext {
 }
 
 /// SSH as it is spoken here.
+///
+/// What is not set here is russh's default.
 pub(super) fn ssh_config(options: &Options, keys: Vec<PrivateKey>, idle: Duration) -> server::Config {
     let rekey = usize::try_from(options.rekey_after).unwrap_or(1 << 30);
     server::Config {

@@ -46,12 +46,15 @@ impl Service {
         }
     }
 
+    /// Serves WRITE: waits for room, which holds the reading of more requests back, and hands the
+    /// bytes on.
     async fn write(&self, handle: u32, offset: u64, data: Bytes, answer: Answer) {
         let held = self.rooms.writing.take(data.len()).await;
         let data = if data.len() < COPIED_BELOW_BYTES { Bytes::copy_from_slice(&data) } else { data };
         self.handles.ask(handle, Asked { op: Op::Write { offset, data }, answer, held });
     }
 
+    /// Hands a request to the task of its handle.
     fn ask(&self, handle: u32, op: Op, answer: Answer) {
         self.handles.ask(handle, Asked { op, answer, held: None });
     }

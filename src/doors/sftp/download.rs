@@ -1,4 +1,7 @@
 //! A file that is read through a handle.
+//!
+//! Requests for one handle are answered in their order (READ, 6.4). How many answers may wait is
+//! bounded by room, which is taken before the bytes are read.
 
 use std::sync::Arc;
 
@@ -54,6 +57,7 @@ impl Download {
         self.session.ticket.doing("");
     }
 
+    /// Serves READ: at most [`MAX_DATA_BYTES`] at a time, EOF at the end.
     async fn read(&mut self, offset: u64, length: u32, answer: Answer) {
         if self.session.transfers.is_too_long(&self.time, self.sent_bytes) {
             return answer.status(Code::Failure, words::TOO_LONG);
@@ -75,6 +79,7 @@ impl Download {
         }
     }
 
+    /// Sends bytes, and waits until they are within the partner's bandwidth.
     async fn give(&mut self, data: Bytes, held: Held, answer: Answer) {
         let count = data.len() as u64;
         let packet = Reply::data(answer.id(), &data);

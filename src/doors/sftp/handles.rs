@@ -1,4 +1,7 @@
 //! The handles of a channel: its open files and folders.
+//!
+//! A handle is a number and a channel to the task that owns the open file. Dropping the sender ends
+//! that task: an upload then keeps a partial.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -109,6 +112,8 @@ impl Handles {
     }
 
     /// Closes a handle, in the turn that its name gives.
+    /// The handle is gone at once, so a request that comes after CLOSE finds none, although the
+    /// file is still being committed.
     pub(super) fn close(&self, handle: u32, answer: Answer, turn: impl FnOnce(&str) -> Turn) {
         let Some(open) = self.0.lock().open.remove(&handle) else {
             return answer.status(Code::Failure, "there is no such handle");
@@ -143,6 +148,7 @@ impl Handles {
     /// Lets all go: what is still being written is cut when what was asked of it before is done.
     pub(super) fn end(&self) {
         let mut inner = self.0.lock();
+        // Under the same lock as `add`: nothing is opened after this.
         inner.over = true;
         inner.open.clear();
     }

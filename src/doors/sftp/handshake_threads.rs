@@ -99,6 +99,7 @@ impl Turns {
     /// Waits for a turn. Cancel safe. None is never the answer: no semaphore is closed.
     pub(super) async fn take(self: Arc<Self>, origin: Origin, is_known: bool) -> Option<Turn> {
         // One exchange of an address waits at most, and all others of it behind that.
+        // The address first: waiting for it must not hold one of the few places for all.
         let of_origin = self.of(origin).acquire_owned().await.ok()?;
         let all = if is_known { &self.known } else { &self.strangers };
         let computing = Arc::clone(all).acquire_owned().await.ok()?;

@@ -133,7 +133,8 @@ pub(super) fn shown(keys: &[PrivateKey]) -> Vec<HostKeyInfo> {
     keys.iter().map(HostKeyInfo::of).collect()
 }
 
-/// An RSA key takes a second to make: only where it is offered.
+/// Loads the door's own keys, and makes those that are missing. An RSA key takes a second to make:
+/// only where it is offered.
 fn own(directory: &Path, with_rsa: bool) -> Result<Vec<PrivateKey>, HostKeyError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(io_error("create", directory))?;
@@ -170,6 +171,7 @@ fn read(path: &Path) -> Result<PrivateKey, HostKeyError> {
     key.map_err(|what| HostKeyError::Key { path: path.to_owned(), what })
 }
 
+/// Makes a key and writes it durably.
 fn make(path: &Path, kind: Kind) -> Result<PrivateKey, HostKeyError> {
     let wrong = |what: String| HostKeyError::Key { path: path.to_owned(), what };
     let mut random = rand::rng();
@@ -185,6 +187,7 @@ fn make(path: &Path, kind: Kind) -> Result<PrivateKey, HostKeyError> {
     Ok(key)
 }
 
+/// Writes a key aside, syncs it, and renames it into place.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("new");
     match fs::remove_file(&aside) {
@@ -193,6 +196,8 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&aside)?;
     file.write_all(bytes)?;
+    // Before the name, and the directory after it: the key must be there before a client has seen
+    // it.
     file.sync_all()?;
     fs::rename(&aside, path)?;
     path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())

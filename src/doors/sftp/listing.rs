@@ -1,4 +1,7 @@
 //! A folder that is listed through a handle.
+//!
+//! READDIR (draft-ietf-secsh-filexfer-02, 6.7) is answered with as many names as one answer takes,
+//! and EOF at the end.
 
 use std::{sync::Arc, vec};
 
@@ -45,6 +48,7 @@ impl Listing {
         }
     }
 
+    /// Serves one READDIR.
     async fn read(&mut self, answer: Answer) {
         let Some(held) = self.room.take(NAMES_BYTES).await else { return };
         match self.names.take(MOST_NAMES).await {

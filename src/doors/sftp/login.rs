@@ -1,4 +1,7 @@
 //! The login: by password, by key, by certificate, or by two of them where the partner's policy wants both.
+//!
+//! RFC 4252 has the methods. What fails is answered the same whether the partner exists or not, and
+//! the log says why.
 
 use russh::{
     MethodKind, MethodSet,
@@ -27,6 +30,8 @@ fn is_sha1(algorithm: &Algorithm) -> bool {
 
 impl Client {
     /// A password, also one behind a key where the policy wants both.
+    /// A password counts as a guess only when it was wrong, and after some guesses no method is
+    /// left.
     pub(super) async fn password(&mut self, user: &str, password: &str) -> Auth {
         let partners = &self.context.common.partners;
         if self.failed_logins >= partners.limits().max_failed_logins {
@@ -48,6 +53,7 @@ impl Client {
     }
 
     /// Answers whether a key may be of use. Whether a certificate comes with it is told only when it signs.
+    /// This answers a question (RFC 4252, 7) and proves nothing yet.
     pub(super) fn key_offered(&self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
         let known = || self.context.common.partners.knows_key(user, offer.public_key, self.link.peer.ip());
         match !is_sha1(offer.algorithm) && (self.context.authorities.is_some() || known()) {
@@ -82,6 +88,7 @@ impl Client {
         }
     }
 
+    /// Logs why a login was refused, and answers nothing of it.
     fn denied(&self, user: &str, how: &str, why: &str) -> Auth {
         info!(peer = %self.link.peer, name = ?user, how, why, "login refused");
         rejected()
@@ -96,7 +103,7 @@ impl Client {
         go_on_with(&[MethodKind::Password], true)
     }
 
-    /// Opens a session. A partner that cannot have one is let in, to be told why.
+    /// Opens a session. A partner that cannot have one is let in all the same, to be told why.
     fn enter(&mut self, partner: &Partner, how: &str) -> Auth {
         match self.context.common.open_session(partner, &self.link, how) {
             Ok(session) => {

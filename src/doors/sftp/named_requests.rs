@@ -1,4 +1,6 @@
 //! Requests for names: each gets a task of its own, in its turn behind those before it that touch the same name.
+//!
+//! Sections in brackets are those of draft-ietf-secsh-filexfer-02.
 
 use std::sync::Arc;
 
@@ -152,6 +154,8 @@ impl Service {
     {
         // Those before go on by themselves, so that one of them is over some time.
         let Ok(place) = self.names.clone().acquire_owned().await else { return };
+        // Here, in the loop that reads requests, and not in the task: turns are taken in the order
+        // of the requests.
         let mut turn: Turn = self.turns.lock().take(names);
         let work = work(self.clone());
         tokio::spawn(async move {
@@ -162,6 +166,7 @@ impl Service {
     }
 }
 
+/// Reads a path as text. Paths are UTF-8 here; version 3 does not say.
 fn text(path: &Bytes) -> Result<&str, Refusal> {
     // Before anything is kept for it or said of it. What is no name at all is refused with its reason further on.
     if path.len() > LONGEST_PATH_BYTES {

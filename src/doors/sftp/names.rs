@@ -1,4 +1,5 @@
-//! Requests that change names.
+//! Requests that change names: REMOVE and RENAME (draft-ietf-secsh-filexfer-02, 6.5), MKDIR and
+//! RMDIR (6.6).
 
 use bytes::Bytes;
 

@@ -1,4 +1,7 @@
-//! Requests that open files and folders.
+//! Requests that open files and folders (draft-ietf-secsh-filexfer-02, 6.3 and 6.7).
+//!
+//! Each makes a handle with a task behind it. The task is spawned before the handle is answered, so
+//! a client's next request finds it.
 
 use crate::ingest::Refusal;
 
@@ -72,6 +75,7 @@ impl Service {
         }
     }
 
+    /// Begins the listing of a folder, if the session may have one more.
     async fn listing(&self, path: &str) -> Result<Listing, Status> {
         let Ok(place) = self.session.folders.clone().try_acquire_owned() else {
             return Err((Code::Failure, "too many folders are listed on this connection".to_owned()));

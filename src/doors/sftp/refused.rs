@@ -1,4 +1,7 @@
-//! Refusals as SFTP tells them.
+//! Refusals as SFTP has them: the one place where a refusal of `ingest` gets a status code.
+//!
+//! Version 3 knows few codes (draft-ietf-secsh-filexfer-02, 7). Requests that fail for a reason of
+//! the protocol itself name their `Code` where they are served.
 
 use crate::{doors::core::words, ingest::Refusal};
 

@@ -47,6 +47,8 @@ impl<S> Default for Reorder<S> {
 
 impl<S> Reorder<S> {
     /// Keeps bytes until those before them have come.
+    ///
+    /// Overlapping bytes are refused, not merged: nobody can tell which of the two are meant.
     pub(super) fn keep(
         &mut self,
         next: u64,

@@ -26,6 +26,9 @@ const OWN_BYTES: usize = 2 * MAX_PACKET_BYTES;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Memory for one direction or purpose.
+///
+/// Three bounds at once: the channel's, the partner's, and beneath both a little that is the
+/// session's own, so that a partner that has spent its memory elsewhere still gets on.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     partner: PartnerMemory,
@@ -94,6 +97,7 @@ impl Room {
     /// Waits for so many bytes, at most those of the longest packet. None only for more: no semaphore is ever closed.
     pub(super) async fn take(&self, bytes: usize) -> Option<Held> {
         let wanted = u32::try_from(bytes).ok().filter(|_| bytes <= OWN_BYTES)?;
+        // The channel's share first: who waits for the partner's memory must not hold some of it.
         let channel = Arc::clone(&self.channel).acquire_many_owned(wanted).await.ok()?;
         loop {
             if let Some(permit) = self.partner.try_take(bytes) {

@@ -86,11 +86,13 @@ impl Service {
         }
     }
 
+    /// Reads requests until the channel ends, one way or another.
     async fn run(self, from: &mut ChannelReadHalf, unread: &CancellationToken) -> End {
         let end = tokio::select! {
             end = self.read(from) => end,
             () = unread.cancelled() => End::Unread,
         };
+        // Before the answers end: what was asked before is still done and answered.
         self.handles.end();
         if let End::Flooded = end {
             // What waits for a client that takes nothing is not waited for.
@@ -104,6 +106,7 @@ impl Service {
         end
     }
 
+    /// Reads the channel's bytes and has the requests in them done.
     async fn read(&self, from: &mut ChannelReadHalf) -> End {
         let mut assembler = Assembler::default();
         let mut is_greeted = false;

@@ -1,4 +1,7 @@
 //! A partner's session over SFTP, from the login on.
+//!
+//! Bounds that are the session's, over all its channels, are here: opening more channels gains
+//! nothing.
 
 use std::{
     ops::Deref,

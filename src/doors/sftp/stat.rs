@@ -1,4 +1,5 @@
-//! Requests about attributes and free space.
+//! Requests about attributes and free space (draft-ietf-secsh-filexfer-02, 6.8 and 6.9; OpenSSH's
+//! statvfs).
 
 use tracing::warn;
 

@@ -1,4 +1,7 @@
 //! Requests that touch the same names are done in the order in which they came; all others at the same time.
+//!
+//! So a client that sends RENAME and then OPEN of the new name without waiting gets what it means,
+//! and one that writes a hundred files at once is not slowed down.
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -30,6 +33,7 @@ impl Turns {
 
 impl Turn {
     /// Waits until it has come.
+    /// Cancel safe: what was waited for is not waited for again.
     pub(super) async fn come(&mut self) {
         for before in self.before.drain(..) {
             before.cancelled().await;

@@ -1,7 +1,17 @@
-//! One file that is written through a handle: its writes in the order in which they came, and its end.
+//! One file that is written through a handle: its writes in the order in which they came, and its
+//! end.
 //!
-//! CLOSE is the commit. The upload is owned by one task: CLOSE and the end of the connection meet there, and whichever
-//! comes first has it. A write that was refused spoils the upload: a CLOSE behind it does not commit.
+//! CLOSE (draft-ietf-secsh-filexfer-02, 6.3) is the commit. The upload is owned by one task: CLOSE
+//! and the end of the connection meet there, and whichever comes first has it. A write that was
+//! refused spoils the upload: a CLOSE after it does not commit.
+//!
+//! # Guarantees
+//! - CLOSE is answered OK only when the file is accepted: bytes, record and entry are on stable
+//!   storage.
+//! - A file with a gap, or one whose sender broke off, is not accepted; what came before the gap is
+//!   a partial.
+//! - A connection that ends without CLOSE leaves a partial, and no file.
+//! - CLOSE is the sender's own end mark, so nothing has to confirm the file after the reply.
 
 use std::sync::{
     Arc,
@@ -71,7 +81,8 @@ impl Upload {
         self.state.abandon().await;
     }
 
-    /// The next request. Meanwhile the upload may stall or take too long.
+    /// Waits for the next request. Meanwhile the upload may stall or take too long: then it is
+    /// spoiled, and later requests are answered with that.
     async fn next(&mut self, asked: &mut mpsc::UnboundedReceiver<Asked>) -> Option<Asked> {
         if !self.state.is_spoiled() {
             let overdue = tokio::select! {
@@ -83,6 +94,7 @@ impl Upload {
         asked.recv().await
     }
 
+    /// Answers a request that neither writes nor closes.
     async fn answer(&mut self, op: Op, answer: Answer) {
         match op {
             Op::Fsync => answer.done(self.sync().await),
@@ -99,6 +111,7 @@ impl Upload {
         self.size.load(Ordering::Relaxed)
     }
 
+    /// Serves WRITE (6.4). The offset may be ahead of what came: see `reorder`.
     async fn write(&mut self, offset: u64, data: Bytes) -> Result<(), Status> {
         if let Err(status) = self.state.progress() {
             return Err(status.clone());
@@ -107,6 +120,7 @@ impl Upload {
         if session.transfers.is_too_long(&self.time, self.received_bytes) {
             return Err(self.state.overdue(words::TOO_LONG).await);
         }
+        // Before the bytes are placed: a sender that writes on has not broken off.
         self.state.goes_on();
         self.received_bytes += data.len() as u64;
         let moving = session.transfers.moving();
@@ -143,12 +157,15 @@ impl Upload {
         Ok(UploadState::writing(Writing::new(intake, shift, self.room.clone())))
     }
 
+    /// A write was refused: spoils the upload, and returns the status for this and all later
+    /// requests.
     async fn refuse(&mut self, fault: Fault) -> Status {
         let status = self.state.refuse(fault).await;
         info!(path = ?self.path, partner = %self.session.info.partner, why = status.1, "a write was refused");
         status
     }
 
+    /// Serves fsync@openssh.com: what came is durable as a partial, and the upload goes on.
     async fn sync(&mut self) -> Result<(), Status> {
         let _moving = self.session.transfers.moving();
         match self.state.progress() {
@@ -190,6 +207,7 @@ impl Upload {
         Ok(())
     }
 
+    /// Serves CLOSE: commits a whole file, keeps what came of any other.
     async fn close(self) -> Status {
         let (session, path) = (&self.session, &self.path);
         match self.state.close() {
@@ -205,6 +223,7 @@ impl Upload {
 async fn commit(session: &SftpSession, path: &str, intake: Intake, shows: Option<u32>) -> Status {
     match intake.finish(Box::new(Proven)).await {
         Ok(accepted) => {
+            // After the acceptance: a time belongs to a name, and before there is none.
             show_time(session, path, shows).await;
             (Code::Ok, session.told_of(&accepted))
         }

@@ -1,4 +1,7 @@
 //! The beginning of an upload: what OPEN says of it, and what is there to go on with.
+//!
+//! SFTP does not say whether a client continues a file or writes it anew: the flags of OPEN (6.3),
+//! what the client has set before, and the offset of its first write say it together.
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -39,6 +42,7 @@ pub(super) enum SizeSet {
 }
 
 impl Opened {
+    /// Reads the habits of a client from the flags and attributes of its OPEN.
     fn of(flags: u32, attributes: &Attributes) -> Self {
         let has = |flag| flags & flag != 0;
         let ends_with_size = (!has(open::TRUNCATE) && !has(open::APPEND)) || attributes.mode.is_none();

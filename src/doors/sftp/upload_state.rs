@@ -1,4 +1,7 @@
 //! The state of an upload, and what each event makes of it.
+//!
+//! Pure but for what becomes of the bytes: which event leads where is in one place, and in its
+//! tests.
 
 use super::{
     packet::Code,
@@ -114,6 +117,7 @@ impl UploadState {
         }
     }
 
+    /// Spoils the upload, and returns the bytes that storage has, if any.
     fn spoil(&mut self, status: Status) -> Option<Box<Writing>> {
         match std::mem::replace(self, Self::Spoiled(status)) {
             Self::Open(Progress::Writing(writing)) | Self::BrokenOff(Progress::Writing(writing)) => Some(writing),
@@ -121,6 +125,7 @@ impl UploadState {
         }
     }
 
+    /// Replaces the state by what `transition` makes of it.
     fn change(&mut self, transition: impl FnOnce(Self) -> Self) {
         // Nobody sees what stands there meanwhile.
         let old = std::mem::replace(self, Self::Open(Progress::Untouched { have: 0 }));

@@ -53,6 +53,10 @@ impl Writing {
     }
 
     /// Writes bytes, or keeps them until those before them come.
+    ///
+    /// # Errors
+    /// [`Fault::Misplaced`] for bytes that came already or lie too far ahead: nothing of what came
+    /// is changed by them.
     pub(super) async fn write(&mut self, offset: u64, data: Bytes, session: &SftpSession) -> Result<(), Fault> {
         let offset = offset.saturating_add(self.shift);
         if data.is_empty() {
@@ -71,6 +75,7 @@ impl Writing {
         Ok(())
     }
 
+    /// Writes bytes that are next.
     async fn put(&mut self, data: Bytes, session: &SftpSession) -> Result<(), Fault> {
         let bytes = data.len() as u64;
         if let Some(begins) = self.early.begins().filter(|begins| self.next + bytes > *begins) {

@@ -1,4 +1,8 @@
 //! From bytes as they come to whole packets.
+//!
+//! Each packet begins with its length in four bytes, big-endian (draft-ietf-secsh-filexfer-02, 3).
+//! The length is judged before anything is kept for it. Bytes that came in one piece are not
+//! copied.
 
 use std::collections::VecDeque;
 

@@ -21,6 +21,7 @@ const HAS_MODE: u32 = 0x04;
 const HAS_TIMES: u32 = 0x08;
 
 impl Attributes {
+    /// Reads attributes. `None` when the bytes end too early.
     pub(super) fn read(from: &mut Bytes) -> Option<Self> {
         let flags = from.try_get_u32().ok()?;
         let mut read = Self::default();
@@ -40,6 +41,7 @@ impl Attributes {
         Some(read)
     }
 
+    /// Writes attributes, with the flags of those that are there.
     pub(super) fn write(&self, to: &mut BytesMut) {
         let flag = |has: bool, flag: u32| if has { flag } else { 0 };
         to.put_u32(

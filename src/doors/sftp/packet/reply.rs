@@ -1,4 +1,7 @@
 //! Replies to clients (draft-ietf-secsh-filexfer-02, section 7).
+//!
+//! Numbers of packets: VERSION 2, STATUS 101, HANDLE 102, DATA 103, NAME 104, ATTRS 105,
+//! EXTENDED_REPLY 201.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -105,6 +108,7 @@ impl Reply {
 
 const DATA_HEAD_BYTES: usize = LENGTH_BYTES + 1 + 4 + 4;
 
+/// Begins a packet; its length is filled in by [`end`].
 fn begin(kind: u8) -> BytesMut {
     let mut packet = BytesMut::with_capacity(64);
     packet.put_u32(0);
@@ -112,6 +116,7 @@ fn begin(kind: u8) -> BytesMut {
     packet
 }
 
+/// Fills the length in.
 fn end(mut packet: BytesMut) -> Bytes {
     let length = (packet.len() - LENGTH_BYTES) as u32;
     packet[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());

@@ -1,4 +1,8 @@
 //! Requests of clients (draft-ietf-secsh-filexfer-02, section 6; OpenSSH's PROTOCOL, section 4).
+//!
+//! Parsing reads fields and judges nothing: what a request means is decided by the service. A type
+//! or an extension that is not known is [`What::Unknown`], which is answered with OP_UNSUPPORTED
+//! (draft, 8) and ends nothing.
 
 use bytes::{Buf, Bytes};
 
@@ -117,8 +121,11 @@ impl Request {
     }
 }
 
+/// Reads the fields after type and number. `None` when the packet ends before the last of them.
 fn body(kind: u8, packet: &mut Bytes) -> Option<What> {
     Some(match kind {
+        // The numbers are those of the draft, section 3: 3 is SSH_FXP_OPEN, 20 SSH_FXP_SYMLINK, 200
+        // SSH_FXP_EXTENDED.
         3 => What::Open {
             path: string(packet)?,
             flags: packet.try_get_u32().ok()?,
@@ -150,6 +157,7 @@ fn body(kind: u8, packet: &mut Bytes) -> Option<What> {
     })
 }
 
+/// Reads an extended request: its name, and the fields that this name has.
 fn extended(packet: &mut Bytes) -> Option<What> {
     let name = string(packet)?;
     Some(match &name[..] {
@@ -163,12 +171,14 @@ fn extended(packet: &mut Bytes) -> Option<What> {
     })
 }
 
+/// Reads a string: a length in four bytes, and as many bytes. The length is compared with what is
+/// there, so nothing is reserved for a lie.
 fn string(packet: &mut Bytes) -> Option<Bytes> {
     let length = packet.try_get_u32().ok()? as usize;
     (packet.len() >= length).then(|| packet.split_to(length))
 }
 
-/// One that is not as ours are is none of ours.
+/// Reads a handle. One that is not four bytes long is none of ours: [`NO_HANDLE`].
 fn handle(packet: &mut Bytes) -> Option<u32> {
     let bytes = string(packet)?;
     Some(<[u8; 4]>::try_from(&bytes[..]).map_or(NO_HANDLE, u32::from_be_bytes))
