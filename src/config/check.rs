@@ -1,4 +1,10 @@
-//! `forebay check`: all that a start reads and opens, but for the ports; nothing is bound or changed.
+//! `forebay check`: all that a start reads and opens, but for the ports; nothing is bound or
+//! changed.
+//!
+//! It goes the way of [`Config::load`] and then looks at what the values point to: files,
+//! directories, programs, users, the schedule. A configuration that passes here starts, as long as
+//! the world stays as it is. Faults are things with which a start fails or a route could not work;
+//! warnings are the rest. It goes on after each fault, so that one run finds all of them.
 
 use std::{collections::HashSet, net::SocketAddr, path::PathBuf};
 
@@ -18,6 +24,8 @@ pub struct Checked {
 }
 
 /// Looks for every fault of configuration and schedule.
+/// Runs without the data directory's lock, so beside a running server too. Does not fail itself:
+/// what cannot be read is a fault in the result.
 #[must_use]
 pub fn check(place: &Place) -> Checked {
     let mut checked = Checked { files: place.config().into_iter().collect(), ..Checked::default() };
@@ -73,6 +81,7 @@ fn check_doors(config: &Config, document: &mut Document) {
 }
 
 /// Returns true if the second of two listeners would find its address taken.
+/// An unspecified IPv6 address takes the port of IPv4 as well.
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |all: SocketAddr, at: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || at.is_ipv4());
     one.port() == other.port()
@@ -80,6 +89,7 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
         && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
 }
 
+/// Parsed by the gate's own code: what passes here is what a start takes.
 fn check_schedule(config: &Config, document: &mut Document, checked: &mut Checked) -> Vec<Fault> {
     let Some(file) = &config.schedule.file else { return Vec::new() };
     let text = match place::read_text(file) {

@@ -1,4 +1,8 @@
 //! The commands of routes: whether there is a program that can be run.
+//!
+//! Looked up as `execvp` does: by `PATH` unless the name has a slash. Nothing is run. A script is
+//! looked into, since a missing interpreter or line ends of Windows make the kernel say "no such
+//! file" of a file that is there, which puzzles everybody.
 
 use std::{
     env, fs,
@@ -11,6 +15,7 @@ use super::{Config, document::Document};
 use crate::routes::ProcessorKind;
 
 /// The longest first line that the kernel reads of a script.
+/// The kernel reads no more of it (`BINPRM_BUF_SIZE`).
 const FIRST_LINE_BYTES: u64 = 256;
 
 /// Adds a fault for every command that cannot be run.
@@ -38,6 +43,7 @@ fn find_program(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|dir| dir.join(program)).find(|path| runs(path))
 }
 
+/// By any of the three bits: which of them counts depends on the user that it will run as.
 fn runs(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

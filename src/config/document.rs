@@ -14,6 +14,8 @@ use toml::{
 use super::{fault::Fault, retired::RETIRED};
 
 /// A TOML file and what was found wrong with it so far.
+/// Sections are asked for by name; what nobody has asked for at [`Document::finish`] is an unknown
+/// key. Faults carry the line, found by the key's path in the text.
 #[derive(Debug)]
 pub(super) struct Document {
     file: PathBuf,
@@ -53,11 +55,13 @@ impl Document {
             }
         }
         document.faults.sort_by_key(|fault| fault.line.unwrap_or(0));
+        // Before any section is read: `deny_unknown_fields` would call a retired key a fault.
         document.take_out_retired();
         document
     }
 
     /// Takes keys that went out of the table, and notes a warning for each.
+    /// For single sections as for lists of them.
     fn take_out_retired(&mut self) {
         for retired in &RETIRED {
             let mut found = Vec::new();
@@ -82,6 +86,7 @@ impl Document {
     }
 
     /// Notes a fault of a key.
+    /// Its line is looked up at once: the path counts the sections of the file.
     pub(super) fn fault(&mut self, key: impl Into<String>, what: impl Into<String>) {
         let key = key.into();
         let line = self.locate(&key);
@@ -171,8 +176,11 @@ impl Document {
         self.faults.sort_by_key(|fault| fault.line.unwrap_or(0));
     }
 
+    /// A section key by key where it does not read whole: each key is added to those that read so
+    /// far, and kept if the whole still reads.
     fn read<T: DeserializeOwned>(&mut self, path: &str, table: Table, required: &[&str]) -> Option<T> {
         let read = |table: &Table| T::deserialize(Value::Table(table.clone())).map_err(|e| e.message().to_owned());
+        // The usual way, without the trials below.
         if let Ok(whole) = read(&table) {
             return Some(whole);
         }
@@ -207,6 +215,7 @@ impl Document {
     }
 
     /// A fault of `key`; where its value is a table, of the keys within that do not read.
+    /// So that `limits.max_connections` is named and not `limits`.
     fn narrow<T>(
         &mut self,
         path: &str,
@@ -265,6 +274,7 @@ impl Document {
     }
 }
 
+/// A text that required keys of any section read: names and paths.
 fn stand_in(key: &str) -> (String, Value) {
     (key.to_owned(), Value::String("missing".to_owned()))
 }

@@ -1,4 +1,8 @@
 //! The faults of a configuration, with their keys.
+//!
+//! Modules report faults of their own options as pairs of key and sentence, below their section;
+//! here file and line are put to them. Shown as `FILE:LINE: KEY: SENTENCE`, which editors can jump
+//! to.
 
 use std::{fmt, path::PathBuf};
 

@@ -1,4 +1,8 @@
 //! How far the programs of routes are kept from the server: what cannot be, and what is not.
+//!
+//! A configuration that asks for a confinement that this kernel or place cannot give does not
+//! start. One that asks for none starts, with a warning: many routes run programs that their
+//! operator wrote and trusts.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +14,8 @@ use crate::{
 
 impl Config {
     /// Private keys that lie outside the data directory.
+    /// Confined programs must not see them either; those within the data directory are hidden with
+    /// it.
     pub(super) fn keys_elsewhere(&self) -> Vec<PathBuf> {
         self.ftp.key.iter().chain(&self.sftp.host_keys).cloned().collect()
     }
@@ -34,6 +40,8 @@ impl Config {
     }
 
     /// What is hidden from confined programs and has to do with this path.
+    /// By the real paths: a symbolic link would lead around the comparison. In both directions,
+    /// since a directory above the data directory opens it too.
     fn overlap(&self, path: &Path) -> Option<PathBuf> {
         let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let path = real(path);
@@ -48,6 +56,7 @@ impl Config {
     }
 }
 
+/// None where the program is confined, or a runner is there to run it.
 fn warning(index: usize, route: &Options) -> Option<(String, String)> {
     let (key, what) = match route.run_as() {
         RunAs::Confined => return None,

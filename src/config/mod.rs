@@ -1,6 +1,16 @@
 //! The configuration: one file, `forebay.toml`, made of every module's own `Options`.
 //!
-//! Every fault is reported, with key and line, not only the first. Relative paths are relative to the file.
+//! Every fault is reported, with key and line, not only the first. Relative paths are relative to
+//! the file.
+//!
+//! Each module owns its options, their defaults and their `validate`; here they are only put
+//! together. What concerns two modules (a door that cannot honour a policy, a program that could
+//! read a key) is checked here, for neither may name the other. Reading goes by [`Document`]; what
+//! a start would find beside the text is looked at in `start_check`.
+//!
+//! A new key goes into its module's `Options`, with a default and a doc comment, into its
+//! `validate`, and into docs/CONFIGURATION.md, which a test compares with the code. A key that goes
+//! away is listed in `retired.rs`, so that old files still start.
 
 mod check;
 mod commands;
@@ -29,6 +39,8 @@ use self::{
 use crate::{doors, gate, ingest, partners, process, routes, telemetry, units};
 
 /// The whole configuration of a server.
+/// After [`Config::load`] all paths are absolute, there is at least one route, and every `validate`
+/// was passed.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The file it came from.
@@ -110,6 +122,8 @@ impl Default for Queue {
 
 impl Config {
     /// Reads the configuration that `place` leads to; without any, the defaults hold.
+    /// The file's text alone is judged: whether its certificates, programs and directories are
+    /// there shows at the start, or by [`check`].
     ///
     /// # Errors
     /// Every fault, by line.
@@ -127,6 +141,8 @@ impl Config {
         if document.faults.is_empty() { Ok(config) } else { Err(document.faults) }
     }
 
+    /// Whatever does not read has its default, so that the rest can be checked; the faults say that
+    /// this is no configuration to run with.
     fn read(document: &mut Document, file: Option<&Path>) -> Self {
         let at = |path: &Path| file.map_or_else(|| absolute(path), |file| beside(file, path));
         let data = document.value::<PathBuf>("data").unwrap_or_else(|| DATA.into());
@@ -176,6 +192,8 @@ impl Config {
     }
 
     /// Makes relative paths absolute.
+    /// Those that validation has no need of: the folders and the paths of programs were made
+    /// absolute before.
     fn place(&mut self, at: &impl Fn(&Path) -> PathBuf) {
         let paths = [
             &mut self.schedule.file,
@@ -192,6 +210,8 @@ impl Config {
     }
 
     /// Fills in what is there when nothing is said.
+    /// A server without a route would take files and never process them: the default route serves
+    /// every name.
     fn complete(&mut self) {
         if self.routes.is_empty() {
             self.routes.push(routes::Options::default());
@@ -232,11 +252,13 @@ impl Config {
         }
     }
 
+    /// A configuration in which nothing listens is a mistake, surely.
     fn has_door(&self) -> bool {
         self.ftp.enabled || self.sftp.enabled || !self.drops.is_empty() || self.web.listen.is_some()
     }
 
     /// The settings of policies that no configured door can honour.
+    /// The doors say what they can; the policy does not know of them.
     fn cannot_honour(&self) -> Vec<(String, String)> {
         let single = self.partners.iter().enumerate();
         let single = single.filter_map(|(at, one)| Some((format!("partner[{at}].complete"), one.complete?)));

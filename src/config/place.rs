@@ -1,4 +1,7 @@
 //! The places of the configuration and the data.
+//!
+//! Decided from the command line, the environment and where files are, in one order, for every
+//! command: `serve`, `check` and the operators' commands find the same data directory.
 
 use std::{
     env, fs, io,
@@ -28,6 +31,8 @@ pub struct Place {
 
 impl Place {
     /// The configuration: as given, else `$FOREBAY_CONFIG`, `./forebay.toml`, `/etc/forebay/forebay.toml`, else none.
+    /// A file that is named need not exist: then reading it fails with its name, and no other is
+    /// taken instead.
     #[must_use]
     pub fn config(&self) -> Option<PathBuf> {
         let named = env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
@@ -47,11 +52,13 @@ pub(super) fn read(place: &Place) -> Result<Option<(PathBuf, Document)>, Fault> 
 }
 
 /// The text of a file, from whatever editor.
+/// With or without a byte order mark, in UTF-8 or UTF-16.
 pub(super) fn read_text(file: &Path) -> io::Result<String> {
     decode(fs::read(file)?).map_err(io::Error::other)
 }
 
 /// The data directory, whatever else is wrong with the configuration.
+/// So that operators can reach a running server whose configuration was broken since it started.
 ///
 /// # Errors
 /// When the configuration cannot be read, or does not say it as text.
@@ -72,6 +79,7 @@ pub fn data_dir(place: &Place) -> Result<PathBuf, Fault> {
 
 /// What is wrong with the rights on a data directory that is there, with what to do: keys, hashes of passwords and
 /// partners' files lie in it, and no one but the server's own user has any business there.
+/// Nothing when it is private, or is not there yet: a start makes it with mode 0700.
 #[must_use]
 pub fn exposed(data: &Path) -> Option<String> {
     let mode = fs::metadata(data).ok()?.permissions().mode();
@@ -88,6 +96,7 @@ pub(super) fn beside(file: &Path, path: &Path) -> PathBuf {
 }
 
 /// The path, relative to the working directory; without its `.` components.
+/// Links are not resolved: the directory need not exist.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

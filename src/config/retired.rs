@@ -1,4 +1,7 @@
 //! Keys that went: a configuration that still has them is no fault, and says what took their place.
+//!
+//! So an upgrade never keeps a server from starting. An entry stays here for good: nobody knows how
+//! old a file is.
 
 /// A key that means nothing any more.
 pub(super) struct Retired {

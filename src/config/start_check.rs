@@ -1,4 +1,9 @@
-//! What a start opens beside its ports: certificates, host keys, the data directory, accounts, commands, folders.
+//! What a start opens beside its ports: certificates, host keys, the data directory, accounts,
+//! commands, folders.
+//!
+//! Each part looks at its own by a function named `look` that opens nothing for writing; here their
+//! answers become faults and warnings with keys. Run as the user that the server runs as: the
+//! answers are those of this user's rights.
 
 use std::{
     fs, io,
@@ -18,6 +23,7 @@ use crate::{
 };
 
 /// Entries of the data directory whose owners are looked at.
+/// A data directory may hold millions of files; one that belongs to another shows among the first.
 const LOOKED_AT: usize = 10_000;
 
 /// Adds every fault and warning.
@@ -131,6 +137,8 @@ fn check_users(config: &Config, document: &mut Document) {
 }
 
 /// The first entry, two levels deep, that another user than the directory's owner has.
+/// A start as root by mistake leaves such entries, and the next start as the server's own user
+/// cannot open them.
 fn of_another(data: &Path, owner: u32) -> Option<PathBuf> {
     let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let below = entries(data).flat_map(|path| {
@@ -142,6 +150,10 @@ fn of_another(data: &Path, owner: u32) -> Option<PathBuf> {
 }
 
 /// Checks that a directory can be written, or made where it is missing.
+/// Asked of the kernel, which knows of read-only mounts and access lists too.
+///
+/// # Errors
+/// A sentence that names the directory in which something is to be made.
 fn can_be_written(directory: &Path) -> Result<(), String> {
     let there = directory.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
     let shown = there.display();

@@ -1,4 +1,9 @@
 //! The way an answer goes back to the one who asked.
+//!
+//! A bounded channel: a deed that lists a million files waits for the reader, so an answer never
+//! grows in memory. When the reader goes, sending fails with [`Cause::Gone`](super::Cause::Gone),
+//! and the deed ends at its next piece: what belongs together must be done before the first piece
+//! that tells of it.
 
 use std::sync::Arc;
 
@@ -11,6 +16,7 @@ use super::{
 };
 
 /// Pieces that may be under way before the sender waits.
+/// With bytes in pieces of 256 KiB, 16 MiB at most.
 const DEPTH: usize = 64;
 
 /// Takes pieces of an answer, one after another; waits when the reader is behind.
@@ -21,6 +27,7 @@ pub struct Answer {
 
 impl Answer {
     /// A way back and its end.
+    /// The receiver is read by the socket's task or, without a server, by the command line itself.
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<Piece>) {
         let (sender, receiver) = mpsc::channel(DEPTH);
@@ -28,6 +35,7 @@ impl Answer {
     }
 
     /// Sends an object.
+    /// Waits until there is room. Cancel safe: dropped, the piece was not sent.
     ///
     /// # Errors
     /// When the one who asked is gone.
@@ -36,6 +44,7 @@ impl Answer {
     }
 
     /// Sends bytes of a file.
+    /// Waits until there is room. Cancel safe: dropped, the piece was not sent.
     ///
     /// # Errors
     /// When the one who asked is gone.

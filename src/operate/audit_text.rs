@@ -1,4 +1,8 @@
 //! The journal's records in sentences.
+//!
+//! Sentences are for people and may change; `what` and `detail` are for programs and do not. Each
+//! kind of record has its arm here without a catch-all, so a new one does not compile until it has
+//! its sentence.
 
 use forebay_queue::{Fact, Record};
 use serde_json::Value;
@@ -6,6 +10,8 @@ use serde_json::Value;
 use super::reply::RecordView;
 
 /// The record as operators see it.
+/// `what` is the record's tag as it is stored, but for notes, which carry their own topic, such as
+/// `partner.add`.
 #[must_use]
 pub(super) fn view(seq: u64, record: &Record) -> RecordView {
     let detail = serde_json::to_value(&record.fact).unwrap_or(Value::Null);
@@ -75,6 +81,7 @@ fn fact_text(fact: &Fact) -> String {
     }
 }
 
+/// The sentence, with the reason after a colon if there is one.
 fn because(text: String, reason: &Option<String>) -> String {
     match reason {
         Some(reason) => format!("{text}: {reason}"),

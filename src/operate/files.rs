@@ -1,4 +1,9 @@
 //! Files: listing, showing, acting, exporting.
+//!
+//! Everything is read and answered by pages of [`PAGE`] entries: a queue of millions costs an
+//! answer no memory, and a client that reads slowly holds up nothing but itself. A page is a
+//! consistent view; a list over several pages is not: an entry that changes its state meanwhile may
+//! be missed.
 
 use forebay_queue::{Action, Actor, Cursor, Entry, Filter, Hold};
 use forebay_storage::FileId;
@@ -15,12 +20,19 @@ use super::{
 use crate::gate::{Scope, State as GateState};
 
 /// Entries that are read or acted on at a time.
+/// One page is one read of the queue's index, and one group of records when it is acted on.
 const PAGE: usize = 500;
 /// Bytes of a file that are sent at a time.
+/// One read of the spool; 256 KiB fill a socket without holding much.
 const CHUNK: u64 = 256 << 10;
 
 impl Operator {
     /// Files, oldest first; with a limit so many from the newest back.
+    /// One [`Reply::File`] for each. With `since`, those that were received after it.
+    ///
+    /// # Errors
+    /// A usage problem when `since` is no time; a failure of the queue. Files that were sent before
+    /// stay sent.
     pub(super) async fn queue_list(
         &self,
         which: Which,
@@ -48,6 +60,7 @@ impl Operator {
         }
     }
 
+    /// The newest first: the reader turns it round where it shows the oldest first.
     async fn list_newest(&self, filter: &Filter, limit: usize, answer: &Answer) -> Result<()> {
         let (mut left, mut before) = (limit, None);
         while left > 0 {
@@ -71,6 +84,10 @@ impl Operator {
     }
 
     /// One file with its history.
+    /// The id may be cut as long as it fits one file alone.
+    ///
+    /// # Errors
+    /// Not found, ambiguous, or a failure of the queue.
     pub(super) async fn queue_show(&self, id: &str, answer: &Answer) -> Result<()> {
         let id = self.resolve(id).await?;
         let entry = self.dependencies.queue.get(id).await?;
@@ -81,6 +98,13 @@ impl Operator {
     }
 
     /// Acts on files that are named, or on all that pass a filter as they stand now.
+    /// One [`Reply::Acted`] for each file, in the order asked for: what cannot be done to one does
+    /// not stop the others. Each page is one group in the journal; a crash leaves whole pages done
+    /// or not done.
+    ///
+    /// # Errors
+    /// A usage problem for a filter that lets everything pass: nobody means to cancel all there is.
+    /// What fails for single files is in their replies.
     pub(super) async fn queue_act(
         &self,
         act: Act,
@@ -106,6 +130,8 @@ impl Operator {
                 match self.resolve(text).await {
                     Ok(id) => found.push((text.clone(), id)),
                     Err(problem) => {
+                        // What was found so far goes first, so that the replies come in the order
+                        // of the question.
                         self.act_on(act, &std::mem::take(&mut found), &reason, &actor, answer).await?;
                         let view = ActedView { asked: text.clone(), file: None, error: Some(problem) };
                         answer.give(Reply::Acted(view)).await?;
@@ -117,6 +143,7 @@ impl Operator {
         Ok(())
     }
 
+    /// In the order of the accepting. When no state was named, only those that the action fits.
     async fn ids_of(&self, filter: &Filter, act: Act, answer: &Answer) -> Result<Vec<(String, FileId)>> {
         let mut ids = Vec::new();
         let mut after: Option<Cursor> = None;
@@ -132,6 +159,7 @@ impl Operator {
         }
     }
 
+    /// At most one page. The journal's line of each names the operator and the reason.
     async fn act_on(
         &self,
         act: Act,
@@ -147,6 +175,8 @@ impl Operator {
         let action = match act {
             Act::Hold => Action::Hold(Hold::Operator),
             Act::Cancel => Action::Cancel,
+            // Both make a file claimable again, by the configuration of now and not by that under
+            // which it came.
             Act::Release => Action::Release(self.routes_of(&ids).await),
             Act::Requeue => Action::Requeue(self.routes_of(&ids).await),
         };
@@ -162,6 +192,7 @@ impl Operator {
     }
 
     /// The route that each file's name has now: the configuration may have changed since it came.
+    /// Nothing where no route serves it: then the queue holds it as before.
     async fn routes_of(&self, ids: &[FileId]) -> Vec<Option<String>> {
         let mut routes = Vec::with_capacity(ids.len());
         for id in ids {
@@ -178,6 +209,12 @@ impl Operator {
     }
 
     /// The bytes of a file, after its facts.
+    /// First the facts as a [`Reply::File`], then the bytes as they are read. Its digest is
+    /// computed on the way.
+    ///
+    /// # Errors
+    /// Not found, a read error, or at the end that the bytes are not those that were accepted: the
+    /// client must then throw away what it wrote, which is why it writes to a temporary name.
     pub(super) async fn queue_export(&self, id: &str, answer: &Answer) -> Result<()> {
         let id = self.resolve(id).await?;
         let entry = self.dependencies.queue.get(id).await?;
@@ -185,6 +222,7 @@ impl Operator {
         let content = self.dependencies.contents.open(id).await?;
         let (mut at, mut digest) = (0, sha2::Sha256::new());
         loop {
+            // A file that continues another is read from both; `Contents` puts them together.
             let piece = content.read(at..at + CHUNK).await?;
             if piece.is_empty() {
                 break;
@@ -199,6 +237,8 @@ impl Operator {
         }
     }
 
+    /// A whole id needs no look at the queue, so an id that is not there is found out by the
+    /// request itself.
     pub(super) async fn resolve(&self, text: &str) -> Result<FileId> {
         if let Ok(id) = text.parse::<FileId>() {
             return Ok(id);
@@ -207,6 +247,8 @@ impl Operator {
     }
 
     /// The file as lists show it, with what the gate says of it now.
+    /// The gate is asked at the moment of the view and not stored with the entry: a closing changes
+    /// no file.
     pub(super) fn view(&self, entry: &Entry) -> FileView {
         let closure = match &entry.route {
             Some(route) if entry.state.waits() => match self.dependencies.gate.state(&Scope::Route(route.clone())) {

@@ -1,4 +1,14 @@
 //! The gate: now, what comes, and overrides.
+//!
+//! Requests that change the gate do it in this order: the override takes force and is on disk in
+//! the gate's own memory (a closing is in force first, an opening on disk first); then the journal
+//! gets its line for the audit trail; then the operator is answered. A crash between the first two
+//! loses the line, never the override. When the journal takes no line, the answer says that the
+//! override holds all the same.
+//!
+//! Plans (`gate list`, `gate simulate`) are made from the schedule in force. When the file on disk
+//! is another, because it is broken or has not stood still yet, a [`Reply::Plan`] says so first and
+//! the answer ends as failed, so that a script does not take the plan for the whole truth.
 
 use std::time::Duration;
 
@@ -32,13 +42,22 @@ const LOOK: Duration = Duration::from_millis(200);
 
 impl Operator {
     /// The gate now.
+    /// One [`Reply::Gate`].
     pub(super) async fn gate_status(&self, answer: &Answer) -> Result<()> {
         answer.give(Reply::Gate(Box::new(self.gate_view()))).await
     }
 
     /// Windows that come.
+    /// One [`Reply::Closure`] for each window that begins or lasts before `to`. Overrides are not
+    /// in it.
+    ///
+    /// # Errors
+    /// A usage problem when `to` is no time; a failure, after all windows, when the file of the
+    /// schedule is not in force.
     pub(super) async fn gate_list(&self, to: &str, answer: &Answer) -> Result<()> {
         let (from, to) = (self.now(), self.future(to)?);
+        // Said first, and made the result last: whoever reads only the beginning knows, and whoever
+        // looks only at the exit code too.
         let refused = self.tell_plan(answer).await?;
         for one in self.dependencies.gate.upcoming(from, to) {
             let view = ClosureView {
@@ -81,6 +100,7 @@ impl Operator {
 
     /// Says what of the schedule's file is not in force, before anything is planned by what is. The result is for the
     /// end of the answer: who plans must not take it for the whole.
+    /// The outer result is that nobody reads the answer any more.
     async fn tell_plan(&self, answer: &Answer) -> Result<Result<()>> {
         let Some(view) = self.plan_view() else { return Ok(Ok(())) };
         let text = "this plan is made of what is in force, and not of the file as it is";
@@ -88,6 +108,7 @@ impl Operator {
         Ok(Err(Problem::failed(text)))
     }
 
+    /// Nothing when the schedule in force is that of the file.
     fn plan_view(&self) -> Option<PlanView> {
         let gate = &self.dependencies.gate;
         let schedule = gate.status().schedule;
@@ -115,6 +136,15 @@ impl Operator {
     }
 
     /// Closes the gate. When this has answered, no hand-over can begin any more.
+    /// Attempts that were begun before go on: they are named in the answer, and `wait` makes the
+    /// answer last until they are over. Without an end it holds until `gate open` or `gate clear`.
+    ///
+    /// # Errors
+    /// A route that does not exist or an end in the past: nothing is closed. A memory that cannot
+    /// be written: closed all the same, until a restart.
+    ///
+    /// Cancel safety: once begun the closing is carried out, even if the client goes; only waiting
+    /// is cut.
     #[allow(clippy::too_many_arguments, reason = "they are the fields of the request")]
     pub(super) async fn gate_close(
         &self,
@@ -133,6 +163,7 @@ impl Operator {
             End::At(text) => Some(self.future(&text)?),
         };
         let by = name_of(&actor);
+        // The gate first: an audit line for a closing that then failed would be a lie.
         let scope = routes.clone();
         let closed = self.at_gate(move |gate| gate.close(scope, until, reason, message, by)).await?;
         self.record("gate.close", &closed, &actor).await?;
@@ -141,6 +172,7 @@ impl Operator {
     }
 
     /// Names what still runs behind the closed gate, and waits for its end if that is wanted.
+    /// Every attempt is named once, also one that began before the closing and was seen late.
     async fn await_running(&self, routes: &[String], wait: bool, answer: &Answer) -> Result<()> {
         let concerned = |running: &RunningView| routes.is_empty() || routes.contains(&running.route);
         let mut told = Vec::new();
@@ -170,6 +202,8 @@ impl Operator {
     }
 
     /// Opens the gate for the rest of the present closure.
+    /// It opens what is closed now, by schedule or override, until that closure would have ended;
+    /// the next window closes again.
     pub(super) async fn gate_open(
         &self,
         routes: Vec<String>,
@@ -185,6 +219,8 @@ impl Operator {
     }
 
     /// Puts the end of the present closure off.
+    /// # Errors
+    /// When nothing is closed, or the new end is not later than the present one.
     pub(super) async fn gate_extend(
         &self,
         end: End,
@@ -205,6 +241,7 @@ impl Operator {
     }
 
     /// Takes overrides back.
+    /// One of them by its id, or all.
     pub(super) async fn gate_clear(
         &self,
         id: Option<String>,
@@ -216,6 +253,7 @@ impl Operator {
             .map(|text| text.parse::<u64>().map_err(|_| Problem::usage(format!("\"{text}\" is no override's id"))))
             .transpose()?;
         let by = name_of(&actor);
+        // All go at once and in one write: after a crash either all hold or none.
         let cleared = self.at_gate(move |gate| gate.clear(id, &by)).await?;
         for one in &cleared {
             let why = reason.as_deref().map_or(String::new(), |reason| format!(": {reason}"));
@@ -231,6 +269,8 @@ impl Operator {
     }
 
     /// Trusts the clock.
+    /// For a clock that was set, after which the gate opens nothing for a while: the operator says
+    /// that the time is right now.
     pub(super) async fn gate_confirm_clock(&self, actor: Actor, answer: &Answer) -> Result<()> {
         let by = name_of(&actor);
         self.at_gate(move |gate| gate.confirm_clock(&by)).await?;
@@ -239,6 +279,7 @@ impl Operator {
     }
 
     /// The gate as operators see it.
+    /// `closed` for everything means that no route can start anything; single scopes say the rest.
     pub(super) fn gate_view(&self) -> GateView {
         let gate = &self.dependencies.gate;
         let status = gate.status();
@@ -305,6 +346,7 @@ impl Operator {
         }
     }
 
+    /// A closing of a misspelt route would close nothing and look as if it had.
     fn check_routes(&self, routes: &[String]) -> Result<()> {
         for name in routes {
             if name != WEB && self.dependencies.routes.get(name).is_none() {
@@ -317,6 +359,7 @@ impl Operator {
     }
 
     /// The gate waits for hand-overs that begin and syncs its memory: not for a thread that serves others.
+    /// Not cut when the client goes: a blocking thread runs to its end.
     async fn at_gate<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Gate) -> Result<T, GateError> + Send + 'static,
@@ -334,6 +377,7 @@ impl Operator {
         }
     }
 
+    /// The line of an override in the audit trail.
     async fn record(&self, topic: &str, one: &Override, actor: &Actor) -> Result<()> {
         let scope = if one.scope.is_empty() { "everything".to_owned() } else { one.scope.join(", ") };
         let until = one.until.map_or("until it is taken back".to_owned(), |at| format!("until {}", stamp(at)));
@@ -344,6 +388,7 @@ impl Operator {
 
 /// Spans that differ in their scope alone as one, with all their scopes; none stands for everything, `*` for every
 /// route that nothing names.
+/// So that a plan shows a night's closing once and not for every route.
 fn together(spans: Vec<Span>) -> Vec<(Span, Vec<String>)> {
     let mut groups: Vec<(Span, Vec<String>)> = Vec::new();
     for span in spans {
@@ -371,6 +416,9 @@ fn stamp(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// # Errors
+/// A usage problem for more than ten years, which is surely a slip and would overflow dates further
+/// on.
 fn delta(ms: u64) -> Result<TimeDelta> {
     let most = TimeDelta::days(3_660);
     let delta = i64::try_from(ms).ok().and_then(TimeDelta::try_milliseconds).filter(|delta| *delta <= most);

@@ -1,4 +1,8 @@
 //! Public keys of partners.
+//!
+//! A key lets its partner log in by SFTP without a password; see `partners::AuthorizedKey` for the
+//! form of a line and for what `from=` restricts. A change is in the account's file, synced, before
+//! the audit trail gets its line and the operator the answer.
 
 use forebay_queue::Actor;
 
@@ -13,6 +17,9 @@ use crate::partners::{AuthorizedKey, PartnersError};
 
 impl Operator {
     /// Lets an account log in with a key.
+    /// # Errors
+    /// A usage problem for a line that is no public key, or a private one; not found; a key that is
+    /// there already.
     pub(super) async fn key_add(&self, name: &str, line: &str, actor: Actor, answer: &Answer) -> Result<()> {
         let name = parse(name)?;
         let key = AuthorizedKey::parse(line).map_err(|error| Problem::usage(error.to_string()))?;
@@ -25,6 +32,7 @@ impl Operator {
     }
 
     /// The keys of an account.
+    /// One [`Reply::Key`] for each, in the order in which they were added.
     pub(super) async fn key_list(&self, name: &str, answer: &Answer) -> Result<()> {
         let name = parse(name)?;
         let account = self.dependencies.partners.get(name.as_str());
@@ -36,11 +44,15 @@ impl Operator {
     }
 
     /// No longer lets an account log in with a key.
+    /// Sessions that logged in with it are ended, after the answer about the key: from then on
+    /// nobody can come in by it anew.
     pub(super) async fn key_remove(&self, name: &str, fingerprint: &str, actor: Actor, answer: &Answer) -> Result<()> {
         let account = self.dependencies.partners.remove_key(&parse(name)?, fingerprint)?;
         let text = format!("partner {} may no longer log in with the key {fingerprint}", account.name);
         self.note(&actor, "partner.key.remove", &text).await?;
         answer.give(Reply::Said(text)).await?;
+        // After the account has changed: ended earlier, a client could log in again with the key at
+        // once.
         self.end_outdated(&actor, answer).await
     }
 }

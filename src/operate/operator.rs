@@ -1,4 +1,17 @@
 //! The one place where operators' wishes come true.
+//!
+//! It may name every part of the server, since operators act on all of them; no other module but
+//! the command line and the admin socket may name it. It prints nothing, reads no arguments and
+//! knows no exit codes: it gets a [`Request`] and an [`Actor`], and sends [`Reply`]s. So the
+//! command line on a stopped server, the socket of a running one and tests go the same way.
+//!
+//! Every deed that changes something leaves a line in the journal with the operator's name: by the
+//! record itself (queue actions), or by [`Operator::note`] (accounts, gate, sessions), after the
+//! deed.
+//!
+//! A new verb touches: `request.rs` (the request, and whether it works without a server),
+//! `dispatch` here, a method in one of the files beside, `reply/` where its answer is of a new
+//! form, `src/cli` (words and printing), and the documents.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -19,6 +32,8 @@ use crate::{
 };
 
 /// The services that an operator acts on.
+/// Without a server the command line opens the data directory itself and puts the same parts
+/// together, with `live` left empty.
 pub struct Dependencies {
     /// The data directory.
     pub data: PathBuf,
@@ -47,6 +62,7 @@ pub struct Dependencies {
 }
 
 /// The services that only a running server has.
+/// A request that needs one of these is refused without a server; see [`Request::works_offline`].
 pub struct Live {
     /// The dispatcher.
     pub dispatcher: Arc<Dispatcher>,
@@ -79,7 +95,13 @@ impl Operator {
     }
 
     /// Answers a request of `actor`, to the end: the last piece is `Done` or `Failed`.
+    /// The first is always a [`Hello`], by whose zone and clock the reader shows all times.
+    /// Whatever fails becomes a `Failed`; this itself does not fail.
+    ///
+    /// Cancel safety: run it in a task of its own. Dropped in the middle, a deed may be done
+    /// without its line in the audit trail.
     pub async fn answer(&self, request: Request, actor: Actor, answer: Answer) {
+        // Before the request is looked at: also a refusal is shown in the schedule's zone.
         let hello =
             Hello { zone: self.zone().name().to_owned(), now: self.now(), live: self.dependencies.live.is_some() };
         if answer.give(Reply::Hello(hello)).await.is_err() {
@@ -94,6 +116,8 @@ impl Operator {
         let _ = answer.give(last).await;
     }
 
+    /// One arm for each request. There is no catch-all arm, so a new request does not compile until
+    /// it has its own.
     async fn dispatch(&self, request: Request, actor: Actor, answer: &Answer) -> Result<()> {
         if self.dependencies.live.is_none() && !request.works_offline() {
             return Err(Problem::needs_server("this needs the running server; start it with `forebay serve`"));
@@ -149,15 +173,27 @@ impl Operator {
         self.dependencies.gate.zone()
     }
 
+    /// An instant that the operator wrote, a duration counting back from now.
+    ///
+    /// # Errors
+    /// A usage problem that says what can be written.
     pub(super) fn past(&self, text: &str) -> Result<DateTime<Utc>> {
         time_input::parse(text, self.zone(), self.now(), Direction::Ago).map_err(Problem::usage)
     }
 
+    /// An instant that the operator wrote, a duration counting from now on.
+    ///
+    /// # Errors
+    /// A usage problem that says what can be written.
     pub(super) fn future(&self, text: &str) -> Result<DateTime<Utc>> {
         time_input::parse(text, self.zone(), self.now(), Direction::Ahead).map_err(Problem::usage)
     }
 
     /// Writes an operator's deed into the audit trail.
+    /// On disk when this returns.
+    ///
+    /// # Errors
+    /// When the journal takes nothing: the deed is done and stays done, which the problem says.
     pub(super) async fn note(&self, actor: &Actor, topic: &str, text: &str) -> Result<()> {
         self.dependencies.queue.note(actor.clone(), topic, text, self.now()).await.map_err(|error| {
             Problem::failed(format!("it is done, but could not be written into the audit trail: {error}"))

@@ -1,4 +1,9 @@
 //! Why a request could not be done, by what the operator does about it.
+//!
+//! Other modules have errors of their own by what happened; here they are put into five kinds,
+//! which are the command line's exit codes and the `cause` of the JSON output. Both are stable:
+//! scripts depend on them. A new error of another module becomes a [`Problem`] by a `From` beside
+//! the verb that meets it, with the command in its sentence that helps.
 
 use forebay_queue::QueueError;
 use forebay_storage::StorageError;
@@ -8,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub type Result<T, E = Problem> = std::result::Result<T, E>;
 
 /// Why a request could not be done, in a sentence that says what to do next.
+/// It is serialized over the admin socket as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
 pub struct Problem {
@@ -61,6 +67,7 @@ impl Problem {
     }
 
     /// The exit code of the command line.
+    /// Scripts depend on these numbers. 0 is success, and no problem has it.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.cause {

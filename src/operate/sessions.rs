@@ -1,4 +1,7 @@
 //! Sessions of partners: listing and ending them.
+//!
+//! Ending a session is not a punishment: the partner can log in again at once. To keep one out,
+//! disable the account, which ends its sessions too.
 
 use forebay_queue::Actor;
 
@@ -28,6 +31,7 @@ impl From<SessionStatus> for SessionView {
 
 impl Operator {
     /// Sessions now, the oldest first.
+    /// One [`Reply::Session`] for each.
     pub(super) async fn sessions_list(&self, answer: &Answer) -> Result<()> {
         for session in self.sessions() {
             answer.give(Reply::Session(session)).await?;
@@ -36,6 +40,12 @@ impl Operator {
     }
 
     /// Ends sessions. What they were moving is cut, and what came of it is kept for resume.
+    /// One [`Reply::Kicked`] for each that was named, or that was there when the request came: a
+    /// filter names no session that begins later.
+    ///
+    /// # Errors
+    /// A usage problem without a reason, which the audit trail keeps, and for a partner's name that
+    /// can be none.
     pub(super) async fn sessions_kick(
         &self,
         ids: Vec<String>,
@@ -70,6 +80,8 @@ impl Operator {
         Ok(())
     }
 
+    /// The session first and the line after it: an operator who ends a session is in a hurry. A
+    /// session that is gone by then gets no line.
     async fn kick(&self, session: SessionStatus, reason: &str, actor: &Actor, answer: &Answer) -> Result<()> {
         let Some(ended) = self.dependencies.partners.kick(session.id) else { return Ok(()) };
         let doing = if ended.doing.is_empty() { String::new() } else { format!(" in {}", ended.doing) };
@@ -79,6 +91,10 @@ impl Operator {
         answer.give(Reply::Kicked(told)).await
     }
 
+    /// By the id or the beginning of it, in upper or lower case.
+    ///
+    /// # Errors
+    /// Not found; a usage problem when several begin so.
     fn session_of(&self, asked: &str) -> Result<SessionStatus> {
         let wanted = asked.to_ascii_lowercase();
         let mut found = self.dependencies.partners.sessions();

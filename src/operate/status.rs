@@ -1,4 +1,13 @@
 //! The queue and the server in figures, and what needs an operator.
+//!
+//! `status` is put together from what every part says of itself at the moment of the request;
+//! nothing of it is kept, and the parts are asked one after another, so that figures of two of them
+//! may differ by what happened in between. `needs` is the list that an operator works off: each
+//! sentence names the trouble and, where there is one, the command that mends it. A new kind of
+//! trouble gets its sentence in [`Operator::needs`].
+//!
+//! Works without a server: then what only a running one has (doors, sessions, running attempts, its
+//! log) is left out.
 
 use std::collections::BTreeMap;
 
@@ -26,16 +35,22 @@ use crate::{
 };
 
 /// An end of the certificate nearer than this needs an operator.
+/// A month: time to renew by hand, even where renewal needs somebody's signature.
 const CERTIFICATE_WARNING: TimeDelta = TimeDelta::days(30);
 
 impl Operator {
     /// The queue in figures.
+    /// One [`Reply::Stats`].
     pub(super) async fn queue_stats(&self, answer: &Answer) -> Result<()> {
         let stats = self.stats_view().await?;
         answer.give(Reply::Stats(Box::new(stats))).await
     }
 
     /// The server in figures.
+    /// One [`Reply::Status`].
+    ///
+    /// # Errors
+    /// When the file system cannot say how much room it has, or the queue cannot be read.
     pub(super) async fn status(&self, answer: &Answer) -> Result<()> {
         let queue = self.stats_view().await?;
         let gate = self.gate_view();
@@ -72,6 +87,8 @@ impl Operator {
     }
 
     /// A summary of the server's state.
+    /// Without a look at the disk or at accounts: it is sent every second to everybody that
+    /// watches.
     pub(super) async fn pulse(&self) -> Result<PulseView> {
         let stats = self.stats_view().await?;
         let gate = self.gate_view();
@@ -103,11 +120,15 @@ impl Operator {
         })
     }
 
+    /// Whether no route of the configuration has the lane's name: its files wait until they are
+    /// given another route.
     fn is_unserved(&self, lane: &LaneInfo) -> bool {
         self.dependencies.routes.get(&lane.lane.route).is_none()
     }
 
     /// Files that wait in lanes whose route is closed.
+    /// An entry that runs is counted by its lane too, and waits for nothing: so those that run in
+    /// closed scopes, begun before the closing, are taken off.
     fn deferred(&self, stats: &Stats) -> u64 {
         let closed = |route: &str| {
             let state = self.dependencies.gate.state(&Scope::Route(route.to_owned()));
@@ -119,6 +140,7 @@ impl Operator {
     }
 
     /// Whom the programs of routes run as.
+    /// An operator sees in it what a mistake in a program can reach.
     fn programs(&self) -> Vec<ProgramView> {
         let routes = self.dependencies.routes.iter().map(|route| &route.options);
         let programs = routes.filter(|route| route.processor == ProcessorKind::Exec);
@@ -142,6 +164,7 @@ impl Operator {
         programs.map(view).collect()
     }
 
+    /// The attempts that run now, none without a server.
     pub(super) fn running(&self) -> Vec<RunningView> {
         let Some(live) = &self.dependencies.live else { return Vec::new() };
         let each = |running: crate::process::Running| RunningView {
@@ -155,6 +178,7 @@ impl Operator {
         live.dispatcher.running().into_iter().map(each).collect()
     }
 
+    /// The routes whose processor said that its backend is down, and when the next try is due.
     fn paused(&self) -> Vec<PausedView> {
         let Some(live) = &self.dependencies.live else { return Vec::new() };
         let each = |paused: crate::process::Paused| PausedView {
@@ -166,6 +190,7 @@ impl Operator {
         live.dispatcher.paused().into_iter().map(each).collect()
     }
 
+    /// The folders of the drop door; none without a server, since only it looks at them.
     fn folders(&self) -> Vec<FolderView> {
         let Some(live) = &self.dependencies.live else { return Vec::new() };
         let each = |folder: drop::FolderStatus| FolderView {
@@ -180,6 +205,7 @@ impl Operator {
         live.folders.all().into_iter().map(each).collect()
     }
 
+    /// Nothing without a server: that is how the output says that none runs.
     fn server_view(&self) -> Option<ServerView> {
         let live = self.dependencies.live.as_ref()?;
         Some(ServerView {
@@ -191,6 +217,8 @@ impl Operator {
         })
     }
 
+    /// What an operator should do, the most urgent first: what stops all uploads, then what stops
+    /// some processing, then single files, then what will be trouble.
     fn needs(&self, queue: &StatsView, gate: &GateView, space: &Space, server: Option<&ServerView>) -> Vec<String> {
         let mut needs = Vec::new();
         if let Some(why) = self.dependencies.storage.poisoned() {
@@ -205,6 +233,7 @@ impl Operator {
             needs.extend(Descriptors::for_connections(connections).shortage());
         }
         needs.extend(gate.faults.iter().cloned());
+        // Of the queue, by what stops the most: a route, then lanes, then files.
         for paused in &queue.paused_routes {
             needs.push(format!("route {} is paused: {}", paused.route, paused.reason));
         }
@@ -238,6 +267,8 @@ impl Operator {
         {
             needs.push(format!("the certificate ends on {}", ends.format("%Y-%m-%d")));
         }
+        // Without a server the command may well be root's, by `sudo`; that says nothing of the
+        // server.
         if server.is_some() && rustix::process::geteuid().is_root() {
             needs.push(
                 "the server runs as root: file modes do not protect the spool; run it as a user of its own".to_owned(),
@@ -268,6 +299,7 @@ fn log_view(is_live: bool) -> LogView {
     LogView { lost_lines, why, broken: is_broken }
 }
 
+/// A log that lost lines in the past and is written again needs nobody.
 fn log_need(log: &LogView) -> Option<String> {
     let why = log.why.as_deref().unwrap_or("it is not known why");
     log.broken.then(|| {
@@ -286,6 +318,8 @@ fn failing(file: drop::Failing) -> FailingView {
 }
 
 /// The problems of a folder that need an operator.
+/// At most five files by name: a folder with ten thousand unreadable ones would hide all other
+/// troubles.
 fn needs_of(folder: &FolderView) -> Vec<String> {
     let of = format!("folder {} of {}", folder.directory, folder.partner);
     let mut needs: Vec<String> = folder.problem.iter().map(|problem| format!("{of}: {problem}")).collect();
@@ -296,6 +330,7 @@ fn needs_of(folder: &FolderView) -> Vec<String> {
     needs
 }
 
+/// Sums over the partners, in the order of the states.
 fn totals(stats: &Stats) -> Vec<StateTotal> {
     let mut totals: BTreeMap<State, (u64, u64)> = BTreeMap::new();
     for count in &stats.counts {

@@ -1,4 +1,7 @@
 //! Instants as operators write and read them, in the schedule's zone.
+//!
+//! Nothing here reads the machine's zone or clock: both are passed in, so that the command line
+//! shows a server's times the way the server's schedule means them, from wherever it runs.
 
 use chrono::{DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -18,6 +21,7 @@ pub enum Direction {
 ///
 /// A local time that comes twice (the end of summer time) is the earlier one looking back, the later one looking
 /// ahead; one that is skipped is moved on by the gap.
+/// Nothing is guessed: what fits no form is refused, with all forms in the sentence.
 ///
 /// # Errors
 /// A sentence that says what can be written.
@@ -45,6 +49,8 @@ pub fn parse(text: &str, zone: Tz, now: DateTime<Utc>, direction: Direction) -> 
     ))
 }
 
+/// With a space or a `T` between day and time; a day alone is its midnight, a time alone is
+/// today's, "today" by `zone`.
 fn parse_local(text: &str, zone: Tz, now: DateTime<Utc>) -> Option<NaiveDateTime> {
     let spaced = text.replacen('T', " ", 1);
     for format in ["%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M"] {
@@ -61,6 +67,8 @@ fn parse_local(text: &str, zone: Tz, now: DateTime<Utc>) -> Option<NaiveDateTime
         .map(|time| now.with_timezone(&zone).date_naive().and_time(time))
 }
 
+/// By the direction: looking back the list shows rather too much than too little, and looking ahead
+/// a closing lasts rather too long than too short.
 fn resolve(local: NaiveDateTime, zone: Tz, direction: Direction) -> DateTime<Utc> {
     match zone.from_local_datetime(&local) {
         MappedLocalTime::Single(at) => at.to_utc(),
@@ -70,6 +78,7 @@ fn resolve(local: NaiveDateTime, zone: Tz, direction: Direction) -> DateTime<Utc
         },
         // In a gap: read with the offset that held before it, which lands after the gap by as much.
         MappedLocalTime::None => {
+            // A day earlier is before the gap, so it has the offset that held until then.
             let before = zone.from_utc_datetime(&(local - TimeDelta::days(1)));
             let offset = before.naive_local() - before.naive_utc();
             (local - offset).and_utc()

@@ -1,4 +1,12 @@
 //! Checks every hash and record, and rebuilds the index.
+//!
+//! `queue verify` compares three things that must agree: the journal (each record's checksum, and
+//! the state that comes of replaying it), the index (each entry equal to that state), and the bytes
+//! (each spooled file and each content within a record against its digest). It runs beside uploads
+//! and processing: what changes between the listing and the look, such as a file that is purged or
+//! is just being accepted, is no fault, and each such place says so.
+//!
+//! Faults are collected and not acted on: nothing is repaired by looking.
 
 use std::collections::HashSet;
 
@@ -18,11 +26,15 @@ use crate::contents::Contents;
 const PIECE_BYTES: u64 = 256 << 10;
 
 /// Looking for a file takes about as long as reading so many bytes. By that its progress tells how much time is left.
+/// Measured as a rule of thumb; only the progress bar depends on it.
 const COST_OF_A_FILE: u64 = 64 << 10;
 
 impl Operator {
     /// Reads journal, index and every byte of every file, and writes nothing: not even a sync, for which uploads would wait.
     /// It ends when nobody wants the result any more.
+    /// One [`Reply::Verified`] at the end, with every fault; [`Reply::Progress`] on the way.
+    ///
+    /// Cancel safe: it changes nothing.
     pub(super) async fn queue_verify(&self, answer: &Answer) -> Result<()> {
         let progress = answer.progress("journal");
         let verified = tokio::select! {
@@ -30,6 +42,8 @@ impl Operator {
             () = answer.gone() => return Err(Problem::gone()),
         };
         let mut found = view(verified);
+        // The spool before the queue: a file is in the spool before it is in the queue, so one that
+        // is accepted in between is found among `others`, and looked for in the spool once more.
         let spooled = self.dependencies.spool.ids().await?;
         let spooled: HashSet<FileId> = spooled.into_iter().collect();
         let mut others = self.dependencies.queue.ids().await?;
@@ -53,6 +67,7 @@ impl Operator {
         Ok(stats.counts.iter().map(|count| count.size_bytes).sum())
     }
 
+    /// A file of the spool: its bytes against the digest beside them, and both against the queue.
     async fn verify_file(&self, id: FileId, found: &mut VerifiedView) -> Result<()> {
         match self.dependencies.spool.examine(id).await {
             Ok(SpoolItem::Sound(meta)) => {
@@ -124,6 +139,9 @@ impl Operator {
     }
 
     /// Rebuilds the index from the journal.
+    /// The index is only a view of the journal, and is never the sole holder of a fact: throwing it
+    /// away loses nothing. In a running server no change is committed meanwhile: it runs between
+    /// two groups.
     pub(super) async fn queue_rebuild(&self, actor: Actor, answer: &Answer) -> Result<()> {
         let progress = answer.progress("index");
         let found = view(self.dependencies.maintenance.rebuild(&*progress).await?);
@@ -133,6 +151,7 @@ impl Operator {
 }
 
 /// The digest of all bytes of a file.
+/// Read in pieces: a file may be larger than the memory.
 async fn digest(contents: &Contents, entry: &Entry) -> Result<Sha256, StorageError> {
     let (content, mut digest, mut at) = (contents.open(entry.id).await?, sha2::Sha256::new(), 0);
     loop {

@@ -1,4 +1,7 @@
 //! The queue, live.
+//!
+//! A subscription to the journal's sequence, not to events: a reader that is slow gets every
+//! entry's latest state and not each step, and what it costs does not grow with the backlog.
 
 use std::time::Duration;
 
@@ -16,12 +19,14 @@ const PAGE: usize = 500;
 
 impl Operator {
     /// Changes as they happen, and how things stand each second.
+    /// [`Reply::Change`]s and [`Reply::Pulse`]s until the reader goes or the queue does.
     pub(super) async fn queue_watch(&self, answer: &Answer) -> Result<()> {
         let queue = &self.dependencies.queue;
         // Interest is registered before the queue is read, so that no change is lost in between.
         let mut changed = queue.changed();
         let mut after = queue.stats(self.now()).await?.last_seq;
         let mut second = tokio::time::interval(Duration::from_secs(1));
+        // A reader that was behind for a minute wants one pulse, not sixty.
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
@@ -38,6 +43,7 @@ impl Operator {
         }
     }
 
+    /// Pages until there are no more; returns the sequence up to which all was sent.
     async fn tell_changes(&self, mut after: u64, answer: &Answer) -> Result<u64> {
         loop {
             let entries = self.dependencies.queue.changes(after, PAGE).await?;

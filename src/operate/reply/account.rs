@@ -1,4 +1,7 @@
 //! Accounts and their keys.
+//!
+//! No hash of a password is ever part of a reply; a password is only where one was generated for
+//! this very request.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

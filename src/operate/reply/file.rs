@@ -1,4 +1,5 @@
-//! A file of the queue, and what happened to it.
+//! A file of the queue, and what happened to it. Sizes are in bytes, digests are SHA-256 in
+//! hexadecimal, times are UTC in RFC 3339.
 
 use chrono::{DateTime, Utc};
 use forebay_queue::State;

@@ -1,4 +1,5 @@
-//! The gate, its closures and overrides.
+//! The gate, its closures and overrides. Instants come twice: in UTC for programs, and as text in
+//! the schedule's zone, which a program should not read.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

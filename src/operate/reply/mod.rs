@@ -24,6 +24,7 @@ pub use status::{
 use super::problem::Problem;
 
 /// A piece of an answer on its way.
+/// Bytes are kept out of JSON: an export goes at the speed of the disk.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "objects are what is usual here, and few are under way at a time")]
 pub enum Piece {
@@ -34,6 +35,7 @@ pub enum Piece {
 }
 
 /// One line of an answer. The last one is `Done` or `Failed`.
+/// As JSON it is `{"kind": …, "is": …}`; the kinds are as stable as the keys of the objects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "is", rename_all = "snake_case")]
 pub enum Reply {

@@ -1,4 +1,6 @@
 //! The queue as a whole, and long work on it.
+//!
+//! Figures are of the moment of the request.
 
 use chrono::{DateTime, Utc};
 use forebay_queue::{LaneInfo, State, StateCount};

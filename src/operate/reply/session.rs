@@ -1,4 +1,6 @@
 //! Sessions that are open.
+//!
+//! Keys with a default came later: an answer of an older server has none of them.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

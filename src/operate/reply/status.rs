@@ -1,4 +1,6 @@
 //! The server, its doors, its disk and what runs.
+//!
+//! A monitor reads `needs`: when it is empty all is well. Everything else is there to explain it.
 
 use chrono::{DateTime, Utc};
 use forebay_storage::FileId;

@@ -1,4 +1,7 @@
 //! The end of the socket that asks.
+//!
+//! A [`Conversation`] hides whether a server answers or this process: the command line reads both
+//! alike.
 
 use std::{io, path::Path};
 
@@ -31,6 +34,8 @@ pub struct Client {
 
 impl Client {
     /// Connects to the server of this data directory; nothing when none runs.
+    /// No server is no error: then the command works on the data itself, where it can. A socket
+    /// without a listener is a dead server's.
     ///
     /// # Errors
     /// When a server may run but cannot be reached, such as without permission.
@@ -50,6 +55,7 @@ impl Client {
     }
 
     /// Asks.
+    /// One request a connection: this takes the client.
     ///
     /// # Errors
     /// When the server goes away.
@@ -77,6 +83,7 @@ pub enum Conversation {
 
 impl Conversation {
     /// The next piece; nothing after the answer's good end.
+    /// Not cancel safe on the socket: a piece that was half read is lost.
     ///
     /// # Errors
     /// The problem with which the answer ends, or that the server went away in the middle.

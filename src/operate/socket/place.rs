@@ -18,6 +18,8 @@ pub(super) struct Place {
     dir: OwnedFd,
 }
 
+/// The descriptor is opened with `O_PATH`: it needs no right to read the directory, only to pass
+/// through.
 impl Place {
     /// The place of the socket in `data`.
     pub(super) fn new(data: &Path) -> io::Result<Self> {

@@ -1,4 +1,9 @@
 //! The secret that shows that whoever asks can read the data directory.
+//!
+//! The uid alone is not enough: programs of routes may run as the server's own user, and must not
+//! command it. One that is confined (`confine = true`) sees no data directory and thus no secret.
+//! 256 random bits, as 64 hexadecimal digits and a newline, mode 0600; made once and kept over
+//! restarts.
 
 use std::{
     fs::{self, OpenOptions},
@@ -40,7 +45,10 @@ pub(super) fn find_or_make(data: &Path) -> io::Result<String> {
 }
 
 /// In place of a file that is there: never into one that somebody may have open.
+/// Written aside and renamed, so that no reader sees half of one. Not synced: a secret that a crash
+/// takes is made again.
 fn write(data: &Path, secret: &str) -> io::Result<()> {
+    // The rest of a start that died before the rename.
     let aside = data.join("admin.secret.tmp");
     match fs::remove_file(&aside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -1,4 +1,8 @@
 //! The end of the socket that answers.
+//!
+//! Each conversation is a task of its own: one request, one answer, then the connection ends.
+//! Operators are let in even when the process is out of file descriptors: some are kept aside for
+//! that, since that is just when an operator wants to see what is wrong.
 
 use std::{
     fs, io,
@@ -29,15 +33,18 @@ use crate::{
 };
 
 /// Operators that are served at once.
+/// More wait in the listener's backlog. A `--follow` holds one for as long as it lasts.
 const AT_ONCE: usize = 64;
 
 /// Descriptors that are kept for an operator.
+/// The connection itself, and the files that a request opens, such as an account and its directory.
 const SPARES: usize = 6;
 /// The pause when a connection cannot be accepted.
 const RETRY: Duration = Duration::from_millis(100);
 static FAILED: Repeated = Repeated::new();
 
 /// The time that an operator may take to send a request.
+/// A client has its request ready when it connects: only a machine that is very busy needs seconds.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
 
 /// The listening socket. Its file stays when this goes, for who connects then finds out that nobody listens: a start on a
@@ -50,6 +57,7 @@ pub struct AdminSocket {
 
 impl AdminSocket {
     /// Listens in `data`, whose lock the caller holds: a socket that is there is a dead server's.
+    /// The mode is set after the binding: in between the directory's own 0700 keeps others out.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -59,6 +67,7 @@ impl AdminSocket {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        // Before it listens: a client reads the secret after it has connected.
         let secret = secret::find_or_make(data)?.into();
         let listener = UnixListener::bind(place.path())?;
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600))?;
@@ -66,6 +75,10 @@ impl AdminSocket {
     }
 
     /// Answers until `shutdown`, and then ends every conversation.
+    /// Failures of single conversations are logged at `debug`; accepting goes on after any error,
+    /// with a pause.
+    ///
+    /// Cancel safety: meant to be ended by `shutdown`. Dropped, conversations are cut.
     pub async fn run(self, operator: Arc<Operator>, shutdown: CancellationToken) {
         let mut conversations = JoinSet::new();
         let mut spares = Vec::new();
@@ -114,7 +127,12 @@ fn keep_spares(spares: &mut Vec<OwnedFd>) {
     }
 }
 
+/// Answers one request. Peers of another user, and those without the secret, get a refusal.
+///
+/// # Errors
+/// The client's: gone, silent for too long, or not reading.
 async fn converse(stream: UnixStream, operator: Arc<Operator>, secret: &str) -> io::Result<()> {
+    // Asked of the kernel: nothing that the peer sends can change it.
     let uid = stream.peer_cred()?.uid();
     let (reader, writer) = stream.into_split();
     let (mut reader, mut writer) = (BufReader::new(reader), BufWriter::new(writer));
@@ -144,6 +162,8 @@ async fn converse(stream: UnixStream, operator: Arc<Operator>, secret: &str) -> 
     };
     let (answer, mut pieces) = Answer::channel();
     let actor = Actor::Operator(system_users::name_of(uid));
+    // In a task of its own: when the client goes, this end of the answer is dropped, and the deed
+    // itself is not.
     let work = tokio::spawn(async move { operator.answer(request, actor, answer).await });
     loop {
         let piece = tokio::select! {
