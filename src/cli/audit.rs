@@ -1,4 +1,6 @@
 //! `forebay audit`: the journal, readable.
+//!
+//! One line a record, as it comes, so that `--follow` shows what happens while it happens.
 
 use super::{
     args::AuditArgs,

@@ -1,4 +1,7 @@
 //! `forebay check`: every fault of configuration and schedule. Binds nothing.
+//!
+//! One line for each, `FILE:LINE: KEY: SENTENCE`, in the order of the file. Warnings do not change
+//! the exit code, and are left out of `--json`.
 
 use super::{
     context::{Context, say},

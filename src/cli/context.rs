@@ -1,4 +1,9 @@
 //! The context of every verb: the place of the server, and the output to the terminal.
+//!
+//! [`Context::ask`] decides who answers: the running server by its socket, or, when none runs and
+//! the request allows it, an operator in this process on the data itself. It never does both, and
+//! never falls back from a server that is there and does not answer: two processes must not write
+//! one journal, for which the data directory's lock stands as well.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -22,6 +27,7 @@ use crate::{
 };
 
 /// The context of every verb.
+/// The clock is there for waiting and for progress; times of day come with the answer.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) global: Global,
@@ -30,6 +36,7 @@ pub(super) struct Context {
 }
 
 /// An answer with what came first.
+/// Zone and time are the server's: "in 5 minutes" counts by its clock.
 pub(super) struct Answered {
     pub(super) zone: Tz,
     pub(super) now: DateTime<Utc>,
@@ -57,16 +64,22 @@ impl Context {
     }
 
     /// The data directory, also when the configuration has faults elsewhere.
+    /// A configuration with a fault in another key must not keep an operator from a running server.
     pub(super) fn data(&self) -> Result<PathBuf, Problem> {
         let place = config::Place { config: self.global.config.clone(), data: self.global.data.clone() };
         config::data_dir(&place).map_err(|fault| Problem::usage(fault.to_string()))
     }
 
     /// Asks the running server, once it answers; without one, reads the data directly where that can be done.
+    /// # Errors
+    /// No server where one is needed (exit code 4), one that hangs, a socket without permission, or
+    /// a configuration with faults where the data is read here.
     pub(super) async fn ask(&self, request: Request) -> Result<Answered, Problem> {
         let data = self.data()?;
         let mut wait = Wait::default();
         let conversation = loop {
+            // The socket before the lock: a server that answers needs no waiting, whatever else is
+            // going on.
             if let Some(client) = self.connect(&data).await? {
                 let asked = client.ask(&request).await;
                 break asked.map_err(|error| Problem::failed(format!("the server went away: {error}; see its log")))?;
@@ -99,9 +112,12 @@ impl Context {
         })
     }
 
+    /// Takes the data directory's lock for as long as the answer lasts.
     async fn ask_here(&self, request: Request) -> Result<Conversation, Problem> {
         let config = self.config()?;
         let changes_accounts = matches!(request, Request::PartnerAdd { .. });
+        // Only the first account may make a data directory: a look at a misspelt place must not
+        // leave one there.
         if !config.data.exists() && !changes_accounts {
             let what = format!(
                 "there is no data at {}; start a server with `forebay serve`, or name the place with --data or --config",
@@ -128,6 +144,7 @@ impl Context {
 }
 
 /// The wait for a server that has its data directory and does not answer yet, or any more.
+/// An operator's script may ask right after `systemctl start`: it should wait and not fail.
 #[derive(Default)]
 struct Wait {
     rounds: u32,
@@ -155,11 +172,14 @@ impl Wait {
 }
 
 /// Prints a line; a reader that has gone away ends the program quietly.
+/// # Errors
+/// [`Cause::Gone`](crate::operate::Cause::Gone) when the reader has gone, which is exit code 0.
 pub(super) fn say(text: &str) -> Result<(), Problem> {
     print(&format!("{text}\n"))
 }
 
 /// Prints text as it is.
+/// Flushed each time: who follows a log wants to see it now.
 pub(super) fn print(text: &str) -> Result<(), Problem> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
@@ -184,11 +204,14 @@ impl Answered {
     }
 
     /// The next piece; nothing at the good end.
+    /// # Errors
+    /// The problem that the answer ends with, or that the server went away.
     pub(super) async fn next(&mut self) -> Result<Option<Piece>, Problem> {
         self.conversation.next().await
     }
 
     /// The next object; nothing at the good end.
+    /// Bytes are passed over: only an export has some, and it reads pieces.
     pub(super) async fn reply(&mut self) -> Result<Option<Reply>, Problem> {
         loop {
             match self.next().await? {

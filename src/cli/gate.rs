@@ -1,4 +1,8 @@
 //! `forebay gate`: now, what comes, and overrides.
+//!
+//! Times come from the server in its own zone, and are shown in it, however far away the terminal
+//! is. Lists are printed as a table at their end, since columns need all rows; with `--json` each
+//! object is printed as it comes.
 
 use super::{
     args::GateVerb,
@@ -85,6 +89,7 @@ async fn tell(context: &Context, answered: &mut Answered, told: &mut Told) -> Re
     Ok(())
 }
 
+/// Before the table: what a reader must know who takes it for the truth.
 fn show_plan(context: &Context, plan: &PlanView) -> Result<(), Problem> {
     for refused in &plan.refused {
         say(&context.paint.tone(Tone::Bad, &visible(refused)))?;
@@ -92,6 +97,10 @@ fn show_plan(context: &Context, plan: &PlanView) -> Result<(), Problem> {
     say(&format!("in force: {}", visible(&plan.in_force)))
 }
 
+/// With neither it stays until it is taken back.
+///
+/// # Errors
+/// A usage problem for what is no duration, or is none at all.
 fn end(duration: Option<String>, until: Option<String>) -> Result<End, Problem> {
     match (duration, until) {
         (_, Some(until)) => Ok(End::At(until)),
@@ -133,6 +142,7 @@ fn table(closures: &[ClosureView]) -> Table {
 }
 
 /// The gate for people.
+/// Scopes that stand as everything does are left out.
 pub(super) fn show(context: &Context, answered: &Answered, gate: &GateView) -> Result<(), Problem> {
     let paint = context.paint;
     say(&format!("gate: {}", headline(context, answered, gate)))?;

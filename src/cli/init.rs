@@ -1,4 +1,7 @@
 //! `forebay init`: files to start from.
+//!
+//! Both are compiled in. Existing ones are overwritten only with `--force`, and neither is written
+//! when one of them is there.
 
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
@@ -27,6 +30,7 @@ pub(super) fn run(args: &InitArgs) -> Result<(), Problem> {
     say("next: look them over, then `forebay check` and `forebay serve`")
 }
 
+/// Mode 0640: a configuration may name places that are nobody's business.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o640).open(path)?;

@@ -1,4 +1,8 @@
-//! `forebay inspect`: an HL7 v2 file as Forebay reads it, without a server and without a configuration.
+//! `forebay inspect`: an HL7 v2 file as Forebay reads it, without a server and without a
+//! configuration.
+//!
+//! For partners and operators who want to know what is wrong with a file. It is read as a stream;
+//! its size does not matter.
 
 use std::{fs::File, io, path::Path};
 
@@ -14,6 +18,8 @@ use crate::{
 };
 
 /// Prints what the file holds and every fault; the exit code says whether there is one.
+/// # Errors
+/// When the file cannot be read (not found has its own exit code), or has a fault.
 pub(super) fn run(context: &Context, args: &InspectArgs) -> Result<(), Problem> {
     let limits = Limits { max_message: args.max_message };
     let report = read(&args.file, limits, context.json())?;
@@ -36,6 +42,7 @@ pub(super) fn run(context: &Context, args: &InspectArgs) -> Result<(), Problem> 
     }
 }
 
+/// `-` is standard input, without a bar, since its length is unknown.
 fn read(path: &Path, limits: Limits, hidden: bool) -> Result<Report, Problem> {
     let failed = |error: io::Error| {
         let text = format!("{}: {error}", path.display());

@@ -1,4 +1,7 @@
 //! `forebay partner key`: public keys.
+//!
+//! A key is read from a file or from standard input, never from an argument: it is long, and
+//! quoting breaks it. A private key is refused by what it looks like before it is sent anywhere.
 
 use std::{
     fs,
@@ -19,6 +22,7 @@ use crate::{
 };
 
 /// No file with one key is this long.
+/// A file that is longer is surely not meant, such as a device or a log.
 const MOST_BYTES: u64 = 64 << 10;
 
 /// Does what is asked with keys.

@@ -1,4 +1,13 @@
-//! The command line: one file per verb. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 needs the server.
+//! The command line: one file per verb. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4
+//! needs the server.
+//!
+//! It reads arguments, asks an [`operate::Operator`](crate::operate::Operator) and prints; what a
+//! verb does is in `operate`. Output for people goes to standard output as text and may change;
+//! with `--json` it is one object a line, whose keys do not. Problems, progress and questions go to
+//! standard error. Text that comes from partners is escaped before it is printed, in `paint`: a
+//! file name must not steer a terminal.
+//!
+//! A reader that goes (`forebay queue list | head`) is no failure.
 
 mod args;
 mod audit;
@@ -34,15 +43,18 @@ use crate::{
 };
 
 /// The time that the end of the program waits for blocking work.
+/// Short: what it would wait for is a file system that hangs.
 const STOP: Duration = Duration::from_secs(2);
 
 /// Does what the command line says, and gives the exit code.
 #[must_use]
 pub fn run() -> ExitCode {
+    // First of all: nothing secret is in the memory yet.
     if let Err(error) = hide_memory() {
         context::complain(&format!(
             "forebay: cannot keep other programs of this user from reading its memory: {error}"
         ));
+        // Never on without it: it would be a silent loss of what was promised.
         return ExitCode::FAILURE;
     }
     let cli = Cli::parse();
@@ -73,6 +85,7 @@ fn hide_memory() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
+/// One object with `--json`, so that a script reads problems the same way as answers.
 fn tell(problem: &Problem, json: bool) {
     if problem.text.is_empty() {
         return;
@@ -85,6 +98,7 @@ fn tell(problem: &Problem, json: bool) {
     }
 }
 
+/// Verbs that need no runtime are done before there is one.
 fn dispatch(verb: Verb, context: Context) -> Result<(), Problem> {
     match verb {
         Verb::Init(args) => return init::run(&args),

@@ -1,4 +1,7 @@
 //! Colours on a terminal, and names that cannot play tricks on it.
+//!
+//! Whatever did not come from this program's own text goes through [`visible`]: control characters,
+//! escapes and marks that turn the direction of writing are shown as escapes.
 
 use std::io::IsTerminal;
 
@@ -62,6 +65,7 @@ impl Paint {
 pub(super) use crate::units::text::visible;
 
 /// As [`visible`], for text of several lines: line ends and tabs stay.
+/// For the output of processors and for problems that list several faults.
 #[must_use]
 pub(super) fn visible_lines(text: &str) -> String {
     text.lines().map(|line| visible(&line.replace('\t', "    "))).collect::<Vec<_>>().join("\n")

@@ -1,4 +1,6 @@
 //! How far long work is, for people: a bar on a terminal, else a line now and then.
+//!
+//! On standard error, so that the output can be piped. With `--json` nothing is shown.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -79,6 +81,7 @@ impl Part {
     /// The line to be told now, if it is time for one.
     fn line(&mut self, now: Duration, what: &str, done: u64, total: u64) -> Option<String> {
         if self.what != what {
+            // Also sets back the time of the last line: each part is silent for the first interval.
             *self = Self { what: what.to_owned(), began: now, told: now };
         }
         if now.saturating_sub(self.told) < INTERVAL {

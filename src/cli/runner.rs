@@ -1,4 +1,7 @@
 //! `forebay runner`: runs the programs of routes for a server, as another user.
+//!
+//! It is started as that user, by its own unit, and accepts only the user that `--server` names. So
+//! neither the server nor the program needs to be root.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +14,9 @@ use crate::{
 };
 
 /// Runs until a signal stops it.
+/// # Errors
+/// A user that does not exist, or a socket that cannot be made. A signal ends it in order, with
+/// exit code 0.
 pub(super) async fn run(args: RunnerArgs) -> Result<(), Problem> {
     telemetry::start(&telemetry::Options::default());
     let server = uid_of(&args.server).ok_or_else(|| {

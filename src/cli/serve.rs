@@ -1,4 +1,12 @@
 //! `forebay serve`: runs the server until a signal stops it.
+//!
+//! SIGTERM and SIGINT stop it in order: uploads and attempts get their time. A second one ends it
+//! at once, as a crash does, from which every start recovers. SIGHUP reads forebay.toml again; a
+//! file with faults changes nothing. systemd is told of the stages (`Type=notify`), and a start
+//! that has much to catch up with extends its own time-out.
+//!
+//! It fails at the first thing that is missing, with exit code 1 or 2; what is wrong with the
+//! configuration is listed whole.
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -23,17 +31,24 @@ use crate::{
 };
 
 /// The addresses of the doors with no configuration.
+/// On the loopback alone: without a configuration there is neither TLS nor a password that anybody
+/// chose.
 const FTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2121);
+/// Not a privileged port: any user can try it.
 const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
 /// Runs the server.
+/// # Errors
+/// Faults of the configuration, a start that fails, or a second signal while it stops.
 pub(super) async fn run(context: &Context) -> Result<(), Problem> {
     let mut config = context.config()?;
     if config.file.is_none() {
         config.ftp.listen = FTP;
         config.web.listen = Some(WEB);
     }
+    // Before everything that logs, and after the configuration, which says how.
     telemetry::start(&config.log);
+    // Before anything is opened: the limit is taken as it is then.
     if let Some(shortage) = descriptors::raise(config.limits.max_connections).shortage() {
         warn!("{shortage}");
     }
@@ -56,6 +71,8 @@ pub(super) async fn run(context: &Context) -> Result<(), Problem> {
         // Whoever read it may be gone; the server is not.
         warn!("the greeting was not printed: {problem}");
     }
+    // After the greeting, and only when every door listens: units that come after it may connect at
+    // once.
     systemd(&[NotifyState::Ready, NotifyState::Status("")]);
     loop {
         tokio::select! {
@@ -77,6 +94,8 @@ pub(super) async fn run(context: &Context) -> Result<(), Problem> {
 const STOP_START: Duration = Duration::from_secs(5);
 
 /// Ends a start before the server was ready.
+/// A start that stops in order leaves what it has done, so that the next one is shorter. Exit code
+/// 0: it did as it was told.
 async fn stop_start(
     watch: &Watch,
     start: Pin<&mut impl Future<Output = Result<Running, Problem>>>,
@@ -95,6 +114,7 @@ async fn stop_start(
 /// The interval at which the log and systemd are told how far a start is.
 const TELL: Duration = Duration::from_secs(5);
 /// systemd waits for so long after it was told that a start goes on.
+/// Far longer than [`TELL`], so that a slow disk between two tellings does not end the start.
 const EXTENSION: Duration = Duration::from_secs(60);
 
 /// Tells how far the index of the queue has caught up with the journal, when that takes its time.
@@ -114,6 +134,7 @@ fn watch(clock: &Arc<dyn Clock>) -> Watch {
     })
 }
 
+/// The running server goes on by the last good configuration.
 async fn reload(context: &Context, running: &Running) {
     match context.config() {
         Ok(config) => running.reload(&config).await,
@@ -121,6 +142,7 @@ async fn reload(context: &Context, running: &Running) {
     }
 }
 
+/// Without `NOTIFY_SOCKET`, as in a shell, it does nothing.
 pub(super) fn systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "cannot notify systemd");
@@ -128,6 +150,7 @@ pub(super) fn systemd(states: &[NotifyState<'_>]) {
 }
 
 /// Says where the doors are and, with no configuration, what to do with them.
+/// On standard output, which a script may read with `--json`; the log is on standard error.
 fn greet(context: &Context, config: &Config, running: &Running) -> Result<(), Problem> {
     if context.json() {
         return context.object(&serde_json::json!({
@@ -173,6 +196,7 @@ fn greet(context: &Context, config: &Config, running: &Running) -> Result<(), Pr
     say(&format!("open it again   forebay{options} gate open --reason \"done early\""))
 }
 
+/// For routes that no window names.
 fn gate(running: &Running) -> String {
     let gate = running.gate();
     match gate.state(&Scope::Route("*".to_owned())) {

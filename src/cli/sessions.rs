@@ -1,4 +1,6 @@
 //! `forebay sessions`: lists sessions, and ends them.
+//!
+//! Ids are shown short and accepted short.
 
 use chrono::TimeDelta;
 
@@ -72,6 +74,8 @@ fn table(sessions: &[SessionView], answered: &Answered) -> Table {
     table
 }
 
+/// # Errors
+/// What was the matter with each: one kind of problem keeps its exit code, several become 1.
 async fn kick(context: &Context, args: KickArgs) -> Result<(), Problem> {
     let KickArgs { ids, partner, all: _, reason } = args;
     let mut answered = context.ask(Request::SessionsKick { ids, partner, reason }).await?;

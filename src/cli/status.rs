@@ -1,4 +1,7 @@
 //! `forebay status`.
+//!
+//! What needs an operator stands last, where the eye is when the command returns. Works without a
+//! server too, and says so.
 
 use super::{
     context::{Answered, Context, say},
@@ -74,6 +77,7 @@ fn show_server(paint: Paint, answered: &Answered, status: &StatusView) -> Result
     Ok(())
 }
 
+/// At most twenty: `forebay sessions` shows all.
 fn show_sessions(answered: &Answered, status: &StatusView) -> Result<(), Problem> {
     for session in status.sessions.iter().take(20) {
         let since = session.since.map_or(String::new(), |at| format!(", since {}", answered.at(at)));

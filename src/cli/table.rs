@@ -1,4 +1,8 @@
 //! Columns that line up.
+//!
+//! Widths are those of the terminal (East Asian letters take two columns) and not of characters or
+//! bytes. Text is escaped as it comes in, so nobody can forget it; colours are put on afterwards
+//! and count for no width.
 
 use unicode_width::UnicodeWidthStr;
 
@@ -39,6 +43,7 @@ impl Table {
     }
 
     /// The lines, each ending in a newline.
+    /// No line ends in spaces: the last column is not filled up.
     #[must_use]
     pub(super) fn render(&self, paint: Paint) -> String {
         let widths: Vec<usize> = (0..self.columns.len()).map(|column| self.width(column)).collect();

@@ -1,4 +1,7 @@
 //! A tiny FTP client (RFC 959, passive mode, binary): the demo needs no program but Forebay itself.
+//!
+//! It speaks to a server of the same build on the loopback, and checks reply codes and little else.
+//! It is no client for anything else: no TLS, one transfer at a time.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -9,6 +12,7 @@ use tokio::{
 };
 
 /// No reply of a local server takes longer.
+/// Reached only when the demo fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A session that has logged in.
@@ -35,6 +39,7 @@ impl Client {
         let mut data = self.passive().await?;
         self.command(&format!("STOR {name}"), "1").await?;
         data.write_all(bytes).await?;
+        // The end of the file in stream mode is the end of the connection (RFC 959, section 3.4.1).
         data.shutdown().await?;
         drop(data);
         self.reply("2").await
@@ -65,6 +70,7 @@ impl Client {
         self.command("QUIT", "2").await.map(drop)
     }
 
+    /// By EPSV (RFC 2428), whose reply has no address that could be wrong.
     async fn passive(&mut self) -> io::Result<TcpStream> {
         let reply = self.command("EPSV", "2").await?;
         // 229 Entering Extended Passive Mode (|||40000|), RFC 2428.
@@ -86,6 +92,7 @@ impl Client {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let line = line.trim_end().to_owned();
+            // A reply of several lines ends with its code and a space (RFC 959, section 4.2).
             let is_last =
                 line.len() >= 3 && line.as_bytes()[..3].iter().all(u8::is_ascii_digit) && !line[3..].starts_with('-');
             if is_last {
@@ -96,6 +103,7 @@ impl Client {
 }
 
 /// The status code, the headers as text, and the body of `GET <path>`.
+/// HTTP/1.1 with `Connection: close`: the body ends with the connection.
 pub(super) async fn get(server: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(server).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nAccept: text/html\r\nConnection: close\r\n\r\n");

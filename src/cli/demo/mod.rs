@@ -1,4 +1,10 @@
-//! `forebay demo`: the announcement's story by itself, in under a minute, each claim checked as it goes.
+//! `forebay demo`: the announcement's story by itself, in under a minute, each claim checked as it
+//! goes.
+//!
+//! It plays with a real server process, real sockets and a real `kill -9`, on temporary data that
+//! goes afterwards. A line with a tick is printed only when what it says was looked at and found to
+//! be so; the first that is not ends the demo with exit code 1. What the processor did is read from
+//! what it wrote itself, and not from the queue.
 
 mod client;
 mod server;
@@ -26,6 +32,8 @@ use crate::{
 };
 
 /// The time from the demo's start to the end of its window.
+/// Long enough for two starts and five uploads on a slow machine, and still no bore. When it is too
+/// short, the demo says so and fails.
 const WINDOW: TimeDelta = TimeDelta::seconds(18);
 /// The files that the partner uploads, in this order.
 const FILES: [&str; 5] = ["vaccines-1.hl7", "vaccines-2.hl7", "vaccines-3.hl7", "vaccines-4.hl7", "vaccines-5.hl7"];
@@ -33,8 +41,11 @@ const MESSAGE: &str = "The server is temporarily unable to service your request 
                        capacity problems. Please try again later.";
 
 /// Plays the story.
+/// # Errors
+/// The first claim that did not hold, or the first thing that could not be done.
 pub(super) async fn run(context: &Context, args: &DemoArgs) -> Result<(), Problem> {
     let dir = std::env::temp_dir().join(format!("forebay-demo-{}", uuid::Uuid::new_v4().simple()));
+    // It will hold a password and files: nobody else may look in.
     private_dir(&dir).map_err(|error| failed("make the temporary directory", &error))?;
     let told = tokio::select! {
         told = Story { context, step: 0 }.play(&dir) => told,
@@ -205,6 +216,7 @@ impl Story<'_> {
         self.fact(&format!("SFTP {name}: {told}"))
     }
 
+    /// All files of the queue, in the order of the uploads, none attempted.
     fn all_deferred(&self, files: &[FileView], count: usize, ends: DateTime<Utc>) -> Result<(), Problem> {
         check(files.len() == count, &format!("the queue has {} files, not {count}", files.len()))?;
         for (file, name) in files.iter().zip(FILES) {
@@ -223,6 +235,8 @@ impl Story<'_> {
         self.fact("the processor ran 0 times")
     }
 
+    /// # Errors
+    /// When not all are done in forty seconds, with the state of each.
     async fn all_done(&self, server: &Server) -> Result<Vec<FileView>, Problem> {
         let patience = Duration::from_secs(40);
         let waiting = async {
@@ -247,6 +261,7 @@ impl Story<'_> {
     /// The processor, a program of the demo's, has noted its runs.
     fn in_order(&self, dir: &Path, files: &[FileView], ends: DateTime<Utc>) -> Result<(), Problem> {
         let runs = runs(dir);
+        // In order and once each: the list of names is compared as a whole.
         let names: Vec<_> = runs.iter().map(|(name, _, _)| name.as_str()).collect();
         check(names == FILES, &format!("processed in the order {names:?}"))?;
         for ((name, id, at), file) in runs.iter().zip(files) {
@@ -288,6 +303,7 @@ fn contents(name: &str) -> Vec<u8> {
     format!("MSH|^~\\&|CLINIC|A|REGISTRY|TX|20260424190000||VXU^V04|{name}|P|2.5.1\r").repeat(200).into_bytes()
 }
 
+/// The window is written as whole local seconds, as an operator would.
 fn write_files(dir: &Path, ends: DateTime<Utc>) -> Result<(), Problem> {
     let local = |at: DateTime<Utc>| at.with_timezone(&Chicago).format("%Y-%m-%d %H:%M:%S").to_string();
     let schedule = format!(

@@ -1,4 +1,8 @@
-//! The demo's server: a real `forebay serve` in a process of its own, on temporary data and free ports.
+//! The demo's server: a real `forebay serve` in a process of its own, on temporary data and free
+//! ports.
+//!
+//! Ports are chosen by the system and asked of `status` by the admin socket. The process is killed
+//! when the demo is dropped, so an interrupted one leaves nothing that runs.
 
 use std::{
     fs,
@@ -36,6 +40,8 @@ struct Doors {
 
 impl Server {
     /// Starts it and waits until it answers.
+    /// # Errors
+    /// When it ends by itself, with its log, or is not ready in time.
     pub(super) async fn start(dir: &Path) -> Result<Self, Problem> {
         let program = std::env::current_exe().map_err(|error| failed("find this program", &error))?;
         let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("server.log"));
@@ -99,6 +105,7 @@ impl Server {
     }
 }
 
+/// Nothing until every door of the demo is there.
 async fn doors(dir: &Path) -> Option<Doors> {
     let replies = ask(dir, Request::Status).await.ok()?;
     let status: Box<StatusView> = replies.into_iter().find_map(|reply| match reply {

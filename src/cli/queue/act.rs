@@ -1,4 +1,7 @@
 //! `forebay queue hold`, `release`, `requeue` and `cancel`.
+//!
+//! All four go by ids or by a filter. Files that could not be acted on are reported one by one, and
+//! the others are done all the same; the exit code tells that some were not.
 
 use std::io;
 
@@ -10,6 +13,8 @@ use crate::cli::{
 };
 use crate::operate::{Act, Problem, Reply, Request, Which};
 
+/// # Errors
+/// What was the matter with each: one kind of problem keeps its exit code, several become 1.
 pub(super) async fn run(context: &Context, act: Act, args: ActArgs) -> Result<(), Problem> {
     let ids = with_stdin(args.ids)?;
     let which = Which::from(args.which);
@@ -17,6 +22,7 @@ pub(super) async fn run(context: &Context, act: Act, args: ActArgs) -> Result<()
         // `-` with nothing on standard input: nothing to do is no fault.
         return Ok(());
     }
+    // Ids that are named go before the filter.
     let which = ids.is_empty().then_some(which);
     let mut answered = context.ask(Request::QueueAct { act, ids, which, reason: args.reason }).await?;
     let (mut done, mut worst) = (0_u64, None::<Problem>);
@@ -71,6 +77,7 @@ fn with_stdin(ids: Vec<String>) -> Result<Vec<String>, Problem> {
     Ok(all)
 }
 
+/// The header of a list that was piped in is passed over.
 fn id_of(line: &str) -> Option<String> {
     // A list that was saved on Windows begins with a byte order mark.
     let line = line.trim_start_matches('\u{feff}');

@@ -1,4 +1,8 @@
 //! `forebay queue export`: a file's bytes, checked.
+//!
+//! The bytes go to a file beside the target, which gets the target's name only when the server has
+//! found size and digest to be those that were accepted. Standard output, devices and pipes get the
+//! bytes as they come, and the exit code says whether they were right.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,6 +13,9 @@ use std::{
 use crate::cli::context::{Context, bar};
 use crate::operate::{Piece, Problem, Reply, Request};
 
+/// # Errors
+/// As the server's answer, or when the target cannot be written; then no target is left, and an
+/// earlier file of that name stays.
 pub(super) async fn run(context: &Context, id: String, file: Option<PathBuf>) -> Result<(), Problem> {
     let mut answered = context.ask(Request::QueueExport { id }).await?;
     let file = file.filter(|file| file.as_os_str() != "-");
@@ -50,6 +57,7 @@ pub(super) async fn run(context: &Context, id: String, file: Option<PathBuf>) ->
     }
 }
 
+/// The second is the name to be renamed, if it is a file.
 fn open(file: Option<&Path>) -> Result<(Box<dyn Write + Send>, Option<PathBuf>), Problem> {
     let Some(file) = file else { return Ok((Box::new(io::stdout()), None)) };
     if file.exists() && !file.is_file() {
@@ -58,12 +66,14 @@ fn open(file: Option<&Path>) -> Result<(Box<dyn Write + Send>, Option<PathBuf>),
         return Ok((Box::new(target), None));
     }
     let mut name = file.file_name().unwrap_or_default().to_owned();
+    // In the same directory: a rename does not leave its file system.
     name.push(format!(".{}.part", std::process::id()));
     let aside = file.with_file_name(name);
     let target = File::create(&aside).map_err(|error| cannot(Some(&aside), &error))?;
     Ok((Box::new(target), Some(aside)))
 }
 
+/// A reader of standard output that goes has seen enough.
 fn cannot(file: Option<&Path>, error: &io::Error) -> Problem {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Problem::gone();

@@ -13,6 +13,7 @@ use crate::{
 };
 
 /// Rows that are lined up together; a longer listing is printed in pieces so that memory stays bounded.
+/// Each piece has its own header and widths.
 const PIECE: usize = 5_000;
 
 fn table() -> Table {
@@ -29,6 +30,7 @@ fn table() -> Table {
     ])
 }
 
+/// `deferred` stands for the state where a closed gate is all that a file waits for.
 pub(super) async fn run(context: &Context, args: ListArgs) -> Result<(), Problem> {
     let request = Request::QueueList { which: args.which.into(), since: args.since, limit: args.limit };
     let mut answered = context.ask(request).await?;

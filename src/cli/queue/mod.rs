@@ -43,6 +43,7 @@ impl From<Which> for operate::Which {
 }
 
 /// The tone of a state.
+/// By what an operator has to do: [`Tone::Bad`] needs one.
 fn tone(state: State) -> Tone {
     match state {
         State::Done => Tone::Good,
@@ -54,6 +55,7 @@ fn tone(state: State) -> Tone {
 }
 
 /// A remark on a file, besides its state.
+/// What it waits for first, then why it is as it is.
 fn remark(file: &FileView, answered: &Answered) -> String {
     let mut parts = Vec::new();
     match (file.deferred, file.resumes_at) {

@@ -1,4 +1,6 @@
 //! `forebay queue show`.
+//!
+//! The file's facts, then its history from the journal, with the output of each attempt.
 
 use super::{remark, tone};
 use crate::cli::{

@@ -1,4 +1,7 @@
 //! `forebay queue stats`.
+//!
+//! Figures by partner and state, then a line for everything that holds up others: a lane whose
+//! first file is retried, one without a route, a route whose backend is down.
 
 use super::{summary, tone};
 use crate::cli::{

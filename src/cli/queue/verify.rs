@@ -1,4 +1,6 @@
 //! `forebay queue verify` and `rebuild`.
+//!
+//! Both print how much was compared, and each fault; exit code 1 says that there is one.
 
 use crate::cli::{
     context::{Context, say},

@@ -1,4 +1,7 @@
 //! `forebay queue watch`: live, with a countdown while the gate is closed.
+//!
+//! On a terminal the picture is drawn in place, by moving the cursor up; elsewhere, as in a file or
+//! a pipe, a line is printed for each change, and one when the figures have changed.
 
 use std::{collections::VecDeque, io::IsTerminal as _};
 
@@ -59,6 +62,7 @@ enum Countdown {
     No,
 }
 
+/// Without a countdown where it is compared with the line before: a countdown changes every second.
 fn gate(answered: &Answered, pulse: &PulseView, countdown: Countdown) -> String {
     let left = |at| match countdown {
         Countdown::Yes => format!(", in {}", time_input::span(at - pulse.now)),
