@@ -75,6 +75,8 @@ impl Clock for SystemClock {
 
     fn boot(&self) -> Option<Boot> {
         let id = Arc::clone(self.boot.as_ref()?);
+        // BOOTTIME and not MONOTONIC: a machine that slept for an hour has an hour less of the
+        // window before it.
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let (seconds, nanos) = (u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);
         Some(Boot { id, elapsed: Duration::new(seconds, nanos) })
@@ -128,6 +130,7 @@ impl SetClock {
     /// Lets time pass on both clocks.
     pub fn advance(&self, by: Duration) {
         let mut at = self.at.lock();
+        // Both at once, so that no reader sees one moved and the other not.
         at.0 += by;
         at.1 += by;
     }

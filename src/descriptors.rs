@@ -60,6 +60,7 @@ impl Descriptors {
 /// Raises the limit to what so many connections need, as far as the system lets this process. More than that is not asked
 /// for: programs that it starts have the same limit, and some of them close every descriptor that could be.
 pub fn raise(connections: u32) -> Descriptors {
+    // None stands for "without limit".
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let needed = Descriptors::for_connections(connections).needed;
     let wanted = maximum.map_or(needed, |maximum| needed.min(maximum));
@@ -67,6 +68,7 @@ pub fn raise(connections: u32) -> Descriptors {
         // Where it cannot be raised, what there is has to do.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
     }
+    // What the system says now, and not what was asked for.
     LIMIT.store(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX), Ordering::Relaxed);
     Descriptors::for_connections(connections)
 }
@@ -74,6 +76,7 @@ pub fn raise(connections: u32) -> Descriptors {
 /// Returns true if a new descriptor is among those that are kept for operators: it is to be closed again.
 pub fn is_kept(new: &impl AsFd) -> bool {
     let limit = limit();
+    // A small limit keeps fewer: a server of forty descriptors must take connections too.
     let first_kept = limit - KEPT.min(limit / 4);
     u64::try_from(new.as_fd().as_raw_fd()).is_ok_and(|number| number >= first_kept)
 }

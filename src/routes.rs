@@ -28,6 +28,7 @@ impl Route {
     /// Every fault of it.
     pub fn new(options: Options) -> Result<Self, Vec<RouteFault>> {
         let mut faults = Vec::new();
+        // Also for those that come by no configuration file: a route that exists is a valid one.
         options.validate("route", &mut faults);
         if !faults.is_empty() {
             return Err(faults);

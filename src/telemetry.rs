@@ -60,6 +60,7 @@ pub enum Format {
 const QUIET: [(&str, &str); 4] = [("libunftp", "off"), ("unftp_sbe_fs", "off"), ("slog", "warn"), ("sled", "warn")];
 
 fn with_quiet(filter: &str) -> String {
+    // Whoever names one in the filter wants it.
     let quiet = QUIET.iter().filter(|(target, _)| !filter.contains(target));
     let quiet: Vec<_> = quiet.map(|(target, level)| format!("{target}={level}")).collect();
     [filter.to_owned()].into_iter().chain(quiet).collect::<Vec<_>>().join(",")
@@ -67,6 +68,7 @@ fn with_quiet(filter: &str) -> String {
 
 /// Starts logging to standard error. A second call changes nothing. Panics are logged too from now on.
 pub fn start(options: &Options) {
+    // A variable that is no filter is passed over: it must not keep a server from starting.
     let asked = std::env::var(FILTER_VARIABLE).ok().filter(|text| EnvFilter::builder().parse(text).is_ok());
     let filter = EnvFilter::new(with_quiet(&asked.unwrap_or_else(|| options.filter.clone())));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log_writer::to_standard_error());
@@ -75,6 +77,7 @@ pub fn start(options: &Options) {
     let started = match options.format {
         Format::Json => lines.json().try_init(),
         Format::Text => {
+            // A log in a file or a journal has no use for escapes.
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             lines.with_ansi(colour).try_init()
         }

@@ -40,6 +40,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     if rest.is_empty() {
         return Err(UnitError::Empty(DURATIONS));
     }
+    // Nothing is nothing in every unit; any other number needs one.
     if rest == "0" {
         return Ok(Duration::ZERO);
     }
@@ -56,6 +57,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
             other => return Err(UnitError::Unit(other.to_owned(), DURATIONS)),
         };
         let part = scaled(whole, fraction, each).ok_or(UnitError::TooLarge)?;
+        // "1h 30m" is the sum; the order of units does not matter, nor whether one comes twice.
         millis = millis.checked_add(part).ok_or(UnitError::TooLarge)?;
         rest = after;
     }
@@ -73,6 +75,8 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         return Err(UnitError::Empty(SIZES));
     }
     let (whole, fraction, unit, after) = split_number(text, SIZES)?;
+    // Sizes without regard to case, durations not: there `m` and `M` would be taken for minutes and
+    // months.
     let each: u64 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" | "byte" | "bytes" => 1,
         "k" | "kib" => 1 << 10,
@@ -95,6 +99,8 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
 fn scaled(whole: u64, fraction: &str, each: u64) -> Option<u64> {
     let mut parts: u128 = 0;
     let mut of: u128 = 1;
+    // In integers: a tenth has no exact binary form, and "0.1 GiB" must always be the same number
+    // of bytes.
     for digit in fraction.bytes().take(9) {
         parts = parts * 10 + u128::from(digit - b'0');
         of *= 10;
@@ -119,6 +125,7 @@ fn split_number<'a>(text: &'a str, expected: &'static str) -> Result<(u64, &'a s
         (fraction, rest) = after.split_at(digits);
     }
     let rest = rest.trim_start();
+    // All letters, so that an unknown unit is named whole.
     let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(letters);
     Ok((whole, fraction, unit, rest.trim_start()))
@@ -167,7 +174,9 @@ pub fn format_bytes(bytes: u64) -> String {
     }
     let mut tenths = u128::from(bytes) * 10;
     let mut unit = 0;
+    // Rounded, in tenths of the first unit.
     tenths = (tenths + 512) / 1024;
+    // 1024 KiB are shown as 1 MiB, also when the rounding made them so.
     while tenths >= 10_240 && unit + 1 < UNITS.len() {
         tenths = (tenths + 512) / 1024;
         unit += 1;
@@ -182,6 +191,7 @@ pub fn format_bytes(bytes: u64) -> String {
 /// A size in the largest unit that holds it exactly, so that [`parse_size`] gives the same back.
 fn exact_size(bytes: u64) -> String {
     for (unit, each) in [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        // Zero is a multiple of everything, and "0 TiB" reads odd.
         if bytes != 0 && bytes.is_multiple_of(each) {
             return format!("{} {unit}", bytes / each);
         }
@@ -225,6 +235,7 @@ pub mod duration {
         }
 
         fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Duration, E> {
+            // Kept in milliseconds elsewhere.
             if seconds > u64::MAX / 1_000 {
                 return Err(E::custom("duration is too large"));
             }

@@ -63,6 +63,7 @@ impl Answers {
         if !self.enabled || entry.receipt_hidden || !has_receipt(entry.state) {
             return None;
         }
+        // The gate counts only for files that wait: `gate_changed_at` knows of no others.
         let at = entry.since.max(self.gate_changed_at(entry).unwrap_or(entry.since));
         Some(Listed { name: receipt::file_name(entry), size_bytes: receipt::size_bytes(entry), at })
     }
@@ -85,6 +86,7 @@ impl Answers {
         if !self.enabled {
             return None;
         }
+        // A closure of a route that takes nothing of this partner is none of its business.
         let own = self.routes.iter().filter(|route| route.serves(partner));
         self.gate.notice(&own.map(|route| route.name().to_owned()).collect::<Vec<_>>())
     }
@@ -101,7 +103,10 @@ impl Answers {
             gate::State::Closed(closure) => (Some(closure.until), closure.since),
         };
         let mut seen = self.seen.lock();
+        // The first look believes the closure's own start: this process may be younger than it.
         let (known, at) = seen.entry(route.clone()).or_insert_with(|| (closure, since.unwrap_or_default()));
+        // From now on, since when exactly nobody noted: later than it was is safe, for a client
+        // that compares times fetches once more; earlier would leave it with the old text.
         if *known != closure {
             (*known, *at) = (closure, self.clock.now());
         }

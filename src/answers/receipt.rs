@@ -1,4 +1,8 @@
 //! The receipt of one file: `<name>.<id>.receipt.json`.
+//!
+//! Its length must not depend on the state, since a listing tells it before anybody reads, and
+//! clients that download by the size would cut or wait. So the text is padded to one of two
+//! lengths. A new field must fit into what the shorter one leaves.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -64,6 +68,8 @@ impl<'a> Receipt<'a> {
     /// The text, padded to its length with blanks before the last line end.
     pub(super) fn render(&self) -> Bytes {
         let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        // Never cut: a text that is longer than it should be stays whole, and the listing is wrong
+        // by that much.
         text.resize(length(self.name).max(text.len() + 1) - 1, b' ');
         text.push(b'\n');
         text.into()
@@ -76,6 +82,7 @@ pub(super) fn size_bytes(entry: &Entry) -> u64 {
 }
 
 fn length(name: &str) -> usize {
+    // JSON writes these two with a backslash; control characters do not come into names.
     let escaped = name.bytes().map(|byte| 1 + usize::from(matches!(byte, b'"' | b'\\'))).sum::<usize>();
     if escaped <= SHORT_NAME_BYTES { SHORT_BYTES } else { LONG_BYTES }
 }
@@ -87,6 +94,7 @@ fn local(at: DateTime<Utc>, zone: Tz) -> String {
 /// The sentence for the partner: what became of the file and what is to be done. Reasons and outputs are the operator's.
 fn words(entry: &Entry, zone: Tz) -> String {
     match entry.state {
+        // No receipt shows these two states; see `has_receipt`.
         State::Unfinished => String::new(),
         State::Ready => "accepted, waits for processing".to_owned(),
         State::Active => "accepted, being processed".to_owned(),
@@ -109,7 +117,9 @@ fn words(entry: &Entry, zone: Tz) -> String {
 pub(super) fn file_name(entry: &Entry) -> String {
     let end = format!(".{}{END}", entry.id);
     let last = entry.name.rsplit('/').next().unwrap_or_default();
+    // A control character in a file name would break listings that have one line a file.
     let last: String = last.chars().map(|char| if char.is_control() { '_' } else { char }).collect();
+    // The name gives way, not the id: by the id the file is found again.
     let cut = last.floor_char_boundary(NAME_MAX_BYTES - end.len());
     format!("{}{end}", &last[..cut])
 }

@@ -13,6 +13,8 @@ use super::status::Occurrence;
 #[must_use]
 pub fn calendar(occurrences: &[Occurrence], now: DateTime<Utc>) -> String {
     let mut text = String::new();
+    // VERSION and PRODID are required (RFC 5545, 3.6); METHOD tells readers that this is nobody's
+    // invitation.
     for line in ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//Forebay//Maintenance//EN", "METHOD:PUBLISH"] {
         put(&mut text, line);
     }
@@ -27,6 +29,7 @@ fn event(text: &mut String, one: &Occurrence, now: DateTime<Utc>) {
     let instant = |at: DateTime<Utc>| at.format("%Y%m%dT%H%M%SZ").to_string();
     put(text, "BEGIN:VEVENT");
     put(text, &format!("UID:{}@forebay", uid(one)));
+    // Required of every event (3.6.1): when this copy of it was made.
     put(text, &format!("DTSTAMP:{}", instant(now)));
     put(text, &format!("DTSTART:{}", instant(one.start)));
     put(text, &format!("DTEND:{}", instant(one.end)));
@@ -40,6 +43,7 @@ fn event(text: &mut String, one: &Occurrence, now: DateTime<Utc>) {
         let routes: Vec<String> = one.routes.iter().map(|route| escape(route)).collect();
         put(text, &format!("CATEGORIES:{}", routes.join(",")));
     }
+    // It blocks nobody's time (3.8.2.7): a partner's calendar must not be "busy" all night.
     put(text, "TRANSP:TRANSPARENT");
     put(text, "END:VEVENT");
 }
@@ -61,8 +65,10 @@ fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
+            // TEXT values escape these four (3.3.11).
             '\\' | ';' | ',' => escaped.extend(['\\', c]),
             '\n' => escaped.push_str("\\n"),
+            // Not allowed in a value at all.
             c if c.is_control() => {}
             c => escaped.push(c),
         }
@@ -74,8 +80,11 @@ fn escape(text: &str) -> String {
 fn put(text: &mut String, line: &str) {
     let mut octets = 0;
     for c in line.chars() {
+        // Between characters, never within one (3.1 folds octets, and readers that decode first
+        // would see rubbish).
         if octets + c.len_utf8() > 75 {
             text.push_str("\r\n ");
+            // The blank that begins a folded line counts.
             octets = 1;
         }
         text.push(c);

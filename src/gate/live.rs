@@ -8,8 +8,7 @@
 //! # Guarantees
 //! - Every decision uses the clock, the schedule and the overrides as they are at that moment.
 //! - [`Gate::pass`] decides under the lock that closing takes: when [`Gate::close`] has returned,
-//!   no hand-over that it
-//! forbids can begin any more.
+//!   no hand-over that it forbids can begin any more.
 //! - An override is on stable storage when the call that makes it returns `Ok`.
 //!
 //! # After a crash

@@ -38,6 +38,7 @@ pub fn deferral(zone: Tz, now: DateTime<Utc>, state: &State) -> Option<String> {
 /// The text of `NOTICE.txt`: what is closed now, and the windows that come; None when there is neither.
 #[must_use]
 pub fn notice(zone: Tz, now: DateTime<Utc>, closed: Option<&Closure>, upcoming: &[Occurrence]) -> Option<String> {
+    // Those that have begun are in `closed`, or were opened by an operator.
     let coming: Vec<&Occurrence> = upcoming.iter().filter(|one| one.start > now).take(LISTED).collect();
     if closed.is_none() && coming.is_empty() {
         return None;

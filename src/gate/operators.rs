@@ -5,8 +5,7 @@
 //!   open.
 //! - What opens is stored first and in force afterwards: a restart must not close it again.
 //! - [`Gate::close`], [`Gate::extend`] and [`Gate::clear`] return when every hand-over that was
-//!   admitted
-//! before has begun, and no other that they forbid can begin.
+//!   admitted before has begun, and no other that they forbid can begin.
 //! - Changes are made one at a time, under the ledger's lock; waiting is done without it.
 //!
 //! All of them may block on the disk and on hand-overs, and are called on blocking threads.

@@ -48,9 +48,12 @@ impl Recurrence {
     ///
     /// `UNTIL` may be an instant (`…Z`), a wall time, or a date, of which the whole day counts.
     pub(super) fn parse(text: &str, start: NaiveDateTime, zone: Tz) -> Result<Self, String> {
+        // Checked by hand before the crate sees it: the crate takes some nonsense, and expands
+        // without bounds.
         let parts = parts(text)?;
         let value = |key: &str| parts.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         check_bounds(&value)?;
+        // UNTIL is given to the crate in its own form; every other part goes as it was written.
         let mut canonical = Vec::new();
         for (name, value) in &parts {
             canonical.push(match name.as_str() {
@@ -59,9 +62,13 @@ impl Recurrence {
             });
         }
         let rule: RRule<Unvalidated> = canonical.join(";").parse().map_err(|error| format!("{error}"))?;
+        // Occurrences are counted from the start, so the start must stay where it is.
         let step = if parts.iter().any(|(name, _)| name == "COUNT") { None } else { step(&value) };
         let rule = Self { rule, start, step };
+        // Built once now, so that a fault shows when the file is read and not when the window
+        // comes.
         rule.build(start)?;
+        // Such as the 31st of February: surely not what was meant.
         if rule.starts(start).next().is_none() {
             return Err("yields no occurrence at all".to_owned());
         }
@@ -83,6 +90,7 @@ impl Recurrence {
     /// A start from which the rule yields the same from `from` on, so that an old rule costs no more than a new one.
     fn near(&self, from: NaiveDateTime) -> NaiveDateTime {
         let Some(step) = self.step else { return self.start };
+        // One step less: the occurrence before `from` may reach into it.
         let ahead = (from - self.start).num_seconds() / step.num_seconds() - 1;
         if ahead <= 0 { self.start } else { self.start + TimeDelta::seconds(step.num_seconds() * ahead) }
     }
@@ -90,12 +98,15 @@ impl Recurrence {
 
 /// The parts of a rule, keys in capitals, each known and there once.
 fn parts(text: &str) -> Result<Vec<(String, String)>, String> {
+    // Graphic ASCII alone: blanks and other signs are typing mistakes, and what is not ASCII is no
+    // rule.
     if text.len() > 512 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("is not a recurrence rule such as \"FREQ=MONTHLY;BYDAY=1SU\"".to_owned());
     }
     let mut parts: Vec<(String, String)> = Vec::new();
     for part in text.strip_prefix("RRULE:").unwrap_or(text).split(';') {
         let (name, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is not KEY=VALUE"))?;
+        // RFC 5545, 2: names and values are without regard to case.
         let (name, value) = (name.to_ascii_uppercase(), value.to_ascii_uppercase());
         if !KEYS.contains(&name.as_str()) {
             return Err(format!("{name} is not a part of a recurrence rule"));
@@ -111,6 +122,7 @@ fn parts(text: &str) -> Result<Vec<(String, String)>, String> {
 /// Refuses rules that RFC 5545 allows but that have too many starts.
 fn check_bounds<'a>(value: &impl Fn(&str) -> Option<&'a str>) -> Result<(), String> {
     let freq = value("FREQ").ok_or("FREQ is missing")?;
+    // A part that is missing takes one value from the start.
     let listed = |key| value(key).map_or(1, |list| list.split(',').count());
     let starts = listed("BYHOUR") * listed("BYMINUTE") * listed("BYSECOND");
     match freq {
@@ -121,10 +133,12 @@ fn check_bounds<'a>(value: &impl Fn(&str) -> Option<&'a str>) -> Result<(), Stri
         _ if starts > STARTS_A_DAY => return Err(format!("starts more than {STARTS_A_DAY} times a day")),
         _ => {}
     }
+    // Zero would repeat the same instant.
     if value("INTERVAL").is_some_and(|interval| interval.parse::<u16>().is_ok_and(|interval| interval == 0)) {
         return Err("INTERVAL is 0".to_owned());
     }
     if let Some(count) = value("COUNT") {
+        // RFC 5545, 3.3.10: they must not occur in the same rule.
         if value("UNTIL").is_some() {
             return Err("has both COUNT and UNTIL".to_owned());
         }
@@ -150,6 +164,7 @@ fn check_day(day: &str, freq: &str) -> Result<(), String> {
         if !nth.parse::<i16>().is_ok_and(|nth| nth != 0) {
             return Err(wrong());
         }
+        // RFC 5545, 3.3.10: a number before a weekday has no meaning elsewhere.
         if !["MONTHLY", "YEARLY"].contains(&freq) {
             return Err(format!("BYDAY={day} counts days, which only MONTHLY and YEARLY rules can"));
         }
@@ -160,10 +175,13 @@ fn check_day(day: &str, freq: &str) -> Result<(), String> {
 /// The last start that may be, on the wall.
 fn until(value: &str, zone: Tz) -> Result<NaiveDateTime, String> {
     let wrong = || format!("UNTIL={value} is not a time such as 20261231T235959 or a date");
+    // A date: the whole day counts, whatever the time of the start is.
     if value.len() == 8 {
         let midnight = NaiveDateTime::parse_from_str(&format!("{value}T235959"), "%Y%m%dT%H%M%S");
         return midnight.map_err(|_| wrong());
     }
+    // With `Z` an instant, which is turned into what the wall shows then; without, a reading of the
+    // wall.
     let (digits, instant) = value.strip_suffix('Z').map_or((value, false), |digits| (digits, true));
     if digits.len() != 15 {
         return Err(wrong());

@@ -54,7 +54,6 @@ impl Hold<'_> {
 }
 
 impl ScopeLine {
-    ///
     /// The drain makes a route close earlier for claims and hand-overs, never for the web faces.
     pub(super) fn new(timeline: &Timeline, scope: &Scope, drain: Duration) -> Self {
         // Draining concerns claims only: the web faces stay open until the start itself.

@@ -133,6 +133,7 @@ pub struct ScheduleStatus {
 impl Gate {
     /// The windows' occurrences that touch `[from, to)`, by start.
     pub fn upcoming(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Occurrence> {
+        // At most ten years: an operator may ask for `--to 2999-01-01`.
         let timeline = Timeline::expand(&self.snapshot().schedule, from, to.min(from + LONGEST));
         timeline
             .closings
@@ -161,12 +162,16 @@ impl Gate {
     pub fn simulate(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Span> {
         let snapshot = self.snapshot();
         let to = to.min(from + LONGEST);
+        // Windows that began before, or drain before a start behind the end, count too.
         let timeline = Timeline::expand(&snapshot.schedule, from - TimeDelta::days(3), to + TimeDelta::days(3));
         let mut spans = Vec::new();
         for scope in snapshot.scopes() {
             let line = ScopeLine::new(&timeline, &scope, snapshot.schedule.drain);
             let mut at = from;
+            // From change to change: each state says until when it holds, so nothing between is
+            // missed.
             while at < to && spans.len() < LISTED {
+                // A broken schedule and a clock that is not trusted close whatever the windows say.
                 let beyond = snapshot.beyond_schedule(&scope, at).map(State::Closed);
                 match beyond.unwrap_or_else(|| line.state(&snapshot.overrides, at).0) {
                     State::Open { closes_at: None } => break,
@@ -180,12 +185,14 @@ impl Gate {
                             reason: closure.reason,
                             cause: closure.cause,
                         });
+                        // Without an end nothing that comes after it can be told.
                         let Some(until) = closure.until else { break };
                         at = until;
                     }
                 }
             }
         }
+        // Found scope by scope, read by time.
         spans.sort_by_key(|span| span.from);
         spans
     }
@@ -203,12 +210,15 @@ impl Gate {
 
     /// All there is to know now.
     pub fn status(&self) -> Status {
+        // Before the snapshot: this takes the ledger's lock, and the snapshot may then be newer but
+        // never older.
         let schedule = self.schedule_status();
         let snapshot = self.snapshot();
         let now = self.clock.now();
         let scope =
             |scope: &Scope| ScopeStatus { scope: scope.name().to_owned(), state: self.decide(&snapshot, scope, now) };
         let jumped = self.doubted();
+        // A clock that has caught up with the journal by itself is trusted again.
         let behind = snapshot.untrusted.filter(|newest| now < *newest);
         Status {
             epoch: snapshot.epoch,
@@ -250,6 +260,7 @@ impl Gate {
     pub fn notice(&self, routes: &[String]) -> Option<String> {
         let now = self.clock.now();
         let ahead = TimeDelta::from_std(self.options.notice_before).unwrap_or(HORIZON);
+        // A window that names no routes closes all of them.
         let concerns =
             |names: &[String]| names.is_empty() || routes.is_empty() || names.iter().any(|name| routes.contains(name));
         let mut upcoming = self.upcoming(now, now + ahead);
@@ -259,6 +270,7 @@ impl Gate {
         } else {
             routes.iter().cloned().map(Scope::Route).collect()
         };
+        // The web faces have their own answer to a closing; partners send files.
         let closed = scopes.iter().filter(|scope| **scope != Scope::Web).find_map(|scope| match self.state(scope) {
             State::Closed(closure) => Some(closure),
             State::Open { .. } => None,
@@ -268,6 +280,7 @@ impl Gate {
 
     /// The remark for the reply to an accepted file of a route: `processing deferred until 22:00 CDT`; None when open.
     pub fn deferral(&self, route: &str) -> Option<String> {
+        // A file without a route is told what holds for routes that nothing names.
         let state = self.state(&Scope::Route(if route.is_empty() { OTHERS } else { route }.to_owned()));
         super::deferral(self.zone(), self.clock.now(), &state)
     }

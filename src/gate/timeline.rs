@@ -39,6 +39,7 @@ impl Timeline {
                 closings.push(Closing { start, end, window: Arc::clone(window) });
             }
         }
+        // Each window's are in order, all together are not.
         closings.sort_by_key(|closing| closing.start);
         Self { closings }
     }
@@ -58,6 +59,7 @@ fn occurrences(
     let (Length::Wall(long) | Length::Elapsed(long)) = window.length;
     // The wall clock is within a day of UTC and its shifts are within another.
     let slack = TimeDelta::days(2);
+    // An occurrence that began before `from` may last into it.
     let first = from.naive_utc() - long - slack;
     let last = to.naive_utc() + slack;
     let once = window.repeat.is_none().then_some(window.start);
@@ -66,5 +68,6 @@ fn occurrences(
     starts
         .take_while(move |start| *start <= last)
         .map(|start| window.occurrence(start))
+        // Exactly, by instants: the bounds above are only coarse.
         .filter(move |(start, end)| *end > from && *start < to)
 }

@@ -20,6 +20,7 @@ pub(super) fn parse(text: &str) -> Result<NaiveDateTime, String> {
         19 => b"0000-00-00 00:00:00",
         _ => return Err(wrong()),
     };
+    // By its shape before any number: the parsers of libraries take signs and blanks.
     let fits = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
     if !bytes.iter().zip(shape).all(fits) {
         return Err(wrong());
@@ -29,6 +30,7 @@ pub(super) fn parse(text: &str) -> Result<NaiveDateTime, String> {
     let impossible = || format!("{text:?} is a time that does not exist in any calendar");
     let date = NaiveDate::from_ymd_opt(i32::try_from(number(0, 4)).unwrap_or(0), number(5, 7), number(8, 10));
     let wall = date.and_then(|date| date.and_hms_opt(number(11, 13), number(14, 16), second)).ok_or_else(impossible)?;
+    // Zones are known for this time, and a typing mistake in the year is seen.
     if !(1970..3000).contains(&wall.year()) {
         return Err(format!("{text:?} is not between the years 1970 and 2999"));
     }
@@ -49,6 +51,8 @@ pub(super) fn latest(zone: Tz, wall: NaiveDateTime) -> DateTime<Utc> {
     match zone.from_local_datetime(&wall) {
         LocalResult::Single(one) => one.to_utc(),
         LocalResult::Ambiguous(one, other) => one.to_utc().max(other.to_utc()),
+        // By the offset that held before the gap, so the end comes as much later as the clocks
+        // skipped.
         LocalResult::None => wall.and_utc() - offset(zone, gap(zone, wall) - TimeDelta::seconds(1)),
     }
 }
@@ -63,6 +67,8 @@ fn gap(zone: Tz, wall: NaiveDateTime) -> DateTime<Utc> {
     // No zone is further than 14 hours from UTC, nor has a gap of more than 24.
     let mut before = wall.and_utc() - TimeDelta::hours(40);
     let mut after = wall.and_utc() + TimeDelta::hours(40);
+    // Readings only grow over a gap, so halving finds the second at which they pass the one asked
+    // for.
     while after - before > TimeDelta::seconds(1) {
         let middle = before + TimeDelta::seconds((after - before).num_seconds() / 2);
         if reading(zone, middle) < wall { before = middle } else { after = middle }

@@ -14,6 +14,7 @@ use super::Gate;
 pub(super) fn begin(gate: &Arc<Gate>) -> Option<RecommendedWatcher> {
     let file = gate.options.file.as_deref()?;
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Weak: the gate owns the watcher, and a strong one would keep both for ever.
     let gate = Arc::downgrade(gate);
     let wake = move |event: notify::Result<Event>| {
         // Our own reading makes access events.

@@ -71,6 +71,7 @@ pub fn fixed_zone(zone: Tz) -> Option<String> {
     if !fixed {
         return None;
     }
+    // POSIX counts west as positive, which nobody expects: the warning says so.
     let hours = name.strip_prefix("Etc/GMT").and_then(|hours| hours.parse::<i32>().ok()).filter(|hours| *hours != 0);
     let turned = hours.map_or(String::new(), |hours| {
         format!(" (and it is UTC{:+}: in these names the sign is turned round)", -hours)

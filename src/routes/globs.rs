@@ -3,6 +3,7 @@
 use crate::units::{glob::Glob, text::folded};
 
 pub(super) fn compile_one(glob: &str) -> Result<Glob, String> {
+    // Paths have no slash at the front; who writes one means the login directory.
     Glob::new(glob.trim_start_matches('/')).map_err(|error| match glob.is_empty() {
         true => error.to_string(),
         false => format!("\"{glob}\" is no glob: it {error}"),

@@ -185,6 +185,8 @@ pub fn validate(routes: &[Options]) -> Vec<RouteFault> {
     for (index, route) in routes.iter().enumerate() {
         let before = format!("route[{index}]");
         route.validate(&before, &mut faults);
+        // Without regard to case: names stand in the schedule and in commands, where people mistype
+        // it.
         let again = routes[..index].iter().any(|other| other.name.eq_ignore_ascii_case(&route.name));
         if again {
             faults.push(fault(&before, "name", format!("there is another route \"{}\"", route.name)));
@@ -249,14 +251,19 @@ impl Options {
                 match self.command.first() {
                     None => say("command", "is missing: write the program and its arguments as a list"),
                     Some(program) if program.is_empty() => say("command[0]", "is empty"),
+                    // Relative to what, would be the question: programs run in directories of their
+                    // own.
                     Some(program) if program.contains('/') && !program.starts_with('/') => {
                         say("command[0]", "write an absolute path, or a bare name that PATH finds");
                     }
                     Some(_) => {}
                 }
+                // The kernel ends an argument at it, so the program would get another than was
+                // written.
                 if self.command.iter().any(|word| word.contains('\0')) {
                     say("command", "contains a NUL");
                 }
+                // A key that does nothing would be taken for one that does.
                 if self.directory.is_some() {
                     say("directory", "belongs to processor = \"deliver\"");
                 }
@@ -293,9 +300,11 @@ impl Options {
         }
         for (name, value) in &self.environment {
             let key = format!("environment.{name}");
+            // The environment is a list of NAME=VALUE, each ended by a NUL.
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
                 say(&key, "is no variable that a program can get");
             }
+            // A program must be able to believe them.
             if name.starts_with("FOREBAY_") {
                 say(&key, "names that begin with FOREBAY_ are the server's");
             }
@@ -321,12 +330,14 @@ impl Retry {
         if self.first.is_zero() {
             say("retry.first", "must be longer than 0");
         }
+        // Below 1 the waits would get shorter; NaN is in no range.
         if !(1.0..=100.0).contains(&self.factor) {
             say("retry.factor", "must be from 1 to 100");
         }
         if self.max < self.first {
             say("retry.max", "must not be shorter than retry.first");
         }
+        // A file that is tried once a week is forgotten by everybody.
         if self.max > Duration::from_secs(7 * 86_400) {
             say("retry.max", "must not be longer than a week");
         }
@@ -341,6 +352,7 @@ impl Retry {
 
 fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
+    // A name that begins with a dash would be an option on the command line.
     bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
         && name.len() <= 64
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))

@@ -84,6 +84,7 @@ impl LogWriter {
     fn start(target: Box<dyn Target>) -> Self {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
+        // Of its own and not of the runtime: it blocks for as long as standard error does.
         let started = thread::Builder::new().name("log".to_owned()).spawn(move || own.write_all(&*target));
         if let Err(error) = started {
             let mut lines = shared.lines.lock();
@@ -108,6 +109,8 @@ impl LogWriter {
 impl Shared {
     fn take(&self, line: &[u8]) {
         let mut lines = self.lines.lock();
+        // The newest is dropped: what is waiting already is older and may be what began the
+        // trouble.
         if lines.waiting_bytes + line.len() > MOST_WAITING {
             let why = lines.state.why.take().unwrap_or_else(|| "whoever reads it does not keep up".to_owned());
             lines.state.lose(why);
@@ -124,12 +127,14 @@ impl Shared {
             let line = self.next();
             let written = write_line(target, &line);
             let mut lines = self.lines.lock();
+            // Only after the write: a line that hangs counts as waiting.
             lines.waiting_bytes -= line.len();
             lines.is_writing = false;
             match written {
                 Ok(()) => lines.state.is_broken = false,
                 Err(error) => lines.state.lose(error.to_string()),
             }
+            // For `finish`, which waits for the last one.
             self.changed.notify_all();
         }
     }
@@ -158,6 +163,7 @@ fn write_line(target: &dyn Target, line: &[u8]) -> io::Result<()> {
     let mut rest = line;
     while !rest.is_empty() {
         match target.write(rest) {
+            // It would go round for ever.
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => rest = &rest[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -37,6 +37,7 @@ impl Repeated {
 
     fn happened_at(&self, now: Instant) -> Option<u64> {
         self.all.fetch_add(1, Ordering::Relaxed);
+        // Held over the count: a telling and what it counts belong together.
         let mut told_at = self.told_at.lock();
         if told_at.is_some_and(|at| now.saturating_duration_since(at) < REST) {
             self.untold.fetch_add(1, Ordering::Relaxed);

@@ -61,10 +61,12 @@ impl Glob {
         if glob.is_empty() {
             return Err(GlobError::Empty);
         }
+        // Once here: the text is folded as it is matched.
         let folded = folded(glob);
         let mut reader = Reader { rest: folded.chars().peekable(), before: None, depth: 0 };
         let alternatives = reader.alternatives()?;
         match reader.rest.next() {
+            // The reader stops early only at what closes nothing.
             Some(left) => Err(GlobError::Unpaired(left)),
             None => Ok(Self { alternatives }),
         }
@@ -73,11 +75,13 @@ impl Glob {
     /// Reads a glob of a client, which has no braces: what is no glob, and what has more than eight stars, is none.
     #[must_use]
     pub fn of_client(glob: &str) -> Option<Self> {
+        // A plain name is looked up, which is exact, and not searched for.
         if !glob.contains(['*', '?', '[']) {
             return None;
         }
         let mut plain = String::with_capacity(glob.len());
         for c in glob.chars() {
+            // Braces are names' own characters for FTP clients.
             if matches!(c, '{' | '}' | ',') {
                 plain.push('\\');
             }
@@ -103,6 +107,8 @@ impl Glob {
 
 /// Follows all ways through the glob at once, a character at a time.
 fn is_match(tokens: &[Token], text: &str) -> bool {
+    // One place for each token that may come next, and one behind the last: set means that some way
+    // has come there. So time is tokens by characters, without going back.
     let mut here = vec![false; tokens.len() + 1];
     here[0] = true;
     pass_stars(tokens, &mut here);
@@ -111,8 +117,10 @@ fn is_match(tokens: &[Token], text: &str) -> bool {
         next.fill(false);
         for (at, token) in tokens.iter().enumerate().filter(|(at, _)| here[*at]) {
             match token {
+                // It stays where it is; that it may stand for nothing is `pass_stars`.
                 Token::Many if c != '/' => next[at] = true,
                 Token::Deep => next[at] = true,
+                // Takes this one character and goes on.
                 token if token.takes(c) => next[at + 1] = true,
                 _ => {}
             }
@@ -126,6 +134,7 @@ fn is_match(tokens: &[Token], text: &str) -> bool {
 /// A star may stand for nothing.
 fn pass_stars(tokens: &[Token], at: &mut [bool]) {
     for (place, token) in tokens.iter().enumerate() {
+        // Front to back, so that a row of stars is passed in one go.
         if at[place] && matches!(token, Token::Many | Token::Deep) {
             at[place + 1] = true;
         }
@@ -157,6 +166,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn take(&mut self) -> Option<char> {
         let taken = self.rest.next();
+        // Kept at the end too: a star there asks what stood before it.
         self.before = taken.or(self.before);
         taken
     }
@@ -169,6 +179,7 @@ impl Reader<'_> {
                 break;
             }
             let next = self.next()?;
+            // Before they are made: a few braces in a row multiply.
             if all.len() * next.len() > MOST_ALTERNATIVES {
                 return Err(GlobError::TooMany);
             }
@@ -204,6 +215,7 @@ impl Reader<'_> {
         let at_start = matches!(before, None | Some('/'));
         match (count > 1 && at_start, self.rest.peek()) {
             (true, None) => vec![vec![Token::Deep]],
+            // `**/x` is also plain `x`: the slash goes with the stars.
             (true, Some('/')) => {
                 self.take();
                 vec![Vec::new(), vec![Token::Deep, Token::Is('/')]]
@@ -221,6 +233,7 @@ impl Reader<'_> {
                 ']' if !ranges.is_empty() => return Ok(Token::Set { negated, ranges }),
                 c => c,
             };
+            // A dash is a range between two characters, and a dash at the end of a set.
             let mut ahead = self.rest.clone();
             let is_range = ahead.next() == Some('-') && ahead.next().is_some_and(|last| last != ']');
             if !is_range {
@@ -229,6 +242,7 @@ impl Reader<'_> {
             }
             self.take();
             let last = self.take().ok_or(GlobError::Unpaired('['))?;
+            // Of folded characters: `[A-z]` was folded to `[a-z]` before.
             if last < first {
                 return Err(GlobError::Range(first, last));
             }

@@ -10,9 +10,11 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 /// mean what they say: `ß` is not `ss`.
 #[must_use]
 pub fn folded(text: &str) -> String {
+    // Most names are: no table is looked at.
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
+    // "Maybe" is normalized too, to be sure.
     match is_nfc_quick(text.chars()) {
         IsNormalized::Yes => text.chars().map(fold).collect(),
         _ => text.nfc().map(fold).collect(),
@@ -24,6 +26,7 @@ fn fold(c: char) -> char {
     if c == 'ı' {
         return c;
     }
+    // By way of the capital, so that letters with several small forms (σ and ς) meet.
     let capital = only(c.to_uppercase()).unwrap_or(c);
     only(capital.to_lowercase()).unwrap_or(capital)
 }
@@ -66,6 +69,7 @@ pub fn visible_json(json: &str) -> String {
     }
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {
+        // ASCII control characters are escaped by JSON itself.
         match is_unseen(c) && !c.is_ascii() {
             // Writing to a string cannot fail.
             true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| _ = write!(shown, "\\u{unit:04x}")),

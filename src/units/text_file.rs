@@ -25,6 +25,7 @@ pub fn decode(bytes: Vec<u8>) -> Result<String, NotText> {
 }
 
 fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, NotText> {
+    // An odd length is no UTF-16, whatever it begins with.
     let (pairs, rest) = bytes.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(NotText::NotUtf16);

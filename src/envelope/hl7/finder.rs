@@ -17,6 +17,8 @@ pub(super) enum Finder {
 
 impl Finder {
     pub(super) fn new() -> Self {
+        // Packed search needs SSSE3 or NEON; it is chosen as the program runs and not as it is
+        // built.
         match packed::Config::new().builder().extend(IDS).build() {
             Some(searcher) => Self::Packed(searcher),
             None => Self::Plain(Box::new(plain())),

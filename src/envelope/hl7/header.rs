@@ -24,6 +24,7 @@ pub(super) struct Surroundings {
 /// The kind of unit that begins with these bytes, at the start of a line, if one does. Behind `bytes` the file ends, or at
 /// least [`SHAPE_BYTES`] are there.
 pub(super) fn kind(bytes: &[u8], around: Surroundings) -> Option<Kind> {
+    // By the three letters first: few places in a file have them.
     let kind = match bytes.get(..ID_BYTES)? {
         b"MSH" => Kind::Message,
         b"FHS" => Kind::FileHeader,
@@ -47,13 +48,16 @@ fn ends_trailer_id(rest: &[u8], around: Surroundings) -> bool {
 /// A separator other than `|` needs encoding characters behind it: prose such as "MSH:9" is no header.
 fn is_header(rest: &[u8], around: Surroundings) -> bool {
     let Some((separator, rest)) = rest.split_first() else { return false };
+    // By far the usual one, and no prose has "MSH|" at the start of a line.
     if *separator == PIPE {
         return true;
     }
+    // A word such as "MSHA" begins with the letters too.
     if !separator.is_ascii_punctuation() {
         return false;
     }
     let is_sign = |byte: &&u8| byte.is_ascii_punctuation() && *byte != separator;
+    // One more than there may be, to tell eight from nine.
     let signs = rest.iter().take(MOST_SIGNS + 1).take_while(is_sign).count();
     let ends = rest.get(signs).is_none_or(|next| next == separator || around.ends_line(*next));
     (1..=MOST_SIGNS).contains(&signs) && ends
@@ -76,6 +80,7 @@ pub struct Header<'a> {
 impl<'a> Header<'a> {
     /// The line of a unit, from its id on and without its end.
     pub(super) fn new(kind: Kind, line: &'a [u8]) -> Self {
+        // A trailer may be the id alone, and then has no fields.
         let separator = line.get(ID_BYTES).copied().unwrap_or(PIPE);
         Self { line, separator, is_trailer: matches!(kind, Kind::BatchTrailer | Kind::FileTrailer) }
     }
@@ -96,8 +101,10 @@ impl<'a> Header<'a> {
     #[must_use]
     pub fn field(&self, number: usize) -> &'a [u8] {
         match (self.is_trailer, number) {
+            // A trailer has no encoding characters: its field 1 stands right behind the separator.
             (true, 1..) => self.raw(number - 1),
             (false, 1) => self.line.get(ID_BYTES..=ID_BYTES).unwrap_or_default(),
+            // In a header the separator is field 1 and the encoding characters are field 2.
             (false, 2..) => self.raw(number - 2),
             _ => &[],
         }
@@ -107,6 +114,7 @@ impl<'a> Header<'a> {
     #[must_use]
     pub fn component(&self, number: usize) -> &'a [u8] {
         let field = self.field(number);
+        // The first encoding character separates components (HL7 v2.5.1, 2.5.4).
         let Some(sign) = self.encoding().first() else { return field };
         field.split(|byte| byte == sign).next().unwrap_or_default()
     }

@@ -18,6 +18,7 @@ use super::{
 /// No more faults are told one by one; they are counted all the same.
 const MOST_FAULTS: usize = 1_000;
 /// No more control ids are remembered. A repetition of one that came later is not seen.
+/// About 16 MB of hashes; more would let one file take the memory of a server.
 const MOST_IDS: usize = 1_800_000;
 /// No more bytes of something that a file says are shown.
 const SHOWN_BYTES: usize = 64;
@@ -138,12 +139,14 @@ pub struct Report {
 /// When the file cannot be read.
 pub fn inspect<R: Read>(input: R, limits: Limits) -> std::io::Result<Report> {
     let mut inspector = Inspector::new(limits);
+    // Lines are looked at too, since a fault within a message shows only there.
     let done = split(input, Count::Lines, &mut |unit| {
         inspector.take(unit);
         ControlFlow::Continue(())
     });
     match done {
         Ok(()) => Ok(inspector.finish()),
+        // Found before any unit, so there is nothing else to report.
         Err(SplitError::Utf16) => Ok(Report { fault_count: 1, faults: vec![Fault::Utf16], ..Report::default() }),
         Err(SplitError::Io(error)) => Err(error),
     }
@@ -177,6 +180,7 @@ impl Inspector {
     /// Takes the next unit.
     pub fn take(&mut self, unit: &Unit<'_>) {
         let at = unit.range.start;
+        // Units leave no gap: the end of the last one is the length of the file.
         self.report.bytes = unit.range.end;
         match (unit.kind, unit.header()) {
             (Kind::Outside, _) => self.fault(Fault::Outside { at, bytes: unit.range.end - at }),
@@ -192,6 +196,8 @@ impl Inspector {
     /// Behind the last unit.
     #[must_use]
     pub fn finish(mut self) -> Report {
+        // The batch first: its header stands behind that of the file, and faults come in the order
+        // in which they are found out.
         self.drop_batch();
         self.drop_file();
         let report = &mut self.report;
@@ -214,6 +220,7 @@ impl Inspector {
     fn open_batch(&mut self, at: u64) {
         self.drop_batch();
         self.report.batches += 1;
+        // A batch without a file around it is allowed.
         if let Some(file) = &mut self.file {
             file.count += 1;
         }
@@ -266,11 +273,14 @@ impl Inspector {
         if let Some(batch) = &mut self.batch {
             batch.count += 1;
         }
+        // Message type, control id, processing id and version are required of every MSH (HL7
+        // v2.5.1, 2.15.9).
         for field in [9, 10, 11, 12] {
             if header.component(field).trim_ascii().is_empty() {
                 self.fault(Fault::Missing { message, field });
             }
         }
+        // The whole field, as it stands: ids that differ in case or blanks are different ones.
         let control_id = header.field(10);
         if !control_id.is_empty() && self.ids.repeats(control_id) {
             self.report.repeated_control_ids += 1;
@@ -289,6 +299,7 @@ impl Inspector {
     }
 
     fn fault(&mut self, fault: Fault) {
+        // Counted before the bound: the sum says how much is not listed.
         self.report.fault_count += 1;
         if self.report.faults.len() < MOST_FAULTS {
             self.report.faults.push(fault);
@@ -305,6 +316,8 @@ struct ControlIds {
 
 impl ControlIds {
     fn repeats(&mut self, id: &[u8]) -> bool {
+        // Eight bytes of a keyed hash instead of the id: two ids that clash by chance are not to be
+        // expected below some thousand million, and none can be made to clash on purpose.
         let hash = self.key.hash_one(id);
         if self.seen.len() < MOST_IDS { !self.seen.insert(hash) } else { self.seen.contains(&hash) }
     }

@@ -36,6 +36,7 @@ impl Counter {
     /// Behind the line of an `MSH`.
     pub(super) fn new(ends: LineEnds, separator: u8) -> Self {
         let lines = Lines { segments: 1, continued: 0 };
+        // The line of the MSH itself counts as one segment from the beginning.
         Self { lines, ends, separator, start: [0; ID_BYTES + 1], length: 0, is_blank: true }
     }
 
@@ -45,6 +46,7 @@ impl Counter {
                 LineEnds::Cr => memchr::memchr(b'\r', bytes),
                 LineEnds::Any => memchr::memchr2(b'\r', b'\n', bytes),
             };
+            // A line may come in several pieces: what is known of it stays for the next.
             let Some(end) = end else { return self.go_on(bytes) };
             self.go_on(&bytes[..end]);
             self.end_line();
@@ -59,6 +61,7 @@ impl Counter {
     }
 
     fn go_on(&mut self, bytes: &[u8]) {
+        // Four bytes tell a segment; the rest of the line is not kept.
         let wanted = bytes.len().min(self.start.len() - self.length);
         self.start[self.length..self.length + wanted].copy_from_slice(&bytes[..wanted]);
         self.length += wanted;
@@ -67,6 +70,7 @@ impl Counter {
 
     fn end_line(&mut self) {
         if !self.is_blank {
+            // Where CR alone ends lines, a line cannot be a stray line end of a text field.
             match self.ends == LineEnds::Cr || self.is_segment() {
                 true => self.lines.segments += 1,
                 false => self.lines.continued += 1,

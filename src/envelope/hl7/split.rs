@@ -142,11 +142,13 @@ struct Window<R> {
 impl<R: Read> Window<R> {
     /// Drops what lies before `done`, and reads until the buffer is full or the file is at its end.
     fn slide(&mut self, done: usize) -> io::Result<()> {
+        // Moved to the front and not wrapped round: the search wants the bytes in one piece.
         self.buffer.copy_within(done..self.filled, 0);
         self.filled -= done;
         self.base += done as u64;
         while self.filled < self.buffer.len() {
             match self.input.read(&mut self.buffer[self.filled..]) {
+                // Only an empty read says that nothing more comes; a short one says nothing.
                 Ok(0) => {
                     self.is_last = true;
                     break;
@@ -168,7 +170,10 @@ impl<R: Read> Window<R> {
         if self.is_last {
             return self.filled;
         }
+        // The buffer is full here, or it would be the last, so this does not go below zero.
         let limit = self.filled - SHAPE_BYTES;
+        // A mark that is cut by the limit would be taken for solid bytes; its beginning waits for
+        // the rest.
         let parted = (1..BOM.len()).find(|back| self.buffer[limit - back..].starts_with(BOM));
         limit - parted.unwrap_or(0)
     }
@@ -267,9 +272,11 @@ struct Splitter<'a, R> {
 impl<R: Read> Splitter<'_, R> {
     fn run(mut self) -> Result<ControlFlow<()>, SplitError> {
         loop {
+            // Before the slide: what it looks at is dropped by it.
             self.carried = self.prefix(self.done);
             self.window.slide(self.done)?;
             self.done = 0;
+            // At the start alone, when the buffer has it whole.
             if self.window.base == 0 && is_utf16(self.window.bytes()) {
                 return Err(SplitError::Utf16);
             }
@@ -286,12 +293,19 @@ impl<R: Read> Splitter<'_, R> {
     fn scan(&mut self, limit: usize) -> ControlFlow<()> {
         let mut from = self.done;
         loop {
+            // An id may begin before the limit and end behind it; one that begins behind it belongs
+            // to the next round.
             let seen = (limit + ID_BYTES - 1).min(self.window.filled);
             let candidate = self.finder.find(&self.window.buffer[..seen], from);
+            // First what lies before the candidate: the frame may end there, and then another line
+            // starts.
             self.end_frame_before(candidate.unwrap_or(limit))?;
             let Some(at) = candidate else { return self.consume(limit) };
+            // By one and not by three: ids can overlap with what looked like one.
             from = at + 1;
+            // Within a line three letters are data.
             let Some(prefix) = self.prefix(at) else { continue };
+            // A frame begins with its VT, which may stand right before this header.
             let around = Surroundings { in_frame: self.around.in_frame || prefix.has_vt, ..self.around };
             if let Some(kind) = kind(&self.window.bytes()[at..], around) {
                 self.around = around;
@@ -306,10 +320,13 @@ impl<R: Read> Splitter<'_, R> {
         let (mut rest, mut has_vt) = (bytes, false);
         loop {
             let start = self.window.base + rest.len() as u64;
+            // Asked before any byte: at the start of the file there is none.
             if start == self.line_start {
                 return Some(Prefix { start, has_vt });
             }
             let Some((last, before)) = rest.split_last() else {
+                // The line began before the buffer: what stood there was looked at when it was
+                // dropped.
                 return self.carried.map(|carried| Prefix { has_vt: has_vt || carried.has_vt, ..carried });
             };
             rest = match *last {
@@ -319,6 +336,7 @@ impl<R: Read> Splitter<'_, R> {
                     before
                 }
                 blank if is_blank(blank) => before,
+                // Anything solid before the id makes it data; a mark does not.
                 _ => rest.strip_suffix(BOM)?,
             };
         }
@@ -329,6 +347,7 @@ impl<R: Read> Splitter<'_, R> {
         if !self.around.in_frame || until <= self.done {
             return ControlFlow::Continue(());
         }
+        // One FS ends the frame; a second one before the candidate is outside of any frame.
         let Some(index) = memchr::memchr(FS, &self.window.buffer[self.done..until]) else {
             return ControlFlow::Continue(());
         };
@@ -346,12 +365,15 @@ impl<R: Read> Splitter<'_, R> {
     fn begin(&mut self, kind: Kind, at: usize, prefix: Prefix) -> ControlFlow<()> {
         // What is before the buffer has been dealt with: blanks, which change no end.
         let line = prefix.start.saturating_sub(self.window.base);
+        // Up to the start of the line: the blanks before the header belong to no message.
         self.consume(usize::try_from(line).unwrap_or(at).min(at))?;
         self.close(false)?;
         let start = self.window.base + at as u64;
         self.end_gap(start, false)?;
+        // None at the end of the file, for a trailer that is the id alone.
         let separator = self.window.bytes().get(at + ID_BYTES).copied();
         match kind {
+            // A new file closes a batch that was left open.
             Kind::FileHeader => self.around.open = [separator, None],
             Kind::BatchHeader => self.around.open[1] = separator,
             Kind::BatchTrailer => self.around.open[1] = None,
@@ -359,6 +381,7 @@ impl<R: Read> Splitter<'_, R> {
             Kind::Message | Kind::Blank | Kind::Outside => {}
         }
         self.line.clear();
+        // The id is part of its own line, so `done` stays at it.
         self.current = Current::Line(FirstLine { kind, start, tail: Tail::default() });
         self.done = at;
         ControlFlow::Continue(())
@@ -372,9 +395,11 @@ impl<R: Read> Splitter<'_, R> {
                 Current::Gap(gap) => gap.take(&buffer[range.clone()], base + range.start as u64),
                 Current::Body(body) => body.take(buffer, range, base),
                 Current::Line(first) => {
+                    // A first line ends at either, whatever ends the others.
                     let end = memchr::memchr2(b'\r', b'\n', &buffer[range.clone()]).map_or(to, |end| self.done + end);
                     let bytes = &buffer[range.start..end];
                     first.tail.take(bytes, base + range.start as u64);
+                    // What is beyond is not kept, and belongs to the unit all the same.
                     self.line.extend_from_slice(&bytes[..bytes.len().min(LINE_BYTES - self.line.len())]);
                     self.done = end;
                     if end < to {
@@ -392,11 +417,14 @@ impl<R: Read> Splitter<'_, R> {
     fn end_line(&mut self) -> ControlFlow<()> {
         let Current::Line(FirstLine { kind, start, .. }) = self.current else { return ControlFlow::Continue(()) };
         let rest = &self.window.bytes()[self.done..];
+        // Both bytes are in the buffer: the limit keeps enough behind it, or the file ends.
         let length = if rest.starts_with(b"\r\n") { 2 } else { 1 };
+        // The MSH decides for its whole message: senders do not mix within one.
         let ends = if length == 1 && rest[0] == b'\r' { LineEnds::Cr } else { LineEnds::Any };
         let behind = self.window.base + self.done as u64;
         let end = behind + length as u64;
         self.done += length;
+        // Other units are one line long.
         if kind != Kind::Message {
             self.current = Current::Gap(Gap::at(end));
             return self.give(kind, start..end, None);
@@ -405,6 +433,7 @@ impl<R: Read> Splitter<'_, R> {
         self.current = Current::Body(Body {
             start,
             ends,
+            // Both are kept up, since only at the end is it known which holds.
             end: MessageEnd::new(behind, end, Sub::IsData),
             last_end: MessageEnd::new(behind, end, Sub::IsBlank),
             counter: (self.count == Count::Lines).then(|| Counter::new(ends, separator)),
@@ -415,12 +444,14 @@ impl<R: Read> Splitter<'_, R> {
     /// The current unit ends with what it has got; what follows is a gap, and blank so far.
     fn close(&mut self, at_end_of_file: bool) -> ControlFlow<()> {
         let (kind, start, end, lines) = match std::mem::replace(&mut self.current, Current::Gap(Gap::at(0))) {
+            // Nothing to close; put back as it was.
             gap @ Current::Gap(_) => {
                 self.current = gap;
                 return ControlFlow::Continue(());
             }
             Current::Line(FirstLine { kind, start, tail }) => {
                 let end = tail.end(at_end_of_file).unwrap_or(start);
+                // Blanks behind the last field belong to the gap and not to the line.
                 self.line.truncate(usize::try_from(end - start).unwrap_or(usize::MAX));
                 let lines = (kind == Kind::Message && self.count == Count::Lines)
                     .then_some(Lines { segments: 1, continued: 0 });
@@ -431,6 +462,8 @@ impl<R: Read> Splitter<'_, R> {
                 (Kind::Message, body.start, end, body.counter.map(Counter::finish))
             }
         };
+        // The gap begins behind the unit's end, which may lie before `done`: bytes in between are
+        // blank by the rule that found that end.
         self.current = Current::Gap(Gap::at(end));
         self.give(kind, start..end, lines)
     }
@@ -438,6 +471,7 @@ impl<R: Read> Splitter<'_, R> {
     /// The current gap ends at `to`.
     fn end_gap(&mut self, to: u64, at_end_of_file: bool) -> ControlFlow<()> {
         let Current::Gap(gap) = &self.current else { return ControlFlow::Continue(()) };
+        // Blank, outside, blank: any of them may be empty and is then not given.
         let (start, solid) = (gap.start, gap.solid(to, at_end_of_file));
         self.line.clear();
         self.give(Kind::Blank, start..solid.start, None)?;
@@ -446,6 +480,7 @@ impl<R: Read> Splitter<'_, R> {
     }
 
     fn finish(mut self) -> ControlFlow<()> {
+        // A unit that goes to the end of the file ends there, and a final 0x1A is no part of it.
         self.close(true)?;
         let end = self.window.base + self.window.filled as u64;
         self.end_gap(end, true)

@@ -52,8 +52,10 @@ pub(super) struct Tail {
 impl Tail {
     /// Takes bytes that stand at `at`.
     pub(super) fn take(&mut self, bytes: &[u8], at: u64) {
+        // A piece of blanks changes no end.
         let Some(behind) = behind_solid(bytes, false) else { return };
         self.with_sub = Some(at + behind as u64);
+        // Within what is solid with 0x1A, so one pass from the back does for both.
         if let Some(behind) = behind_solid(&bytes[..behind], true) {
             self.solid = Some(at + behind as u64);
         }
@@ -98,7 +100,9 @@ impl MessageEnd {
                 self.line = None;
                 behind
             }
+            // The line is still open: its end may be in this piece.
             None if self.line.is_none() => 0,
+            // Blank lines behind a line that has ended.
             None => return,
         };
         let Some(end) = memchr::memchr2(b'\r', b'\n', &bytes[from..]) else { return };
