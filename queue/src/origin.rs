@@ -1,4 +1,8 @@
 //! What an accepted file was copied from.
+//!
+//! The drop door takes files from folders, and removes them there after they were accepted. Between
+//! the two a crash can leave a file both accepted and still in its folder; by its origin it is
+//! known again, and not taken twice.
 
 use forebay_storage::{FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
@@ -30,6 +34,7 @@ impl KnownOrigin {
     }
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        // JSON: one of these is written for a file of a folder, and read at a start.
         serde_json::to_vec(self)
             .map_err(|error| QueueError::Io { doing: "cannot write an origin".into(), source: error.into() })
     }

@@ -6,11 +6,9 @@
 //! # Guarantees
 //! - [`Entry::apply`] refuses a record that is not a legal transition, and changes nothing then.
 //! - [`Entry::follow`] takes it all the same, because a record that is in the journal has happened.
-//!   Both
-//! have the same effect on a legal one, so a replay ends where the live queue was.
+//!   Both have the same effect on a legal one, so a replay ends where the live queue was.
 //! - [`Entry::others`] names all other entries that a record changes, and [`Entry::touched`] is
-//!   their
-//! change. An entry that is in neither is not changed.
+//!   their change. An entry that is in neither is not changed.
 //!
 //! A new fact needs a decision in `check` and `check_fact`, in `change`, and, if it is about other
 //! entries as well, in `others`, `check_touched` and `touched`. Facts of older versions are never

@@ -47,6 +47,7 @@ impl Output {
     }
 
     pub(super) fn number(&mut self, mut number: u64) {
+        // LEB128: most numbers here are lengths and small counts, and take one byte.
         while number >= 0x80 {
             self.bytes.push(number as u8 | 0x80);
             number >>= 7;
@@ -69,6 +70,7 @@ impl Output {
             None => {
                 self.byte(0);
                 self.signed(time.timestamp());
+                // A time that is too far away for the short form (centuries), or a leap second.
                 self.bytes.extend_from_slice(&time.timestamp_subsec_nanos().to_be_bytes());
             }
         }
@@ -78,6 +80,8 @@ impl Output {
     pub(super) fn measured(&mut self, write: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
         write(self);
+        // The length comes before what it measures, and is known only afterwards: small pieces are
+        // moved once.
         let inner = self.bytes.split_off(start);
         self.number(inner.len() as u64);
         self.bytes.extend_from_slice(&inner);
@@ -85,6 +89,7 @@ impl Output {
 }
 
 fn zigzag(number: i64) -> u64 {
+    // Small numbers of either sign get a short form: 0, -1, 1, -2 become 0, 1, 2, 3.
     (number << 1 ^ number >> 63) as u64
 }
 
@@ -98,6 +103,7 @@ fn near(base: DateTime<Utc>, time: DateTime<Utc>) -> Option<u64> {
     if is_leap(base) || is_leap(time) {
         return None;
     }
+    // 0 is left free, as the sign of the long form.
     zigzag((time - base).num_nanoseconds()?).checked_add(1)
 }
 
@@ -134,6 +140,7 @@ impl<'a> Input<'a> {
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
             let part = u64::from(byte & 0x7f);
+            // Bits that do not fit into 64.
             if part << shift >> shift != part {
                 return None;
             }
@@ -152,6 +159,7 @@ impl<'a> Input<'a> {
 
     fn slice(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.number()?).ok()?;
+        // Checked before anything is copied: a length can say anything.
         let (bytes, rest) = self.bytes.split_at_checked(length)?;
         self.bytes = rest;
         Some(bytes)
@@ -165,10 +173,12 @@ impl<'a> Input<'a> {
         match self.number()? {
             0 => {
                 let time = DateTime::from_timestamp(self.signed()?, u32::from_be_bytes(self.array()?))?;
+                // The long form of a time that has a short one: encoding would not have made it.
                 near(self.base, time).is_none().then_some(time)
             }
             number => {
                 let time = self.base.checked_add_signed(TimeDelta::nanoseconds(unzigzag(number - 1)))?;
+                // A time that is told from a leap second has no short form.
                 (near(self.base, time) == Some(number)).then_some(time)
             }
         }
@@ -233,6 +243,7 @@ macro_rules! optional_by_default {
             }
 
             fn take_present(input: &mut Input<'_>) -> Option<Self> {
+                // A default that is written out has a second form; refused.
                 Self::take(input).filter(|value| !value.is_absent())
             }
         }
@@ -250,6 +261,7 @@ pub(super) fn put_optional(out: &mut Output, number: u8, value: &impl Optional) 
 
 /// Reads a value that may be missing: it is next, with its number, or not there.
 pub(super) fn take_optional<T: Optional>(input: &mut Input<'_>, number: u8) -> Option<T> {
+    // Numbers ascend, so a field that is not next is not there at all.
     if input.bytes.first() != Some(&number) {
         return Some(T::absent());
     }
@@ -264,6 +276,7 @@ macro_rules! fields {
     ($type:ident { $($field:ident),* $(; $($number:literal $optional:ident),*)? }) => {
         impl $crate::embedded::binary::Field for $type {
             fn put(&self, out: &mut $crate::embedded::binary::Output) {
+                // Taken apart by name: a field that is missing in the table does not compile.
                 let Self { $($field,)* $($($optional,)*)? } = self;
                 out.measured(|out| {
                     $($crate::embedded::binary::Field::put($field, out);)*
@@ -438,6 +451,7 @@ impl Field for NodeId {
 impl<T: Field> Field for Vec<T> {
     fn put(&self, out: &mut Output) {
         out.number(self.len() as u64);
+        // Without a length for each: an item ends by its own form.
         self.iter().for_each(|item| item.put(out));
     }
 
@@ -481,6 +495,7 @@ impl Field for State {
 
     fn take(input: &mut Input<'_>) -> Option<Self> {
         let byte = input.byte()?;
+        // By `code` alone, so that both ways cannot differ.
         Self::ALL.into_iter().find(|state| code(*state) == byte)
     }
 }

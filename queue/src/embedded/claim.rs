@@ -7,12 +7,10 @@
 //!
 //! # Guarantees
 //! - No file of a route that was not asked for, none above the asked limits, none that `Waiting`
-//!   holds
-//! back.
+//!   holds back.
 //! - All files of one claim are journalled together, in one record (or a few) with one lease token.
 //! - A file that is the same as one done shortly before becomes a duplicate on the way, by a record
-//!   of
-//! its own.
+//!   of its own.
 //! - Leases that have ended are taken back first, with half a lease of grace.
 //!
 //! Runs on the committer's thread, within a group of changes: what it sees includes all that is

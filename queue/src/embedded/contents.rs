@@ -3,9 +3,8 @@
 //! # Guarantees
 //! - A read is checked by length and digest, each time.
 //! - A sweep never takes a live content: one whose entry names it, one that came at or after `end`
-//!   (the
-//! index may not have it yet), and one that the index does not know and does not know as purged
-//! (recovery may still have to find it).
+//!   (the index may not have it yet), and one that the index does not know and does not know as
+//!   purged (recovery may still have to find it).
 //! - What a failed sweep has left is looked at again.
 
 use bytes::Bytes;

@@ -41,11 +41,13 @@ impl Stored {
     pub(super) fn encode(&self) -> Vec<u8> {
         let entry = &self.entry;
         let mut out = Output::new(192);
+        // First and fixed: `is_kept` looks at it without decoding the rest.
         out.byte(if entry.content.is_none() { KEPT } else { INLINE });
         // The other times are near this one.
         out.time(entry.received_at);
         out.base = entry.received_at;
         entry.put(&mut out);
+        // Told from the turn, which is near: a byte or two instead of five.
         out.signed(self.basis.wrapping_sub(entry.turn).cast_signed());
         out.number(self.seqs.len() as u64);
         let mut before = entry.turn;
@@ -55,6 +57,7 @@ impl Stored {
         }
         put_optional(&mut out, 1, &self.replaced);
         let place = self.place.as_ref().map(|place| {
+            // Nearly always it is: then an empty text stands for it, which is no name.
             let is_own = place.name == split(&entry.name).1;
             (place.folder, if is_own { String::new() } else { place.name.clone() })
         });
@@ -93,5 +96,6 @@ fn take(input: &mut Input<'_>) -> Option<Stored> {
         let name = if name.is_empty() { split(&entry.name).1.to_owned() } else { name };
         Place { folder, name }
     });
+    // Whatever is left over is a fault of the index, which can be rebuilt.
     input.whole(Stored { entry, basis, seqs, replaced, place })
 }

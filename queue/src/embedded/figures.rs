@@ -31,15 +31,19 @@ impl QueueState {
     }
 
     fn count_lane(&self, index: &Index, place: Lane, lane: &LaneState, stats: &mut Stats) -> Result<(), Fault> {
+        // The count is in memory; the index is looked at only when there is one.
         let ready = if lane.ready == 0 { None } else { self.first_ready(index, lane)? };
         let active = lane.active.first_key_value().map(|(turn, id)| (*turn, *id, State::Active, None));
         let retrying =
             lane.retrying.first_key_value().map(|(turn, (due, id))| (*turn, *id, State::Retrying, Some(*due)));
         let ready = ready.map(|(turn, id)| (turn, id, State::Ready, None));
+        // Of those that are first in their lane: turns are given in the order of acceptance, so no
+        // later one of its kind is older.
         for (turn, ..) in [ready, retrying].into_iter().flatten() {
             let received = self.listed(index, turn)?.entry.received_at;
             stats.oldest_waiting = Some(stats.oldest_waiting.map_or(received, |oldest| oldest.min(received)));
         }
+        // The earliest turn is what the lane waits for, whatever its state.
         let head = [ready, active, retrying].into_iter().flatten().min_by_key(|(turn, ..)| *turn);
         if let Some((_, head, head_state, due_at)) = head {
             stats.lanes.push(LaneInfo { lane: place, files: lane.files(), head, head_state, due_at });
@@ -57,6 +61,7 @@ impl QueueState {
     /// The next time at which a retrying file becomes due. Leases that run out are left to the poll.
     pub(super) fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let lanes = self.lanes.partners.values().flat_map(|partner| partner.lanes.values());
+        // Those that are due already are to be claimed and wake nobody.
         let behind = (Bound::Excluded((now, u64::MAX)), Bound::Unbounded);
         lanes.filter_map(|lane| lane.due.range(behind).next().map(|(due, _)| *due)).min()
     }

@@ -34,6 +34,8 @@ pub(super) const META: &[u8] = b"m";
 pub(super) const UNFINISHED: &[u8] = b"b";
 
 fn key<const N: usize>(prefix: u8, parts: [&[u8]; N]) -> Slice {
+    // No key of this kind is longer: one of fixed parts never has more than a prefix and two
+    // numbers or ids of them.
     let mut bytes = [0u8; 32];
     bytes[0] = prefix;
     let mut length = 1;
@@ -60,6 +62,7 @@ pub(super) fn turn_of(id: FileId) -> Slice {
 /// A turn as a value.
 pub(super) fn turn_value(turn: u64) -> Slice {
     let bytes = turn.to_be_bytes();
+    // Without the zeros in front, but never empty.
     let zeros = (turn.leading_zeros() / 8).min(7) as usize;
     Slice::from(&bytes[zeros..])
 }
@@ -94,6 +97,7 @@ pub(super) fn ended(at: DateTime<Utc>, turn: u64) -> Slice {
 }
 
 fn sortable(number: i64) -> [u8; 8] {
+    // The sign bit turned round, so that bytes sort as numbers do, negative ones first.
     (number as u64 ^ (1 << 63)).to_be_bytes()
 }
 
@@ -104,6 +108,7 @@ pub(super) fn done(entry: &Entry) -> Slice {
     digest.update(entry.sha256.0);
     digest.update(entry.size_bytes.to_be_bytes());
     digest.update(&entry.partner);
+    // So that a partner's name and a file's name cannot lend each other letters.
     digest.update([0]);
     digest.update(&entry.name);
     key(b'd', [&digest.finalize()[..12]])
@@ -135,6 +140,7 @@ pub(super) fn continued(earlier: FileId, later: FileId) -> Slice {
 /// The keys of all that continue a file: from the first of them to behind the last.
 pub(super) fn continuing(earlier: FileId) -> (Vec<u8>, Vec<u8>) {
     let from = [&b"c"[..], earlier.as_bytes()].concat();
+    // One byte more than an id has: behind even the highest of them.
     let to = [&from[..], &[0xff; 17]].concat();
     (from, to)
 }
@@ -144,6 +150,7 @@ pub(super) fn partner_prefix(partner: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(18 + partner.len());
     bytes.push(b'a');
     bytes.extend_from_slice(partner.as_bytes());
+    // No name has a NUL, so the entries of "a" end before those of "ab".
     bytes.push(0);
     bytes
 }

@@ -76,6 +76,7 @@ impl LaneState {
     /// A file of this position is ready now.
     fn enter_ready(&mut self, turn: u64) {
         self.ready += 1;
+        // A requeued or released file may come before all that wait.
         let first = self.first_ready.get_mut();
         *first = turn.min(*first);
         // Where it comes among them the index knows.
@@ -91,6 +92,7 @@ impl LaneState {
     fn leave_ready(&mut self, turn: u64) {
         self.ready = self.ready.saturating_sub(1);
         let ahead = self.ahead.get_mut();
+        // The usual case: files leave from the front.
         if ahead.front() == Some(&turn) {
             ahead.pop_front();
         } else {
@@ -144,8 +146,10 @@ impl Lanes {
         count.own_bytes = count.own_bytes.saturating_sub(entry.extent().size_bytes);
         if entry.state == State::Active {
             partner.active = partner.active.saturating_sub(1);
+            // With the state: a lease of a file that is not active is nobody's.
             self.leases.remove(&entry.id);
         }
+        // Files without a route are in no lane.
         let Some(lane) = entry.route.as_ref().and_then(|route| partner.lanes.get_mut(route)) else { return };
         match entry.state {
             State::Ready => lane.leave_ready(entry.turn),
@@ -201,6 +205,7 @@ impl Lanes {
     }
 
     pub(super) fn partner(&mut self, name: &str) -> &mut PartnerState {
+        // Asked first, so that the name is copied only for a new partner.
         if !self.partners.contains_key(name) {
             self.partners.insert(name.to_owned(), PartnerState::default());
         }
@@ -225,6 +230,7 @@ impl Lanes {
         let before = self.partners.range::<String, _>(..=self.served.clone());
         behind
             .chain(before)
+            // Those with nothing to do would only cost a look.
             .filter(|(_, partner)| partner.lanes.values().any(|lane| lane.files() > 0))
             .map(|(name, _)| name.clone())
             .collect()

@@ -102,6 +102,7 @@ pub(super) fn merged(
                 return Ok(ControlFlow::Break(()));
             }
         }
+        // A key in both: the layer above counts, also when it says that the key is gone.
         let flow = match changed.next_if(|(other, _)| **other == key) {
             Some((_, None)) => ControlFlow::Continue(()),
             Some((_, Some(value))) => visit(key, value.clone())?,
@@ -113,6 +114,7 @@ pub(super) fn merged(
     if over {
         return Ok(());
     }
+    // Keys above that lie behind all beneath.
     for (key, change) in changed {
         if let Some(value) = change
             && visit(key.clone(), value.clone())?.is_break()

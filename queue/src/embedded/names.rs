@@ -7,13 +7,11 @@
 //!
 //! # Guarantees
 //! - A change of names is checked against the staged state before its record is journalled
-//! (`check_names`), and refused as a whole.
+//!   (`check_names`), and refused as a whole.
 //! - `change_names` and `change_name_of` are called by `QueueState::apply` alone, so names change
-//!   with
-//! the record that says so and with no other.
+//!   with the record that says so and with no other.
 //! - A replayed record that does not fit (a file is where a folder should be) changes no name; the
-//!   file
-//! itself is not affected.
+//!   file itself is not affected.
 //! - The number of names of each partner is counted along, folders included.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
@@ -189,6 +187,7 @@ impl Layered<'_> {
             return if path.is_empty() { Ok(NOWHERE) } else { Err(NameFault::NotFound.into()) };
         };
         let mut folder = decode_root(&root)?.folder;
+        // From the login directory down, one look for each component.
         for part in path.split('/').filter(|part| !part.is_empty()) {
             folder = match self.leaf(folder, part)? {
                 Some(Leaf::Folder { number, .. }) => number,
@@ -221,6 +220,7 @@ impl Layered<'_> {
     /// The path of a place, with the time that it shows, if that leads to this file.
     pub(super) fn shown_at(&self, id: FileId, place: &Place) -> Result<Option<(String, DateTime<Utc>)>, Fault> {
         match self.leaf(place.folder, &place.name)? {
+            // A place is only a hint: another file may have taken the name since.
             Some(Leaf::File { id: there, at, .. }) if there == id => {
                 Ok(self.path(place.folder, &place.name)?.map(|(_, path)| (path, at)))
             }
@@ -236,6 +236,7 @@ impl Layered<'_> {
         loop {
             let Some(bytes) = self.get(&keys::folder(folder))? else { return Ok(None) };
             let above = Folder::decode(&bytes)?;
+            // The login directory itself: its name is the partner's.
             if above.above == NOWHERE {
                 parts.reverse();
                 return Ok(Some((above.name, parts.join("/"))));
@@ -268,6 +269,7 @@ impl Layered<'_> {
         most: usize,
         found: &mut Vec<(String, FileId)>,
     ) -> Result<(), Fault> {
+        // A stack of its own and not that of the thread.
         let mut folders = vec![(folder, before.to_owned())];
         while let Some((folder, before)) = folders.pop() {
             self.names(folder, None, |name, leaf| {
@@ -307,6 +309,8 @@ impl QueueState {
         };
         match fact {
             Fact::FolderMade { partner, path } => {
+                // The folder above must be there: making it silently would hide a partner's typing
+                // mistake.
                 view.folder(partner, split(path).0)?;
                 match view.find(partner, path)? {
                     Some(_) => Err(NameFault::Exists.into()),
@@ -315,6 +319,7 @@ impl QueueState {
             }
             Fact::FolderRemoved { partner, path } => {
                 let folder = view.folder(partner, path)?;
+                // The first name is enough to know.
                 let mut empty = true;
                 view.names(folder, None, |_, _| {
                     empty = false;
@@ -375,8 +380,10 @@ impl QueueState {
         let at = |entry: &Entry| entry.received_at;
         let place = old.and_then(|old| old.place.as_ref());
         match (&record.fact, new, old) {
+            // The name that it was sent under is also where it is shown.
             (Fact::Accepted { .. }, Some(new), _) => self.show(index, new, place, &new.name, at(new), seq),
             (Fact::Named { .. }, Some(new), Some(_)) => {
+                // A rename keeps the time that the file shows.
                 let shown = place.map(|place| self.staged.over(index).shown_at(new.id, place)).transpose()?.flatten();
                 let shows = shown.map_or(at(new), |(_, shows)| shows);
                 self.show(index, new, place, &new.name, shows, seq)
@@ -452,6 +459,7 @@ impl QueueState {
             // Its own place leads nowhere from now on.
             Some(Leaf::File { id, at, .. }) => Some((id, at)),
             None => {
+                // Only a new name counts: a file that replaces another takes over its name.
                 self.count_names(&entry.partner, 1);
                 None
             }
@@ -491,6 +499,8 @@ impl QueueState {
                 Some(Leaf::Folder { number, .. }) => number,
                 Some(Leaf::File { .. }) => return Ok(None),
                 None => {
+                    // Never used again: a place that kept the number of a folder that was removed
+                    // must lead nowhere.
                     let number = self.next_folder();
                     self.staged.set_name(keys::name(folder, part), Some(Leaf::Folder { number, at }.encode()));
                     self.set_folder(number, &Folder { above: folder, name: part.to_owned(), basis: seq, at });
@@ -508,6 +518,8 @@ impl QueueState {
             return root.folder;
         }
         let folder = self.next_folder();
+        // In memory at once: the records of one group build on each other before any is in the
+        // index.
         self.roots.insert(partner.to_owned(), Root { folder, names: 0 });
         self.set_folder(folder, &Folder { above: NOWHERE, name: partner.to_owned(), basis: seq, at });
         self.publish_root(partner);
@@ -534,6 +546,7 @@ impl QueueState {
 
     /// Removes a folder. That it is empty was checked when the record was written.
     fn drop_folder(&mut self, index: &Index, partner: &str, path: &str) -> Result<(), Fault> {
+        // A replay may find it gone, or a file in its place.
         let Some((above, Leaf::Folder { number, .. })) = self.staged.over(index).find(partner, path)? else {
             return Ok(());
         };
@@ -560,10 +573,12 @@ impl QueueState {
             return Ok(());
         }
         let (above, name) = split(to);
+        // Before anything is taken away: when a file is in the way, the old name stays.
         let Some(folder) = self.make_folders(index, partner, above, seq, at)? else { return Ok(()) };
         match (self.staged.over(index).leaf(folder, name)?, leaf) {
             // Checked when it was written; a replay without that check goes on without the move.
             (Some(Leaf::Folder { .. }), _) | (Some(_), Leaf::Folder { .. }) => return Ok(()),
+            // The file that is replaced loses its name; the one that moves brings its own along.
             (Some(Leaf::File { .. }), _) => self.count_names(partner, -1),
             (None, _) => {}
         }
@@ -587,6 +602,7 @@ impl QueueState {
         let Some(root) = self.roots.remove(partner) else { return Ok(()) };
         let mut folders = vec![root.folder];
         while let Some(folder) = folders.pop() {
+            // Gathered first: what is scanned must not be changed while it is.
             let mut names = Vec::new();
             self.staged.over(index).names(folder, None, |name, leaf| {
                 names.push((name, leaf));
@@ -623,6 +639,7 @@ impl QueueState {
 /// goes into itself.
 fn check_move(view: Layered<'_>, partner: &str, from: &str, to: &str) -> Result<(), Fault> {
     let Some((_, leaf)) = view.find(partner, from)? else { return Err(NameFault::NotFound.into()) };
+    // "a" into "a/b": the folder would be below itself, and nothing would lead there.
     if to.strip_prefix(from).is_some_and(|rest| rest.starts_with('/')) {
         return Err(NameFault::IntoItself.into());
     }
@@ -641,6 +658,7 @@ pub(super) fn folders_before(index: &Index, cutoff: u64) -> Result<Vec<(String, 
     let mut folders = Vec::new();
     index.scan(b"h", &keys::behind(b'h'), |_, value| {
         let folder = Folder::decode(&value)?;
+        // Login directories need no record of their own: the first name in them makes them again.
         if folder.basis < cutoff && folder.above != NOWHERE {
             folders.extend(view.path(folder.above, &folder.name)?.map(|(partner, path)| (partner, path, folder.at)));
         }

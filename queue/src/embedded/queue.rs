@@ -4,15 +4,13 @@
 //! Which thread does what:
 //!
 //! - `journal` sends a closure to the committer's thread, which checks it, journals its records
-//!   with
-//! those of others and answers after the sync. The asker waits on a channel, and no thread is
-//! blocked.
+//!   with those of others and answers after the sync. The asker waits on a channel, and no thread
+//!   is blocked.
 //! - `between` runs a closure on the committer's thread between two groups of changes.
 //! - `look` reads the index on the asker's thread, for a few keys.
 //! - `read` reads it on a blocking thread, for anything longer.
 //! - `read_uncaught` is `look` without waiting until the index has caught up, for the catalogue,
-//!   which
-//! lays names over it that are journalled and not in it yet.
+//!   which lays names over it that are journalled and not in it yet.
 //!
 //! # Guarantees
 //! - A caller that was answered finds in `look` and `read` what was answered (`caught_up`).

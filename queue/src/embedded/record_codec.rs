@@ -118,12 +118,14 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
     out.byte(number_of(&record.fact));
     let (who, name) = match &record.actor {
         Actor::Server => (0, None),
+        // Nearly every record of a partner names it already: it is not written twice.
         Actor::Partner(name) if record.fact.partner() == Some(name) => (1, None),
         Actor::Partner(name) => (2, Some(name)),
         Actor::Operator(name) => (3, Some(name)),
     };
     out.byte(who | if record.id.is_some() { IS_ABOUT_A_FILE } else { 0 });
     out.time(record.at);
+    // From here on: the times of a fact are near its own.
     out.base = record.at;
     if let Some(name) = name {
         out.text(name);
@@ -140,6 +142,7 @@ pub(super) fn decode(seq: u64, bytes: &[u8]) -> Result<Record> {
     match bytes.split_first() {
         Some((&VERSION, binary)) => decode_binary(binary)
             .ok_or_else(|| QueueError::Unreadable(format!("journal record {seq} cannot be read, or is a newer one's"))),
+        // Records of earlier versions stay in the journal for as long as it keeps history.
         Some((&(OLDEST..=LAST_JSON), json)) => serde_json::from_slice(json)
             .map_err(|error| QueueError::Unreadable(format!("journal record {seq} cannot be read: {error}"))),
         Some((&version, _)) if version > VERSION => Err(QueueError::Unreadable(format!(
@@ -152,6 +155,7 @@ pub(super) fn decode(seq: u64, bytes: &[u8]) -> Result<Record> {
 
 fn decode_binary(bytes: &[u8]) -> Option<Record> {
     let mut input = Input::new(bytes);
+    // An unknown number is found by `take_fact`, once its place in the bytes is known.
     let (number, who) = (input.byte()?, input.byte()?);
     let at = input.time()?;
     input.base = at;
