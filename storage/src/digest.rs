@@ -69,6 +69,7 @@ impl FromStr for DigestState {
 
     fn from_str(text: &str) -> Result<Self, NotADigestState> {
         let mut bytes = [0; STATE_BYTES];
+        // Digits alone: `from_str_radix` would take a sign.
         if text.len() != 2 * STATE_BYTES || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(NotADigestState);
         }
@@ -124,6 +125,7 @@ impl Hasher {
     pub(crate) fn finish(self) -> Digests {
         use sha2::Digest;
         let whole = self.whole.map(|whole| {
+            // Before `finalize`, which pads: the state must be that after the last byte.
             let state = DigestState::of(&whole);
             (Sha256(whole.finalize().into()), state)
         });

@@ -157,6 +157,7 @@ impl FileMeta {
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         let mut buffer = vec![0; 64 << 10];
         match rustix::fs::lgetxattr(path, "user.forebay", &mut buffer[..]) {
+            // An attribute of this name that is not ours says nothing.
             Ok(length) => Ok(serde_json::from_slice(&buffer[..length]).ok()),
             Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => Ok(None),
             Err(error) => Err(error.into()),
@@ -174,6 +175,7 @@ impl Sha256 {
     /// [`crate::disk`].
     pub fn is_of(&self, path: &Path, size_bytes: u64) -> io::Result<bool> {
         let (mut file, mut digest) = (File::open(path)?, sha2::Sha256::new());
+        // The length first: it costs nothing, and most files that differ differ in it.
         if file.metadata()?.len() != size_bytes {
             return Ok(false);
         }
@@ -211,6 +213,7 @@ impl FromStr for Sha256 {
 
     fn from_str(text: &str) -> Result<Self, NotASha256> {
         let mut digest = [0; 32];
+        // Bytes are paired below: a letter of two bytes would be cut.
         if text.len() != 64 || !text.is_ascii() {
             return Err(NotASha256);
         }

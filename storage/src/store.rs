@@ -3,14 +3,11 @@
 //!
 //! # Guarantees
 //! - [`Sealed::commit`] returning `Ok` means that bytes, metadata and name are on stable storage.
-//!   `Err`
-//! means that nothing of it is in the spool.
+//!   `Err` means that nothing of it is in the spool.
 //! - A small file may never come here: [`Sealed::into_inline`] returns its bytes, and the caller
-//!   makes
-//! them durable with its own record.
+//!   makes them durable with its own record.
 //! - No caller learns where a file lies. Two methods take a path from the caller, as the place of a
-//!   copy
-//! (`materialize`, `admits_copy`).
+//!   copy (`materialize`, `admits_copy`).
 //! - After a failed sync a store takes nothing more until a restart ([`StorageError::Poisoned`]).
 //!
 //! It names no queue and no rules of partners.

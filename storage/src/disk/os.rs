@@ -68,6 +68,7 @@ impl Disk for OsDisk {
 
     /// A directory is opened for reading to be synced: Linux wants no write permission for that.
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        // A link where a directory should be must not be synced in its place.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::fsync(rustix::fs::open(dir, flags, Mode::empty())?)?)
     }

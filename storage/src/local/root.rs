@@ -3,8 +3,8 @@
 //!
 //! # Guarantees
 //! - [`Root::open`] syncs every directory of the last run before anything acts on what it sees
-//!   there,
-//! empties `tmp/`, and tries what a commit needs (extended attributes, rename without replacing).
+//!   there, empties `tmp/`, and tries what a commit needs (extended attributes, rename without
+//!   replacing).
 //! - After a failed sync the poison is set, and every change is refused from then on.
 //! - After [`Root::close`] nothing changes the spool: each change holds [`Root::at_work`].
 //!

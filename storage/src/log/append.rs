@@ -2,11 +2,9 @@
 //!
 //! # Guarantees
 //! - [`Log::append`] prepares all segments it needs, then writes, then syncs, and only then readers
-//!   see
-//! the records.
+//!   see the records.
 //! - "No room" is found before the first byte is written, and changes nothing. Any other failure
-//!   poisons
-//! the log.
+//!   poisons the log.
 //! - A segment is synced before the next one gets a record, and the next one's name is durable
 //!   before that.
 //! - [`Log::retire`] deletes segments oldest first, each durably, so that a crash leaves no gap.
@@ -98,8 +96,10 @@ impl Log {
     /// Prepares every segment that these records will need, before any of them is written. Counts
     /// as `write` will place them.
     fn make_room<P: Payload>(&mut self, records: &[P]) -> Result<()> {
+        // Only the first of them has the present segment's end; the others are new.
         let (mut at, mut end, mut needed) = (self.at, self.current.end, 0);
         for payload in records {
+            // As it lies in the segment, with header and padding.
             let size = record::size(payload.length()) as u64;
             if size > self.options.segment_bytes / 4 {
                 let (len, most) = (payload.length(), self.options.segment_bytes / 4);

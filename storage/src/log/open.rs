@@ -4,11 +4,9 @@
 //!
 //! - Every header is read before anything is changed, so that a newer version's log is left alone.
 //! - All segments are synced before a record of them is shown: what was written and not synced by a
-//!   run
-//! that was killed could vanish later.
+//!   run that was killed could vanish later.
 //! - Invalid bytes at the end of the last segment, with nothing valid after them, are a torn tail:
-//!   they
-//! are overwritten with zeros, because no record of them was acknowledged.
+//!   they are overwritten with zeros, because no record of them was acknowledged.
 //! - Other invalid bytes are damage: the segment is copied to `aside/`, and its sound records are
 //!   shown.
 //! - Missing sequences are lost, unless they belong to the very last append: then they are
@@ -174,6 +172,7 @@ struct Found {
 }
 
 impl Found {
+    /// Opens the file of a segment and reads both its headers; its records are read later.
     ///
     /// # Errors
     /// [`StorageError::Unsupported`] for a file that is too long to be a segment of ours.
@@ -186,6 +185,7 @@ impl Found {
             let what = format!("{} is no segment: it has {len} bytes", path.display());
             return Err(StorageError::Unsupported(what));
         }
+        // The same at both ends of the file.
         let judge = |at| {
             let mut bytes = [0; HEADER_BYTES];
             let got = read_full(&*file, &mut bytes, at).map_err(opening)?;
@@ -240,6 +240,7 @@ impl Walk<'_> {
     fn segment(&mut self, found: &Found, after: Option<Seq>) -> Result<Segment> {
         let mut segment = Segment::new(self.dir, found.first, found.len, found.salt);
         segment.end = found.end;
+        // A segment before this one is missing, or its end is.
         if self.next != 0 && self.next < found.first {
             self.recovery.lost.push(self.next..found.first);
         }
@@ -276,6 +277,7 @@ impl Walk<'_> {
                     if record.seq > next {
                         seen.gaps.push(next..record.seq);
                     }
+                    // Not twice: a segment under a wrong name may hold what another one has.
                     if record.seq >= self.from && record.seq >= self.next {
                         (self.visit)(record.seq, record.payload);
                     }
@@ -286,6 +288,8 @@ impl Walk<'_> {
                 Piece::Damage(range) => seen.damage.push(range),
                 Piece::Tail(range) => seen.tail = Some(range),
                 Piece::End(_) => {}
+                // Found in the middle, after records were shown: the caller throws away what it
+                // has.
                 Piece::Newer(_) => return Err(newer_version(&found.path)),
             }
         }
@@ -309,6 +313,8 @@ impl Walk<'_> {
                 found.cut(&tail)?;
                 self.recovery.torn_bytes += tail.len() as u64;
             }
+            // Within the log nothing may be torn: the next segment was begun only after this one
+            // was synced.
             Some(tail) => seen.damage.push(tail),
             None => {}
         }

@@ -110,11 +110,13 @@ impl Shared {
         let end = self.next.load(Ordering::Acquire);
         let segments: Vec<_> = {
             let all = self.segments.read();
+            // One before: its records may reach up to `from`.
             let start = all.partition_point(|segment| segment.first <= from).saturating_sub(1);
             all[start..].to_vec()
         };
         let mut gathered = Gathered { records: Vec::new(), bytes: 0, most };
         for (at, segment) in segments.iter().enumerate() {
+            // A segment may have more than it shows: what is being appended right now.
             let until = segments.get(at + 1).map_or(end, |next| next.first.min(end));
             if gathered.is_enough() || segment.first >= end {
                 break;
@@ -135,6 +137,7 @@ impl Shared {
         let (mut next, mut at) = segment.near(from);
         let mut window = Window::of(if gathered.most.records == 1 { SMALL_WINDOW } else { WINDOW });
         while next < until && !gathered.is_enough() {
+            // What should be there and is not: damage, or the segment was used again.
             let Some((record, size)) = window.record(&*file, segment.salt, at, next).map_err(reading)? else {
                 return past_damage(&*file, segment, (at, next), (from, until), gathered).map_err(reading);
             };
@@ -176,6 +179,7 @@ impl Window {
             match attempt {
                 0 if claimed <= bytes.len() => return Ok(None),
                 0 => self.load(file, at, self.size)?,
+                // A length that is damaged may say anything: no more than 256 MiB are read for it.
                 1 if claimed > bytes.len() && claimed < 1 << 28 => self.load(file, at, claimed)?,
                 _ => return Ok(None),
             }

@@ -69,12 +69,14 @@ pub(crate) fn encode<P: Payload + ?Sized>(salt: Salt, seq: Seq, batch: Seq, payl
     out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(&seq.to_le_bytes());
     out.extend_from_slice(&u32::try_from(seq - batch).unwrap_or(u32::MAX).to_le_bytes());
+    // Its place is left free, since it covers what stands on both sides of it.
     let checksum = out.len();
     out.extend_from_slice(&[0; 4]);
     payload.write_to(out);
     debug_assert_eq!(out.len(), start + HEADER + length);
     let crc = crc32c::crc32c_append(salt.checksum(&out[start..checksum]), &out[start + HEADER..]);
     out[checksum..start + HEADER].copy_from_slice(&crc.to_le_bytes());
+    // Zeros up to the next record, so that a scan finds places at which one may begin.
     out.resize(start + size(length), 0);
 }
 
@@ -91,15 +93,18 @@ pub(crate) enum Parsed<'a> {
 pub(crate) fn parse(salt: Salt, bytes: &[u8]) -> Parsed<'_> {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else { return Parsed::Nothing };
     let &[version, a, b, c, l0, l1, l2, l3, s0, s1, s2, s3, s4, s5, s6, s7, e0, e1, e2, e3, c0, c1, c2, c3] = header;
+    // Zeros begin no record: that is how the unused end of a segment looks.
     if version == 0 || [a, b, c] != [0; 3] {
         return Parsed::Nothing;
     }
     let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    // Longer than what there is: torn, or no record.
     let Some(payload) = rest.get(..length) else { return Parsed::Nothing };
     let crc = crc32c::crc32c_append(salt.checksum(&header[..20]), payload);
     if crc != u32::from_le_bytes([c0, c1, c2, c3]) {
         return Parsed::Nothing;
     }
+    // After the checksum: only a sound record of another version is one.
     if version != VERSION {
         return Parsed::Newer(version);
     }
@@ -157,6 +162,8 @@ impl<'a> Scan<'a> {
         // The bytes that were skipped can have held only so many records. This keeps stale and forged ones out.
         let most = self.next.saturating_add(((at - self.at) / HEADER) as u64);
         match claim(bytes) {
+            // A sequence that cannot stand here needs no checksum: computing one at each place
+            // would take hours on hostile bytes.
             Some((seq, _)) if bytes[0] != VERSION || (self.next..=most).contains(&seq) => parse(self.salt, bytes),
             _ => Parsed::Nothing,
         }
@@ -170,6 +177,7 @@ impl<'a> Scan<'a> {
             self.over = true;
             return Piece::End(self.at);
         }
+        // Records begin at multiples of eight only.
         for at in (self.at + ALIGN..self.at + used).step_by(ALIGN) {
             if self.bytes[at] != VERSION {
                 continue;
@@ -216,6 +224,7 @@ impl<'a> Iterator for Scan<'a> {
 pub(crate) fn used(bytes: &[u8]) -> usize {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut end = bytes.len();
+    // From the end and by pages: most of a segment is zeros.
     for chunk in bytes.rchunks(ZEROS.len()) {
         if chunk != &ZEROS[..chunk.len()] {
             return end - chunk.len() + chunk.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);

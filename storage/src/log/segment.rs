@@ -40,6 +40,7 @@ pub(crate) enum Salt {
 
 impl Salt {
     pub(crate) fn random() -> Self {
+        // From the system's random numbers, as uuids are.
         let random = uuid::Uuid::new_v4().into_bytes();
         // Not those of version and variant, which are fixed.
         let [a, b, c, d, e, f, ..] = random;
@@ -94,6 +95,7 @@ impl Segment {
     /// A record at or before `seq` and where it lies.
     pub(crate) fn near(&self, seq: Seq) -> (Seq, u64) {
         let marks = self.marks.lock();
+        // Marks ascend: the last one that is not behind `seq`.
         let after = marks.partition_point(|(marked, _)| *marked <= seq);
         marks.get(after.saturating_sub(1)).copied().unwrap_or((self.first, DATA_START))
     }
@@ -108,6 +110,7 @@ pub(crate) fn path(dir: &Path, first: Seq) -> PathBuf {
 pub(crate) fn first_of(name: &Path) -> Option<Seq> {
     let digits = name.to_str()?.strip_suffix(".log")?;
     let first = digits.parse().ok()?;
+    // Exactly as we write it: a copy under another name is none of the log's.
     (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()) && first > 0).then_some(first)
 }
 
@@ -214,6 +217,7 @@ impl Spares {
 
     /// Waits until `count` are there.
     pub(crate) fn ensure(&mut self, count: usize) -> Result<()> {
+        // The one in the making first: two at once would take the room of two.
         if self.ready.len() < count {
             self.collect()?;
         }
@@ -261,6 +265,7 @@ impl Spares {
             });
             return Ok(());
         }
+        // One is there already, or somebody reads this one.
         self.disk.unlink(&segment.path).map_err(retiring)?;
         self.disk.sync_dir(&self.dir).map_err(retiring)
     }

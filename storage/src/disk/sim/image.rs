@@ -6,6 +6,7 @@ use rand::{RngExt, rngs::StdRng};
 
 use super::world::Ino;
 
+/// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
 
 /// A file's contents and attributes.
@@ -83,11 +84,13 @@ impl File {
         Self { path, modified_ms, ..Self::default() }
     }
 
+    /// Seen by everybody at once, kept by a power cut only perhaps.
     pub(super) fn change(&mut self, change: Change) {
         self.live.apply(&change);
         self.pending.push(change);
     }
 
+    /// In order; attributes that a data sync leaves stay pending.
     pub(super) fn sync(&mut self, data_only: bool) {
         for change in std::mem::take(&mut self.pending) {
             if data_only && !change.is_data() {
@@ -108,6 +111,8 @@ impl File {
     pub(super) fn after_cut(&self, luck: &Luck, rng: &mut StdRng) -> Self {
         let mut image = self.durable.clone();
         for change in &self.pending {
+            // Drawn for each change, also where it is not used: outcomes of a seed then do not
+            // depend on earlier branches.
             let kept = rng.random_bool(if change.is_data() { luck.data } else { luck.attributes });
             match change {
                 // Between whole and gone.
@@ -136,6 +141,7 @@ impl Dir {
         self.pending.push((name, ino));
     }
 
+    /// A directory has no order among its names: all of them, or by luck some.
     pub(super) fn sync(&mut self) {
         self.pending.clear();
         self.durable = self.live.clone();

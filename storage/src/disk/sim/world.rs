@@ -1,4 +1,7 @@
 //! All inodes of a simulated disk.
+//!
+//! One lock around all of it: operations are counted in one order, which makes a seed reproducible.
+//! Inodes are never freed, so a handle on a file that was removed goes on working, as POSIX has it.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -27,6 +30,7 @@ enum Node {
     Dir(Dir),
 }
 
+/// The disk and its luck.
 #[derive(Debug)]
 pub(super) struct World {
     nodes: Vec<Node>,
@@ -43,6 +47,7 @@ pub(super) struct World {
 }
 
 impl World {
+    /// A root directory and nothing else.
     pub(super) fn new(seed: u64) -> Self {
         Self::with(vec![Node::Dir(Dir::default())], seed)
     }
@@ -63,7 +68,10 @@ impl World {
         }
     }
 
+    /// Draws what is kept anew each time; this world stays as it is.
     pub(super) fn reboot(&mut self) -> Self {
+        // Once for the whole disk: a cut that keeps all names and no bytes is what a real one may
+        // do, and single draws would hardly ever come to it.
         let luck = Luck::draw(&mut self.rng);
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -102,6 +110,7 @@ impl World {
         }
     }
 
+    /// After the cut nothing answers, not even reads: the process would be gone.
     fn powered(&self) -> io::Result<()> {
         if self.off { Err(io::Error::other("the power is cut")) } else { Ok(()) }
     }
@@ -110,6 +119,8 @@ impl World {
     fn step(&mut self) -> io::Result<()> {
         self.powered()?;
         self.operations += 1;
+        // Before it does anything: the operation at which the power is cut has no effect that
+        // anybody saw.
         self.off = self.cut_at.is_some_and(|cut| self.operations >= cut);
         self.powered()
     }
@@ -149,6 +160,8 @@ impl World {
         Ok((ino, name.to_owned()))
     }
 
+    /// # Errors
+    /// `AlreadyExists` when the name is taken.
     fn free_place(&mut self, path: &Path) -> io::Result<(Ino, OsString)> {
         let (ino, name) = self.place(path)?;
         if self.dir(ino)?.live.contains_key(&name) {
@@ -167,6 +180,7 @@ impl World {
 
     pub(super) fn create_file(&mut self, path: &Path) -> io::Result<Ino> {
         self.step()?;
+        // Its path tells later what kind of sync it gets; see `SyncClass`.
         let file = File::named(path.to_path_buf(), self.now_ms);
         self.add(path, Node::File(file))
     }
@@ -178,6 +192,7 @@ impl World {
 
     pub(super) fn open(&mut self, path: &Path, write: bool) -> io::Result<Ino> {
         let ino = self.find(path)?;
+        // As for an owner who is not root.
         if write && self.file(ino)?.live.read_only {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -200,6 +215,8 @@ impl World {
             Some(there) => drop(self.file(there)?),
             None => {}
         }
+        // Two changes, each of which a cut may keep or drop: that is what a rename without syncs
+        // is.
         self.dir(new_dir)?.set(new_name, Some(ino));
         self.dir(old_dir)?.set(old_name, None);
         if let Node::File(file) = &mut self.nodes[ino] {
@@ -231,6 +248,7 @@ impl World {
     /// Counts a sync. Gives whether it is to be done.
     fn begin_sync(&mut self, class: SyncClass) -> io::Result<bool> {
         self.step()?;
+        // Counted also when it is left out or fails: tests ask how often it was asked for.
         *self.syncs.entry(class).or_default() += 1;
         if self.failing.remove(&class) {
             return Err(io::Error::from_raw_os_error(libc::EIO));
@@ -254,6 +272,7 @@ impl World {
     }
 
     pub(super) fn sync_file(&mut self, ino: Ino, mut data_only: bool) -> io::Result<()> {
+        // By the name that it has now: a file in the spool was one in `tmp` before.
         let class = SyncClass::of_file(&self.file(ino)?.path);
         let wanted = self.begin_sync(class)?;
         if class == SyncClass::File && !data_only {
@@ -298,6 +317,7 @@ impl World {
 
     pub(super) fn space(&self) -> io::Result<Space> {
         self.powered()?;
+        // Files without a name take no room here; a real disk waits for the last handle.
         let named: HashSet<Ino> = self.nodes.iter().flat_map(named_in).collect();
         let used: usize = named.iter().map(|ino| len_of(&self.nodes[*ino])).sum();
         let free_bytes = self.capacity.saturating_sub(used as u64);
