@@ -74,6 +74,8 @@ fn table(sessions: &[SessionView], answered: &Answered) -> Table {
     table
 }
 
+/// Ends sessions, and prints one line for each.
+///
 /// # Errors
 /// What was the matter with each: one kind of problem keeps its exit code, several become 1.
 async fn kick(context: &Context, args: KickArgs) -> Result<(), Problem> {

@@ -1,7 +1,7 @@
 //! Makes spool and queue agree, once, before a door opens.
 //!
 //! - A spool file without an entry is removed if it was purged; adopted as held if it is sound
-//! (cancelled, if it is a copy whose original is still in its folder); set aside if it is not.
+//!   (cancelled, if it is a copy whose original is still in its folder); set aside if it is not.
 //! - An entry that is not over and whose bytes are missing is held, with all entries that continue
 //!   it.
 //!

@@ -416,6 +416,8 @@ fn stamp(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// A time span of so many milliseconds, as the dates count.
+///
 /// # Errors
 /// A usage problem for more than ten years, which is surely a slip and would overflow dates further
 /// on.

@@ -2,14 +2,11 @@
 //!
 //! # Guarantees
 //! - The lease is renewed as long as the processor works. A lost lease asks it to stop, because
-//!   another may
-//! have the file.
+//!   another may have the file.
 //! - The outcome is tried until it is journalled, and nothing more is claimed until then; for good,
-//!   when
-//! the queue is poisoned.
+//!   when the queue is poisoned.
 //! - The slot is free before the outcome is synced. The attempt leaves the table afterwards, so
-//!   that
-//! `wait_idle` means "and its outcome is durable".
+//!   that `wait_idle` means "and its outcome is durable".
 
 use std::{sync::Arc, time::Duration};
 

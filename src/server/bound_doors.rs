@@ -26,6 +26,8 @@ pub(super) struct BoundDoors {
 }
 
 impl BoundDoors {
+    /// Binds the listeners of all doors that are configured, and opens the drop folders. Nothing is
+    /// accepted yet.
     ///
     /// # Errors
     /// For the first door that cannot be opened, in words for the operator.

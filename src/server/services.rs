@@ -1,8 +1,9 @@
 //! Builds the services of a server in the only order that is safe.
 //!
 //! 1. The data directory is locked and opened: storage, then the queue with its journal. 2. What
-//! was repaired is noted in the audit trail, before anything else is journalled. 3. Programs of the
-//! former run are stopped, and their entries given back. 4. The gate and the partners are opened.
+//!    was repaired is noted in the audit trail, before anything else is journalled. 3. Programs of
+//!    the former run are stopped, and their entries given back. 4. The gate and the partners are
+//!    opened.
 //! 5. Ingest puts spool, queue and catalogue in order. 6. The dispatcher is made.
 //!
 //! Nothing is accepted or claimed when [`Services::open`] returns. A failure at any step ends the

@@ -235,6 +235,8 @@ impl Story<'_> {
         self.fact("the processor ran 0 times")
     }
 
+    /// Waits until the server says that every file is done.
+    ///
     /// # Errors
     /// When not all are done in forty seconds, with the state of each.
     async fn all_done(&self, server: &Server) -> Result<Vec<FileView>, Problem> {

@@ -18,7 +18,7 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// WRITE, CREAT and TRUNC (section 6.3).
 const CREATE_TO_WRITE: u32 = 0x02 | 0x08 | 0x10;
-/// The payload of a WRITE that every server must take (section 3: packets of 34,000 bytes).
+/// The payload of a WRITE that every server should take (section 3: packets of 34,000 bytes).
 const MOST_BYTES: usize = 32 << 10;
 const STATUS: u8 = 101;
 const HANDLE: u8 = 102;

@@ -13,6 +13,8 @@ use crate::cli::{
 };
 use crate::operate::{Act, Problem, Reply, Request, Which};
 
+/// Acts on the files, and prints one line for each.
+///
 /// # Errors
 /// What was the matter with each: one kind of problem keeps its exit code, several become 1.
 pub(super) async fn run(context: &Context, act: Act, args: ActArgs) -> Result<(), Problem> {

@@ -13,6 +13,8 @@ use std::{
 use crate::cli::context::{Context, bar};
 use crate::operate::{Piece, Problem, Reply, Request};
 
+/// Writes the bytes of a file to `file`, or to standard output without one.
+///
 /// # Errors
 /// As the server's answer, or when the target cannot be written; then no target is left, and an
 /// earlier file of that name stays.

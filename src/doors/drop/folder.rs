@@ -9,8 +9,7 @@
 //! - A name has one visit at a time. What happens to it meanwhile makes another visit follow.
 //! - What is known of names is bounded; more are looked at when others are gone.
 //! - A folder that cannot be read is reported, and nothing in it is taken. When it is there again,
-//!   everything
-//! in it counts as new.
+//!   everything in it counts as new.
 
 use std::{
     collections::{BTreeMap, HashSet},

@@ -6,7 +6,7 @@
 //!
 //! # Guarantees
 //! - `put` returns Ok, for which libunftp replies 226, only after `ingest` has the file on stable
-//! storage and in the queue.
+//!   storage and in the queue.
 //! - It has no state. All state belongs to the [`FtpUser`] of the session, so one backend serves
 //!   all.
 //! - Paths are passed on as text, and `ingest` decides which are names; none reaches a file system.

@@ -5,11 +5,9 @@
 //!
 //! # Guarantees
 //! - Only a connection of the control connection's peer address is taken, or one for which a
-//!   trusted
-//! proxy names that address (PROXY protocol). All others are closed and logged.
+//!   trusted proxy names that address (PROXY protocol). All others are closed and logged.
 //! - A passive port stays open until its transfer is over. A second connection of the client's
-//!   address
-//! contests the first: then neither is used.
+//!   address contests the first: then neither is used.
 //! - A dropped [`Offer`] closes its port and its connection.
 //!
 //! It names no file: what goes over the connection is the transfer's affair.

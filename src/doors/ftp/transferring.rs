@@ -9,8 +9,7 @@
 //!   meanwhile.
 //! - ABOR is looked at before lines that came earlier and wait (RFC 959, 4.1.3).
 //! - When the client goes, the transfer is cancelled and the bytes that came are kept as a partial.
-//!   If
-//! the commit was faster, the file is withdrawn (it waits for its confirmation) or doubted.
+//!   If the commit was faster, the file is withdrawn (it waits for its confirmation) or doubted.
 //! - The reply to a file and the wait for its confirmation begin together
 //!   ([`Transferring::received`]).
 //!

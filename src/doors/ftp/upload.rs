@@ -6,12 +6,10 @@
 //!
 //! # Guarantees
 //! - All that can be refused before the first byte is refused in [`begin`]. Then no byte is
-//!   received
-//! that nobody wants.
+//!   received that nobody wants.
 //! - Each `Intake` that is begun ends in `finish`, `cut` or `discard`, on every path here.
 //! - When a second connection comes to the data port, nothing is kept: neither what came in, nor
-//!   what
-//! was kept as a partial meanwhile.
+//!   what was kept as a partial meanwhile.
 //! - The outcome is sent to the control connection before the rest of a refused upload is drained.
 //!
 //! It names `ingest` for files, and of this door the transfer, its wire and its evidence.

@@ -7,8 +7,7 @@
 //! - an arm in `dispatch.rs`: in `any_time` if it needs no login, else in `dispatch` or `answer`;
 //! - a place in the texts of FEAT and HELP (`feat.rs`), which are written by hand;
 //! - a decision in `Sign::of` (`confirmation.rs`): a verb that is not named there counts as a sign
-//!   that
-//! the client has read the reply before, and makes its file claimable.
+//!   that the client has read the reply before, and makes its file claimable.
 
 mod auth;
 mod cwd;
