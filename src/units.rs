@@ -108,7 +108,8 @@ fn scaled(whole: u64, fraction: &str, each: u64) -> Option<u64> {
     whole.checked_mul(each)?.checked_add(u64::try_from(u128::from(each) * parts / of).ok()?)
 }
 
-/// The number, its fraction, its unit, and what stands after them.
+/// The number, its fraction, its unit, and what stands after them. All letters that follow are the
+/// unit, so that an unknown one is named whole.
 fn split_number<'a>(text: &'a str, expected: &'static str) -> Result<(u64, &'a str, &'a str, &'a str), UnitError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     if digits == 0 {
@@ -125,7 +126,6 @@ fn split_number<'a>(text: &'a str, expected: &'static str) -> Result<(u64, &'a s
         (fraction, rest) = after.split_at(digits);
     }
     let rest = rest.trim_start();
-    // All letters, so that an unknown unit is named whole.
     let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(letters);
     Ok((whole, fraction, unit, rest.trim_start()))

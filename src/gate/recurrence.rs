@@ -97,9 +97,9 @@ impl Recurrence {
 }
 
 /// The parts of a rule, keys in capitals, each known and there once.
+/// Graphic ASCII alone: blanks and other signs are typing mistakes, and what is not ASCII is no
+/// rule.
 fn parts(text: &str) -> Result<Vec<(String, String)>, String> {
-    // Graphic ASCII alone: blanks and other signs are typing mistakes, and what is not ASCII is no
-    // rule.
     if text.len() > 512 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("is not a recurrence rule such as \"FREQ=MONTHLY;BYDAY=1SU\"".to_owned());
     }

@@ -211,6 +211,7 @@ impl Operator {
     /// The bytes of a file, after its facts.
     /// First the facts as a [`Reply::File`], then the bytes as they are read. Its digest is
     /// computed on the way.
+    /// A file that continues another is read from both; `Contents` puts them together.
     ///
     /// # Errors
     /// Not found, a read error, or at the end that the bytes are not those that were accepted: the
@@ -222,7 +223,6 @@ impl Operator {
         let content = self.dependencies.contents.open(id).await?;
         let (mut at, mut digest) = (0, sha2::Sha256::new());
         loop {
-            // A file that continues another is read from both; `Contents` puts them together.
             let piece = content.read(at..at + CHUNK).await?;
             if piece.is_empty() {
                 break;

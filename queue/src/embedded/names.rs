@@ -597,12 +597,12 @@ impl QueueState {
     }
 
     /// Forgets all names of a partner, and its login directory. Entries stay: their places lead
-    /// nowhere.
+    /// nowhere. A folder's names are gathered first: what is scanned must not be changed while it
+    /// is.
     fn forget_names(&mut self, index: &Index, partner: &str) -> Result<(), Fault> {
         let Some(root) = self.roots.remove(partner) else { return Ok(()) };
         let mut folders = vec![root.folder];
         while let Some(folder) = folders.pop() {
-            // Gathered first: what is scanned must not be changed while it is.
             let mut names = Vec::new();
             self.staged.over(index).names(folder, None, |name, leaf| {
                 names.push((name, leaf));

@@ -170,6 +170,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Looks for the next sound record, at each place where one may begin.
+    /// Records begin at multiples of eight only.
     fn past_damage(&mut self) -> Piece<'a> {
         let rest = &self.bytes[self.at..];
         let used = used(rest);
@@ -177,7 +178,6 @@ impl<'a> Scan<'a> {
             self.over = true;
             return Piece::End(self.at);
         }
-        // Records begin at multiples of eight only.
         for at in (self.at + ALIGN..self.at + used).step_by(ALIGN) {
             if self.bytes[at] != VERSION {
                 continue;
