@@ -5,7 +5,7 @@
 //!
 //! Each module owns its options, their defaults and their `validate`; here they are only put
 //! together. What concerns two modules (a door that cannot honour a policy, a program that could
-//! read a key) is checked here, for neither may name the other. Reading goes by [`Document`]; what
+//! read a key) is checked here, for neither may name the other. Reading goes by `Document`; what
 //! a start would find beside the text is looked at in `start_check`.
 //!
 //! A new key goes into its module's `Options`, with a default and a doc comment, into its

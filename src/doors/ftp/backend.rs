@@ -86,6 +86,7 @@ impl StorageBackend<FtpUser> for FtpBackend {
         let (_, mut listing) = listing(user, path.as_ref()).await?;
         let mut infos = Infos::new();
         while let Some(page) = listing.next().await.map_err(|refusal| user.refused(refusal))? {
+            // Names alone: libunftp joins nothing, and a client wants them relative.
             infos.extend(
                 page.into_iter().map(|one| Fileinfo { path: one.name.into(), metadata: FtpMetadata(one.stat) }),
             );
@@ -158,6 +159,8 @@ impl StorageBackend<FtpUser> for FtpBackend {
         session.ticket.doing(format!("STOR {path}"));
         let put = put(&session, &mut input, &path, start_pos).await;
         session.ticket.doing("");
+        // A stock server reads no further after an error: what the client still sends would turn
+        // the reply into a reset.
         if matches!(&put, Err(refusal) if !matches!(refusal, Refusal::Cut(_))) {
             receiving::drain(&mut input).await;
         }
@@ -251,6 +254,7 @@ async fn put<R>(session: &PartnerSession, input: &mut R, path: &str, start: u64)
 where
     R: AsyncRead + Send + Unpin,
 {
+    // Begun before anything is read: what is refused costs the client no transfer.
     let intake = upload::begin(session, path, Start::At(start), None).await?;
     let file = Incoming { start: intake.size_bytes(), declared: None, intake };
     let transfer = Arc::new(Transfer::default());

@@ -1,4 +1,7 @@
 //! A look at the certificate before a start, with nothing made and nothing changed.
+//!
+//! For `forebay check`. It loads the files by the very functions of the start, and then looks
+//! further at what a start takes without a word: when certificates end, and whether a chain is one.
 
 use std::path::Path;
 
@@ -69,6 +72,7 @@ impl Look {
             let validity = parsed.validity();
             let (begins, ends) = (time(validity.not_before.timestamp()), time(validity.not_after.timestamp()));
             let which = format!("certificate {} of {}", at + 1, path.display());
+            // Faults only where clients refuse it now; the rest is a warning.
             if ends <= now {
                 self.fault(key, format!("{which} ended on {}: renew it", ends.format("%Y-%m-%d")));
             } else if begins > now {
@@ -91,6 +95,8 @@ impl Look {
                 return self.fault("certificate", format!("{what}; the server's own comes first, then who signed it"));
             }
         }
+        // A single certificate that somebody else has signed: browsers may fetch the issuer, FTP
+        // clients do not.
         let Some(last) = parsed.last().filter(|last| parsed.len() == 1 && last.issuer() != last.subject()) else {
             return;
         };

@@ -81,7 +81,9 @@ impl<'a> Command<'a> {
     /// one.
     pub(super) fn parse(line: &'a str) -> Self {
         let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
+        // The verb alone: an argument keeps its letters.
         let verb = verb.to_ascii_uppercase();
+        // Before the verb is looked up: the reply is the same for all of them.
         if argument.is_empty() && needs_name(&verb) {
             return Self::Nameless(verb);
         }
@@ -122,6 +124,7 @@ impl<'a> Command<'a> {
     fn of_names(verb: &str, argument: &'a str) -> Option<Self> {
         Some(match verb {
             "CWD" | "XCWD" => Self::Cwd(argument),
+            // RFC 959, 4.1.1: a special case of CWD.
             "CDUP" | "XCUP" => Self::Cwd(".."),
             "PWD" | "XPWD" => Self::Pwd,
             "MKD" | "XMKD" => Self::Mkd(argument),
@@ -133,6 +136,7 @@ impl<'a> Command<'a> {
             "MDTM" => Self::Mdtm(argument),
             "MLST" => Self::Mlst(argument),
             "MFMT" => Self::Mfmt(argument),
+            // Two commands in one verb (RFC 959, 4.1.3).
             "STAT" if argument.is_empty() => Self::Stat,
             "STAT" => Self::StatOf(without_options(argument)),
             _ => return None,
@@ -198,7 +202,7 @@ impl<'a> Command<'a> {
                 | Self::Size(_)
                 | Self::Mdtm(_)
                 | Self::Prot(_)
-                | Self::Pbsz(_)
+                | Self::Pbsz(_) // One that was refused for want of a name has asked for nothing either.
         ) || matches!(self, Self::Nameless(verb) if verb == "SIZE" || verb == "MDTM")
     }
 }

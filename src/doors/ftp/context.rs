@@ -1,4 +1,7 @@
 //! What all connections of the door share, and the door as the accept loop knows it.
+//!
+//! One for the life of the door. Whatever a connection changes is its own; what is shared here is
+//! changed by nobody but the certificate's reload.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -40,6 +43,7 @@ impl SessionDoor for FtpContext {
     }
 
     fn turn_away(entrance: Entrance, denied: &Denied) -> Option<String> {
+        // In implicit TLS a text would be a broken handshake to the client.
         (entrance == Entrance::Plain).then(|| format!("421 {denied}\r\n"))
     }
 
@@ -75,6 +79,8 @@ impl FtpContext {
         if let Ok(at) = host.parse::<Ipv4Addr>() {
             return Some(at.octets());
         }
+        // Looked up each time: a name that is told for a changing address must be believed as it is
+        // now.
         let found = tokio::net::lookup_host((host.as_str(), 0)).await.ok()?;
         found.into_iter().find_map(|at| ipv4(at.ip()))
     }

@@ -1,4 +1,8 @@
 //! HASH, XSHA256 and their like: digests of files as the partner sees them.
+//!
+//! Weak algorithms are there because clients compare by them; nothing in the server relies on one.
+//! Computed on what the partner would download, so a client can compare an upload that was accepted
+//! long ago.
 
 use std::{fmt, str::FromStr};
 
@@ -7,9 +11,12 @@ use md5::Digest as _;
 use crate::ingest::{Files, OpenFile, Refusal};
 
 /// Bytes that are read at a time.
+/// Other sessions get their turn between two of them.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// An algorithm of HASH (draft-bryan-ftpext-hash) and of the older commands.
+/// A new one needs its name here, a way in `Running`, and its `X…` verb in `command.rs` and
+/// `feat.rs` if clients know one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Algorithm {
     Sha256,
@@ -23,6 +30,7 @@ impl Algorithm {
     pub(super) const ALL: [Self; 5] = [Self::Sha256, Self::Sha512, Self::Sha1, Self::Md5, Self::Crc32];
 }
 
+/// The names that HASH and FEAT show (draft-bryan-ftpext-hash).
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -43,6 +51,7 @@ impl FromStr for Algorithm {
     }
 }
 
+/// The digest so far.
 enum Running {
     Sha(ring::digest::Context),
     Md5(md5::Md5),
@@ -89,6 +98,8 @@ pub(super) async fn of(files: &Files, path: &str, algorithm: Algorithm) -> Resul
     read(&files.open(path).await?, algorithm).await
 }
 
+/// # Errors
+/// A file that is removed while it is read, or a disk that fails.
 async fn read(file: &OpenFile, algorithm: Algorithm) -> Result<(String, u64), Refusal> {
     let (mut running, mut bytes) = (Running::new(algorithm), 0);
     loop {

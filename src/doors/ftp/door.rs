@@ -62,6 +62,7 @@ impl Door {
         clock: Arc<dyn Clock>,
         tls_directory: &Path,
     ) -> Result<Self, DoorError> {
+        // Before the port is taken: a door that cannot open takes nothing.
         let tls = CurrentTls::load(&options, tls_directory, clock.now())?;
         let mut listeners = Listeners::new(DOOR);
         let mut listen = |at, entrance| {
@@ -100,6 +101,7 @@ impl Door {
     pub async fn run(self, shutdown: watch::Receiver<bool>) {
         let context = self.accept.door.clone();
         info!(address = %self.address, implicit = ?self.implicit, tls = ?context.options.tls(), "FTP door is open");
+        // Beside the sessions, since it outlives each of them.
         let watching = tokio::spawn(context.watch.clone().run(context.common.ingest.confirm_after()));
         self.accept.run(shutdown).await;
         // It has stopped by itself; one that panicked is over too.

@@ -1,4 +1,8 @@
-//! The inner session of a client's session: opened when a command needs it, lent to a download, closed when it is idle.
+//! The inner session of a client's session: opened when a command needs it, lent to a download,
+//! closed when it is idle.
+//!
+//! Most clients log in, upload and leave: those need none, for the guard takes uploads itself. An
+//! idle one would cost a connection pair and libunftp's state for each session that only waits.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -36,6 +40,7 @@ impl InnerSession {
         match std::mem::take(self) {
             Self::Closed => None,
             Self::Idle(inner, _) => Some(inner),
+            // One that does not come back in time is given up; the next command gets another.
             Self::Lent(transfer) => timeout(ENDING_TIME, transfer).await.ok()?.ok()?,
         }
     }
@@ -74,6 +79,7 @@ impl InnerSession {
 
     /// Asks the inner server. When it fails, another is opened; what may have been done is not asked twice.
     pub(super) async fn ask(&mut self, line: &str, partner: &Arc<PartnerSession>) -> Reply {
+        // A second MKD would be told that the folder exists, which the first has made.
         let times = if ONCE.iter().any(|verb| line.starts_with(verb)) { 1 } else { 2 };
         for _ in 0..times {
             match self.try_ask(line, partner).await {
@@ -86,6 +92,7 @@ impl InnerSession {
 
     async fn try_ask(&mut self, line: &str, partner: &Arc<PartnerSession>) -> io::Result<Reply> {
         let mut inner = self.open(partner).await?;
+        // On an error it is dropped with its connection: what it would say next is unknown.
         let reply = inner.command(line).await?;
         self.keep(inner);
         Ok(reply)

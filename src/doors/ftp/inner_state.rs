@@ -1,4 +1,7 @@
 //! The state that one inner session and the guard before it share.
+//!
+//! One command at a time is under way on an inner session, so each place holds one thing at most;
+//! what is put in is taken out by the other side before the next command.
 
 use std::net::SocketAddr;
 
@@ -27,6 +30,7 @@ impl InnerState {
     /// Takes the client's data connection, if it was not taken yet.
     pub(super) fn take_handover(&self) -> Option<Box<DataHandover>> {
         let handover = self.handover.lock().take();
+        // Also when there was none: the guard waits for a RETR that came, and not for its success.
         self.handover_taken.notify_one();
         handover
     }

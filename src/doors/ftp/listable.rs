@@ -43,6 +43,7 @@ impl Listable {
             Ok(stat) if stat.is_file() && format == Format::Mlsd => Err(Reply::new(501, "MLSD lists directories")),
             Ok(stat) if stat.is_file() => Self::of(partner, &path, format, None, folder_of(given)).await,
             Ok(_) => Self::of(partner, &path, format, None, "").await,
+            // Only where no name reads so: a file that is called "a[1].txt" is that file.
             Err(Refusal::NotFound) => match glob_of(given).filter(|_| format != Format::Mlsd) {
                 Some(glob) => Self::matching(partner, directory, given, format, glob).await,
                 None => Err(Reply::from(&Refusal::NotFound)),
@@ -78,6 +79,7 @@ impl Listable {
     ) -> Result<Self, Reply> {
         let begun = async {
             let mut listing = partner.files.list(path).await?;
+            // Read before 150: what fails here is refused, and not cut.
             let first = listing.next().await?.unwrap_or_default();
             Ok(Self { listing, format, first, glob, folder: folder.to_owned() })
         };
@@ -92,6 +94,8 @@ impl Listable {
             let names = self.told(names);
             if !names.is_empty() {
                 sending.send(&self.format.lines(&names, partner.clock.now()), wire).await?;
+                // A page at a time reaches the client: a listing of a hundred thousand names shows
+                // signs of life.
                 sending.step(wire.flush()).await?;
             }
             page = self.listing.next().await?;

@@ -56,6 +56,8 @@ impl Format {
 
 fn list_line(Listed { name, stat }: &Listed, now: DateTime<Utc>) -> String {
     let (kind, mode) = if stat.is_folder() { ('d', FOLDER_MODE) } else { ('-', FILE_MODE) };
+    // As `ls` does: without a year in the present one, without a time in others. Clients parse
+    // both.
     let time = if stat.modified.year() == now.year() { "%b %d %H:%M" } else { "%b %d %Y" };
     let (mode, modified, size) = (Permissions(mode), stat.modified.format(time).to_string(), stat.size_bytes);
     format!("{kind}{mode} {:>12} {:>12} {:>12} {size:>14} {modified:>12} {name}", 1, 0, 0)
@@ -84,6 +86,7 @@ impl Metadata for FtpMetadata {
         self.0.is_file()
     }
 
+    // There are none among names of the catalogue.
     fn is_symlink(&self) -> bool {
         false
     }

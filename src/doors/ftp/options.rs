@@ -1,4 +1,8 @@
 //! The `[ftp]` part of the configuration.
+//!
+//! `tls`, `data_resumption` and others have a default that depends on the rest; the functions of
+//! the same name say what holds, and nobody else reads the fields. Files that are named are looked
+//! at in `certificate_check.rs`, not here: `validate` opens nothing.
 
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
@@ -101,6 +105,7 @@ impl Options {
     /// What holds for TLS when the configuration says nothing.
     #[must_use]
     pub fn tls(&self) -> Tls {
+        // On loopback nobody listens in, and a first try needs no certificate.
         let local = self.listen.ip().is_loopback();
         self.tls.unwrap_or(if local { Tls::Optional } else { Tls::Required })
     }
@@ -121,6 +126,7 @@ impl Options {
         let mut faults = Vec::new();
         let mut say = |key: &str, what: &str| faults.push((key.to_owned(), what.to_owned()));
         match (&self.certificate, &self.key) {
+            // Half a pair would be completed by one made here, which fits nothing.
             (Some(_), None) => say("key", "is missing: a certificate needs its key"),
             (None, Some(_)) => say("certificate", "is missing: a key needs its certificate"),
             _ => {}
@@ -144,11 +150,13 @@ impl Options {
             say("require_data_resumption", "is the former name of data_resumption: leave it out");
         }
         for (key, time) in [("handshake", self.handshake), ("longest_per_gib", self.longest_per_gib)] {
+            // Less is surely a slip of the unit: no handshake would ever succeed.
             if time < Duration::from_millis(100) {
                 say(key, "must be at least 100ms");
             }
         }
         if let Some(host) = &self.advertise
+            // PASV has room for four bytes; clients of IPv6 use EPSV, which has no address.
             && (host.is_empty() || host.parse::<std::net::Ipv6Addr>().is_ok() || host.contains(char::is_whitespace))
         {
             say("advertise", "must be an IPv4 address or a host name");
@@ -195,7 +203,9 @@ impl FromStr for PortRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // A single port is a range of one.
         let (first, last) = text.split_once('-').unwrap_or((text, text));
+        // Port 0 would be any port, which no firewall lets through.
         let port = |text: &str| text.trim().parse::<u16>().ok().filter(|&port| port > 0);
         match (port(first), port(last)) {
             (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),

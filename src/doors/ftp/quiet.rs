@@ -56,7 +56,10 @@ impl<S> Quiet<S> {
 
     fn keeps(&mut self, bytes: &[u8]) -> bool {
         self.speech = match self.speech {
+            // The client has finished its part of the handshake, and what the server encrypts now
+            // is a ticket.
             Speech::Answered if bytes.first() == Some(&ENCRYPTED) => Speech::Silent,
+            // A second round of the handshake, in the clear.
             Speech::Answered => Speech::Waiting,
             other => other,
         };
@@ -81,6 +84,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Quiet<S> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        // Only bytes count as an answer; the end of the stream is none.
         if this.speech == Speech::Waiting && buffer.filled().len() > before {
             this.speech = Speech::Answered;
         }
@@ -101,6 +105,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Quiet<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // rustls flushes after its tickets: while the server has nothing to say, they stay.
         if this.speech != Speech::Silent {
             ready!(this.poll_kept(cx))?;
         }
@@ -109,6 +114,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Quiet<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // What was kept goes before the end, since it was written before it.
         this.speak();
         ready!(this.poll_kept(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
@@ -120,6 +126,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Quiet<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        // The type of the record stands in the first byte that there is.
         let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
         if this.keeps(first) {
             slices.iter().for_each(|slice| this.kept.extend_from_slice(slice));

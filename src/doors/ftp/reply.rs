@@ -1,4 +1,8 @@
 //! Replies, and the code of each refusal.
+//!
+//! The codes of refusals are here and nowhere else, for the guard and for a stock libunftp. A code
+//! that begins with 4 tells a client to try again later, one with 5 not to (RFC 959, 4.2): clients
+//! act on that, so a refusal's first digit is a promise.
 
 use unftp_core::storage::{Error, ErrorKind};
 
@@ -39,6 +43,8 @@ impl Reply {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (at, line) in self.above.iter().enumerate() {
+            // RFC 959, 4.2: the first line has a hyphen, those between must not begin with digits,
+            // for which the space cares.
             let before = if at == 0 { format!("{}-", self.code) } else { " ".to_owned() };
             bytes.extend_from_slice(format!("{before}{}\r\n", clean(line)).as_bytes());
         }
@@ -49,11 +55,13 @@ impl Reply {
 
 impl From<&Refusal> for Reply {
     fn from(refusal: &Refusal) -> Self {
+        // Without a catch-all: a new refusal gets its code by a decision.
         let code = match refusal {
             Refusal::BadName(_) => 553,
             Refusal::Quota | Refusal::TooLarge | Refusal::TooManyNames(_) => 552,
             Refusal::Full => 452,
             Refusal::Cut(_) => 426,
+            // To be tried again: what is in the way goes away by itself.
             Refusal::Busy | Refusal::TooFast | Refusal::NoBeginning => 450,
             Refusal::CannotResume { .. } => 554,
             Refusal::NotFound | Refusal::Exists | Refusal::Denied(_) => 550,

@@ -88,11 +88,13 @@ impl SessionMarks {
     /// Returns whether a data connection that has resumed with this mark is the client's own.
     pub(super) fn is_own(&self, resumed: &[u8]) -> bool {
         let known = self.known.lock();
+        // Before the form of the mark: this one is of an earlier FTP session.
         if known.before.as_deref() == Some(resumed) {
             return true;
         }
         let Ok(mark) = <[u8; MARK_BYTES]>::try_from(resumed).map(Mark) else { return false };
         let connection = mark.connection();
+        // The session's part is random: marks of other sessions do not pass.
         mark == Mark::new(self.session, connection) && (connection == CONTROL || known.own.contains(&connection))
     }
 
@@ -136,6 +138,8 @@ impl ConnectionTls {
     pub(super) fn new(common: &ServerConfig, mark: Mark, tickets: Tickets) -> Self {
         let came_with = CameWith::default();
         let marked = |came_with: &CameWith| Marked { mark, came_with: came_with.clone(), tickets };
+        // A configuration of its own for each connection, since rustls has no other place to tell
+        // connections apart; the clone shares what is behind it.
         let mut config = common.clone();
         config.ticketer = Arc::new(MarkedTickets { all: common.ticketer.clone(), own: marked(&came_with) });
         config.session_storage =
@@ -166,6 +170,7 @@ impl Marked {
 
     fn open(&self, marked: &[u8]) -> Option<Vec<u8>> {
         let (mark, plain) = marked.split_at_checked(MARK_BYTES)?;
+        // Noted, not believed: only the end of the handshake says that it was resumed.
         *self.came_with.lock() = Some(mark.to_vec());
         Some(plain.to_vec())
     }
@@ -192,6 +197,7 @@ impl ProducesTickets for MarkedTickets {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        // No ticket at all for who came without one.
         self.own.gives().then(|| self.all.encrypt(&self.own.seal(plain))).flatten()
     }
 

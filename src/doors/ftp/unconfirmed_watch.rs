@@ -47,6 +47,7 @@ impl Watch {
     /// Makes the place for the first file of a session that waits.
     pub(super) fn first_of_session(&self, ingest: &Arc<Ingest>, link: &Arc<Link>) -> Arc<Unconfirmed> {
         let unconfirmed = Arc::new(Unconfirmed::new(ingest, link));
+        // Weak: the session itself has it, and this only looks.
         self.known.lock().sessions.push(Arc::downgrade(&unconfirmed));
         self.came.notify_one();
         unconfirmed
@@ -55,11 +56,14 @@ impl Watch {
     /// The session is over: decides what can be decided now, and watches over the rest. Gives whether the client has
     /// ended the connection and a reset may follow; what is said to it now would only provoke one.
     pub(super) async fn take_over(&self, unconfirmed: Arc<Unconfirmed>) -> bool {
+        // First what can be decided while the connection is still the session's.
         unconfirmed.settle().await;
         if unconfirmed.is_empty() {
             return false;
         }
         let Left { files, has_descriptor, client_has_ended } = unconfirmed.leave();
+        // Without a descriptor nothing can be looked at any more, and beyond the bound nothing is
+        // kept: then what is known now decides.
         match has_descriptor && self.has_room() {
             true => {
                 self.known.lock().ended.push(files);
@@ -79,6 +83,7 @@ impl Watch {
         let tick = tick(confirm_after);
         loop {
             let next = async {
+                // Costs nothing while no file waits.
                 if self.is_idle() {
                     self.came.notified().await;
                 }
@@ -93,6 +98,7 @@ impl Watch {
 
     /// The door is closed and its sessions are over: what is undecided gets a last while.
     pub(super) async fn close(&self) {
+        // No round beside these: each file is decided once.
         self.stopping.cancel();
         let end = Instant::now() + LAST_LOOKS;
         while !self.known.lock().ended.is_empty() && Instant::now() < end {
@@ -113,6 +119,7 @@ impl Watch {
 
     async fn round(&self) {
         let now = Instant::now();
+        // The lock is let go of before anything is decided: deciding waits for the disk.
         let due: Vec<_> = {
             let known = self.known.lock();
             let sessions = known.sessions.iter().filter_map(Weak::upgrade).filter(|session| session.is_due(now));

@@ -1,4 +1,8 @@
 //! A partner who is logged in, as libunftp carries it.
+//!
+//! libunftp hands it to the backend with every call, and that is the only way by which the backend
+//! knows whose call it is. It holds the session weakly behind the guard, so that a session ends
+//! with its client and not when libunftp is done with it.
 
 use std::{
     fmt,
@@ -61,6 +65,7 @@ impl FtpUser {
             Held::Here(session) => Some(Arc::clone(session)),
             Held::ByGuard(session) => session.upgrade(),
         };
+        // At every command, so that a kick holds at once.
         session.filter(|session| !session.ticket.is_kicked()).ok_or_else(|| ErrorKind::PermissionDenied.into())
     }
 
@@ -72,6 +77,7 @@ impl FtpUser {
     /// The error for libunftp. The guard gets the refusal itself: it says more.
     pub(super) fn refused(&self, refusal: Refusal) -> Error {
         if let Some(inner) = self.inner() {
+            // Before libunftp replies: the guard reads it right behind that reply.
             inner.refuse(refusal.clone());
         }
         reply::error(refusal)

@@ -1,4 +1,8 @@
 //! A client's connection, in the clear or in TLS.
+//!
+//! Both control and data connections are one of these; what is done with them is no business of
+//! this module. Cancel safe as the streams themselves: a read or write that is dropped has moved
+//! nothing that it did not say.
 
 use std::{
     io,
@@ -57,6 +61,7 @@ impl Wire {
     /// The mark of the connection whose TLS session it goes on with, if it goes on with one.
     pub(super) fn resumed(&self) -> Option<Vec<u8>> {
         let Self::Tls(stream, tls) = self else { return None };
+        // A ticket that was shown and refused resumes nothing.
         let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
         tls.came_with().filter(|_| is_resumed)
     }
@@ -82,6 +87,7 @@ impl AsyncRead for Wire {
 /// the sign that all was read: the rest would wait for the next segment, which may never come.
 fn poll_read_urgent(stream: &TcpStream, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     loop {
+        // Again after each empty read: `try_io` has taken the readiness away.
         ready!(stream.poll_read_ready(cx))?;
         let read = stream.try_io(Interest::READABLE, || {
             let (count, _) = rustix::net::recv(stream, &mut *buffer.initialize_unfilled(), RecvFlags::empty())?;
@@ -99,6 +105,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Urgent(stream) | Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream, _) => {
+                // Whatever the server writes itself ends the silence that tickets wait for.
                 stream.get_mut().0.speak();
                 Pin::new(stream).poll_write(cx, bytes)
             }

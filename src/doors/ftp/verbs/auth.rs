@@ -1,4 +1,8 @@
 //! TLS on the control connection: AUTH (RFC 4217).
+//!
+//! AUTH is for before the login. What the client sent in the clear behind AUTH, in the same packet,
+//! is dropped by the control connection before the handshake: an attacker on the line could have
+//! put it there.
 
 use tracing::info;
 
@@ -10,9 +14,11 @@ impl Greeting<'_> {
         let reply = match (self.client.no_auth(), mechanism.to_ascii_uppercase().as_str()) {
             (Some(reply), _) => reply,
             (None, "TLS" | "TLS-C" | "SSL" | "TLS-P") => {
+                // The last line in the clear (RFC 4217, 4.2): the handshake begins right behind it.
                 if self.client.say(Reply::new(234, "Go on with TLS")).await == Flow::End {
                     return Flow::End;
                 }
+                // A name that was given in the clear is not believed in TLS.
                 self.user = None;
                 return Box::pin(self.client.secure()).await;
             }
@@ -41,6 +47,7 @@ impl Client {
     /// The TLS handshake on the control connection.
     pub(in crate::doors::ftp) async fn secure(&mut self) -> Flow {
         let (options, peer) = (&self.context.options, self.control.link.peer);
+        // The certificate as it is now; a reload does not touch handshakes that have begun.
         let Some(tls) = self.context.tls.get() else { return Flow::End };
         match self.control.secure(tls.control, options.handshake, &self.protection.marks).await {
             Ok(shown) => self.protection.certificate = shown,

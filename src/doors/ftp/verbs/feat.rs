@@ -18,6 +18,7 @@ pub(in crate::doors::ftp) fn feat(abilities: &Abilities) -> Reply {
         .collect();
     let hashes = format!("HASH {}", hashes.join(";"));
     let mut features = vec!["Features:".to_owned()];
+    // RFC 4217, 6: only where it is served, since clients take it as an offer.
     if abilities.tls {
         features.extend(["AUTH TLS", "PBSZ", "PROT"].map(str::to_owned));
     }

@@ -1,4 +1,7 @@
 //! Digests of files: HASH, XSHA256 and their like.
+//!
+//! A digest of a large file takes long: the session shows what it does, and ends when its client
+//! goes.
 
 use crate::doors::ftp::{
     digest::{self, Algorithm},

@@ -1,4 +1,7 @@
 //! Listings: LIST, NLST, MLSD.
+//!
+//! They go over a data connection as downloads do, but are no transfers of a file: the guard makes
+//! them itself, page by page, and libunftp is not asked.
 
 use std::sync::Arc;
 
@@ -37,6 +40,7 @@ impl LoggedIn<'_> {
     }
 
     async fn send_list(&mut self, offer: Offer, listable: Listable) -> Flow {
+        // An ABOR that came before 150 is for this listing.
         self.client.control.hear_what_is_here();
         if self.client.say(Reply::new(150, "The listing is coming")).await == Flow::End {
             return Flow::End;

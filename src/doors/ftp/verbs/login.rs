@@ -1,4 +1,8 @@
 //! The login: USER and PASS.
+//!
+//! Nothing said here tells whether a name exists: wrong names and wrong passwords get the same
+//! words after the same work (`Partners::verify_showing`). What is told apart are states of the
+//! server, such as too many sessions.
 
 use tracing::info;
 
@@ -14,12 +18,14 @@ use crate::{
 impl Greeting<'_> {
     /// USER. A certificate that is bound to the name may suffice.
     pub(in crate::doors::ftp) async fn user(&mut self, name: &str) -> Progress {
+        // At USER and not at PASS: clients send the password without being asked twice.
         if self.client.context.tls_is_required() && !self.client.control.is_secure() {
             return self.say(Reply::new(534, "TLS is required: send AUTH TLS first")).await;
         }
         if name.is_empty() {
             return self.say(Reply::new(501, "USER needs a name")).await;
         }
+        // RFC 4217, 4.3: 232 says that no password is needed.
         if let Some(partner) = self.certified(name) {
             return self.enter(&partner, "certificate", 232).await;
         }
@@ -35,6 +41,7 @@ impl Greeting<'_> {
 
     /// PASS (RFC 959, 4.1.1).
     pub(in crate::doors::ftp) async fn pass(&mut self, password: &str) -> Progress {
+        // Taken: each try needs its own USER (RFC 959, 5.4).
         let Some(name) = self.user.take() else {
             return self.say(Reply::new(503, "Send USER first")).await;
         };
@@ -53,6 +60,8 @@ impl Greeting<'_> {
         if denied == Denied::Unavailable {
             return self.last(denied).await;
         }
+        // Only guesses count against the client: one that is refused for want of places has guessed
+        // nothing.
         self.failed_logins += u32::from(denied.is_guess());
         // One reply for all reasons, so that it does not tell whether the name exists.
         if self.client.say(Reply::new(530, "Login incorrect")).await == Flow::End {
@@ -67,6 +76,7 @@ impl Greeting<'_> {
     /// Opens a session.
     async fn enter(&mut self, partner: &Partner, how: &str, code: u16) -> Progress {
         let common = &self.client.context.common;
+        // The session before the reply: who reads "Logged in" has a place.
         let session = match common.open_session(partner, &self.client.control.link, how) {
             Ok(session) => session,
             Err(denied) => return self.last(denied).await,

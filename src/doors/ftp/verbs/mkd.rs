@@ -9,6 +9,7 @@ use crate::doors::ftp::{
 impl LoggedIn<'_> {
     /// MKD (RFC 959, 4.1.3, and appendix II for the quotes).
     pub(in crate::doors::ftp) async fn make_directory(&mut self, given: &str) -> Reply {
+        // A name with `..` is refused here: what changes something is named exactly.
         let path = match changed(&self.directory, given) {
             Ok(path) => path,
             Err(reply) => return reply,

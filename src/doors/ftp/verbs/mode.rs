@@ -1,4 +1,7 @@
 //! The form of what is transferred: TYPE, MODE, STRU. There is one.
+//!
+//! Bytes are kept as they come. TYPE A is accepted because clients begin with it, and changes
+//! nothing (RFC 959, 3.1.1.1 would have line ends translated).
 
 use crate::doors::ftp::reply::Reply;
 

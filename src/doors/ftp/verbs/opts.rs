@@ -1,4 +1,7 @@
 //! Settings of the session: OPTS, LANG, HOST.
+//!
+//! Names are UTF-8 whatever is set (RFC 2640); clients that switch it off are told that it stays
+//! on.
 
 use crate::doors::ftp::{client::Client, reply::Reply};
 
