@@ -30,7 +30,7 @@ const QUEUE: &str = "forebay_queue";
 const FLOORS: [&[&str]; 13] = [
     &[STORAGE],
     &[QUEUE],
-    &["clock", "units", "telemetry", "envelope"],
+    &["clock", "units", "telemetry", "envelope", "durable_file"],
     &["descriptors"],
     &["contents", "gate", "partners", "routes"],
     &["answers"],
@@ -44,8 +44,10 @@ const FLOORS: [&[&str]; 13] = [
 ];
 
 /// Modules that see less than all that is beneath them: who, and all that it may name.
-const SEES_ONLY: [(&str, &[&str]); 2] =
-    [("doors", &["ingest", "partners", "gate", "clock", "units", "telemetry", "descriptors"]), ("main", &["cli"])];
+const SEES_ONLY: [(&str, &[&str]); 2] = [
+    ("doors", &["ingest", "partners", "gate", "clock", "units", "telemetry", "durable_file", "descriptors"]),
+    ("main", &["cli"]),
+];
 
 /// Words of storage and queue that those above hand on to doors through their own public face, each with its reason. They
 /// are plain: `what_is_handed_on_is_plain` holds them to it.
@@ -64,10 +66,11 @@ const HANDED_ON: [(&str, &str); 5] = [
 const HANDED_IN: [&str; 1] = ["forebay::ingest::core::Dependencies"];
 
 /// The modules of storage that know where bytes lie, and the only ones above it that may name them.
-const PLACES_OF_BYTES: [(&str, &str, &str); 5] = [
+const PLACES_OF_BYTES: [(&str, &str, &str); 6] = [
     ("disk", QUEUE, "the index is set aside, synced and removed on the disk that the journal is on"),
     ("journal", QUEUE, "the queue stands on the journal"),
     ("disk", "server", "the start decides which disk"),
+    ("disk", "durable_file", "files beside the accepted ones are written as storage writes, on the same disk"),
     ("local", "server", "the start opens storage in the data directory"),
     ("local", "config", "its `Options` are a section of the configuration"),
 ];

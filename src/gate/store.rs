@@ -12,8 +12,8 @@
 //! may have held the override that keeps the gate closed.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    fs::{self, OpenOptions},
+    io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -27,6 +27,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{live::GateError, overrides::Override, settled::Anchor};
+use crate::durable_file::{self, WriteError};
 
 const VERSION: u32 = 1;
 /// The room that the state has, in bytes: some dozens of overrides.
@@ -74,7 +75,7 @@ impl Store {
             return Ok(());
         }
         builder.recursive(true).mode(0o700).create(&self.dir)?;
-        self.dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+        Ok(durable_file::sync_directory(durable_file::directory_of(&self.dir))?)
     }
 
     /// Reads the state; the default one when there was none.
@@ -142,7 +143,7 @@ impl Store {
                 Err(error) => return Err(error.into()),
             }
             // A rename alone can vanish.
-            File::open(&self.dir)?.sync_all()
+            Ok(durable_file::sync_directory(&self.dir)?)
         };
         write().map_err(|source| GateError::Io { what: "write", path: path.clone(), source })?;
         self.keep_spare(&spare);
@@ -164,18 +165,8 @@ impl Store {
 
     /// Replaces a file: written beside it, synced, renamed over it, and the directory synced.
     fn replace(&self, name: &str, text: &str) -> Result<(), GateError> {
-        let path = self.dir.join(name);
-        let aside = self.dir.join(format!("{name}.new"));
-        let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-            file.write_all(text.as_bytes())?;
-            // As in `exchange`: content first, then the name.
-            file.sync_all()?;
-            fs::rename(&aside, &path)?;
-            // A rename alone can vanish.
-            File::open(&self.dir)?.sync_all()
-        };
-        write().map_err(|source| GateError::Io { what: "write", path: path.clone(), source })
+        let written = durable_file::replace(&self.dir.join(name), text.as_bytes());
+        written.map_err(|WriteError { doing: what, path, source }| GateError::Io { what, path, source })
     }
 }
 

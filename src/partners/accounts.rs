@@ -6,13 +6,13 @@
 //! holds a lock on the directory from its read to its rename.
 //!
 //! # After a crash
-//! A file is either as before the change or as after it: it is written aside, synced, renamed, and the directory is
-//! synced. What a crash leaves aside is removed at the next open when it is a day old.
+//! A file is either as before the change or as after it (`durable_file`). What a crash leaves aside is removed by the next
+//! change of the same account, and at the next open when it is a day old.
 
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,10 +21,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
-use uuid::Uuid;
+use rustix::fs::{FlockOperation, OFlags};
 
 use super::{Account, PartnerName, PartnersError, former};
+use crate::durable_file;
 
 /// No account is near this size.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -89,11 +89,7 @@ impl Accounts {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             Err(error) => return Err(failed("make", &self.directory)(error)),
         }
-        let parent = match self.directory.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync", parent))
+        Ok(durable_file::sync_directory(durable_file::directory_of(&self.directory))?)
     }
 
     /// Removes what crashes left aside. Young ones may be another process's change in progress.
@@ -198,18 +194,11 @@ impl Accounts {
     /// Adds an account; an existing file of that name is never touched, whatever it holds.
     pub(super) fn add(&self, account: &Account) -> Result<(), PartnersError> {
         let _lock = self.lock()?;
-        let folded = account.name.folded();
-        let aside = self.write_aside(&folded, account)?;
-        let path = self.path(&folded);
-        let renamed = rustix::fs::renameat_with(CWD, &aside, CWD, &path, RenameFlags::NOREPLACE);
-        if let Err(error) = renamed {
-            let _ = std::fs::remove_file(&aside);
-            if error == rustix::io::Errno::EXIST {
-                return Err(PartnersError::Exists(account.name.clone()));
-            }
-            return Err(failed("rename to", &path)(error.into()));
-        }
-        self.sync()
+        let path = self.path(&account.name.folded());
+        durable_file::create(&path, &json_of(account, &path)?).map_err(|error| match error.source.kind() {
+            io::ErrorKind::AlreadyExists => PartnersError::Exists(account.name.clone()),
+            _ => error.into(),
+        })
     }
 
     /// Changes an account in place of the old one, and gives it as it is now.
@@ -223,12 +212,7 @@ impl Accounts {
         let path = self.path(&folded);
         let (_, mut account) = self.load(&path, &folded).map_err(|error| unknown(error, name))?;
         change(&mut account)?;
-        let aside = self.write_aside(&folded, &account)?;
-        if let Err(error) = std::fs::rename(&aside, &path) {
-            let _ = std::fs::remove_file(&aside);
-            return Err(failed("rename to", &path)(error));
-        }
-        self.sync()?;
+        durable_file::replace(&path, &json_of(&account, &path)?)?;
         self.read.lock().remove(&folded);
         Ok(account)
     }
@@ -244,7 +228,7 @@ impl Accounts {
         // Before the account goes: no crash leaves its name free.
         self.write_former(name, now)?;
         std::fs::remove_file(&path).map_err(|error| unknown(failed("remove", &path)(error), name))?;
-        self.sync()
+        Ok(durable_file::sync_directory(&self.directory)?)
     }
 
     /// A removed partner is gone only now.
@@ -257,37 +241,12 @@ impl Accounts {
         let folded = name.folded();
         let path = former::path(&self.directory, &folded);
         let json = former::json(name, now).map_err(|error| failed("write", &path)(error.into()))?;
-        std::fs::rename(self.write_json_aside(&folded, &json)?, &path).map_err(failed("rename to", &path))?;
-        self.sync()
+        Ok(durable_file::replace(&path, &json)?)
     }
 
     /// When the last partner of this name was removed, if there was one.
     pub(super) fn removed_at(&self, name: &PartnerName) -> Option<DateTime<Utc>> {
         former::removed_at(&self.directory, &name.folded())
-    }
-
-    fn write_aside(&self, folded: &str, account: &Account) -> Result<PathBuf, PartnersError> {
-        let json = account.to_json().map_err(|error| failed("write", &self.path(folded))(error.into()))?;
-        self.write_json_aside(folded, &json)
-    }
-
-    fn write_json_aside(&self, folded: &str, json: &[u8]) -> Result<PathBuf, PartnersError> {
-        let path = self.directory.join(format!(".{folded}.{}.tmp", Uuid::new_v4()));
-        let written = File::options().write(true).create_new(true).mode(0o600).open(&path).and_then(|mut file| {
-            file.write_all(json)?;
-            // Synced before the rename: else the name could come to stand for nothing.
-            file.sync_all()
-        });
-        if let Err(error) = written {
-            let _ = std::fs::remove_file(&path);
-            return Err(failed("write", &path)(error));
-        }
-        Ok(path)
-    }
-
-    /// The rename is durable only when the directory is.
-    fn sync(&self) -> Result<(), PartnersError> {
-        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed("sync", &self.directory))
     }
 
     /// One change at a time, over all processes. Given back when the file is closed.
@@ -297,6 +256,10 @@ impl Accounts {
             .map_err(|error| failed("lock", &self.directory)(error.into()))?;
         Ok(directory)
     }
+}
+
+fn json_of(account: &Account, path: &Path) -> Result<Vec<u8>, PartnersError> {
+    account.to_json().map_err(|error| failed("write", path)(error.into()))
 }
 
 fn failed<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> PartnersError + 'a {
@@ -406,7 +369,8 @@ mod tests {
         let mut changed = account("demo");
         changed.enabled = false;
         // What a crash leaves: the new form aside, whole or torn, and no rename.
-        let aside = accounts.write_aside("demo", &changed).unwrap();
+        let aside = directory.join(".demo.json.tmp");
+        std::fs::write(&aside, changed.to_json().unwrap()).unwrap();
         let torn = directory.join(".demo.torn.tmp");
         std::fs::write(&torn, "{\"vers").unwrap();
 
@@ -421,7 +385,8 @@ mod tests {
             })
             .unwrap();
 
-        assert!(aside.exists() && torn.exists(), "a young one may be a change in progress");
+        assert!(!aside.exists() && torn.exists(), "that of another may be a change in progress");
+        std::fs::write(&aside, "{").unwrap();
         let written = chrono::DateTime::<Utc>::from(std::fs::metadata(&aside).unwrap().modified().unwrap());
         Accounts::open(&directory, written + KEEP_ASIDE + Duration::from_secs(5)).unwrap();
         assert!(!aside.exists() && !torn.exists());
@@ -453,7 +418,7 @@ mod tests {
         std::fs::create_dir(accounts.path("folder")).unwrap();
         symlink(accounts.path("real"), accounts.path("link")).unwrap();
         symlink("/nowhere", accounts.path("dangling")).unwrap();
-        rustix::fs::mknodat(CWD, accounts.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, accounts.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         for (name, why) in [
             ("empty", "is no account"),
             ("words", "is no account"),

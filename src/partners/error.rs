@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 use chrono::{DateTime, Utc};
 
 use super::PartnerName;
+use crate::durable_file::WriteError;
 
 /// Why accounts cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -54,4 +55,10 @@ pub enum PartnersError {
         /// The error of the system.
         source: io::Error,
     },
+}
+
+impl From<WriteError> for PartnersError {
+    fn from(WriteError { doing: what, path, source }: WriteError) -> Self {
+        Self::Io { what, path, source }
+    }
 }

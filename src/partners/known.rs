@@ -4,8 +4,8 @@
 //! from such an address needs no luck while strangers flood the server. So they are remembered over restarts.
 //!
 //! # Guarantees
-//! A login is answered without waiting for the disk: a thread writes what is new. The file is written aside, synced and
-//! renamed.
+//! A login is answered without waiting for the disk: a thread writes what is new. The file is replaced whole
+//! (`durable_file`).
 //!
 //! # After a crash
 //! The file is as before or as after the last write. What was not written yet, or cannot be read, is learned again from
@@ -13,9 +13,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, File, Permissions},
-    io::{self, Write},
-    os::unix::fs::PermissionsExt,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -28,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::origin::Origin;
-use crate::clock::Clock;
+use crate::{clock::Clock, durable_file};
 
 /// The file, beside the accounts: no name of a partner begins with a dot.
 const FILE: &str = ".origins.json";
@@ -185,13 +183,7 @@ impl Shared {
         let Some(file) = &self.file else { return Ok(()) };
         let partners = self.known.lock().by_name.iter().map(|(name, seen)| (name.clone(), seen.clone())).collect();
         let text = serde_json::to_vec(&Written { version: VERSION, partners }).map_err(io::Error::other)?;
-        let aside = file.with_extension("new");
-        let mut written = File::create(&aside)?;
-        written.set_permissions(Permissions::from_mode(0o600))?;
-        written.write_all(&text)?;
-        // Else a power cut could leave an empty file under the name.
-        written.sync_all()?;
-        fs::rename(aside, file)
+        Ok(durable_file::replace(file, &text)?)
     }
 }
 

@@ -7,8 +7,7 @@
 //! entries given back.
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -28,6 +27,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::group::start_ticks;
+use crate::durable_file;
 use crate::clock::Clock;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -81,21 +81,12 @@ pub fn instance_of(data: &Path) -> Result<Uuid, ChildrenError> {
         Ok(text) => Uuid::try_parse(text.trim()).map_err(|error| failed(io::Error::other(error))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let instance = Uuid::new_v4();
-            make_instance(data, &path, instance).map_err(failed)?;
+            // Durable before any program carries it.
+            durable_file::replace(&path, format!("{instance}\n").as_bytes()).map_err(|error| failed(error.into()))?;
             Ok(instance)
         }
         Err(error) => Err(failed(error)),
     }
-}
-
-/// Makes the mark, durable before any program carries it.
-fn make_instance(data: &Path, path: &Path, instance: Uuid) -> io::Result<()> {
-    let temporary = data.join("instance.tmp");
-    let mut file = fs::File::create(&temporary)?;
-    writeln!(file, "{instance}")?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    fs::File::open(data)?.sync_all()
 }
 
 /// Stops what runs on of a former server, empties `<data>/scratch`, and gives the interrupted entries back. Called

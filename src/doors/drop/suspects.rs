@@ -8,11 +8,13 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
 use parking_lot::Mutex;
+
+use crate::durable_file;
 
 /// Of one folder no more are kept.
 const MOST: usize = 10_000;
@@ -65,12 +67,7 @@ impl Suspects {
 
     /// Writes the file durably.
     fn write(&self, all: &ByFolder) -> io::Result<()> {
-        let aside = self.file.with_extension("new");
-        let mut file = fs::File::create(&aside)?;
-        file.write_all(&serde_json::to_vec(all)?)?;
-        file.sync_all()?;
-        fs::rename(&aside, &self.file)?;
-        self.file.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
+        Ok(durable_file::replace(&self.file, &serde_json::to_vec(all)?)?)
     }
 }
 

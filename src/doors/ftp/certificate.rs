@@ -2,8 +2,7 @@
 
 use std::{
     fs, io,
-    io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -20,6 +19,7 @@ use rustls::{
 use serde::Serialize;
 
 use super::Options;
+use crate::durable_file;
 
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
@@ -222,18 +222,12 @@ fn make(options: &Options, directory: &Path, now: DateTime<Utc>) -> Result<(), T
     let failed = |source| TlsError::File { path: directory.to_owned(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     // The key first: a certificate without its key is made again at the next start.
-    write_private(&directory.join(KEY), key.serialize_pem().as_bytes())?;
-    write_private(&directory.join(CERTIFICATE), certificate.pem().as_bytes())?;
-    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    write(&directory.join(KEY), key.serialize_pem().as_bytes())?;
+    write(&directory.join(CERTIFICATE), certificate.pem().as_bytes())
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), TlsError> {
-    let failed = |source| TlsError::File { path: path.to_owned(), source };
-    let aside = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&aside, path).map_err(failed)
+fn write(path: &Path, bytes: &[u8]) -> Result<(), TlsError> {
+    durable_file::replace(path, bytes).map_err(|error| TlsError::File { path: error.path, source: error.source })
 }
 
 /// What a file holds, without the byte order mark that editors on Windows put in front of it.

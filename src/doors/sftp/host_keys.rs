@@ -2,12 +2,12 @@
 //!
 //! # Guarantees
 //! A key that was made is on stable storage before the first client sees it: after a crash the server is known by the
-//! same keys. Each is written aside, synced and renamed, readable by nobody else.
+//! same keys (`durable_file`). Nobody else can read them.
 
 use std::{
-    fs::{self, DirBuilder, File},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -18,7 +18,10 @@ use russh::keys::{
 use tracing::{info, warn};
 
 use super::{Options, authorities::Authorities};
-use crate::units::text_file::decode;
+use crate::{
+    durable_file::{self, WriteError},
+    units::text_file::decode,
+};
 
 /// The keys that are made, and the names of their files.
 const MADE: [(&str, Kind); 3] =
@@ -182,25 +185,10 @@ fn make(path: &Path, kind: Kind) -> Result<PrivateKey, HostKeyError> {
     };
     let key = key.map_err(|error| wrong(error.to_string()))?;
     let text = key.to_openssh(LineEnding::LF).map_err(|error| wrong(error.to_string()))?;
-    write(path, text.as_bytes()).map_err(io_error("write", path))?;
+    let written = durable_file::replace(path, text.as_bytes());
+    written.map_err(|WriteError { doing, path, source }| HostKeyError::Io { doing, path, source })?;
     info!(path = %path.display(), fingerprint = %key.fingerprint(HashAlg::Sha256), "made a host key");
     Ok(key)
-}
-
-/// Writes a key aside, syncs it, and renames it into place.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = path.with_extension("new");
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&aside)?;
-    file.write_all(bytes)?;
-    // Before the name, and the directory after it: the key must be there before a client has seen
-    // it.
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 fn io_error<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> HostKeyError + 'a {

@@ -5,16 +5,11 @@
 //! 256 random bits, as 64 hexadecimal digits and a newline, mode 0600; made once and kept over
 //! restarts.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::operate::request::Request;
+use crate::{durable_file, operate::request::Request};
 
 /// The file's name in the data directory.
 const NAME: &str = "admin.secret";
@@ -35,28 +30,14 @@ pub(super) fn find_or_make(data: &Path) -> io::Result<String> {
         return Ok(known);
     }
     let secret = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
-    match write(data, &secret) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+    // In place of a file that is there: never into one that somebody may have open.
+    match durable_file::replace(&data.join(NAME), format!("{secret}\n").as_bytes()) {
+        Err(error) if matches!(error.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
             tracing::error!(%error, "no room for {NAME}: commands cannot reach this server; make room and restart it");
         }
         written => written?,
     }
     Ok(secret)
-}
-
-/// In place of a file that is there: never into one that somebody may have open.
-/// Written aside and renamed, so that no reader sees half of one. Not synced: a secret that a crash
-/// takes is made again.
-fn write(data: &Path, secret: &str) -> io::Result<()> {
-    // The rest of a start that died before the rename.
-    let aside = data.join("admin.secret.tmp");
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    writeln!(file, "{secret}")?;
-    fs::rename(aside, data.join(NAME))
 }
 
 /// The secret of the server that runs on this directory.
