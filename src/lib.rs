@@ -1,7 +1,7 @@
 //! Forebay: an FTP and SFTP intake that is always open, with a durable queue behind a maintenance gate.
 //!
 //! The floors, from the ground up; each names only what is beneath it, and `tests/floors.rs` holds them to it:
-//! `storage` · `queue` · [`clock`], [`units`], [`telemetry`], [`envelope`], [`durable_file`] · [`descriptors`] · [`contents`], [`gate`], [`partners`], [`routes`] · [`answers`] · [`ingest`], [`process`]
+//! `storage` · `queue` · [`clock`], [`units`], [`telemetry`], [`envelope`], [`durable_file`], [`origin`] · [`credentials`], [`descriptors`] · [`contents`], [`gate`], [`partners`], [`routes`] · [`answers`] · [`ingest`], [`process`]
 //! (never each other) · [`doors`] · [`operate`] · [`config`] · [`server`] · [`cli`].
 
 // They panic where standard output or standard error cannot be written.
@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod contents;
+pub mod credentials;
 pub mod descriptors;
 pub mod doors;
 pub mod durable_file;
@@ -19,6 +20,7 @@ pub mod envelope;
 pub mod gate;
 pub mod ingest;
 pub mod operate;
+pub mod origin;
 pub mod partners;
 pub mod process;
 pub mod routes;

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{AuthorizedKey, Habit, PartnerName, password::Hash};
+use super::{AuthorizedKey, Habit, PartnerName};
+use crate::credentials::{self, Hash};
 
 /// The newest version of the stored form: with what the partner's TLS clients do. An account without that and without
 /// keys is stored as the first version, one with keys as the second, which earlier programs read.
@@ -103,10 +104,24 @@ impl Account {
     }
 }
 
+impl credentials::Account for Account {
+    fn folded_name(&self) -> String {
+        self.name.folded()
+    }
+
+    fn hash(&self) -> &Hash {
+        &self.hash
+    }
+
+    fn changed_at(&self) -> DateTime<Utc> {
+        self.changed_at
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::partners::password::Verifier;
+    use crate::credentials::matches;
 
     /// As the first version wrote it. It must open for ever.
     const FIRST: &str = include_str!("fixtures/account-v1.json");
@@ -117,7 +132,7 @@ mod tests {
         assert_eq!(account.name.as_str(), "Demo");
         assert!(account.enabled);
         assert_eq!(account.created_at.to_rfc3339(), "2026-04-24T19:00:00+00:00");
-        assert!(Verifier::default().matches("correct horse", &account.hash));
+        assert!(matches("correct horse", &account.hash));
         assert_eq!(account.to_json().unwrap(), FIRST.as_bytes());
     }
 

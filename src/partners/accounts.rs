@@ -280,12 +280,12 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::partners::password::Hash;
+    use crate::credentials::Hash;
 
     const AT: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
     fn account(name: &str) -> Account {
-        let hash = Hash::dummy().unwrap();
+        let hash = Hash::of("secret").unwrap();
         Account {
             name: name.parse().unwrap(),
             enabled: true,
@@ -418,7 +418,8 @@ mod tests {
         std::fs::create_dir(accounts.path("folder")).unwrap();
         symlink(accounts.path("real"), accounts.path("link")).unwrap();
         symlink("/nowhere", accounts.path("dangling")).unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, accounts.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, accounts.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .unwrap();
         for (name, why) in [
             ("empty", "is no account"),
             ("words", "is no account"),

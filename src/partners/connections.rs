@@ -17,12 +17,12 @@ use std::{
 use parking_lot::Mutex;
 use tracing::warn;
 
-use super::{
-    Denied, Limits,
-    known::KnownOrigins,
+use super::{Denied, Limits};
+use crate::{
+    clock::Clock,
+    credentials::KnownOrigins,
     origin::{Around, Origin},
 };
-use crate::clock::Clock;
 
 /// Most addresses whose rate is remembered.
 const MOST_RATES: usize = 16_384;

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Account, ClientCertificate, Policy, password::Hash};
+use super::{Account, ClientCertificate, Policy};
+use crate::credentials::Hash;
 
 /// The credentials of one login. A session lasts as long as all of them hold: who takes a password, a key or a binding
 /// away means those too who are in by it.

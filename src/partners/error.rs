@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use chrono::{DateTime, Utc};
 
 use super::PartnerName;
-use crate::durable_file::WriteError;
+use crate::{credentials::Unhashed, durable_file::WriteError};
 
 /// Why accounts cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -60,5 +60,14 @@ pub enum PartnersError {
 impl From<WriteError> for PartnersError {
     fn from(WriteError { doing: what, path, source }: WriteError) -> Self {
         Self::Io { what, path, source }
+    }
+}
+
+impl From<Unhashed> for PartnersError {
+    fn from(fault: Unhashed) -> Self {
+        match fault {
+            Unhashed::Password(what) => Self::Password(what),
+            Unhashed::Failed(what) => Self::Hash(what),
+        }
     }
 }

@@ -8,8 +8,8 @@ use super::{
     Account, AuthorizedKey, Listing, PartnerName, Partners, PartnersError,
     former::NAME_RESTS,
     login::chain,
-    password::{Hash, MAX_PASSWORD_BYTES},
 };
+use crate::credentials::Hash;
 
 /// The most keys of an account, and their bytes: its file has a limit too.
 const MOST_KEYS: usize = 32;
@@ -47,7 +47,7 @@ impl Partners {
             note: note.to_owned(),
             keys: Vec::new(),
             data_habit: None,
-            hash: hashed(password)?,
+            hash: Hash::of(password)?,
         };
         self.accounts.add(&account)?;
         self.changed(name);
@@ -123,7 +123,7 @@ impl Partners {
             account.enabled = true;
             Ok(())
         })?;
-        self.logins.lockout.forgive(&name.folded());
+        self.logins.forgive(&name.folded());
         Ok(account)
     }
 
@@ -132,12 +132,12 @@ impl Partners {
     /// # Errors
     /// [`PartnersError::Unknown`], [`PartnersError::Password`], or when it cannot be written.
     pub fn passwd(&self, name: &PartnerName, password: &str) -> Result<Account, PartnersError> {
-        let hash = hashed(password)?;
+        let hash = Hash::of(password)?;
         let account = self.change(name, "password changed", |account| {
             account.hash = hash;
             Ok(())
         })?;
-        self.logins.lockout.forgive(&name.folded());
+        self.logins.forgive(&name.folded());
         Ok(account)
     }
 
@@ -207,20 +207,6 @@ impl Partners {
     }
 
     fn changed(&self, name: &PartnerName) {
-        self.logins.verified.forget(&name.folded());
+        self.logins.changed(&name.folded());
     }
-}
-
-fn hashed(password: &str) -> Result<Hash, PartnersError> {
-    if password.is_empty() {
-        return Err(PartnersError::Password("is empty"));
-    }
-    if password.len() > MAX_PASSWORD_BYTES {
-        return Err(PartnersError::Password("is longer than 1024 bytes"));
-    }
-    // Neither could be sent: FTP's PASS is one line.
-    if password.contains(['\r', '\n', '\0']) {
-        return Err(PartnersError::Password("must not hold a line end or NUL"));
-    }
-    Hash::of(password).map_err(PartnersError::Hash)
 }

@@ -3,14 +3,12 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use russh::keys::PublicKey;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::error;
 
 use super::{
     Account, Authentication, ClientCertificate, Credentials, PartnerName, Partners, PartnersError, Policy,
-    origin::Origin,
 };
-use crate::units;
+use crate::{credentials::Refused, origin::Origin, units};
 
 /// Why someone does not come in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +45,17 @@ impl Denied {
     #[must_use]
     pub fn is_guess(&self) -> bool {
         matches!(self, Self::Wrong | Self::Wait(_))
+    }
+}
+
+impl From<Refused<Self>> for Denied {
+    fn from(refused: Refused<Self>) -> Self {
+        match refused {
+            Refused::Wrong => Self::Wrong,
+            Refused::Wait(wait) => Self::Wait(wait),
+            Refused::Unavailable => Self::Unavailable,
+            Refused::Lookup(denied) => denied,
+        }
     }
 }
 
@@ -129,23 +138,9 @@ impl Partners {
             None => (false, proof, Credentials::default()),
         };
         let parsed = parsed.filter(|_| fits);
-        self.must_not_wait(&key, origin)?;
-        if let Some(account) = self.remembered(parsed.as_ref(), password)? {
-            return self.enter(proof, shown.with_password(&account), &account, peer);
-        }
-        let permit = Arc::clone(&self.verify_permits).acquire_owned().await.map_err(|_| Denied::Unavailable)?;
-        // Other logins were verified meanwhile: they may have failed too often, or succeeded already.
-        self.must_not_wait(&key, origin)?;
-        if let Some(account) = self.remembered(parsed.as_ref(), password)? {
-            return self.enter(proof, shown.with_password(&account), &account, peer);
-        }
-        let account = self.enabled(parsed.as_ref())?;
-        if self.judge(permit, account.clone(), password, &key, origin).await?
-            && let Some(account) = account
-        {
-            return self.enter(proof, shown.with_password(&account), &account, peer);
-        }
-        Err(Denied::Wrong)
+        let look = || self.enabled(parsed.as_ref());
+        let account = self.logins.verify(&key, origin, password, look).await.map_err(Denied::from)?;
+        self.enter(proof, shown.with_password(&account), &account, peer)
     }
 
     /// Returns true if the credentials fit the name, and what they prove. A certificate that is bound to a partner
@@ -178,51 +173,6 @@ impl Partners {
         let enough = no_password && policy.binds(certificate) && policy.allows(peer);
         let credentials = Credentials::default().with_certificate(certificate);
         enough.then(|| Partner { name: account.name.clone(), policy, credentials })
-    }
-
-    /// One argon2id run, whether there is an account or not. Its result is kept before the permit is given back, so
-    /// that the next login knows it, also when the caller has gone.
-    async fn judge(
-        &self,
-        permit: OwnedSemaphorePermit,
-        account: Option<Arc<Account>>,
-        password: &str,
-        key: &str,
-        origin: Origin,
-    ) -> Result<bool, Denied> {
-        let logins = Arc::clone(&self.logins);
-        let clock = Arc::clone(&self.clock);
-        let (password, key) = (password.to_owned(), key.to_owned());
-        let run = tokio::task::spawn_blocking(move || {
-            let hash = account.as_ref().map_or(&logins.dummy, |account| &account.hash);
-            let matches = logins.verifier.matches(&password, hash);
-            let right = match &account {
-                Some(account) if matches => {
-                    logins.verified.remember(account, &password, clock.elapsed());
-                    true
-                }
-                _ => {
-                    logins.lockout.failed(&key, origin, clock.elapsed());
-                    false
-                }
-            };
-            drop(permit);
-            right
-        });
-        run.await.map_err(|_| Denied::Unavailable)
-    }
-
-    fn must_not_wait(&self, key: &str, origin: Origin) -> Result<(), Denied> {
-        match self.logins.lockout.wait(key, origin, self.clock.elapsed()) {
-            Some(wait) => Err(Denied::Wait(wait)),
-            None => Ok(()),
-        }
-    }
-
-    /// The account, when `password` was found right for it a short while ago.
-    fn remembered(&self, name: Option<&PartnerName>, password: &str) -> Result<Option<Arc<Account>>, Denied> {
-        let account = self.enabled(name)?;
-        Ok(account.filter(|account| self.logins.verified.holds(account, password, self.clock.elapsed())))
     }
 
     pub(super) fn enabled(&self, name: Option<&PartnerName>) -> Result<Option<Arc<Account>>, Denied> {

@@ -1,4 +1,4 @@
-//! Partners: accounts, credentials, policies, limits and lockout, shared by all doors.
+//! Partners: accounts, what they log in with, policies and limits, shared by all doors.
 //!
 //! [`Partners`] is what doors ask. A connection is admitted before anything is read from it, a login is verified, a
 //! session is opened; the tickets that are handed out give their place back when they are dropped.
@@ -18,16 +18,11 @@ mod former;
 mod keeping;
 mod key;
 mod key_file;
-mod known;
 mod limits;
-mod lockout;
 mod login;
-mod memory;
 mod memory_budget;
 mod name;
 mod network;
-mod origin;
-mod password;
 mod policy;
 mod registry;
 mod renames;
@@ -37,7 +32,6 @@ mod startups;
 mod temporary;
 #[cfg(test)]
 mod tests;
-mod verified;
 
 pub use account::Account;
 pub use accounts::Listing;
@@ -54,8 +48,6 @@ pub use login::{Denied, Partner, Proof};
 pub use memory_budget::{MemoryPermit, PartnerMemory};
 pub use name::{BadName, PartnerName};
 pub use network::{BadNetwork, Network};
-pub use origin::Origin;
-pub use password::generate_password;
 pub use policy::{Authentication, CloseNotify, Complete, DataResumption, Delete, Override, Policies, Policy};
 pub use registry::Partners;
 pub use renames::LateRenames;
@@ -63,3 +55,5 @@ pub use resumption::{Habit, Resumes};
 pub use sessions::{SessionStatus, SessionTicket};
 pub use startups::{BadStartups, MaxStartups};
 pub use temporary::TemporaryNames;
+
+pub use crate::{credentials::generate_password, origin::Origin};

@@ -8,25 +8,19 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{
     ConnectionTicket, Credentials, Denied, Limits, Listing, Partner, PartnerName, PartnersError, Policies, Policy,
     SessionStatus, SessionTicket,
-    accounts::Accounts,
-    connections::Connections,
-    known::KnownOrigins,
-    lockout::Lockout,
-    memory_budget::MemoryBudget,
-    origin::Origin,
-    password::{Hash, Verifier},
-    renames::Renames,
-    resumption::Habits,
+    accounts::Accounts, connections::Connections, memory_budget::MemoryBudget, renames::Renames, resumption::Habits,
     sessions::SessionRegistry,
-    verified::Verified,
 };
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    credentials::{Authenticator, KnownOrigins, Rules},
+    origin::Origin,
+};
 
 /// Accounts, credentials, policies, limits and lockout.
 #[derive(Debug)]
@@ -38,19 +32,9 @@ pub struct Partners {
     pub(super) connections: Arc<Connections>,
     pub(super) known: Arc<KnownOrigins>,
     pub(super) sessions: Arc<SessionRegistry>,
-    pub(super) logins: Arc<LoginState>,
-    pub(super) verify_permits: Arc<Semaphore>,
+    pub(super) logins: Authenticator,
     pub(super) habits: Habits,
     pub(super) renames: Renames,
-}
-
-/// The state of password verification: recent failures and recent successes.
-#[derive(Debug)]
-pub(super) struct LoginState {
-    pub(super) verifier: Verifier,
-    pub(super) dummy: Hash,
-    pub(super) lockout: Lockout,
-    pub(super) verified: Verified,
 }
 
 impl Partners {
@@ -66,12 +50,9 @@ impl Partners {
     ) -> Result<Arc<Self>, PartnersError> {
         let accounts = Accounts::open(directory, clock.now())?;
         let known = Arc::new(KnownOrigins::open(directory, Arc::clone(&clock)));
-        let logins = LoginState {
-            verifier: Verifier::default(),
-            dummy: Hash::dummy().map_err(PartnersError::Hash)?,
-            lockout: Lockout::new(&limits, Arc::clone(&known)),
-            verified: Verified::new(limits.verified_for),
-        };
+        let (keep, at_once) = (limits.verified_for, limits.verify_at_once);
+        let logins = Authenticator::new(rules(&limits), keep, at_once, Arc::clone(&known), Arc::clone(&clock));
+        let logins = logins.map_err(PartnersError::Hash)?;
         Ok(Arc::new(Self {
             accounts,
             connections: Connections::new(Arc::clone(&clock), Arc::clone(&known)),
@@ -81,8 +62,7 @@ impl Partners {
                 Arc::clone(&clock),
                 MemoryBudget::new(limits.memory, limits.memory_per_partner),
             ),
-            logins: Arc::new(logins),
-            verify_permits: Arc::new(Semaphore::new(limits.verify_at_once.max(1) as usize)),
+            logins,
             limits: RwLock::new(Arc::new(limits)),
             habits: Habits::default(),
             renames: Renames::default(),
@@ -107,8 +87,7 @@ impl Partners {
     /// Applies the limits of a configuration that was read again. Open sessions keep their stall time-out; the
     /// number of passwords that are verified at once and the budgets of memory stay as they were at the start.
     pub fn set_limits(&self, limits: Limits) {
-        self.logins.lockout.set(&limits);
-        self.logins.verified.set(limits.verified_for);
+        self.logins.set(rules(&limits), limits.verified_for);
         *self.limits.write() = Arc::new(limits);
     }
 
@@ -197,12 +176,22 @@ impl Partners {
     /// The number of argon2id runs.
     #[cfg(test)]
     pub(super) fn runs(&self) -> u64 {
-        self.logins.verifier.runs()
+        self.logins.runs()
     }
 
     /// The number of open connections.
     #[must_use]
     pub fn connections(&self) -> u32 {
         self.connections.count()
+    }
+}
+
+/// How failed logins wait, by these limits.
+fn rules(limits: &Limits) -> Rules {
+    Rules {
+        free: limits.free_failures,
+        first: limits.first_wait,
+        longest: limits.longest_wait,
+        half: limits.forget_failures,
     }
 }

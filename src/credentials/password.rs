@@ -13,7 +13,7 @@ use argon2::{
 use super::memory::Memory;
 
 /// The longest password, in bytes: what is longer is not hashed as itself, so that no one makes us hash megabytes.
-pub(super) const MAX_PASSWORD_BYTES: usize = 1024;
+const MAX_PASSWORD_BYTES: usize = 1024;
 
 /// OWASP's present minimum for argon2id: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -25,13 +25,32 @@ const MOST_MEMORY_KIB: u32 = 256 * 1024;
 const MOST_PASSES: u32 = 16;
 const MOST_LANES: u32 = 4;
 
+/// Why there is no hash of a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unhashed {
+    /// It cannot be a password.
+    #[error("password {0}")]
+    Password(&'static str),
+    /// The run failed.
+    #[error("cannot hash the password: {0}")]
+    Failed(String),
+}
+
 /// An argon2id hash in PHC form. Never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Hash(String);
+pub struct Hash(String);
 
 impl Hash {
     /// Hashes `password` with a fresh salt. Takes some 20 ms and 19 MiB.
-    pub(super) fn of(password: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// [`Unhashed::Password`] for one that nobody could send or that is too long; [`Unhashed::Failed`].
+    pub fn of(password: &str) -> Result<Self, Unhashed> {
+        check(password)?;
+        Self::salted(password).map_err(Unhashed::Failed)
+    }
+
+    fn salted(password: &str) -> Result<Self, String> {
         let salt = rand::random::<[u8; 16]>();
         let output = run(&argon2()?, password.as_bytes(), &salt, 32).map_err(|error| error.to_string())?;
         Self::with(&salt, output)
@@ -50,7 +69,10 @@ impl Hash {
     }
 
     /// Reads a hash from a file.
-    pub(super) fn read(phc: &str) -> Result<Self, &'static str> {
+    ///
+    /// # Errors
+    /// The fault of the text, which is never quoted.
+    pub fn read(phc: &str) -> Result<Self, &'static str> {
         let hash = PasswordHash::new(phc).map_err(|_| "hash is no PHC string")?;
         if hash.algorithm != Algorithm::Argon2id.ident() {
             return Err("hash is not argon2id");
@@ -72,7 +94,9 @@ impl Hash {
         Self::with(&rand::random::<[u8; 16]>(), output)
     }
 
-    pub(super) fn as_phc(&self) -> &str {
+    /// The text of it, to be stored.
+    #[must_use]
+    pub fn as_phc(&self) -> &str {
         &self.0
     }
 }
@@ -133,6 +157,20 @@ fn argon2() -> Result<Argon2<'static>, String> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
+fn check(password: &str) -> Result<(), Unhashed> {
+    if password.is_empty() {
+        return Err(Unhashed::Password("is empty"));
+    }
+    if password.len() > MAX_PASSWORD_BYTES {
+        return Err(Unhashed::Password("is longer than 1024 bytes"));
+    }
+    // Neither could be sent: FTP's PASS is one line.
+    if password.contains(['\r', '\n', '\0']) {
+        return Err(Unhashed::Password("must not hold a line end or NUL"));
+    }
+    Ok(())
+}
+
 /// A password that is easy to read out and to copy: five groups of five from 31 letters and digits without look-alikes,
 /// 123 bits of chance.
 #[must_use]
@@ -152,6 +190,13 @@ pub fn generate_password() -> String {
         }
     }
     password
+}
+
+/// Returns true if `password` matches `hash`.
+#[cfg(test)]
+#[must_use]
+pub fn matches(password: &str, hash: &Hash) -> bool {
+    Verifier::default().matches(password, hash)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Addresses that partners have logged in from.
+//! Addresses that accounts have logged in from.
 //!
-//! A partner is not locked out of an address of its own by strangers who guess at its name elsewhere, and a connection
-//! from such an address needs no luck while strangers flood the server. So they are remembered over restarts.
+//! Nobody is locked out of an address of its own by strangers who guess at its name elsewhere, and a connection from such
+//! an address needs no luck while strangers flood the server. So they are remembered over restarts.
 //!
 //! # Guarantees
 //! A login is answered without waiting for the disk: a thread writes what is new. The file is replaced whole
@@ -25,10 +25,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::origin::Origin;
-use crate::{clock::Clock, durable_file};
+use crate::{clock::Clock, durable_file, origin::Origin};
 
-/// The file, beside the accounts: no name of a partner begins with a dot.
+/// The file, beside the accounts: no name of an account begins with a dot.
 const FILE: &str = ".origins.json";
 const VERSION: u32 = 1;
 /// Most names, and most addresses of each, that are remembered.
@@ -39,9 +38,9 @@ const KEEP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// A login is written again when the last one that was written is so old.
 const WRITE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Addresses that partners have logged in from, by the folded name of the partner.
+/// Addresses that accounts have logged in from, by the folded name of the account.
 #[derive(Debug)]
-pub(super) struct KnownOrigins {
+pub struct KnownOrigins {
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
     writer: Mutex<Option<Writer>>,
@@ -82,7 +81,8 @@ struct Writer {
 
 impl KnownOrigins {
     /// Those that are remembered in this directory.
-    pub(super) fn open(directory: &Path, clock: Arc<dyn Clock>) -> Self {
+    #[must_use]
+    pub fn open(directory: &Path, clock: Arc<dyn Clock>) -> Self {
         let file = directory.join(FILE);
         let mut known = Known::default();
         match read(&file) {
@@ -90,7 +90,7 @@ impl KnownOrigins {
             Ok(None) => {}
             Err(error) => warn!(
                 file = %file.display(), %error,
-                "cannot read where partners have logged in from; it is learned again from their next logins"
+                "cannot read from where accounts have logged in; it is learned again from their next logins"
             ),
         }
         let shared = Arc::new(Shared { file: Some(file), known: Mutex::new(known) });
@@ -99,30 +99,33 @@ impl KnownOrigins {
 
     /// None yet, and none is written.
     #[cfg(test)]
-    pub(super) fn in_memory(clock: Arc<dyn Clock>) -> Self {
+    #[must_use]
+    pub fn in_memory(clock: Arc<dyn Clock>) -> Self {
         Self { clock, shared: Arc::new(Shared { file: None, known: Mutex::default() }), writer: Mutex::default() }
     }
 
-    /// Returns true if a partner has logged in from there.
-    pub(super) fn is_known(&self, origin: Origin) -> bool {
+    /// Returns true if someone has logged in from there.
+    #[must_use]
+    pub fn is_known(&self, origin: Origin) -> bool {
         self.shared.known.lock().names_of.contains_key(&origin)
     }
 
-    /// Returns true if this partner has.
-    pub(super) fn is_of(&self, name: &str, origin: Origin) -> bool {
+    /// Returns true if this account has.
+    #[must_use]
+    pub fn is_of(&self, name: &str, origin: Origin) -> bool {
         let known = self.shared.known.lock();
         known.by_name.get(name).is_some_and(|seen| seen.iter().any(|one| one.from == origin))
     }
 
-    /// A partner has logged in from there.
-    pub(super) fn came(&self, name: &str, origin: Origin) {
+    /// The account has logged in from there.
+    pub fn came(&self, name: &str, origin: Origin) {
         if self.shared.known.lock().add(name, Seen { from: origin, at: self.clock.now() }) {
             self.write();
         }
     }
 
-    /// Forgets those of a partner, and returns them.
-    pub(super) fn forget(&self, name: &str) -> Vec<Origin> {
+    /// Forgets those of an account, and returns them.
+    pub fn forget(&self, name: &str) -> Vec<Origin> {
         let origins = self.shared.known.lock().remove(name);
         if !origins.is_empty() {
             self.write();
@@ -168,7 +171,7 @@ impl Writer {
                     // Said once: a full disk stays full for a while.
                     Err(error) if !is_told => {
                         is_told = true;
-                        warn!(%error, "cannot write where partners have logged in from; a restart would forget it");
+                        warn!(%error, "cannot write from where accounts have logged in; a restart would forget it");
                     }
                     Err(_) => {}
                 }

@@ -1,6 +1,6 @@
 //! Passwords that were right a short while ago, so that a partner with many sessions does not pay for argon2id in each.
 //!
-//! Each verification is kept as an HMAC under a key of this process, over the name, the stored hash and the password:
+//! Each verification is kept as an HMAC under a key of this process, over the account's name, its stored hash and the password:
 //! it cannot be turned back, and a changed password has another stored hash, so that it is not found.
 
 use std::{collections::HashMap, fmt, time::Duration};
@@ -32,12 +32,12 @@ impl Verified {
     }
 
     /// Returns true if `password` was verified for this very state of the account.
-    pub(super) fn holds(&self, account: &Account, password: &str, now: Duration) -> bool {
+    pub(super) fn holds(&self, account: &impl Account, password: &str, now: Duration) -> bool {
         let tag = self.tag(account, password);
         self.right.lock().get(&tag).is_some_and(|(_, until)| *until > now)
     }
 
-    pub(super) fn remember(&self, account: &Account, password: &str, now: Duration) {
+    pub(super) fn remember(&self, account: &impl Account, password: &str, now: Duration) {
         let keep = *self.keep.lock();
         if keep.is_zero() {
             return;
@@ -49,7 +49,7 @@ impl Verified {
         if right.len() >= MOST {
             right.clear();
         }
-        right.insert(self.tag(account, password), (account.name.folded(), now + keep));
+        right.insert(self.tag(account, password), (account.folded_name(), now + keep));
     }
 
     /// Forgets all of `name`.
@@ -57,10 +57,10 @@ impl Verified {
         self.right.lock().retain(|_, (name, _)| name != folded);
     }
 
-    fn tag(&self, account: &Account, password: &str) -> [u8; 32] {
+    fn tag(&self, account: &impl Account, password: &str) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.key);
-        let changed = account.changed_at.to_rfc3339();
-        for part in [account.name.folded().as_str(), account.hash.as_phc(), &changed, password] {
+        let changed = account.changed_at().to_rfc3339();
+        for part in [account.folded_name().as_str(), account.hash().as_phc(), &changed, password] {
             context.update(&(part.len() as u64).to_le_bytes());
             context.update(part.as_bytes());
         }

@@ -11,10 +11,11 @@ pub struct Origin(IpAddr);
 
 /// A network that may be one attacker's: an IPv4 /24, an IPv6 /56 or /48.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Around {
-    pub(super) address: IpAddr,
+pub struct Around {
+    /// The first address of it.
+    pub address: IpAddr,
     /// True for the widest: it may have four times as many connections.
-    pub(super) is_wide: bool,
+    pub is_wide: bool,
 }
 
 impl Origin {
@@ -28,7 +29,7 @@ impl Origin {
     }
 
     /// The networks that it lies in.
-    pub(super) fn around(self) -> impl Iterator<Item = Around> {
+    pub fn around(self) -> impl Iterator<Item = Around> {
         let around = |address, is_wide| Some(Around { address, is_wide });
         let networks = match self.0 {
             IpAddr::V4(address) => {

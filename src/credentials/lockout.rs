@@ -2,15 +2,16 @@
 //!
 //! A guess costs the address that it comes from more than the name that it is at: an address waits after a few, a name
 //! after four times as many, and only for addresses that it has not logged in from. A name waits whether it exists or not,
-//! so that waiting reveals nothing. From an address of its own a partner waits for nobody's failures but those under its
+//! so that waiting reveals nothing. From an address of its own an account waits for nobody's failures but those under its
 //! own name from there: neither strangers nor neighbours behind the same router can lock it out. All of it is in memory,
-//! bounded, and decays; the addresses of partners last over restarts ([`KnownOrigins`]).
+//! bounded, and decays; the addresses of accounts last over restarts ([`KnownOrigins`]).
 
 use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{Limits, known::KnownOrigins, origin::Origin};
+use super::KnownOrigins;
+use crate::origin::Origin;
 
 /// Most names, addresses, and names at addresses of their own that are remembered.
 const MOST: usize = 8192;
@@ -36,28 +37,24 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Lockout {
     rules: RwLock<Rules>,
-    partners: Arc<KnownOrigins>,
+    own_origins: Arc<KnownOrigins>,
     known: Mutex<Known>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Rules {
-    free: u32,
-    first: Duration,
-    longest: Duration,
-    half: Duration,
+/// How long failures make the next tries wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Failures of an address that make nobody wait; a name has four times as many.
+    pub free: u32,
+    /// The first wait. It doubles with each further failure.
+    pub first: Duration,
+    /// The longest.
+    pub longest: Duration,
+    /// The time in which half of the failures are forgotten.
+    pub half: Duration,
 }
 
 impl Rules {
-    fn of(limits: &Limits) -> Self {
-        Self {
-            free: limits.free_failures,
-            first: limits.first_wait,
-            longest: limits.longest_wait,
-            half: limits.forget_failures,
-        }
-    }
-
     /// Failures that still count: half of them are forgotten in every `half`.
     fn remaining(&self, failures: &Failures, now: Duration) -> u32 {
         let halves = now.saturating_sub(failures.last).as_nanos() / self.half.as_nanos().max(1);
@@ -66,19 +63,19 @@ impl Rules {
 }
 
 impl Lockout {
-    /// `partners` says which addresses are whose own.
-    pub(super) fn new(limits: &Limits, partners: Arc<KnownOrigins>) -> Self {
-        Self { rules: RwLock::new(Rules::of(limits)), partners, known: Mutex::default() }
+    /// `own_origins` says which addresses are whose own.
+    pub(super) fn new(rules: Rules, own_origins: Arc<KnownOrigins>) -> Self {
+        Self { rules: RwLock::new(rules), own_origins, known: Mutex::default() }
     }
 
     /// From now on these hold; what was counted stays, and who waits waits on.
-    pub(super) fn set(&self, limits: &Limits) {
-        *self.rules.write() = Rules::of(limits);
+    pub(super) fn set(&self, rules: Rules) {
+        *self.rules.write() = rules;
     }
 
     /// The time that `name` from `origin` must wait, if any.
     pub(super) fn wait(&self, name: &str, origin: Origin, now: Duration) -> Option<Duration> {
-        let is_own = self.partners.is_of(name, origin);
+        let is_own = self.own_origins.is_of(name, origin);
         let known = self.known.lock();
         let until = |failures: Option<&Failures>| failures.map_or(Duration::ZERO, |failures| failures.wait_until);
         let until = match is_own {
@@ -88,10 +85,10 @@ impl Lockout {
         until.checked_sub(now).filter(|wait| !wait.is_zero())
     }
 
-    /// A password was wrong.
+    /// What was shown was wrong.
     pub(super) fn failed(&self, name: &str, origin: Origin, now: Duration) {
         let rules = *self.rules.read();
-        let is_own = self.partners.is_of(name, origin);
+        let is_own = self.own_origins.is_of(name, origin);
         let mut known = self.known.lock();
         if is_own {
             return rules.count(&mut known.own, (name.to_owned(), origin), rules.free, now);
@@ -102,7 +99,7 @@ impl Lockout {
 
     /// Forgets the failures of `name`, those of the addresses from which it has logged in, and which these are.
     pub(super) fn forgive(&self, name: &str) {
-        let origins = self.partners.forget(name);
+        let origins = self.own_origins.forget(name);
         let mut known = self.known.lock();
         known.names.remove(name);
         known.own.retain(|(of, _), _| of != name);
@@ -153,7 +150,8 @@ mod tests {
 
     fn lockout() -> Lockout {
         let clock = Arc::new(SetClock::new(DateTime::UNIX_EPOCH));
-        Lockout::new(&Limits::default(), Arc::new(KnownOrigins::in_memory(clock)))
+        let rules = Rules { free: 5, first: secs(1), longest: secs(300), half: secs(600) };
+        Lockout::new(rules, Arc::new(KnownOrigins::in_memory(clock)))
     }
 
     fn origin(text: &str) -> Origin {
@@ -214,7 +212,7 @@ mod tests {
     #[test]
     fn neither_strangers_nor_neighbours_lock_a_partner_out() {
         let (lockout, own, stranger) = (lockout(), origin("192.0.2.1"), origin("203.0.113.1"));
-        lockout.partners.came("demo", own);
+        lockout.own_origins.came("demo", own);
         for _ in 0..40 {
             lockout.failed("demo", stranger, secs(0));
             lockout.failed("neighbour", own, secs(0));
@@ -245,7 +243,7 @@ mod tests {
         for at in 0..3 * MOST as u32 {
             let from = Origin::of(std::net::Ipv4Addr::from(at).into());
             lockout.failed(&format!("name-{at}"), from, Duration::from_millis(u64::from(at) / 3));
-            lockout.partners.came(&format!("name-{at}"), from);
+            lockout.own_origins.came(&format!("name-{at}"), from);
             lockout.failed(&format!("name-{at}"), from, Duration::from_millis(u64::from(at) / 3));
         }
         let known = lockout.known.lock();
@@ -256,7 +254,7 @@ mod tests {
     #[test]
     fn an_operator_can_forgive() {
         let (lockout, from) = (lockout(), origin("192.0.2.1"));
-        lockout.partners.came("demo", from);
+        lockout.own_origins.came("demo", from);
         for _ in 0..40 {
             lockout.failed("demo", from, secs(0));
         }
