@@ -4,7 +4,11 @@
 
 mod harness;
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use harness::{
     Ftp,
@@ -104,4 +108,57 @@ fn who_may_not_download_gets_no_bytes_by_any_door() {
             assert_eq!(sftp.read(&handle, 0, 4).kind, harness::sftp_client::STATUS, "{partner}");
         }
     }
+}
+
+/// The text of a token is shown once: neither files nor logs nor what operators are shown have it.
+#[test]
+fn a_token_is_shown_once_and_kept_nowhere() {
+    let mut machine = Machine::new("");
+    machine.add_partner("Clinic", PASSWORD);
+    let make = |machine: &Machine, more: &[&str]| {
+        let said = machine.ok(&[&["partner", "token", "add", "clinic", "--json"], more].concat());
+        let made = said.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let made = made.into_iter().find(|one| one.get("token").is_some()).expect("the token is told");
+        (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
+    };
+    let (offline, first) = make(&machine, &[]);
+    machine.start();
+    let (live, second) = make(&machine, &["--expires", "90d", "--label", "nightly job"]);
+    assert!(first.starts_with("forebay_Clinic_") && second.starts_with("forebay_Clinic_"), "by the registered name");
+    let refused = machine.cli(&["partner", "token", "add", "clinic", "--expires", "2020-01-01"]);
+    assert_eq!(refused.status.code(), Some(2), "it has ended already");
+    let listed = machine.ok(&["partner", "token", "list", "clinic"]);
+    assert!([&offline, &live].into_iter().all(|id| listed.contains(id.as_str())), "{listed}");
+    assert!(listed.contains("nightly job") && listed.contains("never"), "{listed}");
+    let shown = [listed, machine.ok(&["audit"]), machine.ok(&["partner", "list", "--json"]), machine.log()].concat();
+    let stored = files(&machine.data());
+    for secret in [&first, &second].map(|token| token.rsplit('_').next().unwrap()) {
+        assert!(!shown.contains(secret), "{shown}");
+        let with_it: Vec<_> = stored.iter().filter(|(_, bytes)| holds(bytes, secret.as_bytes())).collect();
+        assert!(with_it.is_empty(), "{:?}", with_it.iter().map(|(path, _)| path).collect::<Vec<_>>());
+    }
+    assert!(stored.iter().any(|(_, bytes)| holds(bytes, live.as_bytes())), "the test sees what is stored");
+    machine.ok(&["partner", "token", "remove", "clinic", &live]);
+    assert!(machine.ok(&["audit"]).contains("partner.token.remove"));
+    assert_eq!(machine.cli(&["partner", "token", "remove", "clinic", &live]).status.code(), Some(2));
+    machine.stop();
+    machine.ok(&["partner", "token", "remove", "clinic", &offline]);
+    assert!(machine.ok(&["partner", "token", "list", "clinic"]).contains("no tokens"));
+}
+
+fn holds(bytes: &[u8], what: &[u8]) -> bool {
+    bytes.windows(what.len()).any(|window| window == what)
+}
+
+/// Every regular file below a directory, with its bytes.
+fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => found.extend(files(&entry.path())),
+            kind if kind.is_file() => found.extend(fs::read(entry.path()).ok().map(|bytes| (entry.path(), bytes))),
+            _ => {}
+        }
+    }
+    found
 }

@@ -157,6 +157,34 @@ pub(super) enum KeyVerb {
     },
 }
 
+/// Verbs of `partner token`.
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenVerb {
+    /// Make a token that the partner logs in with over web services; it is shown this once
+    Add {
+        /// The partner
+        name: String,
+        /// When it ends: a duration such as 90d, or a time; never if not given
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        /// What you call it, such as the system that uses it
+        #[arg(long, value_name = "TEXT")]
+        label: Option<String>,
+    },
+    /// The partner's tokens; never their text
+    List {
+        /// The partner
+        name: String,
+    },
+    /// No longer let the partner log in with a token
+    Remove {
+        /// The partner
+        name: String,
+        /// The token's id, twelve digits
+        id: String,
+    },
+}
+
 /// Verbs of `partner`.
 #[derive(Debug, Subcommand)]
 pub(super) enum PartnerVerb {
@@ -196,6 +224,12 @@ pub(super) enum PartnerVerb {
         /// The action
         #[command(subcommand)]
         verb: KeyVerb,
+    },
+    /// Bearer tokens that the partner's programs log in with over web services
+    Token {
+        /// The action
+        #[command(subcommand)]
+        verb: TokenVerb,
     },
     /// Close the account and end its sessions; files and their history stay, its names go
     Remove {

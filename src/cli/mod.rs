@@ -27,6 +27,7 @@ mod serve;
 mod sessions;
 mod status;
 mod table;
+mod token;
 
 use std::{process::ExitCode, time::Duration};
 

@@ -27,6 +27,7 @@ pub(super) async fn run(context: &Context, verb: PartnerVerb) -> Result<(), Prob
         PartnerVerb::Remove { name } => Request::PartnerRemove { name },
         PartnerVerb::List => Request::PartnerList,
         PartnerVerb::Key { verb } => return super::key::run(context, verb).await,
+        PartnerVerb::Token { verb } => return super::token::run(context, verb).await,
     };
     let listing = request == Request::PartnerList;
     let mut answered = context.ask(request).await?;

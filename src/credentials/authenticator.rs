@@ -4,12 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{
-    Account, Hash, KnownOrigins, Rules,
-    lockout::Lockout,
-    password::Verifier,
-    verified::Verified,
-};
+use super::{Account, Hash, KnownOrigins, Rules, lockout::Lockout, password::Verifier, verified::Verified};
 use crate::{clock::Clock, origin::Origin};
 
 /// Checks passwords, remembers for a while which were right, and makes those wait who guess.

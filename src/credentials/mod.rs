@@ -1,7 +1,7 @@
 //! What people and programs log in with: hashing, verifying, the memory of what was verified, and lockout.
 //!
 //! An [`Authenticator`] is asked by those who keep accounts. It knows none of them: an [`Account`] is whatever has a name
-//! and a hash.
+//! and a hash. A bearer [`Token`] needs no more than a digest.
 //!
 //! # Trust
 //! Names, passwords and addresses come from strangers. A name that nobody has costs the same argon2id run as one that
@@ -12,6 +12,7 @@ mod known;
 mod lockout;
 mod memory;
 mod password;
+mod token;
 mod verified;
 
 use chrono::{DateTime, Utc};
@@ -22,6 +23,7 @@ pub use lockout::Rules;
 #[cfg(test)]
 pub use password::matches;
 pub use password::{Hash, Unhashed, generate_password};
+pub use token::{TOKEN_PREFIX, Token, TokenDigest};
 
 /// Whoever can log in with a password, as it is stored now.
 pub trait Account: Send + Sync + 'static {

@@ -23,7 +23,9 @@ impl From<PartnersError> for Problem {
             PartnersError::Exists(name) => {
                 Self::failed(format!("{error}; for a new password: `forebay partner passwd {name}`"))
             }
-            PartnersError::Password(_) | PartnersError::Key(_) => Self::usage(error.to_string()),
+            PartnersError::Password(_) | PartnersError::Key(_) | PartnersError::Token(_) => {
+                Self::usage(error.to_string())
+            }
             PartnersError::Io { source, .. } => Self::failed(format!("{error}: {source}")),
             _ => Self::failed(error.to_string()),
         }

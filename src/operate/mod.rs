@@ -19,6 +19,7 @@ mod socket;
 mod status;
 pub mod system_users;
 pub mod time_input;
+mod tokens;
 mod trail;
 mod verify;
 mod watch;
@@ -28,9 +29,9 @@ pub use operator::{Dependencies, Live, Operator};
 pub use problem::{Cause, Problem, Result};
 pub use reply::{
     AccountView, ActedView, ClosureView, ContinuesView, DetailView, DiskView, DoorView, FailingView, FileView,
-    FolderView, GateView, Hello, KeyView, KickedView, LogView, OverrideView, PasswordView, PausedView, Piece, PlanView,
-    ProgramView, ProgressView, PulseView, RecordView, Reply, RunningView, ScopeView, ServerView, SessionView,
-    StateTotal, StatsView, StatusView, VerifiedView,
+    FolderView, GateView, Hello, KeyView, KickedView, LogView, NewTokenView, OverrideView, PasswordView, PausedView,
+    Piece, PlanView, ProgramView, ProgressView, PulseView, RecordView, Reply, RunningView, ScopeView, ServerView,
+    SessionView, StateTotal, StatsView, StatusView, TokenView, VerifiedView,
 };
 pub use request::{Act, End, Request, Which};
 pub use socket::{AdminSocket, Client, Conversation};

@@ -137,6 +137,11 @@ impl Operator {
             Request::PartnerKeyRemove { name, fingerprint } => {
                 self.key_remove(&name, &fingerprint, actor, answer).await
             }
+            Request::PartnerTokenAdd { name, expires, label } => {
+                self.token_add(&name, expires.as_deref(), &label, actor, answer).await
+            }
+            Request::PartnerTokenList { name } => self.token_list(&name, answer).await,
+            Request::PartnerTokenRemove { name, id } => self.token_remove(&name, &id, actor, answer).await,
             Request::Sessions => self.sessions_list(answer).await,
             Request::SessionsKick { ids, partner, reason } => {
                 self.sessions_kick(ids, partner, reason, actor, answer).await

@@ -64,6 +64,27 @@ pub enum Request {
         /// The key's fingerprint.
         fingerprint: String,
     },
+    /// Makes a bearer token for an account.
+    PartnerTokenAdd {
+        /// Whose.
+        name: String,
+        /// When it ends; never if not given.
+        expires: Option<String>,
+        /// What operators call it.
+        label: String,
+    },
+    /// The bearer tokens of an account.
+    PartnerTokenList {
+        /// Whose.
+        name: String,
+    },
+    /// No longer lets an account log in with a bearer token.
+    PartnerTokenRemove {
+        /// Whose.
+        name: String,
+        /// The token's id.
+        id: String,
+    },
     /// Sessions now, the oldest first.
     Sessions,
     /// Ends sessions: those with these ids, or of a partner, or all.

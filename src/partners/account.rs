@@ -4,11 +4,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{AuthorizedKey, Habit, PartnerName};
-use crate::credentials::{self, Hash};
+use crate::credentials::{self, Hash, TokenDigest};
 
-/// The newest version of the stored form: with what the partner's TLS clients do. An account without that and without
-/// keys is stored as the first version, one with keys as the second, which earlier programs read.
-const VERSION: u32 = 3;
+/// The newest version of the stored form: with tokens. An account without those is stored as the third version, one
+/// without what the partner's TLS clients do as the second, and one without keys too as the first, which earlier programs
+/// read.
+const VERSION: u32 = 4;
+const WITHOUT_TOKENS: u32 = 3;
 const WITHOUT_HABIT: u32 = 2;
 const WITHOUT_KEYS: u32 = 1;
 
@@ -29,11 +31,45 @@ pub struct Account {
     /// Public keys that it may log in with.
     #[serde(skip)]
     pub keys: Vec<AuthorizedKey>,
+    /// Bearer tokens that it may log in with.
+    #[serde(skip)]
+    pub tokens: Vec<AccountToken>,
     /// What its TLS clients do on data connections, once that is known.
     #[serde(skip)]
     pub data_habit: Option<Habit>,
     #[serde(skip)]
     pub(super) hash: Hash,
+}
+
+/// A bearer token of an account, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountToken {
+    /// The digest of its text.
+    #[serde(rename = "token")]
+    pub(super) digest: TokenDigest,
+    /// What operators call it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub label: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it ends, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl AccountToken {
+    /// Twelve digits by which people name it.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.digest.id()
+    }
+
+    /// Returns true if nobody logs in with it any more.
+    #[must_use]
+    pub fn has_expired(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +87,8 @@ struct Stored {
     keys: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data_habit: Option<Habit>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tokens: Vec<AccountToken>,
 }
 
 /// The version alone, so that a newer form is reported as such and not as an unknown key.
@@ -62,10 +100,11 @@ struct Versioned {
 impl Account {
     pub(super) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut json = serde_json::to_vec_pretty(&Stored {
-            version: match (self.data_habit, self.keys.is_empty()) {
-                (Some(_), _) => VERSION,
-                (None, false) => WITHOUT_HABIT,
-                (None, true) => WITHOUT_KEYS,
+            version: match (self.tokens.is_empty(), self.data_habit, self.keys.is_empty()) {
+                (false, ..) => VERSION,
+                (true, Some(_), _) => WITHOUT_TOKENS,
+                (true, None, false) => WITHOUT_HABIT,
+                (true, None, true) => WITHOUT_KEYS,
             },
             name: self.name.clone(),
             enabled: self.enabled,
@@ -75,6 +114,7 @@ impl Account {
             password: self.hash.as_phc().to_owned(),
             keys: self.keys.iter().map(|key| key.line().to_owned()).collect(),
             data_habit: self.data_habit,
+            tokens: self.tokens.clone(),
         })?;
         json.push(b'\n');
         Ok(json)
@@ -93,6 +133,7 @@ impl Account {
         let keys = keys.map_err(|fault| format!("has a key that cannot be read: {fault}"))?;
         Ok(Self {
             keys,
+            tokens: stored.tokens,
             data_habit: stored.data_habit,
             name: stored.name,
             enabled: stored.enabled,
@@ -158,10 +199,24 @@ mod tests {
         assert_eq!(account.to_json().unwrap(), THIRD.as_bytes());
     }
 
+    /// As the fourth version wrote it, with tokens.
+    const FOURTH: &str = include_str!("fixtures/account-v4.json");
+
+    #[test]
+    fn the_fourth_version_still_opens() {
+        let account = Account::from_json(FOURTH.as_bytes()).unwrap();
+        let [lasting, ending] = account.tokens.as_slice() else { panic!("two tokens") };
+        assert_eq!(lasting.digest, TokenDigest::of("forebay_Demo_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg"));
+        assert_eq!((lasting.label.as_str(), lasting.expires_at), ("", None));
+        assert_eq!(ending.label, "nightly job");
+        assert!(!ending.has_expired(account.created_at) && ending.has_expired(ending.expires_at.unwrap()));
+        assert_eq!(account.to_json().unwrap(), FOURTH.as_bytes());
+    }
+
     #[test]
     fn a_newer_version_is_told_as_such() {
-        let newer = FIRST.replacen("\"version\": 1", "\"version\": 4, \"more\": []", 1);
-        assert!(Account::from_json(newer.as_bytes()).unwrap_err().contains("has version 4"));
+        let newer = FIRST.replacen("\"version\": 1", "\"version\": 5, \"more\": []", 1);
+        assert!(Account::from_json(newer.as_bytes()).unwrap_err().contains("has version 5"));
     }
 
     #[test]

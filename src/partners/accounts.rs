@@ -293,6 +293,7 @@ mod tests {
             changed_at: AT,
             note: String::new(),
             keys: Vec::new(),
+            tokens: Vec::new(),
             data_habit: None,
             hash,
         }

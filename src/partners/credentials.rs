@@ -2,15 +2,18 @@
 
 use std::net::IpAddr;
 
-use super::{Account, ClientCertificate, Policy};
-use crate::credentials::Hash;
+use chrono::{DateTime, Utc};
 
-/// The credentials of one login. A session lasts as long as all of them hold: who takes a password, a key or a binding
-/// away means those too who are in by it.
+use super::{Account, ClientCertificate, Policy};
+use crate::credentials::{Hash, TokenDigest};
+
+/// The credentials of one login. A session lasts as long as all of them hold: who takes a password, a key, a token or a
+/// binding away means those too who are in by it.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     password: Option<Hash>,
     key: Option<String>,
+    token: Option<TokenDigest>,
     certificate: Option<ClientCertificate>,
 }
 
@@ -27,6 +30,12 @@ impl Credentials {
         self
     }
 
+    /// The token of this digest.
+    pub(super) fn with_token(mut self, digest: TokenDigest) -> Self {
+        self.token = Some(digest);
+        self
+    }
+
     /// A certificate that is bound to the partner.
     pub(super) fn with_certificate(mut self, certificate: &ClientCertificate) -> Self {
         self.certificate = Some(certificate.clone());
@@ -39,18 +48,22 @@ impl Credentials {
         Self {
             password: self.password.or(before.password),
             key: self.key.or(before.key),
+            token: self.token.or(before.token),
             certificate: self.certificate.or(before.certificate),
         }
     }
 
-    /// Returns true if the account still lets in who shows them, from there.
-    pub(super) fn hold(&self, account: &Account, policy: &Policy, peer: IpAddr) -> bool {
+    /// Returns true if the account still lets in who shows them, from there and now.
+    pub(super) fn hold(&self, account: &Account, policy: &Policy, peer: IpAddr, now: DateTime<Utc>) -> bool {
         let key_holds =
             |fingerprint: &String| account.keys.iter().any(|key| key.fingerprint() == *fingerprint && key.allows(peer));
+        let token_holds =
+            |digest: &TokenDigest| account.tokens.iter().any(|one| one.digest == *digest && !one.has_expired(now));
         account.enabled
             && policy.allows(peer)
             && self.password.as_ref().is_none_or(|hash| *hash == account.hash)
             && self.key.as_ref().is_none_or(key_holds)
+            && self.token.as_ref().is_none_or(token_holds)
             && self.certificate.as_ref().is_none_or(|certificate| policy.binds(certificate))
     }
 }

@@ -37,6 +37,9 @@ pub enum PartnersError {
     /// The account has such a key, or has it not, or has too many.
     #[error("{0}")]
     Key(String),
+    /// The account has no such token, or too many, or this cannot be one.
+    #[error("{0}")]
+    Token(String),
     /// The file of an account is not what this program wrote.
     #[error("account file {} {what}", path.display())]
     Damaged {

@@ -4,11 +4,7 @@
 use chrono::{DateTime, Utc};
 use tracing::{error, info};
 
-use super::{
-    Account, AuthorizedKey, Listing, PartnerName, Partners, PartnersError,
-    former::NAME_RESTS,
-    login::chain,
-};
+use super::{Account, AuthorizedKey, Listing, PartnerName, Partners, PartnersError, former::NAME_RESTS, login::chain};
 use crate::credentials::Hash;
 
 /// The most keys of an account, and their bytes: its file has a limit too.
@@ -46,6 +42,7 @@ impl Partners {
             changed_at: now,
             note: note.to_owned(),
             keys: Vec::new(),
+            tokens: Vec::new(),
             data_habit: None,
             hash: Hash::of(password)?,
         };
@@ -189,7 +186,7 @@ impl Partners {
         Ok(())
     }
 
-    fn change(
+    pub(super) fn change(
         &self,
         name: &PartnerName,
         what: &'static str,

@@ -5,9 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use russh::keys::PublicKey;
 use tracing::error;
 
-use super::{
-    Account, Authentication, ClientCertificate, Credentials, PartnerName, Partners, PartnersError, Policy,
-};
+use super::{Account, Authentication, ClientCertificate, Credentials, PartnerName, Partners, PartnersError, Policy};
 use crate::{credentials::Refused, origin::Origin, units};
 
 /// Why someone does not come in.
@@ -22,6 +20,12 @@ pub enum Denied {
     /// The password is right, and the partner's policy wants a key.
     #[error("logins by password alone are not allowed")]
     KeyWanted,
+    /// The token is right, and the partner's policy wants a password too.
+    #[error("logins without a password are not allowed")]
+    PasswordWanted,
+    /// The token was right until it ended.
+    #[error("the token has expired")]
+    Expired,
     /// The password is right, and the address is none that the partner's policy allows.
     #[error("logins from this address are not allowed")]
     Address,
@@ -147,7 +151,7 @@ impl Partners {
     /// proves as much as a key of the partner, and either is enough where one is required. A certificate that is bound
     /// to one partner is refused for every other, also together with that one's password. An unbound one counts as
     /// none.
-    fn shown(
+    pub(super) fn shown(
         &self,
         certificate: Option<&ClientCertificate>,
         proof: Proof,
@@ -187,7 +191,7 @@ impl Partners {
     }
 
     /// The last step, for those whose password is right: only they learn that their address is not allowed.
-    fn enter(
+    pub(super) fn enter(
         &self,
         proof: Proof,
         credentials: Credentials,

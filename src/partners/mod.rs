@@ -32,8 +32,9 @@ mod startups;
 mod temporary;
 #[cfg(test)]
 mod tests;
+mod token_login;
 
-pub use account::Account;
+pub use account::{Account, AccountToken};
 pub use accounts::Listing;
 pub use certificate::{BadBound, Bound, ClientCertificate};
 pub use connections::ConnectionTicket;
@@ -56,4 +57,7 @@ pub use sessions::{SessionStatus, SessionTicket};
 pub use startups::{BadStartups, MaxStartups};
 pub use temporary::TemporaryNames;
 
-pub use crate::{credentials::generate_password, origin::Origin};
+pub use crate::{
+    credentials::{TOKEN_PREFIX, generate_password},
+    origin::Origin,
+};

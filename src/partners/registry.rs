@@ -12,9 +12,8 @@ use uuid::Uuid;
 
 use super::{
     ConnectionTicket, Credentials, Denied, Limits, Listing, Partner, PartnerName, PartnersError, Policies, Policy,
-    SessionStatus, SessionTicket,
-    accounts::Accounts, connections::Connections, memory_budget::MemoryBudget, renames::Renames, resumption::Habits,
-    sessions::SessionRegistry,
+    SessionStatus, SessionTicket, accounts::Accounts, connections::Connections, memory_budget::MemoryBudget,
+    renames::Renames, resumption::Habits, sessions::SessionRegistry,
 };
 use crate::{
     clock::Clock,
@@ -140,7 +139,7 @@ impl Partners {
     fn lets_in(&self, name: &PartnerName, credentials: &Credentials, peer: IpAddr) -> bool {
         let policy = self.policy(name.as_str());
         match self.accounts.get(name) {
-            Ok(account) => account.is_some_and(|account| credentials.hold(&account, &policy, peer)),
+            Ok(account) => account.is_some_and(|account| credentials.hold(&account, &policy, peer, self.clock.now())),
             Err(_) => true,
         }
     }

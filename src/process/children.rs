@@ -6,12 +6,7 @@
 //! its own children inherit, in whatever group they are. TERM, then KILL, and only when all are gone are their
 //! entries given back.
 
-use std::{
-    fs, io,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use forebay_queue::{Child, EmbeddedMaintenance, Entry, NodeId, QueueError, State};
 use rustix::{
@@ -27,8 +22,8 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::group::start_ticks;
-use crate::durable_file;
 use crate::clock::Clock;
+use crate::durable_file;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The longest time that a process may be in the middle of an exec.

@@ -1,7 +1,7 @@
-//! Accounts and their keys.
+//! Accounts, their keys and their tokens.
 //!
-//! No hash of a password is ever part of a reply; a password is only where one was generated for
-//! this very request.
+//! No hash of a password or token is ever part of a reply; a password or token is only where one was
+//! made for this very request.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -43,4 +43,38 @@ pub struct KeyView {
     pub comment: String,
     /// The addresses from which it may be used; all if not given.
     pub from: Option<String>,
+}
+
+/// A bearer token of an account; not its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Whose.
+    pub partner: String,
+    /// Twelve digits by which it is named.
+    pub id: String,
+    /// What operators call it.
+    pub label: String,
+    /// The time at which it was made.
+    pub created_at: DateTime<Utc>,
+    /// The time at which it ends, if it does.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// True if it has ended.
+    pub expired: bool,
+}
+
+/// A bearer token that was made.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewTokenView {
+    /// The partner.
+    pub partner: String,
+    /// Twelve digits by which it is named.
+    pub id: String,
+    /// The token.
+    pub token: String,
+}
+
+impl std::fmt::Debug for NewTokenView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewTokenView").field("partner", &self.partner).field("id", &self.id).finish_non_exhaustive()
+    }
 }

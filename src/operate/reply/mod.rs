@@ -12,7 +12,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub use account::{AccountView, KeyView, PasswordView};
+pub use account::{AccountView, KeyView, NewTokenView, PasswordView, TokenView};
 pub use file::{ActedView, ContinuesView, DetailView, FileView, RecordView};
 pub use gate::{ClosureView, GateView, OverrideView, PlanView, ScopeView};
 pub use queue::{PausedView, ProgressView, StateTotal, StatsView, VerifiedView};
@@ -49,6 +49,10 @@ pub enum Reply {
     Password(PasswordView),
     /// A public key of an account.
     Key(KeyView),
+    /// A bearer token of an account.
+    Token(TokenView),
+    /// A bearer token that was made, shown this once.
+    NewToken(NewTokenView),
     /// A session.
     Session(SessionView),
     /// A session that was ended, or why not.
