@@ -12,7 +12,7 @@ use crate::partners::Denied;
 use super::{
     admission::{Accepted, admit},
     context::DoorContext,
-    listening::{Incoming, Listeners},
+    listening::{Listeners, NewConnection},
     session_threads::SessionThreads,
 };
 
@@ -88,7 +88,7 @@ impl<D: SessionDoor> AcceptLoop<D> {
     }
 
     /// Puts a connection on a session thread.
-    fn serve(&self, Incoming { stream, peer, entrance }: Incoming<D::Entrance>) {
+    fn serve(&self, NewConnection { stream, peer, entrance }: NewConnection<D::Entrance>) {
         let door = self.door.clone();
         self.threads.serve(stream, peer, move |stream| admit(door, stream, peer, entrance));
     }

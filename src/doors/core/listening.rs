@@ -35,7 +35,7 @@ pub(in crate::doors) struct Listeners<E> {
 
 /// A connection that was accepted.
 #[derive(Debug)]
-pub(in crate::doors) struct Incoming<E> {
+pub(in crate::doors) struct NewConnection<E> {
     pub(in crate::doors) stream: TcpStream,
     pub(in crate::doors) peer: SocketAddr,
     pub(in crate::doors) entrance: E,
@@ -59,11 +59,11 @@ impl<E: Copy> Listeners<E> {
     }
 
     /// The next connection. A failure is logged, and accepting goes on. Cancel safe.
-    pub(in crate::doors) async fn accept(&self) -> Incoming<E> {
+    pub(in crate::doors) async fn accept(&self) -> NewConnection<E> {
         loop {
             match poll_fn(|cx| self.poll_accept(cx)).await {
                 Ok(incoming) if !descriptors::is_kept(&incoming.stream) => return incoming,
-                Ok(Incoming { peer, .. }) => self.turn_away(Some(peer), "only descriptors for operators are left"),
+                Ok(NewConnection { peer, .. }) => self.turn_away(Some(peer), "only descriptors for operators are left"),
                 Err(error) if descriptors::are_spent(&error) => self.turn_away(None, &error.to_string()),
                 Err(error) => {
                     if let Some(untold) = FAILED.happened() {
@@ -88,14 +88,14 @@ impl<E: Copy> Listeners<E> {
         }
     }
 
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming<E>>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<NewConnection<E>>> {
         // Begins with another listener each time, so that a busy one does not starve the others.
         let (before, behind) =
             self.listeners.split_at(self.first.load(Ordering::Relaxed) % self.listeners.len().max(1));
         for (listener, entrance) in behind.iter().chain(before) {
             if let Poll::Ready(accepted) = listener.poll_accept(cx) {
                 self.first.fetch_add(1, Ordering::Relaxed);
-                return Poll::Ready(accepted.map(|(stream, peer)| Incoming { stream, peer, entrance: *entrance }));
+                return Poll::Ready(accepted.map(|(stream, peer)| NewConnection { stream, peer, entrance: *entrance }));
             }
         }
         Poll::Pending

@@ -88,7 +88,7 @@ impl Folder {
                 () = stopped(&mut stop) => break,
                 Some(hint) = hint(&mut self.standing.watch) => self.hear(hint),
                 Some(done) = self.names.visits.join_next(), if !self.names.visits.is_empty() => match done {
-                    Ok((name, outcome)) => self.settle(name, outcome),
+                    Ok((name, outcome)) => self.record_visit(name, outcome),
                     Err(error) => warn!(%error, "a visit to a file did not end well"),
                 },
                 _ = tick.tick() => self.tick().await,
@@ -182,7 +182,7 @@ impl Folder {
     }
 
     /// Acts on the outcome of a visit: the name is forgotten, or due again after a while.
-    fn settle(&mut self, name: String, outcome: Outcome) {
+    fn record_visit(&mut self, name: String, outcome: Outcome) {
         let now = self.context.clock.elapsed();
         let Some(known) = self.names.by_name.get_mut(&name) else { return };
         known.running = false;

@@ -35,6 +35,7 @@ impl Known {
     /// All that the journal knows.
     pub(super) async fn load(ingest: &Arc<Ingest>) -> Result<Self, Refusal> {
         let known = Self::default();
+        // Before any folder is looked at: what is not known here is taken as new.
         for one in ingest.origins().await? {
             known.put(one);
         }
@@ -61,6 +62,7 @@ impl Known {
         let ids = self.by_inode.lock().get(&origin.inode)?.clone();
         ids.into_iter().filter_map(|id| self.get(id)).find(|one| {
             one.name == name
+                // Cheap facts first: the digest reads the whole file.
                 && (one.origin.size_bytes, one.origin.modified_ns) == (origin.size_bytes, origin.modified_ns)
                 && digest(file, origin.size_bytes).is_ok_and(|found| found == one.sha256.0)
         })
@@ -89,6 +91,7 @@ impl Known {
         for (directory, ids) in gone {
             let path = directory.clone();
             match tokio::task::spawn_blocking(move || sync(&path)).await {
+                // Only what is durably out of its folder.
                 Ok(Ok(())) => synced.extend(ids),
                 Ok(Err(error)) => {
                     if let Some(untold) = FAILED.happened() {
@@ -100,6 +103,7 @@ impl Known {
                 Err(_) => {}
             }
         }
+        // No record of nothing.
         if synced.is_empty() {
             return;
         }
@@ -113,6 +117,8 @@ impl Known {
 fn sync(directory: &Path) -> io::Result<()> {
     for path in directory.ancestors() {
         match place::directory(path) {
+            // A directory that is gone is out of the one above it, which is then what has to be
+            // synced.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             opened => return opened?.sync_all(),
         }

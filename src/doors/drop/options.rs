@@ -1,4 +1,8 @@
 //! One `[[drop]]` of the configuration.
+//!
+//! `validate` judges the text alone, with paths made absolute before; `look` asks the machine, for
+//! `forebay check` and at the start. A folder that is not there is a fault of the check and none of
+//! the start: another machine may mount it later.
 
 use std::{
     collections::BTreeSet,
@@ -81,6 +85,7 @@ impl Options {
             let mut say = |key: &str, what: String| faults.push((format!("drop[{at}].{key}"), what));
             one.own_faults(data, &mut say);
             for (other_at, other) in all.iter().enumerate() {
+                // Each pair both ways round: one may lie in the other, or move into it.
                 one.faults_beside(other, other_at, at, &mut say);
             }
         }
@@ -94,6 +99,7 @@ impl Options {
             say("directory", format!("must be UTF-8 of at most {MOST_PATH_BYTES} bytes"));
         }
         let (directory, data) = (plain(&self.directory), plain(data));
+        // Files of the server's own would be taken and removed.
         if directory.starts_with(&data) {
             say("directory", "is in the data directory: nothing but Forebay writes there".to_owned());
         } else if data.starts_with(&directory) && self.subfolders {
@@ -107,6 +113,7 @@ impl Options {
         {
             say("marker", "is what a marker's name has behind the file's name, such as \".done\"".to_owned());
         }
+        // What the system does not tell is found by the sweep alone, so it must come.
         if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.sweep) {
             say("sweep", "must lie between 1s and 1h".to_owned());
         }
@@ -126,12 +133,14 @@ impl Options {
     /// Faults of one folder beside another.
     fn faults_beside(&self, other: &Self, other_at: usize, at: usize, say: &mut impl FnMut(&str, String)) {
         let (own, others) = (plain(&self.directory), plain(&other.directory));
+        // Said once, at the second of them.
         if other_at < at && own == others {
             say("directory", format!("is drop[{other_at}]'s already"));
         } else if other_at != at && other.subfolders && own.starts_with(&others) {
             say("directory", format!("is a subfolder of drop[{other_at}]'s, which takes those too"));
         }
         if let Some(to) = self.move_to.as_deref().map(plain) {
+            // For ever: each round would accept all of them again.
             if to == others {
                 say("move_to", format!("is the folder of drop[{other_at}]: what is moved there would come in again"));
             } else if other.subfolders && to.starts_with(&others) {
@@ -159,11 +168,13 @@ impl Options {
                     None
                 }
             };
+            // By device and inode: links and mounts give one folder several names.
             if directory.as_ref().is_some_and(|there| !real.insert((there.dev(), there.ino()))) {
                 say("directory", "is another [[drop]]'s under another name".to_owned());
             }
             if let Some(to) = &one.move_to {
                 match (fs::metadata(to), &directory) {
+                    // A move across file systems is a copy, which can be seen half done.
                     (Ok(there), Some(directory)) if there.is_dir() && there.dev() != directory.dev() => {
                         say("move_to", "is on another file system than directory".to_owned());
                     }
@@ -189,6 +200,7 @@ fn plain(path: &Path) -> PathBuf {
         for part in path.components() {
             match part {
                 Component::CurDir => {}
+                // Only where it cannot be resolved: a link before `..` would lead elsewhere.
                 Component::ParentDir => drop(plain.pop()),
                 part => plain.push(part),
             }

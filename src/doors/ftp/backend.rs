@@ -38,7 +38,7 @@ use super::{
     listing::{Format, FtpMetadata},
     receiving,
     transfer::{Rest, Transfer},
-    upload::{self, Incoming, Judged},
+    upload::{self, JudgedUpload, PendingUpload},
     user::FtpUser,
 };
 
@@ -256,7 +256,7 @@ where
 {
     // Begun before anything is read: what is refused costs the client no transfer.
     let intake = upload::begin(session, path, Start::At(start), None).await?;
-    let file = Incoming { start: intake.size_bytes(), declared: None, intake };
+    let file = PendingUpload { start: intake.size_bytes(), declared: None, intake };
     let transfer = Arc::new(Transfer::default());
     let kicked = async {
         session.ticket.kicked().await;
@@ -267,7 +267,7 @@ where
     };
     let taken = async {
         let received = upload::receive(session, file, input, &transfer).await?;
-        let Judged { intake, verdict, .. } = received.judge().await?;
+        let JudgedUpload { intake, verdict, .. } = received.judge().await?;
         intake.finish(Box::new(DataEnded { transfer: Arc::clone(&transfer), otherwise: verdict })).await
     };
     tokio::select! {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::doors::core::{Accepted, PartnerSession, SessionTime, Shutdown};
 
 use super::{
-    confirmation::Stored,
+    confirmation::AcceptedFile,
     context::{Entrance, FtpContext},
     control::Control,
     data::{Offer, Security},
@@ -105,7 +105,7 @@ impl Client {
     /// The reply to a file is written next: its sender is to be seen to have it.
     /// Called before the reply is written, by the function that builds it
     /// (`transferring::received`).
-    pub(super) fn expect_confirmation(&mut self, stored: Stored, partner: &PartnerSession) {
+    pub(super) fn expect_confirmation(&mut self, stored: AcceptedFile, partner: &PartnerSession) {
         // Lines that are here already were sent before the reply could be read: they are no sign
         // that the client has read it (`Unconfirmed::heard`).
         let lines_ahead = self.control.lines_ahead();

@@ -32,14 +32,14 @@ const ROUND_TRIPS: u32 = 2;
 
 /// A file that was accepted, and when a processor may claim it. The reply to it is not written yet.
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(super) struct AcceptedFile {
     pub(super) accepted: Accepted,
-    pub(super) claim: Claim,
+    pub(super) claim: ClaimableWhen,
 }
 
 /// When a file that was accepted is claimable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(super) enum ClaimableWhen {
     /// Once its sender was seen to have the reply.
     OnceConfirmed,
     /// At once, by the partner's policy, though nothing proves that it is whole.
@@ -53,7 +53,7 @@ pub(super) enum Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) reply: ReplySeen,
-    pub(super) client: Client,
+    pub(super) client: PeerState,
     pub(super) sign: Sign,
     /// The time since the reply was about to be written.
     pub(super) since_reply: Duration,
@@ -74,7 +74,7 @@ pub(super) enum ReplySeen {
 
 /// The client's end of the control connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Client {
+pub(super) enum PeerState {
     /// Nothing says that it is gone.
     Silent,
     /// Its system has answered a probe since: the connection is still there.
@@ -124,18 +124,18 @@ impl Facts {
         match (self.reply, self.client) {
             // It came before whatever has happened to the connection since.
             (Acknowledged, _) if self.sign == Sign::GoesOn => Decision::Confirm,
-            (Acknowledged, Client::Reset { .. }) => Decision::Doubt,
-            (Unwritten, Client::Reset { .. }) => Decision::Withdraw,
+            (Acknowledged, PeerState::Reset { .. }) => Decision::Doubt,
+            (Unwritten, PeerState::Reset { .. }) => Decision::Withdraw,
             // A FIN acknowledges all that came before it: the client was closed when the reply came.
-            (Unacknowledged, Client::Reset { ended_before: true }) => Decision::Withdraw,
+            (Unacknowledged, PeerState::Reset { ended_before: true }) => Decision::Withdraw,
             // The acknowledgement may have been lost, or dropped with the reset, and the reset may have taken its time.
-            (Unacknowledged, Client::Reset { ended_before: false }) => Decision::Doubt,
-            (Acknowledged, Client::Present) if self.since_reply >= confirm_after => Decision::Confirm,
+            (Unacknowledged, PeerState::Reset { ended_before: false }) => Decision::Doubt,
+            (Acknowledged, PeerState::Present) if self.since_reply >= confirm_after => Decision::Confirm,
             // A reset may have been lost: nothing sends it again until it is asked for.
-            (Acknowledged, Client::Silent) if self.since_reply >= UNREAD_AFTER => Decision::Doubt,
+            (Acknowledged, PeerState::Silent) if self.since_reply >= UNREAD_AFTER => Decision::Doubt,
             // A proxy passes a reset on that follows an end, later than two round trips to it: so the whole time is
             // waited.
-            (Acknowledged, Client::Ended(ago)) if self.since_reply >= confirm_after && ago >= round_trips => {
+            (Acknowledged, PeerState::Ended(ago)) if self.since_reply >= confirm_after && ago >= round_trips => {
                 Decision::Confirm
             }
             // No arm above applies: the time is not over, or the reset that may follow a FIN can
@@ -191,12 +191,12 @@ mod tests {
 
     #[test]
     fn each_row_of_facts_has_its_decision() {
-        use Client::{Ended, Present, Reset, Silent};
         use Decision::{Confirm, Doubt, Wait, Withdraw};
+        use PeerState::{Ended, Present, Reset, Silent};
         use ReplySeen::{Acknowledged, Unacknowledged, Unwritten};
         use Sign::{GoesOn, Nothing, SecondThought};
-        const RESET: Client = Reset { ended_before: false };
-        const ENDED_AND_RESET: Client = Reset { ended_before: true };
+        const RESET: PeerState = Reset { ended_before: false };
+        const ENDED_AND_RESET: PeerState = Reset { ended_before: true };
         for (reply, client, sign, since_reply, decision) in [
             // The client goes on after the reply, whatever happens to it then.
             (Acknowledged, Present, GoesOn, 0, Confirm),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::{
     command::Command,
-    confirmation::{Sign, Stored},
+    confirmation::{AcceptedFile, Sign},
     unconfirmed::Unconfirmed,
     unconfirmed_watch::Watch,
 };
@@ -28,7 +28,7 @@ impl Confirmations {
     /// The reply to a file is written next. `lines_ahead` is the number of lines that are here
     /// already and were not taken up; `first` makes the [`Unconfirmed`] for the first file of a
     /// session.
-    pub(super) fn add(&mut self, stored: Stored, lines_ahead: usize, first: impl FnOnce() -> Arc<Unconfirmed>) {
+    pub(super) fn add(&mut self, stored: AcceptedFile, lines_ahead: usize, first: impl FnOnce() -> Arc<Unconfirmed>) {
         let unconfirmed = self.unconfirmed.get_or_insert_with(first);
         unconfirmed.add(stored, self.heard + lines_ahead as u64);
     }
@@ -40,7 +40,11 @@ impl Confirmations {
     }
 
     /// A command has come: takes out the files whose sender goes on with it.
-    pub(super) fn heard(&mut self, command: &Command<'_>, path_of: impl Fn(&str) -> Option<String>) -> Vec<Stored> {
+    pub(super) fn heard(
+        &mut self,
+        command: &Command<'_>,
+        path_of: impl Fn(&str) -> Option<String>,
+    ) -> Vec<AcceptedFile> {
         self.heard += 1;
         let Some(unconfirmed) = &self.unconfirmed else { return Vec::new() };
         unconfirmed.heard(self.heard, |name| Sign::of(command, name, &path_of))

@@ -246,7 +246,7 @@ async fn connected(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(to).await
 }
 
-/// Listens on a free port of the range, and gives it: tries every one from a random one on, and again for a while.
+/// Listens on a free port of the range, and returns it: tries every one from a random one on, and again for a while.
 ///
 /// The first port is a random one: a port that can be guessed can be connected to before the client
 /// comes (RFC 2577, 8).

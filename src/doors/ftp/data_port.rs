@@ -31,7 +31,7 @@ impl DataPort {
         self.offer.take().map(|(offer, _)| offer)
     }
 
-    /// Gives the offer up.
+    /// Drops the offer.
     pub(super) fn close(&mut self) {
         self.offer = None;
     }
@@ -51,7 +51,7 @@ impl DataPort {
         self.offer.as_ref().map(|(_, since)| *since + OFFER_TIME)
     }
 
-    /// Gives it up when no command has come for it in time.
+    /// Drops it when no command has come for it in time.
     pub(super) fn close_if_unused(&mut self, now: Instant) {
         if self.closes_at().is_some_and(|at| now >= at) {
             self.close();

@@ -17,14 +17,14 @@ use crate::{
 };
 
 use super::{
-    confirmation::Stored,
+    confirmation::AcceptedFile,
     data::Opened,
     data_channel::{DataChannel, uncontested},
     data_handover::DataHandover,
     inner::Inner,
     listable::Listable,
     reply::Reply,
-    upload::Incoming,
+    upload::PendingUpload,
     wire::Wire,
 };
 
@@ -35,7 +35,7 @@ const BEGIN_STEP: Duration = Duration::from_millis(50);
 
 /// The end of a transfer, sent once to the control connection.
 pub(super) enum Outcome {
-    Stored(Box<Stored>),
+    Stored(Box<AcceptedFile>),
     /// A download or listing was sent, with this many bytes.
     Sent(u64),
     Refused(Refusal),
@@ -53,10 +53,10 @@ pub(super) struct Untaken {
 
 /// Receives a file. The inner server has no part in it: the name has been looked at, and only `ingest` decides the
 /// rest.
-pub(super) async fn receive(
+pub(super) async fn receive_file(
     partner: Arc<PartnerSession>,
     channel: DataChannel,
-    file: Incoming,
+    file: PendingUpload,
     tell: oneshot::Sender<Outcome>,
 ) {
     let (transfer, link) = (channel.transfer.clone(), channel.link.clone());
@@ -64,7 +64,7 @@ pub(super) async fn receive(
         Ok(Opened { wire, port, .. }) => {
             // Nothing drops this future: the transfer goes on to its outcome also when the session
             // is gone.
-            uncontested(port, &transfer, file.take(&partner, wire, &link, &transfer, tell)).await;
+            uncontested(port, &transfer, file.run(&partner, wire, &link, &transfer, tell)).await;
         }
         Err(reply) => {
             partner.ticket.doing("");

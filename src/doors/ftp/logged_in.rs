@@ -16,7 +16,7 @@ use crate::doors::core::PartnerSession;
 use super::{
     client::Client,
     command::Command,
-    confirmation::{Claim, Stored},
+    confirmation::{AcceptedFile, ClaimableWhen},
     control::Event,
     data_port::DataPort,
     inner_session::InnerSession,
@@ -137,8 +137,8 @@ impl<'a> LoggedIn<'a> {
 
     /// Makes confirmed files claimable. In memory only: after a restart the time in the record
     /// decides.
-    fn confirm(&self, files: &[Stored]) {
-        for file in files.iter().filter(|file| file.claim == Claim::OnceConfirmed) {
+    fn confirm(&self, files: &[AcceptedFile]) {
+        for file in files.iter().filter(|file| file.claim == ClaimableWhen::OnceConfirmed) {
             self.partner.ingest.confirm(&file.accepted);
         }
     }

@@ -26,7 +26,7 @@ use crate::doors::core::{PartnerSession, Shutdown, words};
 
 use super::{
     client::Client,
-    confirmation::{Claim, Stored},
+    confirmation::{AcceptedFile, ClaimableWhen},
     data_transfer::Outcome,
     lines::Line,
     presence::gone,
@@ -220,9 +220,11 @@ impl<'a> Transferring<'a> {
         let Ok(Ok(Outcome::Stored(stored))) = timeout(COMMITTING, &mut self.outcome).await else { return };
         let ingest = &self.partner.ingest;
         match stored.claim {
-            Claim::OnceConfirmed => withdraw(ingest, &stored.accepted, "its sender was gone before the reply").await,
-            Claim::AtOnce => ingest.doubt(&stored.accepted).await,
-            Claim::Settled => {}
+            ClaimableWhen::OnceConfirmed => {
+                withdraw(ingest, &stored.accepted, "its sender was gone before the reply").await
+            }
+            ClaimableWhen::AtOnce => ingest.doubt(&stored.accepted).await,
+            ClaimableWhen::Settled => {}
         }
     }
 
@@ -255,9 +257,9 @@ impl<'a> Transferring<'a> {
 
     /// Builds the positive reply to a file, and registers the file to be confirmed. Nothing may be
     /// written between this and the reply itself.
-    fn received(&mut self, stored: Stored) -> Reply {
+    fn received(&mut self, stored: AcceptedFile) -> Reply {
         let reply = Reply::new(226, self.client.context.common.told_of(&stored.accepted));
-        if stored.claim != Claim::Settled {
+        if stored.claim != ClaimableWhen::Settled {
             self.client.expect_confirmation(stored, self.partner);
         }
         reply

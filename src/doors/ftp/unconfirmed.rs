@@ -24,7 +24,7 @@ use crate::{
 };
 
 use super::{
-    confirmation::{Claim, Client, Decision, Facts, ReplySeen, Sign, Stored},
+    confirmation::{AcceptedFile, ClaimableWhen, Decision, Facts, PeerState, ReplySeen, Sign},
     tcp_state::{Stage, tcp_state, unacknowledged_bytes},
 };
 
@@ -48,12 +48,12 @@ const NEVER_READ: &str = "the connection was reset before its sender had the rep
 #[derive(Debug)]
 pub(super) struct Unconfirmed {
     ingest: Arc<Ingest>,
-    control: Control,
+    control: Descriptor,
     files: Mutex<Files>,
 }
 
 #[derive(Clone, Debug)]
-enum Control {
+enum Descriptor {
     OfSession(Arc<Link>),
     /// The session is over.
     Own(Arc<OwnedFd>),
@@ -93,7 +93,7 @@ struct Reset {
 
 #[derive(Debug)]
 struct Waiting {
-    stored: Stored,
+    stored: AcceptedFile,
     /// Right before the reply was written.
     replied_at: Instant,
     reply: ReplySeen,
@@ -110,13 +110,13 @@ impl Unconfirmed {
         let confirm_after = ingest.confirm_after();
         let told_by = confirm_after.saturating_sub(tick(confirm_after) * TICKS_BEFORE);
         let files = Mutex::new(Files { told_by, ..Files::default() });
-        Self { ingest: ingest.clone(), control: Control::OfSession(link.clone()), files }
+        Self { ingest: ingest.clone(), control: Descriptor::OfSession(link.clone()), files }
     }
 
     /// The reply to a file is written next. `sent_ahead` counts the session's lines that have come before it.
-    pub(super) fn add(&self, stored: Stored, sent_ahead: u64) {
+    pub(super) fn add(&self, stored: AcceptedFile, sent_ahead: u64) {
         // The queue's own time must not be faster than the looks at the connection, which are late on a busy machine.
-        if stored.claim == Claim::OnceConfirmed {
+        if stored.claim == ClaimableWhen::OnceConfirmed {
             self.ingest.put_off(&stored.accepted, DECIDED_WITHIN);
         }
         let (replied_at, reply) = (Instant::now(), ReplySeen::Unwritten);
@@ -141,7 +141,7 @@ impl Unconfirmed {
     }
 
     /// A command has come, the session's line of this number; gives the files whose sender goes on by it.
-    pub(super) fn heard(&self, line: u64, sign_of: impl Fn(&str) -> Sign) -> Vec<Stored> {
+    pub(super) fn heard(&self, line: u64, sign_of: impl Fn(&str) -> Sign) -> Vec<AcceptedFile> {
         let mut files = self.files.lock();
         if files.waiting.iter().any(|waiting| waiting.reply == ReplySeen::Unacknowledged) {
             files.look(self.control.as_fd());
@@ -162,7 +162,7 @@ impl Unconfirmed {
     }
 
     /// Decides what can be decided by the connection alone; gives what is left to do.
-    fn decide(&self) -> Vec<(Stored, Decision)> {
+    fn decide(&self) -> Vec<(AcceptedFile, Decision)> {
         let confirm_after = self.ingest.confirm_after();
         let mut files = self.files.lock();
         files.look(self.control.as_fd());
@@ -173,15 +173,15 @@ impl Unconfirmed {
     }
 
     /// Decides what can be decided now, and does it.
-    pub(super) async fn settle(&self) {
+    pub(super) async fn act_on_decided(&self) {
         for (stored, decision) in self.decide() {
             act(&self.ingest, &stored, decision).await;
         }
     }
 
     /// The server stops: whoever has the reply counts as having read it.
-    pub(super) async fn settle_last(&self) {
-        self.settle().await;
+    pub(super) async fn act_on_all(&self) {
+        self.act_on_decided().await;
         let left = std::mem::take(&mut self.files.lock().waiting);
         for waiting in left {
             let is_acknowledged = waiting.reply == ReplySeen::Acknowledged;
@@ -201,7 +201,7 @@ impl Unconfirmed {
         files.closing = !client_has_ended;
         let own = self.control.as_fd().try_clone_to_owned();
         let has_descriptor = own.is_ok();
-        let control = own.map_or_else(|_| self.control.clone(), |own| Control::Own(Arc::new(own)));
+        let control = own.map_or_else(|_| self.control.clone(), |own| Descriptor::Own(Arc::new(own)));
         let files = Arc::new(Self { ingest: self.ingest.clone(), control, files: Mutex::new(files) });
         Left { files, has_descriptor, client_has_ended }
     }
@@ -218,7 +218,7 @@ impl Unconfirmed {
     }
 }
 
-impl Control {
+impl Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::OfSession(link) => link.control.as_fd(),
@@ -302,10 +302,10 @@ impl Files {
 
     fn facts(&self, waiting: &Waiting, now: Instant, sign: Sign) -> Facts {
         let client = match (self.reset, self.ended) {
-            (Some(Reset { ended_before }), _) => Client::Reset { ended_before },
-            (None, Some(ended)) => Client::Ended(now.saturating_duration_since(ended)),
-            (None, None) if self.is_present(waiting) => Client::Present,
-            (None, None) => Client::Silent,
+            (Some(Reset { ended_before }), _) => PeerState::Reset { ended_before },
+            (None, Some(ended)) => PeerState::Ended(now.saturating_duration_since(ended)),
+            (None, None) if self.is_present(waiting) => PeerState::Present,
+            (None, None) => PeerState::Silent,
         };
         let since_reply = now.saturating_duration_since(waiting.replied_at);
         Facts { reply: waiting.reply, client, sign, since_reply, round_trip: self.round_trip }
@@ -342,11 +342,11 @@ fn written_bytes(control: BorrowedFd<'_>) -> Option<u64> {
     None
 }
 
-async fn act(ingest: &Arc<Ingest>, stored: &Stored, decision: Decision) {
+async fn act(ingest: &Arc<Ingest>, stored: &AcceptedFile, decision: Decision) {
     match (decision, stored.claim) {
-        (Decision::Confirm, Claim::OnceConfirmed) => ingest.confirm(&stored.accepted),
-        (Decision::Withdraw, Claim::OnceConfirmed) => withdraw(ingest, &stored.accepted, NEVER_READ).await,
-        (Decision::Doubt | Decision::Withdraw, Claim::OnceConfirmed | Claim::AtOnce) => {
+        (Decision::Confirm, ClaimableWhen::OnceConfirmed) => ingest.confirm(&stored.accepted),
+        (Decision::Withdraw, ClaimableWhen::OnceConfirmed) => withdraw(ingest, &stored.accepted, NEVER_READ).await,
+        (Decision::Doubt | Decision::Withdraw, ClaimableWhen::OnceConfirmed | ClaimableWhen::AtOnce) => {
             ingest.doubt(&stored.accepted).await;
         }
         _ => {}

@@ -20,8 +20,8 @@ use crate::{doors::core::Link, ingest::Ingest};
 
 use super::unconfirmed::{Left, Unconfirmed, tick};
 
-/// Connections that are settled at the same time, so that they share the syncs of what is withdrawn and held.
-const SETTLED_AT_ONCE: usize = 64;
+/// Connections whose files are acted on at the same time, so that they share the syncs of what is withdrawn and held.
+const ACTED_ON_AT_ONCE: usize = 64;
 /// Sessions that are over and watched at most.
 const MOST_ENDED: usize = 1024;
 /// The time for what is undecided when the door closes.
@@ -57,7 +57,7 @@ impl Watch {
     /// ended the connection and a reset may follow; what is said to it now would only provoke one.
     pub(super) async fn take_over(&self, unconfirmed: Arc<Unconfirmed>) -> bool {
         // First what can be decided while the connection is still the session's.
-        unconfirmed.settle().await;
+        unconfirmed.act_on_decided().await;
         if unconfirmed.is_empty() {
             return false;
         }
@@ -69,7 +69,7 @@ impl Watch {
                 self.known.lock().ended.push(files);
                 self.came.notify_one();
             }
-            false => files.settle_last().await,
+            false => files.act_on_all().await,
         }
         client_has_ended
     }
@@ -107,7 +107,7 @@ impl Watch {
         }
         let left = std::mem::take(&mut self.known.lock().ended);
         for unconfirmed in left {
-            unconfirmed.settle_last().await;
+            unconfirmed.act_on_all().await;
         }
     }
 
@@ -125,8 +125,8 @@ impl Watch {
             let sessions = known.sessions.iter().filter_map(Weak::upgrade).filter(|session| session.is_due(now));
             sessions.chain(known.ended.iter().cloned()).collect()
         };
-        let settle = |unconfirmed: Arc<Unconfirmed>| async move { unconfirmed.settle().await };
-        stream::iter(due).for_each_concurrent(SETTLED_AT_ONCE, settle).await;
+        let act = |unconfirmed: Arc<Unconfirmed>| async move { unconfirmed.act_on_decided().await };
+        stream::iter(due).for_each_concurrent(ACTED_ON_AT_ONCE, act).await;
         self.known.lock().ended.retain(|unconfirmed| !unconfirmed.is_empty());
     }
 }

@@ -27,7 +27,7 @@ use crate::{
 
 use super::{
     completeness::{Came, DataEnd},
-    confirmation::{Claim, Stored},
+    confirmation::{AcceptedFile, ClaimableWhen},
     data_transfer::Outcome,
     evidence::ControlStillUp,
     receiving::{Ending, drain, pump},
@@ -36,7 +36,7 @@ use super::{
 };
 
 /// An upload that `ingest` has begun, and whose first byte has not come yet.
-pub(super) struct Incoming {
+pub(super) struct PendingUpload {
     pub(super) intake: Intake,
     /// The size that the client has declared, and where in the file it begins to send.
     pub(super) declared: Option<u64>,
@@ -52,7 +52,7 @@ pub(super) struct Received {
 }
 
 /// An upload that may be accepted: the verdict is not [`Verdict::Cut`].
-pub(super) struct Judged {
+pub(super) struct JudgedUpload {
     pub(super) intake: Intake,
     /// The verdict if its client is still there.
     pub(super) verdict: Verdict,
@@ -92,14 +92,14 @@ pub(super) async fn begin(
 /// dropped.
 pub(super) async fn receive<R>(
     partner: &PartnerSession,
-    file: Incoming,
+    file: PendingUpload,
     input: &mut R,
     transfer: &Transfer,
 ) -> Result<Received, Refusal>
 where
     R: AsyncRead + Send + Unpin,
 {
-    let Incoming { mut intake, declared, start } = file;
+    let PendingUpload { mut intake, declared, start } = file;
     let end = match pump(partner, &mut intake, input, transfer).await {
         Ok(Ending::Closed { close_notify_missing: true }) => DataEnd::MarkMissing,
         Ok(Ending::Closed { close_notify_missing: false }) => DataEnd::Unmarked,
@@ -133,7 +133,7 @@ impl Received {
     ///
     /// # Errors
     /// [`Refusal::Cut`] when it is known not to be whole; its bytes are a partial then.
-    pub(super) async fn judge(self) -> Result<Judged, Refusal> {
+    pub(super) async fn judge(self) -> Result<JudgedUpload, Refusal> {
         let Self { intake, declared, start, end } = self;
         let came = Came { bytes: intake.size_bytes(), start, declared, end };
         match came.verdict(intake.policy().complete, intake.policy().close_notify) {
@@ -141,17 +141,17 @@ impl Received {
                 intake.cut(&why).await;
                 Err(Refusal::Cut(why))
             }
-            verdict => Ok(Judged { intake, verdict, is_proven: came.is_proven() }),
+            verdict => Ok(JudgedUpload { intake, verdict, is_proven: came.is_proven() }),
         }
     }
 }
 
-impl Incoming {
+impl PendingUpload {
     /// Receives the file on `wire` and sends the outcome to the control connection, exactly once.
     ///
     /// Runs in a task of its own that nothing drops: what has begun to be kept is kept or taken
     /// back also when the session is gone.
-    pub(super) async fn take(
+    pub(super) async fn run(
         self,
         partner: &PartnerSession,
         mut wire: Wire,
@@ -160,7 +160,7 @@ impl Incoming {
         tell: oneshot::Sender<Outcome>,
     ) {
         let name = self.intake.name().to_string();
-        let taken = take(partner, self, &mut wire, link, transfer).await;
+        let taken = receive_and_finish(partner, self, &mut wire, link, transfer).await;
         partner.ticket.doing("");
         // The guard may have gone with the client, and then nobody is told.
         match taken {
@@ -191,18 +191,18 @@ async fn drain_unless_cancelled(wire: &mut Wire, transfer: &Transfer) {
 }
 
 /// The whole way of one file: received, TLS ended, judged, and finished with the evidence.
-async fn take(
+async fn receive_and_finish(
     partner: &PartnerSession,
-    file: Incoming,
+    file: PendingUpload,
     wire: &mut Wire,
     link: &Arc<Link>,
     transfer: &Arc<Transfer>,
-) -> Result<Stored, Refusal> {
+) -> Result<AcceptedFile, Refusal> {
     let received = receive(partner, file, wire, transfer).await?;
     let received = if wire.is_secure() { received.over_tls() } else { received };
     // Some clients wait for the end of TLS from our side before they read the reply.
     wire.finish().await;
-    let Judged { intake, verdict, is_proven } = received.judge().await?;
+    let JudgedUpload { intake, verdict, is_proven } = received.judge().await?;
     // Asked again after the last byte: the second connection may have come while TLS was being
     // ended.
     if let Some(why) = transfer.discarded() {
@@ -221,7 +221,7 @@ async fn take(
         }
         finished => finished?,
     };
-    Ok(Stored { claim: claim(&accepted, waits_for_reply, is_proven), accepted })
+    Ok(AcceptedFile { claim: claim(&accepted, waits_for_reply, is_proven), accepted })
 }
 
 /// Drops what was kept of an upload that was cancelled while it was made durable.
@@ -234,10 +234,10 @@ async fn discard_partial(partner: &PartnerSession, path: &str) {
 }
 
 /// When a processor may claim the file, by what is known before the reply is written.
-fn claim(accepted: &Accepted, waits_for_reply: bool, is_proven: bool) -> Claim {
+fn claim(accepted: &Accepted, waits_for_reply: bool, is_proven: bool) -> ClaimableWhen {
     match accepted.kept() {
-        Kept::Queued { .. } if waits_for_reply && accepted.unconfirmed => Claim::OnceConfirmed,
-        Kept::Queued { .. } if !is_proven => Claim::AtOnce,
-        _ => Claim::Settled,
+        Kept::Queued { .. } if waits_for_reply && accepted.unconfirmed => ClaimableWhen::OnceConfirmed,
+        Kept::Queued { .. } if !is_proven => ClaimableWhen::AtOnce,
+        _ => ClaimableWhen::Settled,
     }
 }

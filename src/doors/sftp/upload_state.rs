@@ -134,7 +134,7 @@ impl UploadState {
 }
 
 impl Closed {
-    /// Keeps what came of an upload that is not whole, and gives its answer.
+    /// Keeps what came of an upload that is not whole, and returns its answer.
     pub(super) async fn cut(writing: Option<Box<Writing>>, why: String) -> Status {
         if let Some(writing) = writing {
             writing.into_intake().cut(&why).await;

@@ -101,7 +101,7 @@ impl Writing {
         Some(format!("bytes {} to {begins} never came: what came before them can be resumed", self.next))
     }
 
-    /// Gives the upload up, and returns what storage has of it.
+    /// Stops writing, and returns what storage has of the upload.
     pub(super) fn into_intake(self) -> Intake {
         self.intake
     }

@@ -58,7 +58,7 @@ impl LoggedIn<'_> {
         }
     }
 
-    /// Gives the data port before up, and checks that there may be another.
+    /// Drops the data port that was asked for before, and checks that there may be another.
     pub(super) fn may_offer(&mut self) -> Result<(), Reply> {
         self.data_port.close();
         self.client.protected()

@@ -14,14 +14,14 @@ use crate::{
     doors::ftp::{
         data::Offer,
         data_port::no_data_port,
-        data_transfer::receive,
+        data_transfer::receive_file,
         logged_in::{LoggedIn, NextTransfer},
         paths::changed,
         reply::Reply,
         session::Flow,
         transfer::Transfer,
         transferring::Transferring,
-        upload::{self, Incoming},
+        upload::{self, PendingUpload},
     },
     ingest::{Intake, Start},
 };
@@ -60,8 +60,8 @@ impl LoggedIn<'_> {
             Store::Unique => format!("FILE: {}", path.rsplit('/').next().unwrap_or(&path)),
             Store::At(_) | Store::Append(_) => "Ready for the file".to_owned(),
         };
-        let file = Incoming { start: intake.size_bytes(), declared: next.declared, intake };
-        self.receive(offer, file, Reply::new(150, told)).await
+        let file = PendingUpload { start: intake.size_bytes(), declared: next.declared, intake };
+        self.begin_transfer(offer, file, Reply::new(150, told)).await
     }
 
     /// Returns the data connection and the path. The data port is used up, whatever comes of it: a
@@ -89,7 +89,7 @@ impl LoggedIn<'_> {
     }
 
     /// Writes 150, starts the transfer's task, and hears the client until it is over.
-    async fn receive(&mut self, offer: Offer, file: Incoming, ready: Reply) -> Flow {
+    async fn begin_transfer(&mut self, offer: Offer, file: PendingUpload, ready: Reply) -> Flow {
         // Lines that came before 150 wait for the end of the transfer.
         self.client.control.hear_what_is_here();
         if self.client.say(ready).await == Flow::End {
@@ -100,7 +100,7 @@ impl LoggedIn<'_> {
         let transfer = Arc::new(Transfer::default());
         let channel = self.client.data_channel(offer, &transfer);
         let (tell, outcome) = oneshot::channel();
-        let upload = tokio::spawn(receive(self.partner.clone(), channel, file, tell));
+        let upload = tokio::spawn(receive_file(self.partner.clone(), channel, file, tell));
         self.last_upload = Some((transfer.clone(), upload));
         Transferring::new(self.client, &self.partner, transfer, outcome).run().await
     }
