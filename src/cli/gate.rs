@@ -29,11 +29,13 @@ pub(super) async fn run(context: &Context, verb: GateVerb) -> Result<(), Problem
         GateVerb::Clear { id, reason } => Request::GateClear { id, reason },
         GateVerb::ConfirmClock => Request::GateConfirmClock,
     };
+    // Looked at before it is sent away.
     let windows = matches!(request, Request::GateList { .. });
     let listing = windows || matches!(request, Request::GateSimulate { .. });
     let mut answered = context.ask(request).await?;
     let mut told = Told::default();
     let ended = tell(context, &mut answered, &mut told).await;
+    // With `--json` every object was printed as it came.
     if context.json() || !listing {
         return ended;
     }
@@ -150,6 +152,7 @@ pub(super) fn show(context: &Context, answered: &Answered, gate: &GateView) -> R
         let reason = if closure.reason.is_empty() { String::new() } else { format!(": {}", closure.reason) };
         say(&format!("      {}", visible(&format!("{}{reason}", closure.name))))?;
     }
+    // What holds for everything is said once, in the headline.
     let common = gate.state == "closed";
     for scope in gate.scopes.iter().filter(|scope| scope.closed != common || scope.resumes_at != gate.resumes_at) {
         let word = match (scope.closed, scope.resumes_at, scope.closes_at) {

@@ -47,7 +47,7 @@ use crate::{
 /// Short: what it would wait for is a file system that hangs.
 const STOP: Duration = Duration::from_secs(2);
 
-/// Does what the command line says, and gives the exit code.
+/// Does what the command line says, and returns the exit code.
 #[must_use]
 pub fn run() -> ExitCode {
     // First of all: nothing secret is in the memory yet.

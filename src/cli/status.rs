@@ -31,6 +31,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Problem> {
 fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(), Problem> {
     show_server(context.paint, answered, status)?;
     say(&visible(&format!("data: {}", status.data)))?;
+    // Without a server there are no sessions, and a zero would say that nobody has come.
     if answered.live {
         say(&format!("sessions: {}", status.sessions.len()))?;
     }
@@ -47,6 +48,7 @@ fn show(context: &Context, answered: &Answered, status: &StatusView) -> Result<(
         units::format_bytes(status.disk.total_bytes),
         units::format_bytes(status.disk.reserve_bytes)
     ))?;
+    // Some file systems make inodes as they are needed.
     if status.disk.total_inodes > 0 {
         let DiskView { free_inodes, total_inodes, reserve_inodes, .. } = status.disk;
         say(&format!("inodes: {free_inodes} free of {total_inodes}, {reserve_inodes} in reserve"))?;

@@ -28,6 +28,7 @@ const LOOKED_AT: usize = 10_000;
 
 /// Adds every fault and warning.
 pub(super) fn check(config: &Config, document: &mut Document) {
+    // Each goes on whatever the one before has found.
     commands::check(config, document);
     check_directories(config, document);
     check_doors(config, document, SystemClock::new().now());
@@ -79,6 +80,7 @@ fn check_directories(config: &Config, document: &mut Document) {
 /// The data directory, and the files in it that a start reads.
 fn check_data(config: &Config, document: &mut Document) {
     let data = &config.data;
+    // Before the first start there is none: then it must be possible to make it.
     let Ok(meta) = fs::metadata(data) else {
         if let Err(what) = can_be_written(data) {
             document.fault("data", what);
@@ -92,6 +94,7 @@ fn check_data(config: &Config, document: &mut Document) {
         document.fault("data", what);
     }
     let (owner, own) = (meta.uid(), rustix::process::geteuid());
+    // As root the answers below would be about root's rights.
     if own.is_root() && owner != 0 {
         let user = system_users::name_of(owner);
         let what = format!(
@@ -118,6 +121,7 @@ fn check_data(config: &Config, document: &mut Document) {
 /// Accounts that cannot be read, and policies of partners that have none.
 fn check_users(config: &Config, document: &mut Document) {
     let directory = config.data.join("partners");
+    // Before the first start there are no accounts, and policies of partners wait for them.
     if !directory.is_dir() {
         return;
     }
@@ -141,6 +145,8 @@ fn check_users(config: &Config, document: &mut Document) {
 /// cannot open them.
 fn of_another(data: &Path, owner: u32) -> Option<PathBuf> {
     let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    // The directory's own entries and those one level below: what a start as another user makes
+    // lies there.
     let below = entries(data).flat_map(|path| {
         let is_dir = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir());
         let inner: Vec<_> = if is_dir { entries(&path).take(LOOKED_AT).collect() } else { Vec::new() };

@@ -28,7 +28,7 @@ const JUST_NOW: TimeDelta = TimeDelta::seconds(10);
 pub(super) struct Looked(Mutex<HashMap<String, FileId>>);
 
 impl Ingest {
-    /// Gives up files that are over as long as they are more than may be kept; gives how many went. To be called every
+    /// Removes files that are over as long as they are more than may be kept; returns how many went. To be called every
     /// second.
     ///
     /// # Errors

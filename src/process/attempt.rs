@@ -88,7 +88,7 @@ impl Attempt {
         }
     }
 
-    /// After [`Attempt::ended`]: ends what the program left running in its group, and gives its status and the end
+    /// After [`Attempt::ended`]: ends what the program left running in its group, and returns its status and the end
     /// of its output.
     pub(super) fn finish(self) -> io::Result<(ExitStatus, String)> {
         match self.program {

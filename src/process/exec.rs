@@ -99,6 +99,7 @@ impl Exec {
         let Common { scratch, instance, kill_after, hidden } = common;
         let mut variables: Vec<_> =
             route.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        // After the route's own: those cannot stand for the server's.
         variables.push(("FOREBAY_ROUTE".to_owned(), route.name.clone()));
         variables.push(("FOREBAY_INSTANCE".to_owned(), instance.to_string()));
         let inner = Inner {
@@ -144,6 +145,8 @@ impl Exec {
                     attempt.signal(Signal::TERM);
                     bell.as_mut().reset(time::Instant::now() + self.kill_after);
                 }
+                // The one timer has two meanings: the time-out before anything was asked of the
+                // program, and then the time until KILL.
                 () = &mut bell, if !killed => {
                     if because.is_some() {
                         killed = true;

@@ -81,6 +81,7 @@ async fn bind_sftp(config: &Config, services: &Services) -> Result<Option<sftp::
     let (options, keys) = (config.sftp.clone(), config.data.join("ssh"));
     let (ingest, partners) = (Arc::clone(&services.ingest), Arc::clone(&services.partners));
     let (gate, clock) = (Arc::clone(&services.gate), Arc::clone(&services.clock));
+    // RSA keys are made here at the first start.
     let door = blocking(move || {
         let door = sftp::Door::bind(options, ingest, partners, gate, clock, &keys);
         door.map_err(|error| cannot_open("sftp", &error))
@@ -161,9 +162,11 @@ fn readiness(
 ) -> impl Fn() -> Vec<String> + Send + Sync + 'static {
     let (storage, queue) = (Arc::clone(storage), Arc::clone(queue));
     move || {
+        // Asked each time: a face that is looked at every second must see the state of now.
         let mut faults: Vec<_> = storage.poisoned().into_iter().chain(queue.poisoned()).collect();
         match storage.space() {
             Ok(space) => faults.extend(space.shortage()),
+            // A disk that cannot say how much room it has is no disk to accept on.
             Err(error) => faults.push(error.to_string()),
         }
         faults

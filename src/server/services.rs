@@ -1,10 +1,11 @@
 //! Builds the services of a server in the only order that is safe.
 //!
-//! 1. The data directory is locked and opened: storage, then the queue with its journal. 2. What
-//!    was repaired is noted in the audit trail, before anything else is journalled. 3. Programs of
-//!    the former run are stopped, and their entries given back. 4. The gate and the partners are
-//!    opened.
-//! 5. Ingest puts spool, queue and catalogue in order. 6. The dispatcher is made.
+//! 1. The data directory is locked and opened: storage, then the queue with its journal.
+//! 2. What was repaired is noted in the audit trail, before anything else is journalled.
+//! 3. Programs of the former run are stopped, and their entries given back.
+//! 4. The gate and the partners are opened.
+//! 5. Ingest puts spool, queue and catalogue in order.
+//! 6. The dispatcher is made.
 //!
 //! Nothing is accepted or claimed when [`Services::open`] returns. A failure at any step ends the
 //! start, and leaves what a crash would leave.
@@ -46,6 +47,8 @@ impl Services {
     pub(super) async fn open(config: &Config, clock: Arc<dyn Clock>, watch: &Watch) -> Result<Self, Problem> {
         let (task, watch) = (config.clone(), watch.clone());
         let data_dir = blocking(move || OpenDataDir::open(&task, "serve", &watch)).await?;
+        // First of all records of this run: the audit trail shows the repair before what was built
+        // on it.
         note_recovery(&data_dir, &*clock).await?;
         // Before the dispatcher exists: a file whose former processor still runs must not be claimed again.
         let instance = stop_former_children(config, &data_dir, &clock).await?;
@@ -69,6 +72,7 @@ impl Services {
     /// Adds the demo partner at the very first start with no configuration, so that somebody can upload, and returns its
     /// password. To be called when nothing can keep the start from telling it.
     pub(super) async fn first_partner(&self, config: &Config) -> Result<Option<String>, Problem> {
+        // Never beside a configuration: an operator who has written one makes accounts too.
         let fresh = config.file.is_none() && self.data_dir.recovered.newest_at.is_none();
         if !fresh || !self.partners.list()?.accounts.is_empty() {
             return Ok(None);
@@ -119,6 +123,8 @@ async fn recover_ingest(
         clock: Arc::clone(clock),
     };
     let ingest = Ingest::new(dependencies, config.ingest.clone());
+    // Before the takeover: what older versions have left is queued like an upload, and needs an
+    // index that is right.
     let found = ingest
         .recover(&data_dir.recovered, &*data_dir.spool)
         .await
@@ -142,6 +148,7 @@ async fn recover_ingest(
 /// operators could do nothing about it.
 pub(super) async fn note(data_dir: &OpenDataDir, topic: &str, text: &str, clock: &dyn Clock) -> Result<(), Problem> {
     match data_dir.queue.note(Actor::Server, topic, text, clock.now()).await {
+        // Everything else that a journal can say ends the start.
         Err(QueueError::Full) => {
             warn!(topic, text, "the journal has no room, and the audit trail lacks this");
             Ok(())

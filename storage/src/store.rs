@@ -41,13 +41,13 @@ pub trait Storage: Send + Sync + 'static {
     /// What is kept of an upload that was cut, if anything. Its length is durable.
     async fn partial(&self, partner: &str, name: &str) -> Result<Option<PartialInfo>>;
 
-    /// Removes partials that were last written before `older_than`, and gives how many.
+    /// Removes partials that were last written before `older_than`, and returns how many.
     async fn sweep_partials(&self, older_than: DateTime<Utc>) -> Result<usize>;
 
     /// How many partials of this partner there are.
     async fn partial_count(&self, partner: &str) -> Result<u64>;
 
-    /// Removes all partials of this partner but those that are being written, and gives how many.
+    /// Removes all partials of this partner but those that are being written, and returns how many.
     async fn forget_partials(&self, partner: &str) -> Result<usize>;
 
     /// Bytes that the partials of this partner take.
@@ -56,10 +56,10 @@ pub trait Storage: Send + Sync + 'static {
     /// Whether this partner may have partials, for those who would look after every upload.
     fn may_have_partials(&self, partner: &str) -> bool;
 
-    /// Gives up the partial of this name, unless somebody goes on with it. None is no error.
+    /// Removes the partial of this name, unless somebody goes on with it. None is no error.
     async fn drop_partial(&self, partner: &str, name: &str) -> Result<()>;
 
-    /// Gives up the oldest partials of this partner until they are so many bytes, but for that of the name `but` and those
+    /// Removes the oldest partials of this partner until they are so many bytes, but for that of the name `but` and those
     /// that somebody goes on with; gives how many bytes they were.
     async fn give_up_partials(&self, partner: &str, bytes: u64, but: &str) -> Result<u64>;
 
@@ -168,7 +168,7 @@ pub trait Upload: Send {
     /// changed.
     async fn sync(&mut self) -> Result<u64>;
 
-    /// Keeps what came as a partial to resume, synced, and gives its length.
+    /// Keeps what came as a partial to resume, synced, and returns its length.
     async fn keep_partial(self: Box<Self>) -> Result<u64>;
 
     /// Drops everything.

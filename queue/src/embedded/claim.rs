@@ -193,7 +193,7 @@ impl Batch<'_> {
             Ok(if turns.len() < LOOK_AHEAD { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
         lane.know_ready(&turns);
-        // It is counted and not listed: asked again it would be the same, until the index is made anew.
+        // It is counted and not listed: asked again it would be the same, until the index is rebuilt.
         let none = || Fault::Index(format!("lane {} has {} ready files and lists none", lane.number, lane.ready));
         turns.first().copied().ok_or_else(none)
     }

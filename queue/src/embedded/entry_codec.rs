@@ -1,5 +1,5 @@
 //! How an entry stands in the index: as in a carried record, with where the journal speaks of it and where the catalogue
-//! shows it. Never read by another version, for the index is made anew instead.
+//! shows it. Never read by another version, because the index is rebuilt instead.
 
 use chrono::{DateTime, Utc};
 use forebay_storage::FileId;

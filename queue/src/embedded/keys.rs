@@ -3,7 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `m` | [`Meta`](super::meta::Meta): the applied sequence and what else describes the whole |
-//! | `b` | nothing: it is being made anew from the journal and is not whole yet |
+//! | `b` | nothing: it is being rebuilt from the journal and is not whole yet |
 //! | `e` turn | the entry. Its turn is its own alone, so listings need no more than that |
 //! | `i` id | its turn |
 //! | `s` state, turn | nothing: listings, in order of acceptance |

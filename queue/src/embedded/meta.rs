@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::binary::{Input, Output, put_optional, take_optional};
 
-/// The layout of keys and values. An index of another layout is made anew.
+/// The layout of keys and values. An index of another layout is rebuilt.
 /// Raise it with any change of `keys`, `entry_codec` or this: nothing is migrated, the journal has
 /// it all.
 const FORMAT: u8 = 5;

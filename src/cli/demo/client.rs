@@ -34,7 +34,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Uploads, and gives the reply that says it is kept.
+    /// Uploads, and returns the reply that says it is kept.
     pub(super) async fn store(&mut self, name: &str, bytes: &[u8]) -> io::Result<String> {
         let mut data = self.passive().await?;
         self.command(&format!("STOR {name}"), "1").await?;

@@ -47,6 +47,7 @@ pub(super) async fn run(context: &Context, args: &DemoArgs) -> Result<(), Proble
     let dir = std::env::temp_dir().join(format!("forebay-demo-{}", uuid::Uuid::new_v4().simple()));
     // It will hold a password and files: nobody else may look in.
     private_dir(&dir).map_err(|error| failed("make the temporary directory", &error))?;
+    // Interrupted or not, the temporary data goes below.
     let told = tokio::select! {
         told = Story { context, step: 0 }.play(&dir) => told,
         // The server is killed with the story, and the temporary data goes.
@@ -108,6 +109,7 @@ impl Story<'_> {
     async fn refuse_web(&mut self, server: &Server) -> Result<(), Problem> {
         self.step("Web users and web services are told to come back.")?;
         let (code, answer) = get(server.web, "/").await.map_err(|error| failed("ask the web face", &error))?;
+        // RFC 9110, 15.6.4: with Retry-After, so that programs come back by themselves.
         check(code == 503, &format!("the web answered {code}, not 503"))?;
         check(answer.contains("temporarily unable"), "the web did not show the window's message")?;
         let retry = answer.lines().find(|line| line.to_ascii_lowercase().starts_with("retry-after:"));
@@ -149,6 +151,7 @@ impl Story<'_> {
         self.upload(&mut partner, FILES[3]).await?;
         self.upload_by_sftp(&server, password, FILES[4]).await?;
         self.all_deferred(&server.files().await?, FILES.len(), ends)?;
+        // By FTP, as the partner sees them: after a crash too.
         let names = partner.names("").await.map_err(|error| failed("list the login directory", &error))?;
         check(FILES.iter().all(|name| names.iter().any(|found| found == name)), "the partner does not see all files")?;
         partner.quit().await.map_err(|error| failed("end the session", &error))?;
@@ -265,6 +268,7 @@ impl Story<'_> {
         let runs = runs(dir);
         // In order and once each: the list of names is compared as a whole.
         let names: Vec<_> = runs.iter().map(|(name, _, _)| name.as_str()).collect();
+        // The names as a whole: each once, and in the order of the uploads.
         check(names == FILES, &format!("processed in the order {names:?}"))?;
         for ((name, id, at), file) in runs.iter().zip(files) {
             check(*id == file.id.to_string(), &format!("{name} was processed under the id {id}"))?;
@@ -329,6 +333,7 @@ fn write_files(dir: &Path, ends: DateTime<Utc>) -> Result<(), Problem> {
     write("forebay.toml", &format!("{config}{command}"))?;
     write("load", script)?;
     use std::os::unix::fs::PermissionsExt as _;
+    // Only its owner may run it: the directory is private as well.
     let executable = fs::set_permissions(dir.join("load"), fs::Permissions::from_mode(0o700));
     executable
         .and_then(|()| fs::create_dir(dir.join("processed")))

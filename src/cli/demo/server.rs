@@ -48,6 +48,7 @@ impl Server {
         let log = log.map_err(|error| failed("write the server's log", &error))?;
         let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(dir.join("forebay.toml")).arg("--json");
+        // Its greeting is not read: a pipe that nobody reads would fill.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| failed("start the server", &error))?;
         let ready = async {
@@ -55,6 +56,7 @@ impl Server {
                 if let Some(found) = doors(dir).await {
                     return Ok(found);
                 }
+                // A server that ends says why in its log: waiting on would hide it.
                 if let Ok(Some(status)) = child.try_wait() {
                     let log = fs::read_to_string(dir.join("server.log")).unwrap_or_default();
                     return Err(Problem::failed(format!("the server ended with {status}:\n{log}")));
@@ -118,7 +120,7 @@ async fn doors(dir: &Path) -> Option<Doors> {
     Some(Doors { ftp: at("ftp")?, sftp: at("sftp")?, host_keys: of("sftp")?.note.clone()?, web: at("web")? })
 }
 
-/// Asks the server over its admin socket, and gives the whole answer.
+/// Asks the server over its admin socket, and returns the whole answer.
 pub(super) async fn ask(dir: &Path, request: Request) -> Result<Vec<Reply>, Problem> {
     let client = Client::connect(&dir.join("data")).await.map_err(|error| failed("reach the server", &error))?;
     let client = client.ok_or_else(|| Problem::needs_server("the server does not run"))?;

@@ -58,17 +58,19 @@ impl Sftp {
         });
         let (session, stream) = opened.await?.map_err(io::Error::other)?;
         let mut sftp = Self { stream, _session: session, last: 0 };
+        // INIT with version 3 (draft-ietf-secsh-filexfer-02, section 4).
         sftp.send(&[1, 0, 0, 0, 3]).await?;
         sftp.packet().await?;
         Ok(sftp)
     }
 
-    /// Uploads, and gives what the answer to CLOSE says.
+    /// Uploads, and returns what the answer to CLOSE says.
     pub(super) async fn store(&mut self, name: &str, bytes: &[u8]) -> io::Result<String> {
         let opened = self.ask(3, &[&string(name.as_bytes()), &CREATE_TO_WRITE.to_be_bytes(), &[0; 4]]).await?;
         if opened.first() != Some(&HANDLE) {
             return Err(io::Error::other(text_of(&opened)));
         }
+        // Behind kind and request id: the handle with its length, as requests take it.
         let handle = opened[5..].to_vec();
         for (at, piece) in bytes.chunks(MOST_BYTES).enumerate() {
             let offset = (at * MOST_BYTES) as u64;

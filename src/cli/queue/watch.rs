@@ -86,7 +86,7 @@ fn line(context: &Context, answered: &Answered, file: &FileView) -> String {
         .to_owned()
 }
 
-/// Draws over what was drawn before, and gives the lines that it took.
+/// Draws over what was drawn before, and returns the lines that it took.
 fn draw(
     context: &Context,
     answered: &Answered,

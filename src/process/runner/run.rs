@@ -52,6 +52,7 @@ pub(super) async fn run(stream: Arc<UnixStream>, shared: Arc<Shared>) -> io::Res
     let (prepare, descriptors) = asked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     // Of its own, also when an attempt of the same number is still being cleaned up.
     let dir = shared.directory.join(format!("{}-{}-{}", prepare.file, prepare.number, shared.number()));
+    // Off the runtime: the file may be large, and the copy slow.
     let prepared = task::spawn_blocking(move || place(dir, prepare, descriptors)).await.map_err(io::Error::other)?;
     let Prepared { prepare, scratch, file, output } = match prepared {
         Ok(prepared) => prepared,
@@ -120,6 +121,7 @@ async fn attend(stream: &UnixStream, shared: &Shared, group: &Group, kill_after:
                 }
                 return end;
             }
+            // Also the end of the connection: a server that is gone wants nothing more.
             asked = asked_for(stream), if is_own => match asked {
                 Ok(wire::TERM) => group.signal(Signal::TERM),
                 Ok(wire::KILL) => group.signal(Signal::KILL),
@@ -149,6 +151,7 @@ async fn receive(stream: &UnixStream) -> io::Result<(Prepare, Vec<OwnedFd>)> {
         }
         bytes.extend_from_slice(&buffer[..got.0]);
         descriptors.extend(got.1);
+        // A frame may come in pieces; the descriptors come with its first byte.
         let Some((length, rest)) = bytes.split_first_chunk() else { continue };
         let length = wire::length_of(*length)?;
         if rest.len() >= length {
@@ -159,6 +162,7 @@ async fn receive(stream: &UnixStream) -> io::Result<(Prepare, Vec<OwnedFd>)> {
 
 /// Makes the attempt's directory, with a copy of the file. Blocks.
 fn place(dir: PathBuf, prepare: Prepare, descriptors: Vec<OwnedFd>) -> io::Result<Prepared> {
+    // Before anything of it is used: another version may mean something else by it.
     if prepare.version != wire::VERSION {
         return Err(io::Error::other("server and runner are of different versions: restart both"));
     }
@@ -168,8 +172,10 @@ fn place(dir: PathBuf, prepare: Prepare, descriptors: Vec<OwnedFd>) -> io::Resul
     let scratch = Scratch::make_at(dir, &prepare.name)?;
     let mut file = File::from(file);
     let mut copy = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(scratch.file())?;
+    // A copy of its own, so that the program never has the server's file.
     if rustix::fs::ioctl_ficlone(&copy, &file).is_err() {
         io::copy(&mut file, &mut copy)?;
+        // The program reads this descriptor from the beginning.
         file.rewind()?;
     }
     Ok(Prepared { prepare, scratch, file, output })

@@ -107,6 +107,7 @@ impl Shared {
     /// Waits until no program runs whose server has gone.
     pub(super) async fn until_former_ended(&self) {
         loop {
+            // Before the look: an attempt that ends between the two would wake nobody.
             let ended = self.ended.notified();
             if !self.runs.lock().values().any(is_gone) {
                 return;
@@ -120,6 +121,7 @@ impl Shared {
 pub(super) fn is_gone(stream: &impl AsFd) -> bool {
     let mut one = [PollFd::new(stream, PollFlags::RDHUP)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // An error of the look itself counts as gone: such a connection is of no use.
     poll(&mut one, Some(&now)).is_err()
         || one[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
 }
@@ -159,6 +161,7 @@ pub async fn serve(options: Options, stop: CancellationToken, ready: impl FnOnce
         ended: Notify::new(),
     });
     info!(socket = %socket.display(), server = options.server, "the runner is ready");
+    // Only now: a server that is told connects at once.
     ready();
     accept(listener, options.server, shared).await;
     // A socket without a runner is found out at the next connect anyway.
@@ -174,6 +177,8 @@ fn check_users(options: &Options) -> Result<(), RunnerError> {
             "a runner does not run as root: its programs would be root; give it a user of its own".to_owned(),
         ));
     }
+    // The kernel tells servers by their user: with the same one, every program of a route could
+    // order programs here.
     if own.as_raw() == options.server {
         return Err(RunnerError::User(
             "the runner's user is the server's: its programs would reach all that the server reaches; give it a user of \
@@ -234,6 +239,7 @@ async fn accept(listener: UnixListener, server: u32, shared: Arc<Shared>) {
             }
         });
     }
+    // First: a server that connects now is refused, and does not wait for attempts that end.
     drop(listener);
     while runs.join_next().await.is_some() {}
 }

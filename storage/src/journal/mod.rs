@@ -132,14 +132,14 @@ impl Journal {
         Ok(range)
     }
 
-    /// Gives up segments of the short log whose records and contents lie elsewhere durably by now.
+    /// Deletes segments of the short log whose records and contents lie elsewhere durably by now.
     /// The writer does it, and not the emptier: it alone changes the short log.
     fn give_up_what_is_emptied(&mut self) -> Result<()> {
         let emptied = self.shared.emptied();
         if self.recent.first_seq() < emptied { self.recent.retire(emptied) } else { Ok(()) }
     }
 
-    /// Gives up the segments of the journal proper whose records all lie before `before`. Contents of packs stay; those that
+    /// Deletes the segments of the journal proper whose records all lie before `before`. Contents of packs stay; those that
     /// nobody wants have to be swept first ([`JournalReader::sweep_before`]), for nothing says so any more afterwards. Ok:
     /// the records do not come back after a crash.
     ///

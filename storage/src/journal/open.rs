@@ -78,7 +78,7 @@ pub(super) fn open(
     Ok((Journal { recent, shared, emptier, most_record, has_grown: false }, recovery))
 }
 
-/// What both logs found. From `cut` on the journal proper was made anew from the short log, whose word counts there.
+/// What both logs found. From `cut` on the journal proper was rebuilt from the short log, which is believed there.
 fn merged(kept: &Recovery, recent: &Recovery, cut: Seq, packed: Seq) -> Recovery {
     // What was emptied out of the short log was acknowledged before, so nothing of it is unsettled; but a version before
     // this one had no short log.

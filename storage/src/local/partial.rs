@@ -305,7 +305,7 @@ pub(super) fn sweep(root: &Arc<Root>, older_than: DateTime<Utc>) -> Result<usize
     Ok(swept)
 }
 
-/// Gives up the partial of a name, unless somebody goes on with it.
+/// Removes the partial of a name, unless somebody goes on with it.
 pub(super) fn drop_one(root: &Arc<Root>, key: &Key) -> Result<()> {
     root.sound()?;
     let Ok(_claim) = Claim::take(root, &key.path) else { return Ok(()) };

@@ -364,7 +364,7 @@ pub(super) fn digest(file: &dyn DiskFile) -> io::Result<(u64, Sha256)> {
     Ok((len, hasher.finish().own))
 }
 
-/// Hashes up to `most` bytes from the beginning, and gives how many there were.
+/// Hashes up to `most` bytes from the beginning, and returns how many there were.
 pub(super) fn hash_into(file: &dyn DiskFile, most: u64, hasher: &mut Hasher) -> io::Result<u64> {
     let mut buffer = vec![0; 256 << 10];
     let mut at = 0;
