@@ -4,10 +4,10 @@
 //!
 //! 1. Entries are purged, by records in the journal.
 //! 2. The room of their contents is given back (`sweep`). A crash before that leaves contents
-//!   nobody wants; the first sweep after a start looks at all.
+//!    nobody wants; the first sweep after a start looks at all.
 //! 3. Segments of the journal that are old enough are deleted (`retire`), once a day. Before that,
-//!   the entries and folders that need their records are written again, and contents whose purge is
-//!   told by them alone are swept.
+//!    the entries and folders that need their records are written again, and contents whose purge is
+//!    told by them alone are swept.
 //!
 //! A failure of the later steps is logged and tried again another time; it never undoes a purge.
 
