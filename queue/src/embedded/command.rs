@@ -27,6 +27,9 @@ pub(super) trait Change: Send {
     /// The index's fault; what the asker is to be told is kept for the answer.
     fn stage(&mut self, batch: &mut Batch<'_>) -> Result<(), String>;
 
+    /// Whether it was refused, or could not be checked, when it was staged.
+    fn has_failed(&self) -> bool;
+
     /// Notes that the journal did not take it. What was refused on its own account stays so.
     fn fail(&mut self, error: QueueError);
 
@@ -81,6 +84,10 @@ where
             Err(Fault::Index(what)) => return Err(what),
         }
         Ok(())
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.outcome, Some(Err(_)))
     }
 
     fn fail(&mut self, error: QueueError) {

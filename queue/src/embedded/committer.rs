@@ -29,11 +29,11 @@ use super::{
     layered::Changes,
     mailbox::answer_all,
     pace::Pace,
-    recover::{self, Old, Replay},
+    recover,
     state::QueueState,
     waiting::Waiting,
 };
-use crate::{LeaseToken, NodeId, QueueError, Result, Stats, Verified, Watch};
+use crate::{LeaseToken, NodeId, QueueError, Result, Stats, Watch};
 
 /// No group has more commands, or brings along more bytes.
 const MOST_COMMANDS: usize = 1_024;
@@ -81,6 +81,14 @@ impl Shared {
     }
 }
 
+/// Why a group cannot be journalled as it is.
+enum Unstaged {
+    /// The index is damaged.
+    Damaged(String),
+    /// The change at this place failed with a part of it done: the disk failed the index meanwhile.
+    Halfway(usize),
+}
+
 pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
     pub(super) journal: Journal,
@@ -104,59 +112,6 @@ impl Committer {
             }
             if pace.is_due() {
                 self.mend();
-            }
-        }
-    }
-
-    /// Brings an index up that has fallen behind for want of room, as soon as there is some.
-    fn mend(&mut self) {
-        let index = self.shared.index.read();
-        if !index.is_behind() || self.sound().is_err() {
-            return;
-        }
-        if !index.must_be_reopened() {
-            let caught_up = index.catch_up();
-            drop(index);
-            if let Err(Fault::Index(what)) = caught_up {
-                // A failure has been told by poisoning.
-                let _ = self.remake(&what);
-            }
-            return;
-        }
-        let has_room = index.has_room();
-        drop(index);
-        if has_room {
-            self.reopen();
-        }
-    }
-
-    /// Opens the index again, of which sled has failed. What it lacks comes from the journal.
-    fn reopen(&mut self) {
-        let shared = self.shared.clone();
-        let mut index = shared.index.write();
-        if !index.is_in_memory() {
-            // It has to go before its directory can be opened: whoever reads waits for the new one.
-            index.close();
-        }
-        match recover::reopened(&self.index_dir, self.cache_bytes, &shared.journal) {
-            Ok((fresh, state)) => {
-                *index = index.succeeded_by(fresh);
-                let is_behind = index.is_behind();
-                drop(index);
-                self.adopt(state);
-                if !is_behind {
-                    tracing::info!("the index of the queue was opened again and has caught up");
-                }
-            }
-            Err(Fault::Disk(_) | Fault::Queue(_)) if index.is_in_memory() => {}
-            Err(Fault::Disk(_) | Fault::Queue(_)) => {
-                drop(index);
-                self.go_to_memory();
-            }
-            Err(Fault::Index(what)) => {
-                drop(index);
-                // A failure has been told by poisoning.
-                let _ = self.remake(&what);
             }
         }
     }
@@ -300,35 +255,47 @@ impl Committer {
     }
 
     /// Checks every change against all before it. An index that turns out to be damaged is made anew, and all is checked
-    /// once more.
-    fn stage_all(&mut self, changes: &mut [Box<dyn Change>]) -> Result<Vec<NewRecord>> {
-        self.sound()?;
-        match self.try_stage_all(changes) {
-            Ok(records) => Ok(records),
-            Err(what) => {
-                self.remake(&what)?;
-                self.try_stage_all(changes).map_err(|what| {
+    /// once more; so are the others when one of them failed with a part of it done.
+    fn stage_all(&mut self, changes: &mut Vec<Box<dyn Change>>) -> Result<Vec<NewRecord>> {
+        let mut was_remade = false;
+        loop {
+            self.sound()?;
+            match self.try_stage_all(changes) {
+                Ok(records) => return Ok(records),
+                Err(Unstaged::Halfway(place)) => {
+                    self.discard();
+                    answer(vec![changes.remove(place)], None);
+                }
+                Err(Unstaged::Damaged(what)) if was_remade => {
                     self.shared.poison(&format!("the index was made anew and is damaged again: {what}"));
-                    self.shared.poison_error()
-                })
+                }
+                Err(Unstaged::Damaged(what)) => {
+                    was_remade = true;
+                    self.remake(&what)?;
+                }
             }
         }
     }
 
-    fn try_stage_all(&mut self, changes: &mut [Box<dyn Change>]) -> Result<Vec<NewRecord>, String> {
+    fn try_stage_all(&mut self, changes: &mut [Box<dyn Change>]) -> Result<Vec<NewRecord>, Unstaged> {
         let index = self.shared.index.read();
         let (next, waiting) = (self.journal.next_seq(), &self.shared.waiting);
         let records = Vec::with_capacity(changes.len());
         let most_record = self.journal.most_record_bytes();
         let (state, node) = (&mut self.state, &self.node);
         let mut batch = Batch { state, index: &index, waiting, node, records, next, most_record };
-        for change in changes {
-            change.stage(&mut batch)?;
+        for (place, change) in changes.iter_mut().enumerate() {
+            let touches = batch.state.staged.touches();
+            change.stage(&mut batch).map_err(Unstaged::Damaged)?;
+            // Without this a part of it would be journalled, or counted and listed with no record of it.
+            if change.has_failed() && batch.state.staged.touches() != touches {
+                return Err(Unstaged::Halfway(place));
+            }
         }
         Ok(batch.records)
     }
 
-    fn sound(&self) -> Result<()> {
+    pub(super) fn sound(&self) -> Result<()> {
         if self.shared.poisoned.get().is_some() { Err(self.shared.poison_error()) } else { Ok(()) }
     }
 
@@ -345,125 +312,6 @@ impl Committer {
             other => {
                 self.shared.poison(&other.to_string());
                 self.shared.unknown_error()
-            }
-        }
-    }
-
-    /// Forgets what was staged and not journalled.
-    fn discard(&mut self) {
-        match self.load() {
-            Ok(state) => self.adopt(state),
-            Err(Fault::Index(what)) => {
-                let _ = self.remake(&what);
-            }
-            Err(Fault::Disk(_)) => self.go_to_memory(),
-            Err(Fault::Queue(error)) => self.shared.poison(&error.to_string()),
-        }
-    }
-
-    /// The state that follows from the journal, with the index brought up to it.
-    fn load(&self) -> Result<QueueState, Fault> {
-        let index = self.shared.index.read();
-        let mut state = QueueState::load(&index)?;
-        let next = state.meta.applied + 1;
-        Replay::default().run(&mut state, &index, &self.shared.journal, next, &mut |_, _| Ok(()))?;
-        Ok(state)
-    }
-
-    /// Goes on with a state that was read anew, and that the index agrees with; leases keep what only memory knows of them.
-    fn adopt(&mut self, mut state: QueueState) {
-        for (id, held) in &mut state.lanes.leases {
-            held.void = self.void.contains(&held.token);
-            if let Some(known) = self.state.lanes.leases.get(id).filter(|known| known.token == held.token) {
-                held.clone_from(known);
-            }
-        }
-        state.lanes.served = std::mem::take(&mut self.state.lanes.served);
-        *self.shared.counts.write() = state.all_counts().collect();
-        self.state = state;
-        self.shared.names.write().clear();
-        self.shared.behind.store(false, Ordering::Release);
-    }
-
-    /// Sets the damaged index aside and makes it anew from the journal.
-    fn remake(&mut self, what: &str) -> Result<Verified> {
-        tracing::error!(reason = what, "the index of the queue is damaged and made anew from the journal");
-        self.replace_index(Old::Keep, &mut |_, _| {})
-    }
-
-    /// Makes the index anew, and the old one's directory is removed.
-    pub(super) fn rebuild(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified> {
-        self.replace_index(Old::Remove, progress)
-    }
-
-    /// Makes an index anew that was found damaged, unless that has been done since the generation it was found in.
-    pub(super) fn heal(&mut self, damaged: u64) -> Result<()> {
-        if damaged < self.shared.generation.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        // Whoever read while sled was failing by the disk may have seen half a batch.
-        if self.shared.index.read().must_be_reopened() {
-            return Ok(());
-        }
-        self.replace_index(Old::Keep, &mut |_, _| {}).map(drop)
-    }
-
-    fn replace_index(&mut self, old: Old, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified> {
-        let (dir, cache_bytes) = (self.index_dir.clone(), self.cache_bytes);
-        let fresh = || match recover::fresh_index(&dir, cache_bytes, old) {
-            Err(Fault::Disk(error)) => Ok(recover::in_memory(&dir, &error)),
-            made => made.map(|(fresh, _)| fresh),
-        };
-        self.fill_index(fresh, progress)
-    }
-
-    /// Has the index in memory alone, for sled cannot be read for want of room; its directory stays as it is.
-    pub(super) fn go_to_memory(&mut self) {
-        let dir = self.index_dir.clone();
-        let fresh = || Ok(recover::in_memory(&dir, &std::io::ErrorKind::StorageFull.into()));
-        // A failure has been told by poisoning.
-        let _ = self.fill_index(fresh, &mut |_, _| {});
-    }
-
-    /// Puts an empty index in the place of the present one, and fills it from the journal.
-    fn fill_index(
-        &mut self,
-        fresh: impl FnOnce() -> Result<Index, Fault>,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Verified> {
-        let shared = self.shared.clone();
-        let mut index = shared.index.write();
-        index.close();
-        let made = fresh().and_then(|fresh| {
-            *index = fresh;
-            let mut state = QueueState::default();
-            let mut replay = Replay::default();
-            let first = self.shared.journal.first_seq();
-            recover::begin_anew(&index)?;
-            replay.run(&mut state, &index, &self.shared.journal, first, &mut |done, total| {
-                progress(done, total);
-                shared.watch.at(done, total)
-            })?;
-            // What damage took has to be known before anybody takes what the index does not know for purged.
-            recover::after_replay(&replay.gaps, first, &mut self.journal, &index, &mut state)?;
-            recover::end_anew(&index)?;
-            Ok((state, replay))
-        });
-        if made.is_err() {
-            // Half of it is there, which nobody must believe.
-            index.close();
-        }
-        drop(index);
-        match made {
-            Ok((state, replay)) => {
-                let (records, entries, faults) = (replay.records, state.meta.entries, replay.faults);
-                self.adopt(state);
-                self.shared.generation.fetch_add(1, Ordering::AcqRel);
-                Ok(Verified { records, entries, faults })
-            }
-            Err(fault) => {
-                self.shared.poison(&format!("the index cannot be made anew: {}", QueueError::from(fault)));
-                Err(self.shared.poison_error())
             }
         }
     }

@@ -1,5 +1,4 @@
-//! sled, behind a wall: its errors and its panics (damage makes it panic) become [`Fault::Index`], and those that are the
-//! disk's [`Fault::Disk`].
+//! sled, behind a [wall](super::fault): what it fails by is damage, or the disk's.
 //!
 //! # Guarantees
 //! A disk without room is no damage. What finds no room in sled stays in memory, over what sled has, and whoever reads finds
@@ -9,9 +8,8 @@
 use std::{
     io,
     ops::{Bound, ControlFlow},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicI32, Ordering},
+    sync::atomic::{AtomicI32, AtomicUsize, Ordering},
 };
 
 use forebay_storage::{
@@ -20,7 +18,12 @@ use forebay_storage::{
 };
 use parking_lot::RwLock;
 
-use super::layered::{Changes, merged};
+pub(super) use super::fault::{Fault, is_full};
+use super::{
+    fault::wall,
+    layered::{Changes, merged},
+    stall::Stall,
+};
 use crate::QueueError;
 
 /// Keys and values.
@@ -29,34 +32,9 @@ pub(super) use sled::IVec as Slice;
 /// With less than this free on its file system sled is asked for no more, in bytes: it grows by segments of half a mebibyte.
 const ROOM_BYTES: u64 = 4 << 20;
 
-/// What went wrong inside the embedded queue.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// The index cannot be trusted: it is set aside and made anew from the journal.
-    Index(String),
-    /// The machine failed it: no room, no quota, no descriptor, an I/O error. The index is as good as it was.
-    Disk(io::Error),
-    /// For the caller.
-    Queue(QueueError),
-}
-
-impl From<QueueError> for Fault {
-    fn from(error: QueueError) -> Self {
-        Self::Queue(error)
-    }
-}
-
-impl From<Fault> for QueueError {
-    fn from(fault: Fault) -> Self {
-        let doing = || "index of the queue".into();
-        match fault {
-            Fault::Queue(error) => error,
-            Fault::Disk(error) if is_full(&error) => Self::Full,
-            Fault::Disk(source) => Self::Io { doing: doing(), source },
-            Fault::Index(what) => Self::Io { doing: doing(), source: io::Error::other(what) },
-        }
-    }
-}
+/// sled is given no more before it has written what it has, in bytes of keys and values. It hands writes to seven threads,
+/// and must have one that is free ([`Stall`]).
+const UNWRITTEN: usize = 512 << 10;
 
 /// The open index.
 pub(super) struct Index {
@@ -66,6 +44,9 @@ pub(super) struct Index {
     over: RwLock<Changes>,
     /// The error of the system by which sled has failed; it takes nothing more before it is opened again. 0: none.
     failed: AtomicI32,
+    /// Bytes that sled was given since it last had written all.
+    unwritten: AtomicUsize,
+    stall: Stall,
     /// It was opened again after an I/O error: the next one is damage.
     is_suspect: bool,
     /// Tests let the next batch fail as a damaged sled does.
@@ -77,6 +58,9 @@ pub(super) struct Index {
     /// Keys that were looked up or stepped over, for tests.
     #[cfg(test)]
     looks: std::sync::atomic::AtomicU64,
+    /// Tests let the disk fail this look.
+    #[cfg(test)]
+    pub(super) fail_at_look: std::sync::atomic::AtomicU64,
 }
 
 enum Beneath {
@@ -114,6 +98,8 @@ impl Index {
             beneath,
             over: RwLock::default(),
             failed: 0.into(),
+            unwritten: 0.into(),
+            stall: Stall::ends_the_process(),
             is_suspect: false,
             #[cfg(test)]
             fail: false.into(),
@@ -121,6 +107,8 @@ impl Index {
             full: false.into(),
             #[cfg(test)]
             looks: 0.into(),
+            #[cfg(test)]
+            fail_at_look: u64::MAX.into(),
         }
     }
 
@@ -130,7 +118,7 @@ impl Index {
         }
         match self.db()? {
             Some(db) => {
-                self.note_look();
+                self.note_look()?;
                 self.wall(|| db.get(key))
             }
             None => Ok(None),
@@ -169,7 +157,7 @@ impl Index {
 
     fn last_beneath(&self, from: &[u8], to: &[u8]) -> Result<Option<(Slice, Slice)>, Fault> {
         let Some(db) = self.db()? else { return Ok(None) };
-        self.note_look();
+        self.note_look()?;
         self.wall(|| db.range(from..to).next_back().transpose())
     }
 
@@ -197,7 +185,7 @@ impl Index {
         let Some(db) = self.db()? else { return Ok(()) };
         let mut pairs = self.wall(|| Ok(db.range(from..to)))?;
         while let Some((key, value)) = self.wall(|| pairs.next().transpose())? {
-            self.note_look();
+            self.note_look()?;
             if visit(key, value)?.is_break() {
                 break;
             }
@@ -224,8 +212,8 @@ impl Index {
         if is_behind {
             self.over.write().extend(changes.clone());
         }
-        let batch = if is_behind { batch_of(&self.over.read_recursive()) } else { batch_of(&changes) };
-        match self.wall(|| db.apply_batch(batch)) {
+        let given = if is_behind { batch_of(&self.over.read_recursive()) } else { batch_of(&changes) };
+        match self.stall.watched(|| self.give(db, given)) {
             Ok(()) if is_behind => {
                 self.over.write().clear();
                 tracing::info!("there is room again: the index of the queue has caught up");
@@ -239,6 +227,15 @@ impl Index {
             }
             Err(fault) => Err(fault),
         }
+    }
+
+    fn give(&self, db: &sled::Db, (batch, bytes): (sled::Batch, usize)) -> Result<(), Fault> {
+        self.wall(|| db.apply_batch(batch))?;
+        if self.unwritten.fetch_add(bytes, Ordering::Relaxed) + bytes >= UNWRITTEN {
+            self.unwritten.store(0, Ordering::Relaxed);
+            self.wall(|| db.flush())?;
+        }
+        Ok(())
     }
 
     fn keep_over(&self, changes: Changes) {
@@ -298,9 +295,11 @@ impl Index {
             return Err(Fault::Disk(io::ErrorKind::StorageFull.into()));
         }
         match self.db()? {
-            Some(db) => self.wall(|| db.flush().map(drop)),
-            None => Ok(()),
-        }
+            Some(db) => self.stall.watched(|| self.wall(|| db.flush()))?,
+            None => return Ok(()),
+        };
+        // sled writes, and leaves it to a thread of its own to sync the file some seconds later.
+        std::fs::File::open(self.dir.join("db")).and_then(|file| file.sync_all()).map_err(Fault::Disk)
     }
 
     pub(super) fn size_on_disk(&self) -> Result<u64, Fault> {
@@ -325,13 +324,20 @@ impl Index {
     }
 
     #[cfg(test)]
-    fn note_look(&self) {
-        self.looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    fn note_look(&self) -> Result<(), Fault> {
+        let look = self.looks.fetch_add(1, Ordering::SeqCst);
+        match look == self.fail_at_look.load(Ordering::SeqCst) {
+            true => self.wall(|| Err(sled::Error::Io(io::Error::from_raw_os_error(libc::EIO)))),
+            false => Ok(()),
+        }
     }
 
     #[cfg(not(test))]
     #[inline]
-    fn note_look(&self) {}
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "as it is in tests")]
+    fn note_look(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// As [`wall`], and an error of the disk is remembered.
     fn wall<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {
@@ -367,15 +373,17 @@ fn closed() -> Fault {
     Fault::Index("it is closed".into())
 }
 
-fn batch_of(changes: &Changes) -> sled::Batch {
-    let mut batch = sled::Batch::default();
+/// The changes as sled wants them, and the bytes of their keys and values.
+fn batch_of(changes: &Changes) -> (sled::Batch, usize) {
+    let (mut batch, mut bytes) = (sled::Batch::default(), 0);
     for (key, change) in changes {
+        bytes += key.len() + change.as_ref().map_or(0, |value| value.len());
         match change {
             Some(value) => batch.insert(key, value),
             None => batch.remove(key),
         }
     }
-    batch
+    (batch, bytes)
 }
 
 /// Whether there is room for sled to be opened and written in `dir`. A quota is known only by trying.
@@ -392,37 +400,6 @@ fn has_free(dir: &Path) -> bool {
     OsDisk.space(dir).map_or(true, |space| space.free_bytes > ROOM_BYTES && has_inodes(&space))
 }
 
-/// Whether it is for want of room, by blocks, inodes or quota.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-fn wall<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(judged(error.to_string(), &format!("{error:?}"))),
-        Err(panic) => {
-            let said = panic.downcast_ref::<String>().map(String::as_str);
-            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(judged(format!("sled panicked: {said}"), said))
-        }
-    }
-}
-
-/// Errors that say nothing of what is on the disk.
-const OF_THE_MACHINE: [i32; 8] =
-    [libc::ENOSPC, libc::EDQUOT, libc::EIO, libc::EROFS, libc::EFBIG, libc::EMFILE, libc::ENFILE, libc::ENOMEM];
-
-/// What sled says may be the machine's error, of which it hands on the text: `Os { code: 28, … }`. That a file is missing,
-/// short or no file is damage.
-fn judged(what: String, debug: &str) -> Fault {
-    let code = debug.split_once("Os { code: ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
-    match code {
-        Some(code) if OF_THE_MACHINE.contains(&code) => Fault::Disk(io::Error::from_raw_os_error(code)),
-        _ => Fault::Index(what),
-    }
-}
-
 fn locked(fault: Fault, dir: &Path) -> Fault {
     match fault {
         // sled tells a lock that is taken from other errors by its text alone.
@@ -431,50 +408,5 @@ fn locked(fault: Fault, dir: &Path) -> Fault {
             dir.display()
         ))),
         other => other,
-    }
-}
-
-/// Moves the directory of an index out of the way, named after the time it was last written, and says where to.
-pub(super) fn set_aside(dir: &Path) -> io::Result<PathBuf> {
-    let written = std::fs::metadata(dir.join("db")).or_else(|_| std::fs::metadata(dir))?.modified()?;
-    let written = chrono::DateTime::<chrono::Utc>::from(written).format("%Y%m%dT%H%M%SZ");
-    let name = dir.file_name().map_or_else(|| "queue".into(), |name| name.to_string_lossy().into_owned());
-    for count in 0.. {
-        let suffix = if count == 0 { String::new() } else { format!("-{count}") };
-        let aside = dir.with_file_name(format!("{name}.corrupt-{written}{suffix}"));
-        if !aside.try_exists()? {
-            std::fs::rename(dir, &aside)?;
-            return Ok(aside);
-        }
-    }
-    Err(io::Error::other("no name is left to set the index aside"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_of_the_machine_are_no_damage() {
-        let os = |code| io::Error::from_raw_os_error(code);
-        // sled keeps the first error, and gives copies of it.
-        let copy = |error: io::Error| io::Error::new(error.kind(), format!("{error:?}"));
-        for code in [libc::ENOSPC, libc::EDQUOT, libc::EIO, libc::EMFILE, libc::EROFS] {
-            for error in [os(code), copy(os(code)), copy(copy(os(code)))] {
-                let fault = wall::<()>(|| Err(sled::Error::Io(error))).expect_err("it failed");
-                assert!(matches!(&fault, Fault::Disk(error) if error.raw_os_error() == Some(code)), "{fault:?}");
-            }
-            let fault = wall::<()>(|| panic!("failed to write: {:?}", os(code))).expect_err("it failed");
-            assert!(matches!(&fault, Fault::Disk(_)), "{fault:?}");
-        }
-        for error in [
-            os(libc::ENOENT),
-            os(libc::EISDIR),
-            io::ErrorKind::UnexpectedEof.into(),
-            io::Error::other("could not acquire lock"),
-        ] {
-            let fault = wall::<()>(|| Err(sled::Error::Io(error))).expect_err("it failed");
-            assert!(matches!(&fault, Fault::Index(_)), "{fault:?}");
-        }
     }
 }

@@ -1,8 +1,7 @@
 //! Opening: the index catches up with the journal, or is made anew from it; damage is dealt with.
 
-use std::{io, ops::ControlFlow, os::unix::fs::DirBuilderExt, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, ops::ControlFlow, path::Path, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
 use forebay_storage::{
     FileId, StorageError,
     disk::Disk,
@@ -11,35 +10,27 @@ use forebay_storage::{
 
 use super::{
     Options,
-    batch::Batch,
+    damage::{Knowledge, adopt_contents, deal_with, knowledge},
     entry_codec::Stored,
-    index::{self, Fault, Index, Slice},
+    index::{Fault, Index, Slice},
+    index_dir::{Old, beside, compact, fresh_index, make_dir},
     keys,
     layered::Changes,
     meta::Meta,
-    read, record_codec,
-    state::{QueueState, Take, damage_text},
-    waiting::Waiting,
+    record_codec,
+    state::{QueueState, Take},
 };
-use crate::{Actor, Entry, Fact, Hold, Inline, NodeId, QueueError, Record, Recovered, Result, State, Watch};
+use crate::{Entry, Fact, QueueError, Record, Recovered, Result, Watch};
 
 /// Records that are read, and applied as one batch, at a time. Batches that are larger take sled no less time, and twice
 /// the memory.
-const CHUNK: usize = 2_048;
+pub(super) const CHUNK: usize = 2_048;
 
 /// The time between two tries to open what is being closed.
 const STEP: Duration = Duration::from_millis(5);
 
 /// No more faults are told one by one.
 const MOST_FAULTS: usize = 100;
-
-/// What to do with the index that is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Old {
-    /// Set it aside: someone may want to know what happened to it.
-    Keep,
-    Remove,
-}
 
 /// An open journal with an index that agrees with it.
 pub(super) struct Opened {
@@ -116,7 +107,9 @@ pub(super) fn open(
     recovered.set_aside.extend(recovery.set_aside.iter().cloned());
     recovered.newest_at = state.meta.newest_at;
     if state.meta.entries.saturating_mul(3 << 10).saturating_add(64 << 20) < index.size_on_disk()? {
-        (index, recovered.rebuilt) = compact(index, dir, options.cache_bytes, watch)?;
+        let was_copied;
+        (index, was_copied) = compact(index, dir, options.cache_bytes, watch)?;
+        recovered.rebuilt |= was_copied;
         state = QueueState::load(&index)?;
     }
     recovered.interrupted = active(&index, &state)?;
@@ -136,7 +129,7 @@ pub(super) fn open(
             recovered.lost_records += gap.1 - gap.0;
             knowledge(gap, known)
         };
-        deal_with(gap, knowledge, &mut journal, &index, &mut state)?;
+        deal_with(gap, knowledge, &mut journal, &index, &mut state, watch)?;
     }
     if is_new {
         adopt_contents((0, recovery.first), &mut journal, &index, &mut state)?;
@@ -295,167 +288,6 @@ impl Replay {
     }
 }
 
-/// What is known of the records that damage took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Knowledge {
-    /// The index had applied them all.
-    Index,
-    Nothing,
-    /// They were part of the last append before a crash, which no one was told of.
-    NeverAcknowledged,
-}
-
-fn knowledge((_, next): (u64, u64), applied: u64) -> Knowledge {
-    if applied + 1 >= next { Knowledge::Index } else { Knowledge::Nothing }
-}
-
-/// After an index was made anew from the journal: what follows from damage, also from that before the journal's first record.
-pub(super) fn after_replay(
-    gaps: &[(u64, u64)],
-    first: u64,
-    journal: &mut Journal,
-    index: &Index,
-    state: &mut QueueState,
-) -> Result<(), Fault> {
-    for gap in gaps {
-        if index.get(&keys::damage(gap.0, gap.1))?.is_none() {
-            deal_with(*gap, Knowledge::Nothing, journal, index, state)?;
-        }
-    }
-    // What was given up in good order has left nothing behind but what was carried on.
-    adopt_contents((0, first), journal, index, state).map(drop)
-}
-
-/// Journals what follows from a loss, and that it has been dealt with.
-fn deal_with(
-    gap: (u64, u64),
-    known: Knowledge,
-    journal: &mut Journal,
-    index: &Index,
-    state: &mut QueueState,
-) -> Result<(), Fault> {
-    let at = state.meta.newest_at.unwrap_or(DateTime::UNIX_EPOCH);
-    let mut entries = Vec::new();
-    let reader = journal.reader();
-    each_entry(index, |stored| {
-        let is_wanted = match known {
-            Knowledge::Index => stored.seqs.iter().any(|seq| (gap.0..gap.1).contains(seq)),
-            Knowledge::Nothing => !stored.entry.state.is_settled() && !is_vouched_for(&reader, &stored, gap)?,
-            Knowledge::NeverAcknowledged => false,
-        };
-        if is_wanted {
-            entries.push(stored.entry);
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    for chunk in entries.chunks(CHUNK) {
-        commit(journal, index, state, |batch| {
-            for entry in chunk {
-                let record = after_loss(batch, entry, gap, known, at)?;
-                batch.write(&record)?;
-            }
-            Ok(())
-        })?;
-    }
-    let text = damage_text(gap.0, gap.1);
-    let adopted = adopt_contents(gap, journal, index, state)?;
-    tracing::warn!(files = entries.len(), adopted, "journal: {text}");
-    commit(journal, index, state, |batch| {
-        let fact = Fact::Damaged { first: gap.0, next: gap.1 };
-        batch.write(&Record { at, actor: Actor::Server, id: None, fact }).map(|_| ())
-    })
-}
-
-/// Whether a record behind the gap says in which state the file is. Some say nothing of that: the outcome may be lost all
-/// the same.
-fn is_vouched_for(journal: &JournalReader, stored: &Stored, gap: (u64, u64)) -> Result<bool, Fault> {
-    for seq in stored.seqs.iter().rev().filter(|seq| **seq >= gap.1) {
-        let records = journal.read(*seq, 1).map_err(journal_error)?;
-        let Some((_, bytes)) = records.first().filter(|(found, _)| found == seq) else { continue };
-        if record_codec::decode(*seq, bytes)?.fact.tells_state() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Files whose acceptance is lost, and whose bytes are in a pack with a copy of its record, are in the queue again, held.
-/// Gives how many.
-fn adopt_contents(
-    gap: (u64, u64),
-    journal: &mut Journal,
-    index: &Index,
-    state: &mut QueueState,
-) -> Result<usize, Fault> {
-    let mut lost = Vec::new();
-    for (seq, bytes) in journal.reader().packed_records(gap.0..gap.1).map_err(journal_error)? {
-        let mut record = record_codec::decode(seq, &bytes)?;
-        let Some(id) = record.id else { continue };
-        // It is known by what was journalled later, or was purged.
-        let is_known = match read::knows(index, id)? {
-            Some(knows) => knows,
-            None => read::purged_long_ago(&journal.reader(), id)?,
-        };
-        if is_known || state.stored(index, id)?.is_some() {
-            continue;
-        }
-        if let Fact::Accepted { state, reason, hold, inline, supersedes, claimable_from, .. } = &mut record.fact {
-            *reason = Some(format!("{}: what became of this file is not known", damage_text(gap.0, gap.1)));
-            (*state, *hold, *inline) = (State::Held, Some(Hold::JournalDamage), Some(Inline::With(seq)));
-            (*supersedes, *claimable_from) = (None, None);
-            lost.push(record);
-        }
-    }
-    for chunk in lost.chunks(CHUNK) {
-        commit(journal, index, state, |batch| chunk.iter().try_for_each(|record| batch.write(record).map(drop)))?;
-    }
-    Ok(lost.len())
-}
-
-/// What the index knows is written again; a file whose outcome may have been lost waits for an operator.
-fn after_loss(
-    batch: &Batch<'_>,
-    entry: &Entry,
-    gap: (u64, u64),
-    known: Knowledge,
-    at: DateTime<Utc>,
-) -> Result<Record, Fault> {
-    let reason = Some(format!("{}: what became of this file is not known", damage_text(gap.0, gap.1)));
-    let fact = match (known, entry.state) {
-        (Knowledge::Index, _) => Fact::Carried { entry: Box::new(entry.clone()), shown: batch.shown(entry.id)? },
-        (_, State::Active) => {
-            Fact::Ended { state: State::Held, counted: false, due_at: None, reason, output: String::new() }
-        }
-        _ => Fact::Held { reason, hold: Some(Hold::JournalDamage) },
-    };
-    Ok(Record { at, actor: Actor::Server, id: Some(entry.id), fact })
-}
-
-impl State {
-    /// Whether no processor may get it without an operator.
-    fn is_settled(self) -> bool {
-        !matches!(self, Self::Ready | Self::Retrying | Self::Active)
-    }
-}
-
-/// One group of records, before the committer runs.
-fn commit(
-    journal: &mut Journal,
-    index: &Index,
-    state: &mut QueueState,
-    write: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let next = journal.next_seq();
-    let waiting = Waiting::default();
-    let most_record = journal.most_record_bytes();
-    let node = NodeId::local();
-    let mut batch = Batch { state, index, waiting: &waiting, node: &node, records: Vec::new(), next, most_record };
-    write(&mut batch)?;
-    let records = batch.records;
-    journal.append(&records).map_err(journal_error)?;
-    index.apply(state.take_batch())
-}
-
 /// Every entry, in the order of turns.
 pub(super) fn each_entry(
     index: &Index,
@@ -475,72 +307,6 @@ fn active(index: &Index, state: &QueueState) -> Result<Vec<Entry>, Fault> {
     }
     entries.sort_unstable_by_key(|entry| entry.turn);
     Ok(entries)
-}
-
-/// An empty index in place of the one in `dir`, which must be closed; and where that one went, if it was kept.
-pub(super) fn fresh_index(dir: &Path, cache_bytes: u64, old: Old) -> Result<(Index, Option<PathBuf>), Fault> {
-    let mut aside = None;
-    if dir.try_exists().map_err(Fault::Disk)? {
-        match old {
-            Old::Keep => aside = Some(index::set_aside(dir).map_err(Fault::Disk)?),
-            Old::Remove => {
-                let away = beside(dir, "old");
-                std::fs::rename(dir, &away).map_err(Fault::Disk)?;
-                std::fs::remove_dir_all(&away).map_err(Fault::Disk)?;
-            }
-        }
-    }
-    make_dir(dir)?;
-    Ok((Index::open(dir, cache_bytes)?, aside))
-}
-
-/// Copies what is live into a fresh directory, for sled gives no room back; and whether that was done. Without room for
-/// both it is left as it is.
-fn compact(mut old: Index, dir: &Path, cache_bytes: u64, watch: &Watch) -> Result<(Index, bool), Fault> {
-    let path = beside(dir, "new");
-    let mut new = match make_dir(&path).and_then(|()| Index::open(&path, cache_bytes)) {
-        Err(Fault::Disk(_)) => return Ok((old, false)),
-        opened => opened?,
-    };
-    let (mut batch, mut count) = (Changes::new(), 0);
-    old.scan(&[0], &[0xff], |key, value| {
-        batch.insert(key, Some(value));
-        count += 1;
-        if count % CHUNK == 0 {
-            new.apply(std::mem::take(&mut batch))?;
-            // How much there is nobody knows.
-            watch.at(0, 1)?;
-        }
-        Ok(if new.is_behind() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
-    new.apply(batch)?;
-    if new.is_behind() {
-        new.close();
-        // The next start tries that again too.
-        let _ = std::fs::remove_dir_all(&path);
-        return Ok((old, false));
-    }
-    old.close();
-    new.close();
-    // A crash between the two leaves no index, and the next start makes it anew from the journal.
-    std::fs::remove_dir_all(dir).map_err(|error| io("cannot remove the old index", error))?;
-    std::fs::rename(&path, dir).map_err(|error| io("cannot move the new index into place", error))?;
-    Ok((Index::open(dir, cache_bytes)?, true))
-}
-
-fn make_dir(dir: &Path) -> Result<(), Fault> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| match index::is_full(&error) {
-        true => Fault::Disk(error),
-        false => io(&format!("cannot make {}", dir.display()), error).into(),
-    })
-}
-
-fn beside(dir: &Path, what: &str) -> PathBuf {
-    let mut name = dir.file_name().unwrap_or_default().to_owned();
-    name.push(".");
-    name.push(what);
-    dir.with_file_name(name)
 }
 
 pub(super) fn journal_error(error: StorageError) -> QueueError {

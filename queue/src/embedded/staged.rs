@@ -15,20 +15,24 @@ pub(super) struct Staged {
     changes: Changes,
     /// Keys of the catalogue among them that readers have not been shown yet.
     unpublished: Vec<Slice>,
+    touches: u64,
 }
 
 impl Staged {
     pub(super) fn put(&mut self, key: Slice, value: impl Into<Slice>) {
+        self.touch();
         self.changes.insert(key, Some(value.into()));
     }
 
     pub(super) fn remove(&mut self, key: Slice) {
+        self.touch();
         self.changes.insert(key, None);
     }
 
     /// As [`Staged::put`] and [`Staged::remove`], for a key of the catalogue, which readers look up without waiting for
     /// the index.
     pub(super) fn set_name(&mut self, key: Slice, value: Option<Vec<u8>>) {
+        self.touch();
         self.unpublished.push(key.clone());
         self.changes.insert(key, value.map(Slice::from));
     }
@@ -59,6 +63,16 @@ impl Staged {
     /// Returns whether there is something of the catalogue to publish.
     pub(super) fn has_names(&self) -> bool {
         !self.unpublished.is_empty()
+    }
+
+    /// Something begins to change.
+    pub(super) fn touch(&mut self) {
+        self.touches += 1;
+    }
+
+    /// Rises with every change: who compares two of it knows whether there was one.
+    pub(super) fn touches(&self) -> u64 {
+        self.touches
     }
 
     /// How many keys are changed.

@@ -93,7 +93,8 @@ impl QueueState {
         self.staged.over(index).listed(turn)
     }
 
-    /// Takes the record that stands at `seq` in the journal, or will. An error changes nothing.
+    /// Takes the record that stands at `seq` in the journal, or will. What a record may not follow on is refused before
+    /// anything is changed; an index that cannot be read may leave half of it done, which [`Staged::touches`] tells.
     pub(super) fn apply(
         &mut self,
         index: &Index,
@@ -114,6 +115,7 @@ impl QueueState {
             Take::Checked => Entry::apply(before, seq, record)?,
             Take::Follow => Entry::follow(before, seq, record),
         };
+        self.staged.touch();
         self.meta.applied = self.meta.applied.max(seq);
         self.meta.newest_at = self.meta.newest_at.max(Some(record.at));
         let Some(id) = record.id else {
@@ -160,12 +162,14 @@ impl QueueState {
     /// taken since, about other files.
     pub(super) fn begin(&mut self, index: &Index, seq: u64, claim: &Record, old: &Stored) -> Result<Entry, Fault> {
         old.entry.check_touched(claim)?;
+        self.staged.touch();
         self.meta.newest_at = self.meta.newest_at.max(Some(claim.at));
         self.touch_one(index, seq, claim, old)?.ok_or_else(|| missing(old.entry.id))
     }
 
     /// The record at `seq` is in the group.
     pub(super) fn reserve(&mut self, seq: u64) {
+        self.staged.touch();
         self.meta.applied = self.meta.applied.max(seq);
     }
 

@@ -149,21 +149,17 @@ async fn an_index_that_has_grown_past_what_is_live_is_small_again_after_a_start(
     panic!("it was never made small");
 }
 
-/// Writes much into the index that is gone at once.
+/// Fills the index, and takes all of that out again: of its file little is given back.
 fn grow(queue: &EmbeddedQueue) {
     let key = |n: u64| [&[0xf0][..], &n.to_be_bytes()].concat();
-    const WRITES: u64 = 24_000;
-    for n in 0..WRITES {
-        let mut batch = super::layered::Changes::new();
-        batch.insert(key(n).into(), Some(vec![n as u8; 4 << 10].into()));
-        if let Some(before) = n.checked_sub(1) {
-            batch.insert(key(before).into(), None);
+    let apply = |value: Option<super::index::Slice>| {
+        for first in (0..24_000).step_by(100) {
+            let batch = (first..first + 100).map(|n| (key(n).into(), value.clone())).collect();
+            queue.shared().index.read().apply(batch).unwrap();
         }
-        queue.shared().index.read().apply(batch).unwrap();
-    }
-    let mut batch = super::layered::Changes::new();
-    batch.insert(key(WRITES - 1).into(), None);
-    queue.shared().index.read().apply(batch).unwrap();
+    };
+    apply(Some(vec![7; 4 << 10].into()));
+    apply(None);
     queue.shared().index.read().persist().unwrap();
 }
 
@@ -405,4 +401,61 @@ async fn a_check_that_nobody_waits_for_ends() {
     });
     assert!(matches!(checked, Err(super::index::Fault::Queue(QueueError::Stopped))));
     assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+/// Every change there is, with the disk failing the index at each of the looks that it takes.
+#[tokio::test]
+async fn a_change_that_the_disk_fails_halfway_changes_nothing() {
+    let route = RouteRequest { name: "rest".into(), slots: 9, order: Order::None, per_partner: 0 };
+    let ask = ClaimRequest { routes: vec![route], limit: 9, per_partner: 0, lease_ms: 60_000, duplicate_window_ms: 0 };
+    let mut failed = [0; 4];
+    for (kind, failed) in failed.iter_mut().enumerate() {
+        for look in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let queue = open(dir.path());
+            let entries = some_work(&queue, "before").await;
+            // So that nothing of it is in memory alone.
+            queue.stats(at(19)).await.unwrap();
+            let fails_at = queue.shared().index.read().looks() + look;
+            queue.shared().index.read().fail_at_look.store(fails_at, Ordering::SeqCst);
+            let told = match kind {
+                0 => queue.accept(file("new"), Content::Kept, at(20)).await.map(drop),
+                1 => queue.rename(entries[1].id, new_name(), Actor::Server, at(20)).await.map(drop),
+                2 => queue.claim(ask.clone(), at(20)).await.map(drop),
+                _ => {
+                    let ids = entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
+                    let done = queue.act(&ids, Action::Cancel, None, Actor::Server, at(20)).await;
+                    done.into_iter().try_for_each(|done| match done {
+                        Err(QueueError::WrongState { .. }) => Ok(()),
+                        other => other.map(drop),
+                    })
+                }
+            };
+            let is_over = queue.shared().index.read().looks() <= fails_at;
+            queue.shared().index.read().fail_at_look.store(u64::MAX, Ordering::SeqCst);
+            caught_up(&queue).await;
+            if told.is_err() {
+                *failed += 1;
+                assert_there(&queue, &entries).await;
+            }
+            assert_eq!(
+                queue.verify(&|_, _| {}).await.unwrap().faults,
+                Vec::<String>::new(),
+                "kind {kind}, look {look}"
+            );
+            drop(queue);
+            // The journal has no record that says nothing.
+            let (queue, recovered) = try_open(dir.path());
+            assert_eq!((recovered.faults, recovered.lost_records), (vec![], 0), "kind {kind}, look {look}");
+            assert_eq!(queue.verify(&|_, _| {}).await.unwrap().faults, Vec::<String>::new());
+            if is_over {
+                break;
+            }
+        }
+    }
+    assert!(failed.iter().all(|count| *count > 0), "{failed:?}");
+}
+
+fn new_name() -> crate::NewName {
+    crate::NewName { name: "renamed".into(), route: Some("rest".into()), state: State::Ready, reason: None, hold: None }
 }
