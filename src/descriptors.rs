@@ -1,7 +1,7 @@
 //! Open descriptors: how many this process may have, and the last of them, which are kept for operators.
 //!
 //! The system gives each new descriptor the lowest number that is free. So one whose number is among the last says that all
-//! below it are taken.
+//! below it are taken. Whatever opens one for a partner asks here: the connection, and what its session takes later.
 
 use std::{
     io,
@@ -79,6 +79,14 @@ pub fn is_kept(new: &impl AsFd) -> bool {
     // A small limit keeps fewer: a server of forty descriptors must take connections too.
     let first_kept = limit - KEPT.min(limit / 4);
     u64::try_from(new.as_fd().as_raw_fd()).is_ok_and(|number| number >= first_kept)
+}
+
+/// Passes on a new descriptor of a partner's session, unless it is among those that are kept for operators.
+///
+/// # Errors
+/// As of a process that may open no more; the descriptor is closed.
+pub fn spared<F: AsFd>(new: F) -> io::Result<F> {
+    if is_kept(&new) { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(new) }
 }
 
 /// Returns true if this is for want of descriptors, of the process or the machine.

@@ -48,6 +48,46 @@ fn operators_are_served_when_connections_have_taken_every_descriptor() {
     machine.stop();
 }
 
+/// Sessions that have got in take descriptors too: a data port each.
+#[test]
+fn data_ports_leave_the_last_descriptors_to_operators() {
+    let mut machine = Machine::new("[limits]\nmax_connections_per_address = 1000\n");
+    machine.add_partner("clinic", "secret");
+    machine.start();
+    let idle = open_descriptors(&machine);
+    machine.stop();
+    machine.starter = vec!["prlimit".to_owned(), format!("--nofile={0}:{0}", idle + 90)];
+    machine.start();
+    let mut sessions = Vec::new();
+    while let Ok(mut session) = Ftp::try_connect(machine.ftp) {
+        if session.try_login("clinic", "secret").is_err() {
+            break;
+        }
+        sessions.push(session);
+        assert!(sessions.len() < 100, "connections are never turned away");
+    }
+    assert!(sessions.len() > 16, "{}", sessions.len());
+    let full = open_descriptors(&machine);
+    // Room for some data ports, and not for those of all who are left.
+    sessions.truncate(sessions.len() - 3);
+    wait_until("their descriptors are free", || open_descriptors(&machine) <= full - 3);
+    let replies: Vec<u16> = sessions.iter_mut().map(|session| session.command("EPSV").code).collect();
+    assert_eq!(replies.first(), Some(&229), "{replies:?}");
+    assert_eq!(replies.last(), Some(&425), "{replies:?}");
+    for _ in 0..20 {
+        machine.ok(&["status"]);
+    }
+    machine.ok(&["gate", "close", "--for", "1h", "--reason", "test"]);
+    drop(sessions);
+    wait_until("there is room again", || {
+        Ftp::try_connect(machine.ftp).is_ok_and(|mut session| {
+            session.try_login("clinic", "secret").is_ok()
+                && session.try_upload("STOR", "a.hl7", b"MSH|").is_ok_and(|reply| reply.code == 226)
+        })
+    });
+    machine.stop();
+}
+
 #[test]
 fn the_limit_is_raised_to_what_the_connections_need() {
     let mut machine = Machine::new("[limits]\nmax_connections = 100\n");

@@ -210,8 +210,16 @@ impl Drop for Server {
 fn example() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_forebay")).with_file_name("examples").join("stock_libunftp");
     let release = if cfg!(debug_assertions) { None } else { Some("--release") };
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--example", "stock_libunftp"])
+    let mut cargo = Command::new(env!("CARGO"));
+    // As the test run was built: other features, or what a test is told of its own package, would build the dependencies
+    // once more.
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+    {
+        cargo.env_remove(name);
+    }
+    let built = cargo
+        .args(["build", "--quiet", "--locked", "--workspace", "--all-features", "--example", "stock_libunftp"])
         .args(release)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();

@@ -20,7 +20,10 @@ use tokio::{
 };
 use tracing::info;
 
-use crate::partners::{ConnectionTicket, PartnerName, Partners};
+use crate::{
+    descriptors,
+    partners::{ConnectionTicket, PartnerName, Partners},
+};
 
 use super::words;
 
@@ -57,7 +60,7 @@ impl Link {
     /// When the system has no descriptor left.
     pub(in crate::doors) fn new(stream: &TcpStream, peer: SocketAddr, place: ConnectionTicket) -> io::Result<Self> {
         Ok(Self {
-            control: stream.as_fd().try_clone_to_owned()?,
+            control: stream.as_fd().try_clone_to_owned().and_then(descriptors::spared)?,
             peer,
             shutdown: watch::Sender::new(Shutdown::No),
             partner: OnceLock::new(),

@@ -32,7 +32,7 @@ use super::{
     resumption::{ConnectionTls, Mark},
     wire::Wire,
 };
-use crate::{doors::core::proxy, partners::Network};
+use crate::{descriptors, doors::core::proxy, partners::Network};
 
 /// Rounds over the ports when all are taken: with the pause between them, two seconds.
 const ROUNDS: u32 = 200;
@@ -210,7 +210,8 @@ impl Port {
     async fn accept(&self) -> io::Result<TcpStream> {
         let peer = self.peer;
         loop {
-            let (mut stream, from) = self.listener.accept().await?;
+            let (stream, from) = self.listener.accept().await?;
+            let mut stream = descriptors::spared(stream)?;
             let client = match proxy::is_trusted(&self.proxies, from.ip()) {
                 false => Some(from),
                 true => match proxy::passed(&mut stream).await {
@@ -243,7 +244,7 @@ impl Port {
 async fn connected(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(SocketAddr::new(from, 0))?;
-    socket.connect(to).await
+    socket.connect(to).await.and_then(descriptors::spared)
 }
 
 /// Listens on a free port of the range, and returns it: tries every one from a random one on, and again for a while.
@@ -276,7 +277,7 @@ fn listener(at: SocketAddr) -> io::Result<TcpListener> {
     let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(at)?;
-    socket.listen(BACKLOG)
+    socket.listen(BACKLOG).and_then(descriptors::spared)
 }
 
 /// Parses the argument of PORT (RFC 959, 4.1.2): `h1,h2,h3,h4,p1,p2`, each a number below 256.

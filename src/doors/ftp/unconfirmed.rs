@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
+    descriptors,
     doors::core::{KEEPALIVE, Link},
     ingest::{Accepted, Ingest},
 };
@@ -199,7 +200,7 @@ impl Unconfirmed {
         // Our FIN comes next, unless the client's was first. After ours an end is no sign against
         // the client.
         files.closing = !client_has_ended;
-        let own = self.control.as_fd().try_clone_to_owned();
+        let own = self.control.as_fd().try_clone_to_owned().and_then(descriptors::spared);
         let has_descriptor = own.is_ok();
         let control = own.map_or_else(|_| self.control.clone(), |own| Descriptor::Own(Arc::new(own)));
         let files = Arc::new(Self { ingest: self.ingest.clone(), control, files: Mutex::new(files) });
