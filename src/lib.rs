@@ -1,7 +1,7 @@
 //! Forebay: an FTP and SFTP intake that is always open, with a durable queue behind a maintenance gate.
 //!
 //! The floors, from the ground up; each names only what is beneath it, and `tests/floors.rs` holds them to it:
-//! `storage` · `queue` · [`clock`], [`units`], [`telemetry`], [`envelope`], [`durable_file`], [`origin`] · [`credentials`], [`descriptors`] · [`contents`], [`gate`], [`partners`], [`routes`] · [`answers`] · [`ingest`], [`process`]
+//! `storage` · `queue` · [`clock`], [`units`], [`telemetry`], [`envelope`], [`durable_file`], [`origin`], [`http`] · [`credentials`], [`descriptors`], [`tls`] · [`contents`], [`gate`], [`partners`], [`routes`] · [`answers`] · [`ingest`], [`process`]
 //! (never each other) · [`doors`] · [`operate`] · [`config`] · [`server`] · [`cli`].
 
 // They panic where standard output or standard error cannot be written.
@@ -18,6 +18,7 @@ pub mod doors;
 pub mod durable_file;
 pub mod envelope;
 pub mod gate;
+pub mod http;
 pub mod ingest;
 pub mod operate;
 pub mod origin;
@@ -26,4 +27,5 @@ pub mod process;
 pub mod routes;
 pub mod server;
 pub mod telemetry;
+pub mod tls;
 pub mod units;

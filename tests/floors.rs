@@ -30,8 +30,8 @@ const QUEUE: &str = "forebay_queue";
 const FLOORS: [&[&str]; 13] = [
     &[STORAGE],
     &[QUEUE],
-    &["clock", "units", "telemetry", "envelope", "durable_file", "origin"],
-    &["credentials", "descriptors"],
+    &["clock", "units", "telemetry", "envelope", "durable_file", "origin", "http"],
+    &["credentials", "descriptors", "tls"],
     &["contents", "gate", "partners", "routes"],
     &["answers"],
     &["ingest", "process"],
@@ -45,7 +45,22 @@ const FLOORS: [&[&str]; 13] = [
 
 /// Modules that see less than all that is beneath them: who, and all that it may name.
 const SEES_ONLY: [(&str, &[&str]); 2] = [
-    ("doors", &["ingest", "partners", "gate", "clock", "units", "telemetry", "durable_file", "origin", "descriptors"]),
+    (
+        "doors",
+        &[
+            "ingest",
+            "partners",
+            "gate",
+            "clock",
+            "units",
+            "telemetry",
+            "durable_file",
+            "origin",
+            "descriptors",
+            "http",
+            "tls",
+        ],
+    ),
     ("main", &["cli"]),
 ];
 

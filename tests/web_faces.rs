@@ -3,14 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where something is missing")]
 
+mod harness;
+
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use forebay::{
     clock::SetClock,
-    doors::web::{Door, Options, Readiness},
+    doors::web::{Door, HealthDoor, Options, Readiness},
     gate::{self, Gate},
+    partners,
 };
+use harness::{Parts, Plan};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -36,7 +40,8 @@ const INSIDE: &str = "2026-04-25T01:00:00Z";
 const BEFORE: &str = "2026-04-24T12:00:00Z";
 
 struct Web {
-    _root: tempfile::TempDir,
+    root: tempfile::TempDir,
+    parts: Parts,
     clock: SetClock,
     gate: Arc<Gate>,
     address: SocketAddr,
@@ -49,23 +54,41 @@ async fn web(at: &str) -> Web {
 }
 
 async fn web_with(at: &str, schedule: &str, options: Options, readiness: impl Readiness) -> Web {
+    web_within(at, schedule, options, readiness, Plan::default().limits).await
+}
+
+async fn web_within(
+    at: &str,
+    schedule: &str,
+    options: Options,
+    readiness: impl Readiness,
+    limits: partners::Limits,
+) -> Web {
     let root = tempfile::tempdir().unwrap();
     let clock = SetClock::new(instant(at));
-    let gate = opened(root.path(), schedule, &clock);
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let shared = Arc::new(clock.clone());
-    let door = Door::bind(listen, options, Arc::clone(&gate), shared, Arc::new(readiness)).await.unwrap();
+    let file = root.path().join("maintenance.toml");
+    std::fs::write(&file, schedule).unwrap();
+    let gate = gate::Options { file: Some(file), ..gate::Options::default() };
+    let plan = Plan { gate, limits, clock: Arc::new(clock.clone()), ..Plan::default() };
+    let parts = Parts::open(&plan, root.path()).await;
+    let door = bound("127.0.0.1:0".parse().unwrap(), options, &parts, &clock, readiness, root.path()).unwrap();
     let address = door.local_addr();
     let (stop, stopped) = watch::channel(false);
     let running = tokio::spawn(door.run(stopped));
-    Web { _root: root, clock, gate, address, stop, running }
+    Web { root, gate: parts.gate.clone(), parts, clock, address, stop, running }
 }
 
-fn opened(root: &Path, schedule: &str, clock: &SetClock) -> Arc<Gate> {
-    let file = root.join("maintenance.toml");
-    std::fs::write(&file, schedule).unwrap();
-    let options = gate::Options { file: Some(file), ..gate::Options::default() };
-    Gate::open(&root.join("gate"), options, Arc::new(clock.clone()), None).unwrap()
+fn bound(
+    listen: SocketAddr,
+    options: Options,
+    parts: &Parts,
+    clock: &SetClock,
+    readiness: impl Readiness,
+    root: &Path,
+) -> Result<Door, forebay::doors::web::BindError> {
+    let (ingest, partners, gate) = (parts.ingest.clone(), parts.partners.clone(), parts.gate.clone());
+    let (clock, readiness) = (Arc::new(clock.clone()), Arc::new(readiness));
+    Door::bind(listen, options, ingest, partners, gate, clock, readiness, &root.join("tls"))
 }
 
 fn instant(text: &str) -> DateTime<Utc> {
@@ -189,7 +212,7 @@ async fn programs_get_the_announcement_as_they_speak() {
 async fn every_method_and_path_is_unavailable_while_the_gate_is_closed() {
     let web = web(INSIDE).await;
     for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"] {
-        for path in ["/", "/a/b?c=d", "/calendar.ics", "/../etc/passwd", "/%00", "http://localhost/healthy"] {
+        for path in ["/", "/a/b?c=d", "/v1/files", "/../etc/passwd", "/%00", "http://localhost/healthy"] {
             assert_eq!(web.ask(method, path, "", "").await.status, 503, "{method} {path}");
         }
     }
@@ -235,14 +258,10 @@ async fn while_the_gate_is_open_there_is_a_status_page_and_the_next_window() {
     assert_eq!((&json["gate"], &json["service"]), (&"open".into(), &"Forebay".into()));
     assert_eq!(json["next_window"]["end"], "2026-04-24T22:00:00-05:00");
 
-    let feed = web.get("/calendar.ics", "*/*").await;
-    assert_eq!((feed.status, feed.header("content-type")), (200, "text/calendar; charset=utf-8"));
-    assert!(feed.body.contains("DTSTART:20260425T000000Z"), "{}", feed.body);
-
     assert_eq!(web.get("/elsewhere", "*/*").await.status, 404);
     assert_eq!(web.get("/elsewhere", "application/json").await.json()["status"], 404);
     let refused = web.ask("POST", "/", "", "x").await;
-    assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"));
+    assert_eq!((refused.status, refused.header("allow")), (405, "GET,HEAD"));
 
     web.clock.jump_to(instant("2026-04-26T00:00:00Z"));
     assert!(web.get("/", "text/plain").await.body.contains("No maintenance is planned."));
@@ -415,8 +434,8 @@ async fn slow_and_oversized_heads_are_dropped() {
 
 #[tokio::test]
 async fn more_connections_than_allowed_are_told_to_come_back() {
-    let options = Options { max_connections: 2, ..Options::default() };
-    let web = web_with(BEFORE, SCHEDULE, options, Vec::new).await;
+    let limits = partners::Limits { max_connections: 2, ..Plan::default().limits };
+    let web = web_within(BEFORE, SCHEDULE, Options::default(), Vec::new, limits).await;
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut stream = web.connect().await;
@@ -508,7 +527,98 @@ async fn shutdown_ends_idle_connections_and_frees_the_address() {
 #[tokio::test]
 async fn a_taken_address_is_told() {
     let web = web(BEFORE).await;
-    let clock = Arc::new(web.clock.clone());
-    let taken = Door::bind(web.address, Options::default(), Arc::clone(&web.gate), clock, Arc::new(Vec::new)).await;
+    let taken = bound(web.address, Options::default(), &web.parts, &web.clock, Vec::new, web.root.path());
     assert_eq!(taken.unwrap_err().to_string(), format!("cannot listen on {} for web", web.address));
+}
+
+/// Whatever the web's places are, health has its own.
+#[tokio::test]
+async fn health_alone_has_places_of_its_own() {
+    let limits = partners::Limits { max_connections: 1, ..Plan::default().limits };
+    let web = web_within(INSIDE, SCHEDULE, Options::default(), Vec::new, limits).await;
+    let _held = web.connect().await;
+    let (partners, any) = (&web.parts.partners, "127.0.0.1:0".parse().unwrap());
+    let door = HealthDoor::bind(any, partners, Arc::new(Vec::new)).unwrap();
+    let mut health = Web { address: door.local_addr(), ..web };
+    health.running = tokio::spawn(door.run(health.stop.subscribe()));
+    assert_eq!(health.get("/readyz", "*/*").await.status, 200);
+    assert_eq!(health.get("/", "*/*").await.status, 404, "and tells nothing else");
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        let mut stream = health.connect().await;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert_eq!(one(&mut stream).await.status, 200);
+        held.push(stream);
+    }
+    assert_eq!(one(&mut health.connect().await).await.status, 503, "one address has so many");
+}
+
+#[tokio::test]
+async fn the_calendar_is_told_whatever_the_gate_says_and_when_a_schedule_was_refused() {
+    let web = web(INSIDE).await;
+    let feed = web.get("/maintenance.ics", "*/*").await;
+    assert_eq!((feed.status, feed.header("content-type")), (200, "text/calendar; charset=utf-8"));
+    assert_eq!(web.get("/calendar.ics", "*/*").await.body, feed.body, "the same bytes");
+    assert!(!feed.body.contains("REFUSED"), "{}", feed.body);
+    std::fs::write(web.root.path().join("maintenance.toml"), "[[window]]\nstart = 7").unwrap();
+    assert!(web.gate.reload().is_err());
+    let told = web.get("/maintenance.ics", "*/*").await.body;
+    let unfolded = told.replace("\r\n ", "");
+    assert!(
+        unfolded.contains("X-WR-CALDESC:The schedule was changed\\, and what it says since 2026-04-25 01:00"),
+        "{told}"
+    );
+    assert!(unfolded.contains("X-FOREBAY-SCHEDULE-REFUSED:20260425T010000Z"), "{told}");
+    assert!(unfolded.contains("DTSTART:20260425T000000Z"), "the last good one is in force: {told}");
+}
+
+#[tokio::test]
+async fn another_host_than_ours_is_refused() {
+    let options: Options = toml::from_str("hosts = [\"files.example.org\"]").unwrap();
+    for at in [INSIDE, BEFORE] {
+        let web = web_with(at, SCHEDULE, options.clone(), Vec::new).await;
+        for (host, is_ours) in [
+            ("files.example.org:8080", true),
+            ("127.0.0.1", true),
+            ("[::1]:1", true),
+            ("evil.example", false),
+            ("files.example.org.evil.example", false),
+        ] {
+            for path in ["/", "/healthz", "/v1/files"] {
+                let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+                let told = parsed(&web.raw(request.as_bytes()).await).status;
+                assert_eq!(told == 421, !is_ours, "{host} {path}: {told}");
+            }
+        }
+    }
+}
+
+/// RFC 9112, 6.1 and 6.3: a request that could be read in two ways is refused, and nothing behind it is read.
+#[tokio::test]
+async fn nothing_is_smuggled_behind_a_body() {
+    let web = web(BEFORE).await;
+    let hidden = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    for framing in [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4",
+        "Transfer-Encoding: chunked\r\ncontent-length: 0",
+        "Content-Length: 4\r\nTransfer-Encoding: identity",
+        "Content-Length: 4\r\nContent-Length: 5",
+        "Content-Length: 4, 5",
+        "Content-Length: +4",
+        "Content-Length: 0x4",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding : chunked",
+        "Content-Length: 4\r\n Transfer-Encoding: chunked",
+    ] {
+        let request = format!("POST / HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n0\r\n\r\n{hidden}");
+        let told = String::from_utf8(web.raw(request.as_bytes()).await).unwrap();
+        assert!(told.starts_with("HTTP/1.1 400"), "{framing}: {told}");
+        assert_eq!(told.matches("HTTP/1.1").count(), 1, "{framing}: {told}");
+    }
+    // In chunks the end is the parser's: nothing is read behind it.
+    let request = format!("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}");
+    let told = String::from_utf8(web.raw(request.as_bytes()).await).unwrap();
+    assert_eq!(told.matches("HTTP/1.1").count(), 1, "{told}");
 }

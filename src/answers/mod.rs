@@ -39,6 +39,17 @@ pub struct Answers {
 /// The closure of a route as its receipts tell it.
 type Closure = Option<Option<DateTime<Utc>>>;
 
+/// What a receipt tells of a file besides its facts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it waits for the gate of its route.
+    pub is_deferred: bool,
+    /// When that gate opens, if it is closed and that is known.
+    pub resumes_at: Option<DateTime<Utc>>,
+    /// What became of it and what is to be done, in a sentence.
+    pub text: String,
+}
+
 /// A receipt in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -72,6 +83,12 @@ impl Answers {
     #[must_use]
     pub fn receipt(&self, entry: &Entry) -> Bytes {
         Receipt::of(entry, &self.gate_of(entry), self.gate.zone()).render()
+    }
+
+    /// The standing of an entry, as its receipt tells it.
+    #[must_use]
+    pub fn standing(&self, entry: &Entry) -> Standing {
+        Receipt::of(entry, &self.gate_of(entry), self.gate.zone()).standing()
     }
 
     /// The file that a name in `out/` is the receipt of.

@@ -11,6 +11,7 @@ use forebay_queue::{Entry, State};
 use forebay_storage::FileId;
 use serde::Serialize;
 
+use super::Standing;
 use crate::gate;
 
 const END: &str = ".receipt.json";
@@ -65,6 +66,11 @@ impl<'a> Receipt<'a> {
         }
     }
 
+    /// The part of it that follows from its state and the gate.
+    pub(super) fn standing(self) -> Standing {
+        Standing { is_deferred: self.deferred, resumes_at: self.resumes, text: self.text }
+    }
+
     /// The text, padded to its length with blanks before the last line end.
     pub(super) fn render(&self) -> Bytes {
         let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
@@ -94,8 +100,7 @@ fn local(at: DateTime<Utc>, zone: Tz) -> String {
 /// The sentence for the partner: what became of the file and what is to be done. Reasons and outputs are the operator's.
 fn words(entry: &Entry, zone: Tz) -> String {
     match entry.state {
-        // No receipt shows these two states; see `has_receipt`.
-        State::Unfinished => String::new(),
+        State::Unfinished => "kept under a temporary name, waits for its final name".to_owned(),
         State::Ready => "accepted, waits for processing".to_owned(),
         State::Active => "accepted, being processed".to_owned(),
         State::Retrying => match entry.due_at {

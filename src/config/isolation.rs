@@ -17,7 +17,7 @@ impl Config {
     /// Confined programs must not see them either; those within the data directory are hidden with
     /// it.
     pub(super) fn keys_elsewhere(&self) -> Vec<PathBuf> {
-        self.ftp.key.iter().chain(&self.sftp.host_keys).cloned().collect()
+        self.ftp.key.iter().chain(&self.web.key).chain(&self.sftp.host_keys).cloned().collect()
     }
 
     /// The confinements that cannot be: never is a program started without one that was asked for.

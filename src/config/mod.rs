@@ -38,6 +38,9 @@ use self::{
 };
 use crate::{doors, gate, ingest, partners, process, routes, telemetry, units};
 
+/// The part of the data directory in which the web door's certificate is made.
+pub const WEB_TLS: &str = "tls/web";
+
 /// The whole configuration of a server.
 /// After [`Config::load`] all paths are absolute, there is at least one route, and every `validate`
 /// was passed.
@@ -201,6 +204,9 @@ impl Config {
             &mut self.ftp.key,
             &mut self.ftp.client_ca,
             &mut self.sftp.trusted_ca,
+            &mut self.web.certificate,
+            &mut self.web.key,
+            &mut self.web.client_ca,
         ];
         let directories = self.routes.iter_mut().map(|route| &mut route.directory);
         let paths = paths.into_iter().chain(directories).flatten();
@@ -266,9 +272,9 @@ impl Config {
         let mut faults: Vec<_> = asked
             .filter_map(|(key, complete)| Some((key, doors::ftp::can_honour(complete).err()?.to_owned())))
             .collect();
-        if self.ftp.client_ca.is_none() {
+        if self.ftp.client_ca.is_none() && self.web.client_ca.is_none() {
             let bound = self.partners.iter().enumerate().filter(|(_, one)| !one.certificates.is_empty());
-            let what = "are of no use without ftp.client_ca, the authorities that they are of";
+            let what = "are of no use without ftp.client_ca or web.client_ca, the authorities that they are of";
             faults.extend(bound.map(|(at, _)| (format!("partner[{at}].certificates"), what.to_owned())));
         }
         faults

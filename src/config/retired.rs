@@ -12,8 +12,10 @@ pub(super) struct Retired {
     pub(super) instead: &'static str,
 }
 
+const IN_LIMITS: &str = "means nothing any more: connections of the web count in [limits], as those of every door";
+
 /// Every key that went, in the order in which they went.
-pub(super) const RETIRED: [Retired; 3] = [
+pub(super) const RETIRED: [Retired; 5] = [
     Retired {
         section: "ftp",
         key: "settle",
@@ -31,4 +33,6 @@ pub(super) const RETIRED: [Retired; 3] = [
         instead: "means nothing any more: deliver copies, or makes a reflink where the file system can, since what was \
                   accepted must not change",
     },
+    Retired { section: "web", key: "max_connections", instead: IN_LIMITS },
+    Retired { section: "web", key: "max_connections_per_address", instead: IN_LIMITS },
 ];

@@ -14,7 +14,7 @@ use std::{
 use chrono::Utc;
 use rustix::fs::Access;
 
-use super::{Config, commands, document::Document, place::exposed};
+use super::{Config, WEB_TLS, commands, document::Document, place::exposed};
 use crate::{
     clock::{Clock as _, SystemClock},
     doors, gate,
@@ -42,9 +42,14 @@ pub(super) fn check(config: &Config, document: &mut Document) {
 
 fn check_doors(config: &Config, document: &mut Document, now: chrono::DateTime<Utc>) {
     if config.ftp.enabled {
-        let look = doors::ftp::look(&config.ftp, &config.data.join("tls"), now);
+        let look = config.ftp.look(&config.data.join("tls"), now);
         look.faults.into_iter().for_each(|(key, what)| document.fault(format!("ftp.{key}"), what));
         look.warnings.into_iter().for_each(|(key, what)| document.warn(format!("ftp.{key}"), what));
+    }
+    if config.web.listen.is_some() {
+        let look = config.web.look(&config.data.join(WEB_TLS), now);
+        look.faults.into_iter().for_each(|(key, what)| document.fault(format!("web.{key}"), what));
+        look.warnings.into_iter().for_each(|(key, what)| document.warn(format!("web.{key}"), what));
     }
     if config.sftp.enabled {
         for (key, what) in doors::sftp::look(&config.sftp, &config.data.join("ssh")) {
@@ -60,7 +65,8 @@ fn check_doors(config: &Config, document: &mut Document, now: chrono::DateTime<U
 fn warn_of_exposed_keys(config: &Config, document: &mut Document) {
     let host_keys = config.sftp.host_keys.iter().enumerate();
     let host_keys = host_keys.map(|(index, path)| (format!("sftp.host_keys[{index}]"), path));
-    let keys = config.ftp.key.iter().map(|path| ("ftp.key".to_owned(), path)).chain(host_keys);
+    let web = config.web.key.iter().map(|path| ("web.key".to_owned(), path));
+    let keys = config.ftp.key.iter().map(|path| ("ftp.key".to_owned(), path)).chain(web).chain(host_keys);
     let readable = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o004 != 0);
     for (key, path) in keys.filter(|(_, path)| readable(path)) {
         document.warn(key, format!("every user can read this private key: run `chmod 0600 {}`", path.display()));

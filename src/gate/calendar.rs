@@ -9,14 +9,24 @@ use sha2::{Digest, Sha256};
 
 use super::status::Occurrence;
 
-/// The feed; `now` is the time at which it was made.
+/// The feed; `now` is the time at which it was made. Where the schedule's file was changed since and refused, it says so in
+/// the description of the calendar: readers that know none pass over it.
 #[must_use]
-pub fn calendar(occurrences: &[Occurrence], now: DateTime<Utc>) -> String {
+pub fn calendar(occurrences: &[Occurrence], refused_since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
     let mut text = String::new();
     // VERSION and PRODID are required (RFC 5545, 3.6); METHOD tells readers that this is nobody's
     // invitation.
     for line in ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//Forebay//Maintenance//EN", "METHOD:PUBLISH"] {
         put(&mut text, line);
+    }
+    if let Some(since) = refused_since {
+        let shown = since.format("%Y-%m-%d %H:%M UTC");
+        let what = format!(
+            "The schedule was changed, and what it says since {shown} cannot be used. These are the windows of the last good \
+             schedule; there may be others."
+        );
+        put(&mut text, &format!("X-WR-CALDESC:{}", escape(&what)));
+        put(&mut text, &format!("X-FOREBAY-SCHEDULE-REFUSED:{}", instant(since)));
     }
     for one in occurrences {
         event(&mut text, one, now);
@@ -25,8 +35,12 @@ pub fn calendar(occurrences: &[Occurrence], now: DateTime<Utc>) -> String {
     text
 }
 
+/// In the form of RFC 5545.
+fn instant(at: DateTime<Utc>) -> String {
+    at.format("%Y%m%dT%H%M%SZ").to_string()
+}
+
 fn event(text: &mut String, one: &Occurrence, now: DateTime<Utc>) {
-    let instant = |at: DateTime<Utc>| at.format("%Y%m%dT%H%M%SZ").to_string();
     put(text, "BEGIN:VEVENT");
     put(text, &format!("UID:{}@forebay", uid(one)));
     // Required of every event (3.6.1): when this copy of it was made.

@@ -30,9 +30,9 @@ pub const FILE_BYTES: u64 = 1 << 20;
 pub const REPEATING: usize = 1_000;
 /// The most faults that are listed.
 const FAULTS: usize = 100;
-/// The message of a window or an override that has none of its own.
-pub(super) const MESSAGE: &str =
-    "The service is closed for maintenance. Files are accepted and kept, and are processed when it ends.";
+/// The message of a window or an override that has none of its own: what those are told who are refused.
+pub const MESSAGE: &str = "Service Unavailable. The server is temporarily unable to service your request due to maintenance \
+    downtime or capacity problems. Please try again later.";
 
 /// All windows, in the order of the file.
 #[derive(Clone, Debug, PartialEq)]

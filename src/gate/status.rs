@@ -101,6 +101,15 @@ pub struct Jumped {
     pub settles_at: DateTime<Utc>,
 }
 
+/// What is in force, and whether a change of the file was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScheduleState {
+    /// The epoch.
+    pub epoch: u64,
+    /// Since when the file is one that was refused.
+    pub refused_since: Option<DateTime<Utc>>,
+}
+
 /// The state of one scope.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScopeStatus {
@@ -253,7 +262,16 @@ impl Gate {
     /// The occurrences of the next 400 days as an iCalendar feed.
     pub fn calendar(&self) -> String {
         let now = self.clock.now();
-        super::calendar(&self.upcoming(now, now + HORIZON), now)
+        super::calendar(&self.upcoming(now, now + HORIZON), self.refused_since(), now)
+    }
+
+    /// The state of the schedule, which changes whenever the feed does but for the passing of time.
+    pub fn schedule_state(&self) -> ScheduleState {
+        ScheduleState { epoch: self.epoch(), refused_since: self.refused_since() }
+    }
+
+    fn refused_since(&self) -> Option<DateTime<Utc>> {
+        self.ledger.lock().source.broken().map(|broken| broken.since)
     }
 
     /// The text for partners whose files go by these routes (empty: by any), or None when there is nothing to announce.

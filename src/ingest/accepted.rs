@@ -2,6 +2,7 @@
 //!
 //! It has a door's words only: of the entry a door sees its name, its standing and what it is told.
 
+use chrono::{DateTime, Utc};
 use forebay_queue::{Entry, State};
 use forebay_storage::{FileId, Sha256};
 
@@ -14,6 +15,8 @@ pub struct Accepted {
     pub size_bytes: u64,
     /// Digest of all bytes.
     pub sha256: Sha256,
+    /// When it was taken.
+    pub received_at: DateTime<Utc>,
     /// The entry as the queue took it. Doors see of it what they are told below.
     pub(super) entry: Entry,
     /// It waits for [`super::Ingest::confirm`], or the time that its entry says.
@@ -27,7 +30,15 @@ impl Accepted {
     pub(super) fn new(entry: Entry, beside: Option<State>) -> Self {
         let beside = beside.map(State::as_str);
         let unconfirmed = entry.claimable_from.is_some();
-        Self { id: entry.id, size_bytes: entry.size_bytes, sha256: entry.sha256, entry, unconfirmed, beside }
+        Self {
+            id: entry.id,
+            size_bytes: entry.size_bytes,
+            sha256: entry.sha256,
+            received_at: entry.received_at,
+            entry,
+            unconfirmed,
+            beside,
+        }
     }
 }
 

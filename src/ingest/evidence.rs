@@ -26,6 +26,8 @@ pub trait Evidence: Send {
 pub enum Verdict {
     /// All of it came.
     Whole,
+    /// All of it came, under its final name: its door has no renames.
+    Final,
     /// It may be whole; the partner's policy wants a person to look.
     Hold(String),
     /// All of it came. It is not claimable before a sign that the sender has read the reply
@@ -35,12 +37,22 @@ pub enum Verdict {
     Cut(String),
 }
 
-/// Evidence of a door whose protocol has an end mark, which it has seen: SFTP's CLOSE, HTTP's last chunk.
+/// Evidence of a door whose protocol has an end mark, which it has seen: SFTP's CLOSE.
 #[derive(Clone, Copy, Debug)]
 pub struct Proven;
 
 impl Evidence for Proven {
     fn look(&mut self) -> Verdict {
         Verdict::Whole
+    }
+}
+
+/// The same of a door that has no renames, so that nothing is waited for: HTTP's length or last chunk.
+#[derive(Clone, Copy, Debug)]
+pub struct ProvenFinal;
+
+impl Evidence for ProvenFinal {
+    fn look(&mut self) -> Verdict {
+        Verdict::Final
     }
 }

@@ -350,11 +350,14 @@ impl Incoming {
     /// The signs that it was cut.
     fn judge(&self, evidence: &mut dyn Evidence) -> Result<Judged, String> {
         let (ingest, partner) = (&self.ingest, self.session.partner.as_str());
-        // A copy has its final name already: nobody could rename it here.
-        let named = if self.origin.is_some() { Named::ByRename } else { Named::ByUpload };
+        let verdict = evidence.look();
+        // A copy, and a file of a door without renames, has its final name already.
+        let is_final = self.origin.is_some() || verdict == Verdict::Final;
+        let named = if is_final { Named::ByRename } else { Named::ByUpload };
         let mut standing = ingest.standing(&self.policy, partner, &self.name, named);
         let mut wait = Duration::ZERO;
-        match evidence.look() {
+        match verdict {
+            Verdict::Final => {}
             Verdict::Whole => wait = ingest.options.rename_wait,
             Verdict::Hold(reason) => standing.hold(Hold::Evidence, reason),
             Verdict::Unconfirmed => wait = ingest.options.confirm_after,

@@ -17,7 +17,7 @@ use std::{
 use parking_lot::Mutex;
 use tracing::warn;
 
-use super::{Denied, Limits};
+use super::{Denied, Limits, MaxStartups};
 use crate::{
     clock::Clock,
     credentials::KnownOrigins,
@@ -107,6 +107,35 @@ impl Connections {
 
     pub(super) fn count(&self) -> u32 {
         self.counts.lock().all
+    }
+}
+
+/// Connections of one listener, which no flood of another takes. Those who come log in nowhere, so they are counted by
+/// address and in all, and no luck is needed.
+#[derive(Debug)]
+pub struct PlacesApart {
+    connections: Arc<Connections>,
+    limits: Limits,
+}
+
+impl PlacesApart {
+    pub(super) fn new(connections: Arc<Connections>, most: u32, most_of_address: u32) -> Self {
+        let limits = Limits {
+            max_connections: most,
+            max_connections_per_address: most_of_address,
+            max_connections_per_network: most,
+            max_startups: MaxStartups::never(),
+            ..Limits::default()
+        };
+        Self { connections, limits }
+    }
+
+    /// A place for a connection from there.
+    ///
+    /// # Errors
+    /// [`Denied::TooManyConnections`] or [`Denied::TooManyFromAddress`].
+    pub fn take(&self, peer: IpAddr) -> Result<ConnectionTicket, Denied> {
+        self.connections.connect(peer, &self.limits)
     }
 }
 

@@ -179,6 +179,14 @@ impl Partners {
         enough.then(|| Partner { name: account.name.clone(), policy, credentials })
     }
 
+    /// Logs in the one partner that a certificate is bound to, where its client gives no name. As
+    /// [`Partners::verify_certificate`] otherwise.
+    #[must_use]
+    pub fn verify_bound(&self, certificate: &ClientCertificate, peer: IpAddr) -> Option<Partner> {
+        let name = self.policies.read().bound_to(certificate).cloned()?;
+        self.verify_certificate(certificate, name.as_str(), peer)
+    }
+
     pub(super) fn enabled(&self, name: Option<&PartnerName>) -> Result<Option<Arc<Account>>, Denied> {
         let Some(name) = name else { return Ok(None) };
         match self.accounts.get(name) {

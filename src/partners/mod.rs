@@ -37,7 +37,7 @@ mod token_login;
 pub use account::{Account, AccountToken};
 pub use accounts::Listing;
 pub use certificate::{BadBound, Bound, ClientCertificate};
-pub use connections::ConnectionTicket;
+pub use connections::{ConnectionTicket, PlacesApart};
 pub use credentials::Credentials;
 pub use error::PartnersError;
 pub use key::{AuthorizedKey, BadKey};

@@ -356,6 +356,13 @@ impl Policies {
         self.single.values().any(|policy| policy.binds(certificate))
     }
 
+    /// The partner that `certificate` is bound to; none when there is none, or more than one.
+    #[must_use]
+    pub fn bound_to(&self, certificate: &ClientCertificate) -> Option<&PartnerName> {
+        let mut bound = self.single.iter().filter(|(_, policy)| policy.binds(certificate)).map(|(name, _)| name);
+        bound.next().filter(|_| bound.next().is_none())
+    }
+
     /// The longest that any partner's interrupted uploads are kept.
     #[must_use]
     pub fn longest_partial_keep(&self) -> Duration {

@@ -12,8 +12,13 @@ use uuid::Uuid;
 
 use super::{
     ConnectionTicket, Credentials, Denied, Limits, Listing, Partner, PartnerName, PartnersError, Policies, Policy,
-    SessionStatus, SessionTicket, accounts::Accounts, connections::Connections, memory_budget::MemoryBudget,
-    renames::Renames, resumption::Habits, sessions::SessionRegistry,
+    SessionStatus, SessionTicket,
+    accounts::Accounts,
+    connections::{Connections, PlacesApart},
+    memory_budget::MemoryBudget,
+    renames::Renames,
+    resumption::Habits,
+    sessions::SessionRegistry,
 };
 use crate::{
     clock::Clock,
@@ -158,6 +163,12 @@ impl Partners {
     /// [`Denied::TooManyConnections`].
     pub fn admit_proxy(&self, proxy: IpAddr) -> Result<ConnectionTicket, Denied> {
         self.connections.connect_proxy(proxy, self.limits().max_connections)
+    }
+
+    /// Places of a listener that shares none with others: so many in all, and so many of one address.
+    #[must_use]
+    pub fn places_apart(&self, most: u32, most_of_address: u32) -> PlacesApart {
+        PlacesApart::new(Connections::new(Arc::clone(&self.clock), Arc::clone(&self.known)), most, most_of_address)
     }
 
     /// Every session, the oldest first.

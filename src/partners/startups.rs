@@ -29,6 +29,11 @@ impl Default for MaxStartups {
 }
 
 impl MaxStartups {
+    /// Nobody is turned away by it.
+    pub(super) fn never() -> Self {
+        Self { start: u32::MAX, rate: 1, full: u32::MAX }
+    }
+
     /// The likelihood in per cent that one more is turned away when there are `startups` already.
     fn likelihood(self, startups: u32) -> u32 {
         if startups < self.start {

@@ -11,7 +11,7 @@ use forebay_storage::Storage;
 
 use super::{open_data_dir::blocking, services::Services};
 use crate::{
-    config::Config,
+    config::{Config, WEB_TLS},
     doors::{drop, ftp, sftp, web},
     operate::{DoorView, Problem},
 };
@@ -21,7 +21,7 @@ pub(super) struct BoundDoors {
     pub(super) ftp: Option<ftp::Door>,
     pub(super) sftp: Option<sftp::Door>,
     pub(super) web: Option<web::Door>,
-    pub(super) health: Option<web::Door>,
+    pub(super) health: Option<web::HealthDoor>,
     pub(super) drop: drop::Door,
 }
 
@@ -34,8 +34,8 @@ impl BoundDoors {
     pub(super) async fn bind(config: &Config, services: &Services) -> Result<Self, Problem> {
         let ftp = bind_ftp(config, services)?;
         let sftp = bind_sftp(config, services).await?;
-        let web = bind_web(config, services).await?;
-        let health = bind_health(config, services).await?;
+        let web = bind_web(config, services)?;
+        let health = bind_health(config, services)?;
         let drop = open_drop(config, services).await?;
         Ok(Self { ftp, sftp, web, health, drop })
     }
@@ -89,21 +89,27 @@ async fn bind_sftp(config: &Config, services: &Services) -> Result<Option<sftp::
     door.await.map(Some)
 }
 
-/// Binds the web faces: status, calendar and the maintenance page.
-async fn bind_web(config: &Config, services: &Services) -> Result<Option<web::Door>, Problem> {
+/// Binds the web door: faces and services.
+fn bind_web(config: &Config, services: &Services) -> Result<Option<web::Door>, Problem> {
     let Some(listen) = config.web.listen else { return Ok(None) };
-    let readiness = readiness(&services.data_dir.storage, &services.data_dir.queue);
-    let (gate, clock) = (Arc::clone(&services.gate), Arc::clone(&services.clock));
-    let door = web::Door::bind(listen, config.web.clone(), gate, clock, Arc::new(readiness)).await;
+    let door = web::Door::bind(
+        listen,
+        config.web.clone(),
+        Arc::clone(&services.ingest),
+        Arc::clone(&services.partners),
+        Arc::clone(&services.gate),
+        Arc::clone(&services.clock),
+        Arc::new(readiness(&services.data_dir.storage, &services.data_dir.queue)),
+        &config.data.join(WEB_TLS),
+    );
     door.map(Some).map_err(|error| cannot_open("web", &error))
 }
 
 /// Binds the health face alone, at an address of its own.
-async fn bind_health(config: &Config, services: &Services) -> Result<Option<web::Door>, Problem> {
+fn bind_health(config: &Config, services: &Services) -> Result<Option<web::HealthDoor>, Problem> {
     let Some(listen) = config.health.listen else { return Ok(None) };
     let readiness = readiness(&services.data_dir.storage, &services.data_dir.queue);
-    let (gate, clock) = (Arc::clone(&services.gate), Arc::clone(&services.clock));
-    let door = web::Door::bind_health(listen, gate, clock, Arc::new(readiness)).await;
+    let door = web::HealthDoor::bind(listen, &services.partners, Arc::new(readiness));
     door.map(Some).map_err(|error| cannot_open("health", &error))
 }
 
@@ -138,9 +144,15 @@ fn door_views(config: &Config, doors: &BoundDoors) -> Vec<DoorView> {
         address: address.to_string(),
         note: Some("implicit tls".to_owned()),
     });
-    let faces = [("web", &doors.web), ("health", &doors.health)].into_iter().filter_map(|(name, door)| {
-        let address = door.as_ref()?.local_addr().to_string();
-        Some(DoorView { door: name.to_owned(), address, note: None })
+    let web = doors.web.as_ref().map(|door| DoorView {
+        door: "web".to_owned(),
+        address: door.local_addr().to_string(),
+        note: door.certificate().map(|_| "tls required".to_owned()),
+    });
+    let health = doors.health.as_ref().map(|door| DoorView {
+        door: "health".to_owned(),
+        address: door.local_addr().to_string(),
+        note: None,
     });
     let sftp = sftp.map(|door| {
         let key = |key: &sftp::HostKeyInfo| format!("{} {}", key.algorithm, key.fingerprint);
@@ -152,7 +164,14 @@ fn door_views(config: &Config, doors: &BoundDoors) -> Vec<DoorView> {
         address: one.directory.display().to_string(),
         note: Some(format!("partner {}", one.partner)),
     };
-    explicit.into_iter().chain(implicit).chain(sftp).chain(faces).chain(config.drops.iter().map(folder)).collect()
+    explicit
+        .into_iter()
+        .chain(implicit)
+        .chain(sftp)
+        .chain(web)
+        .chain(health)
+        .chain(config.drops.iter().map(folder))
+        .collect()
 }
 
 /// Lists what keeps the server from accepting files, for the readiness face.

@@ -71,7 +71,8 @@ fn start_doors(doors: BoundDoors, stop: &watch::Receiver<bool>) -> Vec<JoinHandl
     runs.extend(ftp.map(|door| tokio::spawn(door.run(stop.clone()))));
     runs.extend(sftp.map(|door| tokio::spawn(door.run(stop.clone()))));
     runs.push(tokio::spawn(drop.run(stop.clone())));
-    runs.extend(web.into_iter().chain(health).map(|door| tokio::spawn(door.run(stop.clone()))));
+    runs.extend(web.map(|door| tokio::spawn(door.run(stop.clone()))));
+    runs.extend(health.map(|door| tokio::spawn(door.run(stop.clone()))));
     runs
 }
 

@@ -35,7 +35,7 @@ use forebay::{
     answers::Answers,
     clock::{Clock, SystemClock},
     contents::Contents,
-    doors::{ftp, sftp},
+    doors::{ftp, sftp, web},
     gate::{self, Gate},
     ingest::{self, Ingest, RecoveryReport},
     partners::{self, Partners, Policies, Policy},
@@ -61,6 +61,8 @@ pub struct Plan {
     pub limits: partners::Limits,
     pub ftp: ftp::Options,
     pub sftp: sftp::Options,
+    /// The web door, if the house has one.
+    pub web: Option<web::Options>,
     pub gate: gate::Options,
     pub reserve_bytes: u64,
     /// Files of up to so many bytes have no spool file.
@@ -101,6 +103,7 @@ impl Default for Plan {
             limits,
             ftp,
             sftp,
+            web: None,
             gate: gate::Options::default(),
             reserve_bytes: 0,
             inline_bytes: local::Options::default().inline_bytes,
@@ -110,6 +113,61 @@ impl Default for Plan {
             overrides: Vec::new(),
             clock: Arc::new(SystemClock::new()),
         }
+    }
+}
+
+/// What stands behind the doors.
+pub struct Parts {
+    pub storage: Arc<dyn Storage>,
+    pub spool: Arc<dyn SpoolMaintenance>,
+    pub queue: Arc<dyn QueueStore>,
+    pub catalogue: Arc<dyn Catalogue>,
+    pub gate: Arc<Gate>,
+    pub partners: Arc<Partners>,
+    pub ingest: Arc<Ingest>,
+    pub recovered: RecoveryReport,
+}
+
+impl Parts {
+    /// Opens them in a directory.
+    pub async fn open(plan: &Plan, data: &Path) -> Self {
+        let at = |name: &str| data.join(name);
+        let clock = plan.clock.clone();
+        let options =
+            local::Options { reserve_bytes: plan.reserve_bytes, reserve_inodes: 0, inline_bytes: plan.inline_bytes };
+        let spool = Arc::new(local::LocalStorage::open(Arc::new(OsDisk), data, options).unwrap());
+        let storage: Arc<dyn Storage> = spool.clone();
+        let small = embedded::Options { segment_bytes: 1 << 20, ..embedded::Options::default() };
+        let (queue, recovered) = EmbeddedQueue::open(Arc::new(OsDisk), &at("journal"), &at("queue"), small).unwrap();
+        let queue = Arc::new(queue);
+        let (catalogue, queue): (Arc<dyn Catalogue>, Arc<dyn QueueStore>) = (queue.clone(), queue);
+        let gate = Gate::open(&at("gate"), plan.gate.clone(), clock.clone(), None).unwrap();
+        let mut overrides = plan.overrides.clone();
+        if plan.outbox {
+            std::fs::create_dir_all(at("outbox")).unwrap();
+            let outbox = format!("name = {PARTNER:?}\noutbox = {:?}\noutbox_delete = true", at("outbox"));
+            overrides.push(toml::from_str(&outbox).unwrap());
+        }
+        let policies = Policies::new(plan.policy.clone(), &overrides);
+        let partners = Partners::open(&at("partners"), plan.limits.clone(), policies, clock.clone()).unwrap();
+        let name = PARTNER.parse().unwrap();
+        if partners.get(PARTNER).is_none() {
+            partners.add(&name, PASSWORD, "").unwrap();
+        }
+        let routes = Arc::new(Routes::from_options(plan.routes.clone()).unwrap());
+        let dependencies = ingest::Dependencies {
+            storage: storage.clone(),
+            queue: queue.clone(),
+            catalogue: catalogue.clone(),
+            answers: Arc::new(Answers::new(gate.clone(), routes.clone(), clock.clone(), plan.receipts)),
+            routes,
+            partners: partners.clone(),
+            clock: clock.clone(),
+        };
+        let ingest = Ingest::new(dependencies, ingest::Options::default());
+        let recovered = ingest.recover(&recovered, &*spool).await.unwrap();
+        ingest.take_over(&at("home")).await.unwrap();
+        Self { storage, spool, queue, catalogue, gate, partners, ingest, recovered }
     }
 }
 
@@ -125,6 +183,7 @@ pub struct House {
     pub address: SocketAddr,
     pub implicit: Option<SocketAddr>,
     pub sftp: SocketAddr,
+    pub web: Option<SocketAddr>,
     pub recovered: RecoveryReport,
     stop: watch::Sender<bool>,
     doors: Vec<JoinHandle<()>>,
@@ -146,48 +205,24 @@ impl House {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         let entered = runtime.enter();
         let at = |name: &str| data.path().join(name);
-        let clock = plan.clock;
-        let options =
-            local::Options { reserve_bytes: plan.reserve_bytes, reserve_inodes: 0, inline_bytes: plan.inline_bytes };
-        let spool = Arc::new(local::LocalStorage::open(Arc::new(OsDisk), data.path(), options).unwrap());
-        let storage: Arc<dyn Storage> = spool.clone();
-        let small = embedded::Options { segment_bytes: 1 << 20, ..embedded::Options::default() };
-        let (queue, recovered) = EmbeddedQueue::open(Arc::new(OsDisk), &at("journal"), &at("queue"), small).unwrap();
-        let queue = Arc::new(queue);
-        let (catalogue, queue): (Arc<dyn Catalogue>, Arc<dyn QueueStore>) = (queue.clone(), queue);
-        let gate = Gate::open(&at("gate"), plan.gate, clock.clone(), None).unwrap();
-        let mut overrides = plan.overrides;
-        if plan.outbox {
-            std::fs::create_dir_all(at("outbox")).unwrap();
-            let outbox = format!("name = {PARTNER:?}\noutbox = {:?}\noutbox_delete = true", at("outbox"));
-            overrides.push(toml::from_str(&outbox).unwrap());
-        }
-        let policies = Policies::new(plan.policy, &overrides);
-        let partners = Partners::open(&at("partners"), plan.limits, policies, clock.clone()).unwrap();
-        let name = PARTNER.parse().unwrap();
-        if partners.get(PARTNER).is_none() {
-            partners.add(&name, PASSWORD, "").unwrap();
-        }
-        let routes = Arc::new(Routes::from_options(plan.routes).unwrap());
-        let dependencies = ingest::Dependencies {
-            storage: storage.clone(),
-            queue: queue.clone(),
-            catalogue: catalogue.clone(),
-            answers: Arc::new(Answers::new(gate.clone(), routes.clone(), clock.clone(), plan.receipts)),
-            routes,
-            partners: partners.clone(),
-            clock: clock.clone(),
-        };
-        let ingest = Ingest::new(dependencies, ingest::Options::default());
-        let recovered = runtime.block_on(ingest.recover(&recovered, &*spool)).unwrap();
-        runtime.block_on(ingest.take_over(&at("home"))).unwrap();
+        let clock = plan.clock.clone();
+        let Parts { storage, spool, queue, catalogue, gate, partners, ingest, recovered } =
+            runtime.block_on(Parts::open(&plan, data.path()));
         let (ingested, known, gated) = (ingest.clone(), partners.clone(), gate.clone());
         let ftp = ftp::Door::bind(plan.ftp, ingested, known, gated, clock.clone(), &at("tls")).unwrap();
         let (ingested, known, gated) = (ingest.clone(), partners.clone(), gate.clone());
-        let sftp = sftp::Door::bind(plan.sftp, ingested, known, gated, clock, &at("ssh")).unwrap();
+        let sftp = sftp::Door::bind(plan.sftp, ingested, known, gated, clock.clone(), &at("ssh")).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let web = plan.web.map(|options| {
+            let (ingested, known, gated) = (ingest.clone(), partners.clone(), gate.clone());
+            let tls = at("tls/web");
+            web::Door::bind(any, options, ingested, known, gated, clock, Arc::new(Vec::new), &tls).unwrap()
+        });
+        let web_address = web.as_ref().map(web::Door::local_addr);
         let (address, implicit, sftp_address) = (ftp.local_addr(), ftp.implicit_addr(), sftp.local_addr());
         let (stop, stopped) = watch::channel(false);
-        let doors = vec![runtime.spawn(ftp.run(stopped.clone())), runtime.spawn(sftp.run(stopped))];
+        let mut doors = vec![runtime.spawn(ftp.run(stopped.clone())), runtime.spawn(sftp.run(stopped.clone()))];
+        doors.extend(web.map(|web| runtime.spawn(web.run(stopped))));
         drop(entered);
         Self {
             contents: Contents::new(storage.clone(), queue.clone()),
@@ -201,6 +236,7 @@ impl House {
             address,
             implicit,
             sftp: sftp_address,
+            web: web_address,
             recovered,
             stop,
             doors,

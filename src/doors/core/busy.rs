@@ -19,6 +19,14 @@ const ROUNDS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl PartnerSession {
+    /// Begins an upload of a whole file.
+    ///
+    /// # Errors
+    /// As [`crate::ingest::Ingest::begin`]: [`Refusal::Busy`] only when the name stays busy.
+    pub(in crate::doors) async fn begin(&self, path: &str, declared_size: Option<u64>) -> Result<Intake, Refusal> {
+        self.resume(path, Start::At(0), declared_size).await
+    }
+
     /// Begins an upload at the byte that the client names, with what is there before it.
     /// Cancel safe: an upload that was begun and is dropped keeps nothing.
     ///

@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     gate::Gate,
     ingest::{Accepted, Ingest},
-    partners::{Denied, Network, Partner, Partners},
+    partners::{Denied, Network, Partner, Partners, SessionTicket},
 };
 
 use super::{
@@ -98,9 +98,37 @@ impl DoorContext {
         // After the session was granted: a login that is refused must not make the connection one
         // with a login.
         link.logged_in(partner.name.clone(), &self.partners);
+        Ok(self.session(ticket, link))
+    }
+
+    /// Opens a session for one request: the next on the same connection may be another partner's.
+    ///
+    /// # Errors
+    /// As [`Partners::open_session`].
+    pub(in crate::doors) fn open_request(
+        &self,
+        partner: &Partner,
+        link: &Arc<Link>,
+    ) -> Result<Arc<PartnerSession>, Denied> {
+        let ticket = self.partners.open_session(partner, self.door, link.peer)?;
+        link.is_a_partner_s(&self.partners);
+        Ok(self.session(ticket, link))
+    }
+
+    /// Ends the sessions of single requests whose account was disabled: no connection tells of them.
+    pub(in crate::doors) fn end_disabled_requests(&self) {
+        for session in self.partners.sessions() {
+            if session.door == self.door && !self.partners.is_enabled(&session.partner) {
+                // It may have ended by itself meanwhile.
+                let _ = self.partners.kick(session.id);
+            }
+        }
+    }
+
+    fn session(&self, ticket: SessionTicket, link: &Arc<Link>) -> Arc<PartnerSession> {
         let limits =
             TransferLimits { stalled: self.partners.limits().stalled, longest_per_gib: self.settings.longest_per_gib };
         let session = PartnerSession::new(&self.ingest, ticket, self.clock.clone(), limits);
-        Ok(Arc::new(session.on(link.clone())))
+        Arc::new(session.on(link.clone()))
     }
 }

@@ -68,9 +68,14 @@ impl Link {
         })
     }
 
+    /// Some partner has proved on it who it is: it is no longer among those that may be a flood.
+    pub(super) fn is_a_partner_s(&self, partners: &Partners) {
+        self.place.logged_in(&partners.limits());
+    }
+
     /// A partner has logged in on it.
     pub(in crate::doors) fn logged_in(&self, partner: PartnerName, partners: &Partners) {
-        self.place.logged_in(&partners.limits());
+        self.is_a_partner_s(partners);
         // There is one login on a connection.
         let _ = self.partner.set(partner);
     }

@@ -132,7 +132,7 @@ impl Client {
 
     /// TLS for the next data connection, if there is to be any.
     pub(super) fn data_tls(&self) -> Option<Security> {
-        self.protection.data_tls(&self.context.tls, self.context.options.handshake)
+        self.protection.data_tls(self.context.tls.as_ref(), self.context.options.handshake)
     }
 
     /// The session is over: hands over the files that still wait for a confirmation, and ends the

@@ -11,9 +11,10 @@ use std::{
 use crate::{
     doors::core::{Accepted, DoorContext, SessionDoor},
     partners::Denied,
+    tls::Reloaded,
 };
 
-use super::{Options, Tls, current_tls::CurrentTls, session, unconfirmed_watch::Watch};
+use super::{Options, Tls, session, tls_setup::TlsSetup, unconfirmed_watch::Watch};
 
 const GREETING: &str = "Forebay ready";
 
@@ -21,7 +22,8 @@ const GREETING: &str = "Forebay ready";
 pub(super) struct FtpContext {
     pub(super) common: DoorContext,
     pub(super) options: Options,
-    pub(super) tls: CurrentTls,
+    /// None when TLS is off.
+    pub(super) tls: Option<Reloaded<TlsSetup>>,
     /// Over files whose senders were not yet seen to have the reply.
     pub(super) watch: Arc<Watch>,
 }
@@ -52,7 +54,9 @@ impl SessionDoor for FtpContext {
     }
 
     fn look_around(&self) {
-        self.tls.reload(&self.options, self.common.clock.now());
+        if let Some(tls) = &self.tls {
+            tls.reload(self.common.clock.now());
+        }
     }
 
     async fn sessions_over(&self) {

@@ -11,12 +11,13 @@ use crate::{
     gate::Gate,
     ingest::Ingest,
     partners::Partners,
+    tls::{CertificateInfo, Reloaded, TlsError},
 };
 
 use super::{
-    CertificateInfo, Options, TlsError,
+    Options, Tls,
     context::{Entrance, FtpContext},
-    current_tls::CurrentTls,
+    tls_setup::TlsSetup,
 };
 
 /// The door's name in files and sessions.
@@ -63,14 +64,15 @@ impl Door {
         tls_directory: &Path,
     ) -> Result<Self, DoorError> {
         // Before the port is taken: a door that cannot open takes nothing.
-        let tls = CurrentTls::load(&options, tls_directory, clock.now())?;
+        let load = |files| Reloaded::load(DOOR, files, TlsSetup::new, clock.now());
+        let tls = (options.tls() != Tls::Off).then(|| load(options.tls_files(tls_directory))).transpose()?;
         let mut listeners = Listeners::new(DOOR);
         let mut listen = |at, entrance| {
             let listening = listeners.listen(at, entrance);
             listening.map_err(|source| DoorError::Listen { at, source })
         };
         let address = listen(options.listen, Entrance::Plain)?;
-        let implicit = options.implicit_listen.filter(|_| tls.is_on());
+        let implicit = options.implicit_listen.filter(|_| tls.is_some());
         let implicit = implicit.map(|at| listen(at, Entrance::ImplicitTls)).transpose()?;
         let services = DoorServices { ingest, partners, gate, clock };
         let common = DoorContext::new(DOOR, settings(&options), services);
@@ -94,7 +96,7 @@ impl Door {
     /// Its certificate, unless TLS is off.
     #[must_use]
     pub fn certificate(&self) -> Option<&CertificateInfo> {
-        self.accept.door.tls.certificate()
+        self.accept.door.tls.as_ref().map(Reloaded::certificate)
     }
 
     /// Serves until `shutdown` is true or its sender is gone, then lets transfers end for `grace`, and cuts the rest.

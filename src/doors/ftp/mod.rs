@@ -29,8 +29,6 @@
 //! The inner server trusts one random token of each inner session, which never leaves the process.
 
 mod backend;
-mod certificate;
-mod certificate_check;
 mod client;
 mod command;
 mod completeness;
@@ -38,7 +36,6 @@ mod confirmation;
 mod confirmations;
 mod context;
 mod control;
-mod current_tls;
 mod data;
 mod data_channel;
 mod data_ended;
@@ -68,6 +65,7 @@ mod reply;
 mod resumption;
 mod session;
 mod tcp_state;
+mod tls_setup;
 mod transfer;
 mod transferring;
 mod unconfirmed;
@@ -79,8 +77,6 @@ mod wire;
 
 pub use super::core::TransferLimits;
 pub use backend::FtpBackend;
-pub use certificate::{CertificateInfo, TlsError};
-pub use certificate_check::{Look, look};
 pub use door::{Door, DoorError};
 pub use listing::FtpMetadata;
 pub use options::{Options, PortRange, Tls, can_honour};

@@ -4,12 +4,21 @@
 //! the same name say what holds, and nobody else reads the fields. Files that are named are looked
 //! at in `certificate_check.rs`, not here: `validate` opens nothing.
 
-use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     partners::{Complete, DataResumption, Network},
+    tls::{Look, TlsFiles},
     units,
 };
 
@@ -108,6 +117,27 @@ impl Options {
         // On loopback nobody listens in, and a first try needs no certificate.
         let local = self.listen.ip().is_loopback();
         self.tls.unwrap_or(if local { Tls::Optional } else { Tls::Required })
+    }
+
+    /// The files of certificate, key and authorities; a pair that is made lies in `directory`.
+    #[must_use]
+    pub fn tls_files(&self, directory: &Path) -> TlsFiles {
+        let own = self.listen.ip();
+        let own = (!own.is_unspecified() && !own.is_loopback()).then(|| own.to_string());
+        let files = match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => TlsFiles::configured(certificate.clone(), key.clone()),
+            _ => TlsFiles::made_in(directory, self.advertise.clone().into_iter().chain(own)),
+        };
+        files.asking_clients(self.client_ca.clone())
+    }
+
+    /// Looks at those files before a start.
+    #[must_use]
+    pub fn look(&self, directory: &Path, now: DateTime<Utc>) -> Look {
+        match self.tls() {
+            Tls::Off => Look::default(),
+            _ => self.tls_files(directory).look(now),
+        }
     }
 
     /// What holds for the TLS sessions of data connections.

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::partners::ClientCertificate;
+use crate::{partners::ClientCertificate, tls::Reloaded};
 
 use super::{
-    current_tls::CurrentTls,
     data::Security,
     resumption::{ConnectionTls, SessionMarks, Tickets},
+    tls_setup::TlsSetup,
 };
 
 /// The protection of data connections.
@@ -34,8 +34,8 @@ pub(super) struct Protection {
 
 impl Protection {
     /// TLS for the next data connection, if there is to be any.
-    pub(super) fn data_tls(&self, current: &CurrentTls, handshake: Duration) -> Option<Security> {
-        let tls = (self.data == DataProtection::Private).then(|| current.get()).flatten()?;
+    pub(super) fn data_tls(&self, current: Option<&Reloaded<TlsSetup>>, handshake: Duration) -> Option<Security> {
+        let tls = (self.data == DataProtection::Private).then(|| current.map(Reloaded::get)).flatten()?;
         let mark = self.marks.next();
         Some(Security { tls: ConnectionTls::new(&tls.data, mark, Tickets::ForTickets), handshake, mark })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
-use crate::gate::{Cause, Closure};
+use crate::gate::{Cause, Closure, MESSAGE};
 
 /// The headline of every face.
 pub(super) const HEADLINE: &str = "Service Unavailable";
@@ -13,9 +13,6 @@ pub(super) const HEADLINE: &str = "Service Unavailable";
 /// What those who send files may do.
 pub(super) const FILES: &str = "You may go on submitting files by FTP. They are accepted and kept, and \
     processing will resume automatically after the maintenance period ends. There is no need to resubmit data.";
-
-/// When a window has no message of its own.
-const MESSAGE: &str = "The server is temporarily unable to service your request. Please try again later.";
 
 /// What is told while the gate is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,26 +1,23 @@
 //! Which answer a request gets.
 
-use bytes::Bytes;
-use http_body_util::Full;
+use axum::body::Body;
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
-    header::{
-        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
-        RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
-    },
+    header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{announcement::Announcement, dialect::Dialect, page, problem::problem, soap, status::Status};
-use crate::units::text::visible_json;
+use super::{announcement::Announcement, dialect::Dialect, page, problem, soap, status::Status};
+use crate::{http::guard, units::text::visible_json};
 
 /// What is said, before it is sent.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Body>;
 
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +26,6 @@ pub(super) enum Asked {
     Health,
     /// Whether files can be taken in.
     Readiness,
-    /// How it stands.
-    Status,
     /// The windows as a calendar.
     Calendar,
     /// Anything else.
@@ -42,8 +37,7 @@ impl Asked {
         match path {
             "/healthz" => Self::Health,
             "/readyz" => Self::Readiness,
-            "/" => Self::Status,
-            "/calendar.ics" => Self::Calendar,
+            "/maintenance.ics" | "/calendar.ics" => Self::Calendar,
             _ => Self::Other,
         }
     }
@@ -54,7 +48,7 @@ pub(super) fn unavailable(announcement: &Announcement, dialect: Dialect) -> Answ
     let nonce = nonce();
     let (kind, body) = match dialect {
         Dialect::Html => (HTML, page::unavailable(announcement, &nonce)),
-        Dialect::Json => ("application/problem+json", problem(announcement)),
+        Dialect::Json => (PROBLEM, problem::problem(announcement)),
         Dialect::Soap11 => ("text/xml; charset=utf-8", soap::version_1_1(announcement)),
         Dialect::Soap12 => ("application/soap+xml; charset=utf-8", soap::version_1_2(announcement)),
         Dialect::Text => (TEXT, announcement.text()),
@@ -107,9 +101,34 @@ pub(super) fn bad_request(dialect: Dialect) -> Answer {
     plain(StatusCode::BAD_REQUEST, "Bad Request", dialect)
 }
 
+/// The Host is another server's. (RFC 9110, 15.5.20)
+pub(super) fn misdirected(dialect: Dialect) -> Answer {
+    plain(StatusCode::MISDIRECTED_REQUEST, "Misdirected Request", dialect)
+}
+
 /// Nothing is here.
 pub(super) fn not_found(dialect: Dialect) -> Answer {
     plain(StatusCode::NOT_FOUND, "Not Found", dialect)
+}
+
+/// Another method is possible here: the router says which.
+pub(super) fn method_not_allowed(dialect: Dialect) -> Answer {
+    plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", dialect)
+}
+
+/// Some value as JSON.
+pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> Answer {
+    json_text(status, json(value))
+}
+
+/// A text that is JSON.
+pub(super) fn json_text(status: StatusCode, text: String) -> Answer {
+    answer(status, JSON, text, "")
+}
+
+/// A problem.
+pub(super) fn problem(status: StatusCode, value: &impl Serialize) -> Answer {
+    answer(status, PROBLEM, json(value), "")
 }
 
 /// Only looking is possible here.
@@ -122,7 +141,7 @@ pub(super) fn not_allowed(dialect: Dialect) -> Answer {
 fn plain(status: StatusCode, title: &str, dialect: Dialect) -> Answer {
     if dialect == Dialect::Json {
         let body = json(&serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() }));
-        return answer(status, "application/problem+json", body, "");
+        return answer(status, PROBLEM, body, "");
     }
     answer(status, TEXT, format!("{title}\n"), "")
 }
@@ -150,22 +169,10 @@ fn nonce() -> String {
 }
 
 fn answer(status: StatusCode, kind: &'static str, body: String, nonce: &str) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(Body::from(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
-    headers.insert(CONTENT_SECURITY_POLICY, policy(nonce));
+    guard(headers, nonce);
     answer
-}
-
-fn policy(nonce: &str) -> HeaderValue {
-    const NOTHING: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    let text = if nonce.is_empty() { NOTHING.to_owned() } else { format!("{NOTHING}; style-src 'nonce-{nonce}'") };
-    // A nonce is hexadecimal, so the text is always a header's.
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(NOTHING))
 }

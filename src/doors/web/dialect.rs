@@ -3,6 +3,7 @@
 use hyper::{
     HeaderMap, Method,
     header::{ACCEPT, CONTENT_TYPE, HeaderName},
+    http::request::Parts,
 };
 
 /// What a caller speaks.
@@ -27,11 +28,26 @@ impl Dialect {
         if let Some(soap) = soap(method, headers, &sent) {
             return soap;
         }
-        // RFC 9110 5.3: several lines are one list.
-        let accept: Vec<_> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
         let fallback = if is_json(media(&sent)) { Self::Json } else { Self::Text };
-        accepted(&accept.join(","), fallback)
+        accepted(&accept(headers), fallback)
     }
+}
+
+impl Dialect {
+    /// The form for a request. A file that is sent to a service may be XML, and says nothing of what its sender reads: problems
+    /// are JSON there unless the caller accepts something else.
+    pub(super) fn of_request(head: &Parts) -> Self {
+        if !super::service::is_below(head.uri.path()) {
+            return Self::of(&head.method, &head.headers);
+        }
+        accepted(&accept(&head.headers), Self::Json)
+    }
+}
+
+/// RFC 9110 5.3: several lines are one list.
+fn accept(headers: &HeaderMap) -> String {
+    let lines: Vec<_> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    lines.join(",")
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> &str {

@@ -5,19 +5,19 @@ use parking_lot::Mutex;
 
 /// A value that holds for one epoch of the gate, and for a while.
 #[derive(Debug)]
-pub(super) struct Kept<T> {
+pub(super) struct Kept<T, K = u64> {
     keep: TimeDelta,
-    value: Mutex<Option<(u64, DateTime<Utc>, T)>>,
+    value: Mutex<Option<(K, DateTime<Utc>, T)>>,
 }
 
-impl<T: Clone> Kept<T> {
+impl<T: Clone, K: PartialEq> Kept<T, K> {
     pub(super) fn new(keep: TimeDelta) -> Self {
         Self { keep, value: Mutex::new(None) }
     }
 
     /// The value, made anew when it is of another epoch or another time. Whoever comes meanwhile waits for it: it is
     /// made once.
-    pub(super) fn get(&self, epoch: u64, now: DateTime<Utc>, make: impl FnOnce() -> T) -> T {
+    pub(super) fn get(&self, epoch: K, now: DateTime<Utc>, make: impl FnOnce() -> T) -> T {
         let mut value = self.value.lock();
         if let Some((of, at, kept)) = &*value
             && *of == epoch

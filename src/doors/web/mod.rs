@@ -1,29 +1,33 @@
 //! The web faces: what a browser, a web service and a watchdog see.
 //!
 //! While the gate is closed for the web, every request is answered 503 Service Unavailable with the announcement in the
-//! form that the caller speaks, and with `Retry-After`. While it is open there is a plain status page at `/` and the
-//! calendar of windows at `/calendar.ics`. `/healthz` and `/readyz` answer in both, and on a listener of their own, if one
-//! is configured: what floods the one does not reach the other.
+//! form that the caller speaks, and with `Retry-After`, before anyone logs in. While it is open there is a plain status page
+//! at `/`, and the services below `/v1/` (`service`). `/healthz`, `/readyz` and the calendar of windows at `/maintenance.ics`
+//! answer in both; health also on a listener of its own, if one is configured: what floods the one does not reach the other.
 //!
 //! # Trust
-//! Callers are strangers. Nothing they send is stored or shown; heads, bodies, times and connections are bounded. What
-//! operators wrote into a window is shown, escaped for each form.
+//! Callers are strangers until they have logged in, with each request anew. Heads, bodies, times and connections are
+//! bounded. Passwords are taken over TLS, or from this machine. What operators wrote into a window is shown, escaped for
+//! each form.
 
 mod announcement;
 mod answer;
+mod context;
 mod dialect;
 mod door;
 mod escape;
+mod faces;
+mod health;
 mod kept;
-mod line_ends;
 mod options;
 mod page;
-mod places;
 mod problem;
 mod readiness;
+mod service;
 mod soap;
 mod status;
 
 pub use door::{BindError, Door};
-pub use options::{HealthOptions, Options};
+pub use health::HealthDoor;
+pub use options::{HealthOptions, Options, Tls};
 pub use readiness::Readiness;

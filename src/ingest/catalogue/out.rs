@@ -78,7 +78,7 @@ impl Files {
     }
 
     /// Since when this partner has its name. What came under it before was sent by another one.
-    pub(super) fn since(&self) -> DateTime<Utc> {
+    pub(in crate::ingest) fn since(&self) -> DateTime<Utc> {
         self.ingest.partners.former_until(&self.session.partner).unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 

@@ -6,7 +6,10 @@
 
 use tracing::info;
 
-use crate::doors::ftp::{client::Client, greeting::Greeting, logged_in::LoggedIn, reply::Reply, session::Flow};
+use crate::{
+    doors::ftp::{client::Client, greeting::Greeting, logged_in::LoggedIn, reply::Reply, session::Flow},
+    tls::Reloaded,
+};
 
 impl Greeting<'_> {
     /// AUTH. Nobody is known by what was said in the clear before it.
@@ -38,7 +41,7 @@ impl LoggedIn<'_> {
 impl Client {
     /// The reply to AUTH where nothing can come of it.
     fn no_auth(&self) -> Option<Reply> {
-        if !self.context.tls.is_on() {
+        if self.context.tls.is_none() {
             return Some(Reply::new(502, "There is no TLS here"));
         }
         self.control.is_secure().then(|| Reply::new(503, "The connection is protected already"))
@@ -48,7 +51,7 @@ impl Client {
     pub(in crate::doors::ftp) async fn secure(&mut self) -> Flow {
         let (options, peer) = (&self.context.options, self.control.link.peer);
         // The certificate as it is now; a reload does not touch handshakes that have begun.
-        let Some(tls) = self.context.tls.get() else { return Flow::End };
+        let Some(tls) = self.context.tls.as_ref().map(Reloaded::get) else { return Flow::End };
         match self.control.secure(tls.control, options.handshake, &self.protection.marks).await {
             Ok(shown) => self.protection.certificate = shown,
             Err(error) => {

@@ -71,6 +71,6 @@ pub(in crate::doors::ftp) fn help(abilities: &Abilities) -> Reply {
 impl Client {
     /// The abilities of this session.
     pub(in crate::doors::ftp) fn abilities(&self) -> Abilities {
-        Abilities { tls: self.context.tls.is_on(), active: self.context.options.active, hash: self.hash }
+        Abilities { tls: self.context.tls.is_some(), active: self.context.options.active, hash: self.hash }
     }
 }

@@ -1,7 +1,8 @@
 //! Heads of requests whose lines end as RFC 9112, 2.2 has it: in CR LF.
 //!
-//! The parser beneath also takes a bare LF, which others before or behind us may read otherwise. So a bare LF in a head
-//! reaches it as a NUL, which no head may have: the answer is 400, and the connection ends.
+//! The parser beneath also takes a bare LF, and a length beside a transfer coding (RFC 9112, 6.3), which others before or
+//! behind us may read otherwise. So a bare LF in a head, and the LF at the end of a head with both, reach it as a NUL, which
+//! no head may have: the answer is 400, and the connection ends.
 
 use std::{
     io,
@@ -15,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const LINE_BYTES: usize = 64;
 
 /// A connection, of which the heads of requests are looked at as they are read.
-pub(super) struct LineEnds<S> {
+pub(super) struct Heads<S> {
     inner: S,
     part: Part,
     /// The begin of the present line, in lower case.
@@ -23,7 +24,8 @@ pub(super) struct LineEnds<S> {
     last: u8,
     /// A line of this head was not empty.
     has_begun: bool,
-    body_bytes: u64,
+    /// The length that the head tells, if it does.
+    body_bytes: Option<u64>,
     is_chunked: bool,
 }
 
@@ -36,10 +38,10 @@ enum Part {
     Rest,
 }
 
-impl<S> LineEnds<S> {
+impl<S> Heads<S> {
     pub(super) fn new(inner: S) -> Self {
         let line = Vec::with_capacity(LINE_BYTES);
-        Self { inner, part: Part::Head, line, last: 0, has_begun: false, body_bytes: 0, is_chunked: false }
+        Self { inner, part: Part::Head, line, last: 0, has_begun: false, body_bytes: None, is_chunked: false }
     }
 
     fn look(&mut self, mut bytes: &mut [u8]) {
@@ -65,7 +67,7 @@ impl<S> LineEnds<S> {
 
     fn look_at(&mut self, byte: &mut u8) {
         match (*byte, self.last) {
-            (b'\n', b'\r') => self.line_is_over(),
+            (b'\n', b'\r') if self.line_is_over() => {}
             (b'\n', _) => *byte = 0,
             (b'\r', _) => {}
             (byte, _) if self.line.len() < LINE_BYTES => self.line.push(byte.to_ascii_lowercase()),
@@ -74,29 +76,41 @@ impl<S> LineEnds<S> {
         self.last = *byte;
     }
 
-    fn line_is_over(&mut self) {
+    /// Returns false if it ends a head that could be read in two ways.
+    fn line_is_over(&mut self) -> bool {
         let line = String::from_utf8_lossy(&self.line);
         if let Some((name, value)) = line.split_once(':') {
             match name {
-                "content-length" => self.body_bytes = value.trim().parse().unwrap_or(0),
+                // What is no number is refused by the parser.
+                "content-length" => self.body_bytes = Some(value.trim().parse().unwrap_or(0)),
                 "transfer-encoding" => self.is_chunked = true,
                 _ => {}
             }
         }
-        if !self.line.is_empty() {
-            self.has_begun = true;
-        } else if std::mem::take(&mut self.has_begun) {
-            self.part = match (std::mem::take(&mut self.is_chunked), std::mem::take(&mut self.body_bytes)) {
-                (true, _) => Part::Rest,
-                (false, 0) => Part::Head,
-                (false, bytes) => Part::Body(bytes),
-            };
-        }
+        let is_empty = line.is_empty();
         self.line.clear();
+        match is_empty {
+            true if std::mem::take(&mut self.has_begun) => self.head_is_over(),
+            true => true,
+            false => {
+                self.has_begun = true;
+                true
+            }
+        }
+    }
+
+    fn head_is_over(&mut self) -> bool {
+        let (is_chunked, bytes) = (std::mem::take(&mut self.is_chunked), self.body_bytes.take());
+        self.part = match (is_chunked, bytes) {
+            (true, _) => Part::Rest,
+            (false, None | Some(0)) => Part::Head,
+            (false, Some(bytes)) => Part::Body(bytes),
+        };
+        !(is_chunked && bytes.is_some())
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for LineEnds<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
@@ -106,7 +120,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for LineEnds<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for LineEnds<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Heads<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
     }
@@ -137,7 +151,7 @@ mod tests {
     use super::*;
 
     fn looked(pieces: &[&str]) -> String {
-        let mut ends = LineEnds::new(());
+        let mut ends = Heads::new(());
         let mut all = Vec::new();
         for piece in pieces {
             let mut bytes = piece.as_bytes().to_vec();
@@ -156,6 +170,21 @@ mod tests {
             looked(&["POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n"]).matches('\0').count(),
             0
         );
+    }
+
+    #[test]
+    fn a_head_with_a_length_and_a_coding_never_ends() {
+        for both in [
+            "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding:identity\r\ncontent-length:x\r\n\r\n",
+        ] {
+            let seen = looked(&[both]);
+            assert!(seen.ends_with("\r\0") && seen.matches('\0').count() == 1, "{seen:?}");
+        }
+        // The next head has its own.
+        let after = "GET / HTTP/1.1\r\nContent-Length: 1\r\n\r\nxPOST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(looked(&[after]), after);
     }
 
     #[test]

@@ -10,49 +10,49 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{
-    Options, Tls,
-    certificate::{Files, chain_of, load_files},
+    files::TlsFiles,
+    load::{chain_of, load_files},
 };
 
 /// The time before its end in which a certificate is a warning.
 const SOON: TimeDelta = TimeDelta::days(30);
 
-/// What was found, each with its key.
+/// The result of a look at the files, each finding with the key of the configuration that it belongs to.
 #[derive(Debug, Default)]
 pub struct Look {
-    /// What keeps the door from opening, or clients from coming in.
+    /// What keeps the listener from opening, or clients from coming in.
     pub faults: Vec<(String, String)>,
     /// What will do so, or does so for some.
     pub warnings: Vec<(String, String)>,
 }
 
-/// Opens what the door opens at its start, but no port: certificate, chain, key and authorities. Keys are those of
-/// `[ftp]`.
-#[must_use]
-pub fn look(options: &Options, directory: &Path, now: DateTime<Utc>) -> Look {
-    let mut look = Look::default();
-    let files = Files::of(options, directory);
-    // What is not there yet is made at the start.
-    if options.tls() == Tls::Off || files.are_to_be_made() {
-        return look;
+impl TlsFiles {
+    /// Opens what a listener opens at its start: certificate, chain, key and authorities. Keys are `certificate`, `key` and
+    /// `client_ca`.
+    #[must_use]
+    pub fn look(&self, now: DateTime<Utc>) -> Look {
+        let mut look = Look::default();
+        // What is not there yet is made at the start.
+        if self.are_to_be_made() {
+            return look;
+        }
+        if let Err(error) = load_files(self) {
+            let key = match error.path() {
+                Some(path) if path == self.key => "key",
+                Some(path) if Some(path) == self.client_ca.as_deref() => "client_ca",
+                _ => "certificate",
+            };
+            look.fault(key, error.to_string());
+        }
+        if let Ok(chain) = chain_of(&self.certificate) {
+            look.times("certificate", &self.certificate, &chain, now);
+            look.chain(&self.certificate, &chain);
+        }
+        if let Some((path, all)) = self.client_ca.as_deref().and_then(|path| Some((path, chain_of(path).ok()?))) {
+            look.times("client_ca", path, &all, now);
+        }
+        look
     }
-    if let Err(error) = load_files(options, &files) {
-        let key = match error.path() {
-            Some(path) if path == files.key => "key",
-            Some(path) if Some(path) == options.client_ca.as_deref() => "client_ca",
-            _ => "certificate",
-        };
-        look.fault(key, error.to_string());
-    }
-    if let Ok(chain) = chain_of(&files.certificate) {
-        look.times("certificate", &files.certificate, &chain, now);
-        look.chain(&files.certificate, &chain);
-    }
-    if let Some((path, authorities)) = options.client_ca.as_deref().and_then(|path| Some((path, chain_of(path).ok()?)))
-    {
-        look.times("client_ca", path, &authorities, now);
-    }
-    look
 }
 
 impl Look {

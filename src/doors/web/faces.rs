@@ -1,0 +1,81 @@
+//! The faces: what a caller is told who sends and fetches nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use hyper::http::request::Parts;
+
+use super::{
+    Readiness,
+    announcement::Announcement,
+    answer::{self, Answer, Asked},
+    dialect::Dialect,
+    kept::Kept,
+    status::Status,
+};
+use crate::{
+    clock::Clock,
+    gate::{Gate, ScheduleState, Scope, State},
+    http::{HostName, Hosts},
+};
+
+/// The faces of the gate, of health and of the calendar.
+pub(super) struct Faces {
+    gate: Arc<Gate>,
+    clock: Arc<dyn Clock>,
+    readiness: Arc<dyn Readiness>,
+    /// `Retry-After` of a closure whose end is not known.
+    retry_after: Duration,
+    status: Kept<Status>,
+    calendar: Kept<String, ScheduleState>,
+}
+
+impl Faces {
+    pub(super) fn new(
+        gate: Arc<Gate>,
+        clock: Arc<dyn Clock>,
+        readiness: Arc<dyn Readiness>,
+        retry_after: Duration,
+    ) -> Arc<Self> {
+        let (status, calendar) = (Kept::new(TimeDelta::seconds(1)), Kept::new(TimeDelta::minutes(1)));
+        Arc::new(Self { gate, clock, readiness, retry_after, status, calendar })
+    }
+
+    /// The answer to a request whatever it is about: a Host that is none of ours, what is always told, and a gate that is
+    /// closed for the web.
+    pub(super) fn before_routing(&self, head: &Parts, hosts: &[HostName]) -> Option<Answer> {
+        let dialect = Dialect::of_request(head);
+        match Hosts::of(head.version, &head.uri, &head.headers, hosts) {
+            Hosts::Bad => return Some(answer::bad_request(dialect)),
+            Hosts::Others => return Some(answer::misdirected(dialect)),
+            Hosts::Ours => {}
+        }
+        let asked = Asked::of(head.uri.path());
+        match asked {
+            Asked::Other => {}
+            _ if !answer::looks(&head.method) => return Some(answer::not_allowed(dialect)),
+            Asked::Health => return Some(answer::health(dialect)),
+            Asked::Readiness => return Some(answer::readiness(&self.readiness.faults(), dialect)),
+            Asked::Calendar => return Some(answer::calendar(self.calendar())),
+        }
+        self.closed(dialect)
+    }
+
+    /// 503, while the gate is closed for the web.
+    fn closed(&self, dialect: Dialect) -> Option<Answer> {
+        let State::Closed(closure) = self.gate.state(&Scope::Web) else { return None };
+        let announcement = Announcement::new(&closure, self.gate.zone(), self.clock.now(), self.retry_after);
+        Some(answer::unavailable(&announcement, dialect))
+    }
+
+    /// The status page while the gate is open.
+    pub(super) fn status(&self, dialect: Dialect) -> Answer {
+        let now = self.clock.now();
+        answer::status(&self.status.get(self.gate.epoch(), now, || Status::look(&self.gate, now)), dialect)
+    }
+
+    /// The calendar of windows. A file that was refused is told of in it, so it is looked at each time.
+    fn calendar(&self) -> String {
+        self.calendar.get(self.gate.schedule_state(), self.clock.now(), || self.gate.calendar())
+    }
+}
