@@ -26,8 +26,8 @@ use crate::{
     units::text::visible_json,
 };
 
-/// The context of every verb.
-/// The clock is there for waiting and for progress; times of day come with the answer.
+/// The context of every verb. The clock is there for progress and for work without a server; times
+/// of day come with the answer.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) global: Global,

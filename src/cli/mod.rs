@@ -3,9 +3,9 @@
 //!
 //! It reads arguments, asks an [`operate::Operator`](crate::operate::Operator) and prints; what a
 //! verb does is in `operate`. Output for people goes to standard output as text and may change;
-//! with `--json` it is one object a line, whose keys do not. Problems, progress and questions go to
-//! standard error. Text that comes from partners is escaped before it is printed, in `paint`: a
-//! file name must not steer a terminal.
+//! with `--json` it is one object a line, whose keys do not. Problems and progress go to standard
+//! error. Text that comes from partners is escaped before it is printed, in `paint`: a file name
+//! must not steer a terminal.
 //!
 //! A reader that goes (`forebay queue list | head`) is no failure.
 

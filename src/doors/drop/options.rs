@@ -1,8 +1,8 @@
 //! One `[[drop]]` of the configuration.
 //!
 //! `validate` judges the text alone, with paths made absolute before; `look` asks the machine, for
-//! `forebay check` and at the start. A folder that is not there is a fault of the check and none of
-//! the start: another machine may mount it later.
+//! `forebay check`. A folder that is not there is a fault of the check and none of the start:
+//! another machine may mount it later.
 
 use std::{
     collections::BTreeSet,

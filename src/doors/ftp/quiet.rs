@@ -59,7 +59,7 @@ impl<S> Quiet<S> {
             // The client has finished its part of the handshake, and what the server encrypts now
             // is a ticket.
             Speech::Answered if bytes.first() == Some(&ENCRYPTED) => Speech::Silent,
-            // A second round of the handshake, in the clear.
+            // The server's own part of the handshake begins in the clear.
             Speech::Answered => Speech::Waiting,
             other => other,
         };

@@ -17,7 +17,7 @@ impl Greeting<'_> {
         let reply = match (self.client.no_auth(), mechanism.to_ascii_uppercase().as_str()) {
             (Some(reply), _) => reply,
             (None, "TLS" | "TLS-C" | "SSL" | "TLS-P") => {
-                // The last line in the clear (RFC 4217, 4.2): the handshake begins right behind it.
+                // The last line in the clear (RFC 4217, 4): the handshake begins right after it.
                 if self.client.say(Reply::new(234, "Go on with TLS")).await == Flow::End {
                     return Flow::End;
                 }

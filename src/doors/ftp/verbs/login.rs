@@ -25,7 +25,7 @@ impl Greeting<'_> {
         if name.is_empty() {
             return self.say(Reply::new(501, "USER needs a name")).await;
         }
-        // RFC 4217, 4.3: 232 says that no password is needed.
+        // 232 (RFC 2228): no password is needed.
         if let Some(partner) = self.certified(name) {
             return self.enter(&partner, "certificate", 232).await;
         }

@@ -111,8 +111,8 @@ impl File {
     pub(super) fn after_cut(&self, luck: &Luck, rng: &mut StdRng) -> Self {
         let mut image = self.durable.clone();
         for change in &self.pending {
-            // Drawn for each change, also where it is not used: outcomes of a seed then do not
-            // depend on earlier branches.
+            // Data and attributes have luck of their own: a cut may keep all of one kind and
+            // nothing of the other.
             let kept = rng.random_bool(if change.is_data() { luck.data } else { luck.attributes });
             match change {
                 // Between whole and gone.
