@@ -69,6 +69,7 @@ pub(super) fn default_host_key_algorithms() -> Vec<String> {
 /// The fault of a list, if it has one.
 pub(super) fn fault(list: List, names: &[String]) -> Option<String> {
     let known = list.known();
+    // An empty list would let no client in.
     if names.is_empty() {
         return Some("must name at least one".to_owned());
     }
@@ -126,13 +127,17 @@ fn all_signatures(first: &[String]) -> Vec<Algorithm> {
 /// The algorithms that are offered, in the configured order. Strict key exchange is always on.
 pub(super) fn preferred(kex: &[String], ciphers: &[String], macs: &[String], host_keys: &[String]) -> Preferred {
     let mut exchanges = chosen(EXCHANGES, kex);
+    // Not configurable: without the strict exchange packets in front of the keys could be taken out
+    // unseen (CVE-2023-48795).
     exchanges.extend([kex::EXTENSION_SUPPORT_AS_SERVER, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER]);
     Preferred {
         kex: Cow::Owned(exchanges),
         key: Cow::Owned(all_signatures(host_keys)),
+        // The server has keys and no certificates of them.
         host_key_certificates: Cow::Borrowed(&[]),
         cipher: Cow::Owned(chosen(CIPHERS, ciphers)),
         mac: Cow::Owned(chosen(MACS, macs)),
+        // Compressed bytes grow without bound when they are unpacked.
         compression: Cow::Borrowed(&[compression::NONE]),
     }
 }

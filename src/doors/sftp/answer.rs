@@ -93,6 +93,8 @@ impl Answers {
         if self.session.waiting_bytes.load(Ordering::Acquire) > MOST_WAITING_BYTES {
             return None;
         }
+        // Not waited for: a client that asks on and on without reading is ended by its channel's
+        // reader.
         let place = self.session.outstanding.clone().try_acquire_owned().ok()?;
         let outstanding = Outstanding { _place: place, _busy: self.session.busy() };
         Some(Answer { id, answers: self.clone(), outstanding: Some(outstanding) })
@@ -108,6 +110,8 @@ impl Answers {
         let held = match room {
             Some(room) => Held::Room { _room: room },
             None => {
+                // Before the packet is queued: it is subtracted when the packet is dropped, which
+                // may be at once.
                 self.session.waiting_bytes.fetch_add(packet.len(), Ordering::AcqRel);
                 Held::Counted(self.session.waiting_bytes.clone(), packet.len())
             }
@@ -226,10 +230,12 @@ impl Way {
         while let Some(one) = next.take() {
             bytes += one.packet.len();
             gathered.push(one);
+            // What is ready already and nothing else: no answer waits for the next one.
             if bytes < GATHERED_BYTES {
                 next = self.outgoing.try_recv().ok();
             }
         }
+        // Alone it goes out without a copy: that is how the pieces of downloads go.
         if let [one] = &mut gathered[..] {
             return to.data_bytes(std::mem::take(&mut one.packet)).await.is_ok();
         }

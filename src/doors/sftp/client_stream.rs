@@ -86,6 +86,7 @@ enum Next {
 impl ClientStream {
     /// A connection whose exchange is computed when it comes.
     pub(super) fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
+        // Nothing has come yet, so the present line agrees so far.
         let (phase, pending) = (Phase::Lines(Some(0)), BytesMut::new());
         Self { stream, shared, phase, pending, free: 0, exchange: None, before_login_bytes: 0 }
     }
@@ -123,6 +124,7 @@ impl ClientStream {
                 }
             }
         }
+        // russh may take less than may be given: the rest stays free for the next read.
         let bytes = self.free.min(buffer.remaining());
         buffer.put_slice(&self.pending[..bytes]);
         self.pending.advance(bytes);
@@ -175,10 +177,13 @@ impl Phase {
         for (at, byte) in pending.iter().enumerate() {
             let Self::Lines(same) = self else { return at };
             *same = match (*same, byte) {
+                // The line that began so is over: from the next byte on there are packets.
                 (Some(same), b'\n') if same == VERSION.len() => {
                     *self = Self::Packets;
                     return at + 1;
                 }
+                // Another line is over (RFC 4253, 4.2 allows some before it): the next one is
+                // compared anew.
                 (_, b'\n') => Some(0),
                 (Some(same), byte) if VERSION.get(same).is_none_or(|wanted| wanted == byte) => {
                     Some((same + 1).min(VERSION.len()))
@@ -193,6 +198,7 @@ impl Phase {
     fn packet(&mut self, pending: &[u8]) -> io::Result<Next> {
         let Some((length, [_, kind, ..])) = pending.split_first_chunk::<4>() else { return Ok(Next::More) };
         let bytes = u32::from_be_bytes(*length) as usize + length.len();
+        // Before more of it is read: the length is the client's word.
         if bytes > MOST_CLEAR_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet before the keys is too long"));
         }

@@ -90,6 +90,7 @@ pub(super) fn load(options: &Options, directory: &Path) -> Result<Vec<PrivateKey
     let mut offered: Vec<PrivateKey> = Vec::new();
     for name in &options.host_key_algorithms {
         for key in all.iter().filter(|key| signs(&key.algorithm(), name)) {
+            // An RSA key signs in two ways and is offered once.
             if !offered.iter().any(|there| there.public_key() == key.public_key()) {
                 offered.push(key.clone());
             }
@@ -111,6 +112,7 @@ pub fn look(options: &Options, directory: &Path) -> Vec<(String, String)> {
     for (at, path) in options.host_keys.iter().enumerate() {
         say(format!("host_keys[{at}]"), read(path));
     }
+    // Those that are there; what is missing is made at the start.
     let own = MADE.iter().map(|(name, _)| directory.join(name)).filter(|path| path.exists());
     own.filter(|_| options.host_keys.is_empty()).for_each(|path| say("host_keys".to_owned(), read(&path)));
     let offers = |kind: &Algorithm| options.host_key_algorithms.iter().any(|name| signs(kind, name));
@@ -143,6 +145,7 @@ fn own(directory: &Path, with_rsa: bool) -> Result<Vec<PrivateKey>, HostKeyError
     made.map_err(io_error("create", directory))?;
     let mut keys = Vec::new();
     for (name, kind) in MADE {
+        // Before it is made: a second of a processor for a key that nobody is offered.
         if matches!(kind, Kind::Rsa) && !with_rsa {
             continue;
         }
@@ -151,6 +154,8 @@ fn own(directory: &Path, with_rsa: bool) -> Result<Vec<PrivateKey>, HostKeyError
             Err(HostKeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 keys.push(make(&path, kind)?);
             }
+            // One that is there and cannot be read is an error: a new one in its place would look
+            // like another server to every client.
             found => keys.push(found?),
         }
     }
@@ -161,6 +166,7 @@ fn read(path: &Path) -> Result<PrivateKey, HostKeyError> {
     let text = fs::read(path).and_then(|bytes| decode(bytes).map_err(io::Error::other));
     let text = text.map_err(io_error("read", path))?;
     let mode = fs::metadata(path).map_err(io_error("look at", path))?.permissions().mode();
+    // A warning and no refusal: keys that are configured are the operator's.
     if mode & 0o077 != 0 {
         warn!(path = %path.display(), "others may read this private host key: chmod 600 is what it wants");
     }
@@ -185,6 +191,8 @@ fn make(path: &Path, kind: Kind) -> Result<PrivateKey, HostKeyError> {
     };
     let key = key.map_err(|error| wrong(error.to_string()))?;
     let text = key.to_openssh(LineEnding::LF).map_err(|error| wrong(error.to_string()))?;
+    // On disk before it is used: a key that a crash takes back would make clients warn of another
+    // server.
     let written = durable_file::replace(path, text.as_bytes());
     written.map_err(|WriteError { doing, path, source }| HostKeyError::Io { doing, path, source })?;
     info!(path = %path.display(), fingerprint = %key.fingerprint(HashAlg::Sha256), "made a host key");

@@ -34,9 +34,11 @@ impl Client {
     /// left.
     pub(super) async fn password(&mut self, user: &str, password: &str) -> Auth {
         let partners = &self.context.common.partners;
+        // No methods are left: clients end the connection by themselves then.
         if self.failed_logins >= partners.limits().max_failed_logins {
             return go_on_with(&[], false);
         }
+        // A key that another name has proved is no proof for this one.
         let is_same = |partner: &&Partner| user.parse::<PartnerName>().is_ok_and(|user| user == partner.name);
         let proved = self.proved.as_ref().filter(is_same).map(|partner| partner.credentials.clone());
         let proof = if proved.is_some() { Proof::Key } else { Proof::Nothing };
@@ -56,6 +58,8 @@ impl Client {
     /// This answers a question (RFC 4252, 7) and proves nothing yet.
     pub(super) fn key_offered(&self, user: &str, offer: &PublicKeyOffer<'_>) -> Auth {
         let known = || self.context.common.partners.knows_key(user, offer.public_key, self.link.peer.ip());
+        // With authorities every key may come with a certificate, so every one is worth a
+        // signature.
         match !is_sha1(offer.algorithm) && (self.context.authorities.is_some() || known()) {
             true => Auth::Accept,
             false => rejected(),
@@ -100,6 +104,7 @@ impl Client {
             return self.enter(&partner, how);
         }
         self.proved = Some(partner);
+        // Partial success (RFC 4252, 5.1): what was proved stays proved.
         go_on_with(&[MethodKind::Password], true)
     }
 
@@ -110,6 +115,7 @@ impl Client {
                 let (context, gone) = (self.context.clone(), self.shared.gone.clone());
                 self.shared.log_in(SftpSession::new(session, context, gone));
             }
+            // SSH has no place for a reason in a refusal; the first channel tells it.
             Err(denied) => self.turned_away = Some(denied.to_string()),
         }
         Auth::Accept

@@ -45,6 +45,7 @@ impl Opened {
     /// Reads the habits of a client from the flags and attributes of its OPEN.
     fn of(flags: u32, attributes: &Attributes) -> Self {
         let has = |flag| flags & flag != 0;
+        // Measured on what clients send, not on what the draft says.
         let ends_with_size = (!has(open::TRUNCATE) && !has(open::APPEND)) || attributes.mode.is_none();
         Self {
             offsets: if has(open::APPEND) { Offsets::FromEitherEnd } else { Offsets::FromStart },
@@ -73,6 +74,7 @@ impl Opening<'_> {
                 let intake = session.ingest.begin(&session.info, &self.path, None).await?;
                 UploadState::writing(Writing::new(intake, 0, self.room.clone()))
             }
+            // Whether it goes on from there or begins again the first write will say.
             have => UploadState::Open(Progress::Untouched { have }),
         };
         session.ticket.doing(format!("put {}", self.path.trim_start_matches('/')));
@@ -98,12 +100,15 @@ impl Opening<'_> {
             Err(Refusal::NotFound) => None,
             Err(refusal) => return Err(refusal),
         };
+        // The draft, 6.3: EXCL together with CREAT fails where the name exists.
         if has(open::CREATE) && has(open::EXCLUSIVE) && shown.is_some() {
             return Err(Refusal::Exists);
         }
+        // A client that sets the size to nothing first means the same as TRUNC.
         let begins_anew = has(open::TRUNCATE) || self.is_emptied;
         let there = match begins_anew {
             true => shown,
+            // A partial before the file of that name: it is what an upload can go on with.
             false => session.ingest.resumable(&session.info, &self.path).await?.or(shown),
         };
         match there {

@@ -44,11 +44,13 @@ impl Reply {
     /// The outcome of a request. Control characters never get into the text: clients print it.
     #[must_use]
     pub fn status(id: u32, code: Code, text: &str) -> Bytes {
+        // Names of files stand in these texts.
         let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         let mut packet = begin(101);
         packet.put_u32(id);
         packet.put_u32(code as u32);
         put(&mut packet, text.as_bytes());
+        // The language of the text (RFC 1766, as the draft wants).
         put(&mut packet, b"en");
         end(packet)
     }

@@ -113,6 +113,7 @@ impl Request {
     pub fn parse(mut packet: Bytes) -> Result<Self, Broken> {
         let kind = packet.try_get_u8().map_err(|_| Broken::Empty)?;
         let number = packet.try_get_u32().map_err(|_| Broken::Short { kind, id: None })?;
+        // INIT has its version where all others have their id.
         if kind == 1 {
             return Ok(Self::Init { version: number });
         }
@@ -161,6 +162,7 @@ fn body(kind: u8, packet: &mut Bytes) -> Option<What> {
 fn extended(packet: &mut Bytes) -> Option<What> {
     let name = string(packet)?;
     Some(match &name[..] {
+        // Served like the draft's own RENAME: a file that has the new name is replaced.
         b"posix-rename@openssh.com" => What::Rename { from: string(packet)?, to: string(packet)? },
         b"fsync@openssh.com" => What::Fsync { handle: handle(packet)? },
         b"statvfs@openssh.com" => What::Statvfs { path: string(packet)? },
