@@ -167,7 +167,7 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Forgets these entries, as [`QueueStore::purge`] does, if they are over. Others are passed over.
     async fn purge_these(&self, ids: &[FileId], now: DateTime<Utc>) -> Result<Purged>;
 
-    /// Bytes of the files that are over and not forgotten yet, by partner.
+    /// Bytes that the files brought that are over and not forgotten yet, by partner.
     async fn over_bytes(&self) -> Result<Vec<(String, u64)>>;
 
     /// Every file whose origin was not said to be gone, also of files that are purged since.

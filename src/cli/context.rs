@@ -6,7 +6,7 @@
 //! one journal, for which the data directory's lock stands as well.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -236,16 +236,4 @@ impl Answered {
 fn owner(data: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(data).ok().map(|meta| system_users::name_of(meta.uid()))
-}
-
-/// A progress bar on standard error, if that is a terminal.
-pub(super) fn bar(hidden: bool) -> indicatif::ProgressBar {
-    if hidden || !io::stderr().is_terminal() {
-        return indicatif::ProgressBar::hidden();
-    }
-    let bar = indicatif::ProgressBar::new(0);
-    if let Ok(style) = indicatif::ProgressStyle::with_template("{msg:>8} {bar:40} {pos}/{len} {eta}") {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -8,8 +8,9 @@ use std::{fs::File, io, path::Path};
 
 use super::{
     args::InspectArgs,
-    context::{Context, bar, print, say},
+    context::{Context, print, say},
     paint::{Tone, visible},
+    progress::Progress,
 };
 use crate::{
     envelope::hl7::{Limits, Report, inspect},
@@ -22,7 +23,7 @@ use crate::{
 /// When the file cannot be read (not found has its own exit code), or has a fault.
 pub(super) fn run(context: &Context, args: &InspectArgs) -> Result<(), Problem> {
     let limits = Limits { max_message: args.max_message };
-    let report = read(&args.file, limits, context.json())?;
+    let report = read(&args.file, limits, &Progress::new(&context.clock, context.json()))?;
     if context.json() {
         context.object(&report)?;
     } else {
@@ -43,7 +44,7 @@ pub(super) fn run(context: &Context, args: &InspectArgs) -> Result<(), Problem> 
 }
 
 /// `-` is standard input, without a bar, since its length is unknown.
-fn read(path: &Path, limits: Limits, hidden: bool) -> Result<Report, Problem> {
+fn read(path: &Path, limits: Limits, progress: &Progress) -> Result<Report, Problem> {
     let failed = |error: io::Error| {
         let text = format!("{}: {error}", path.display());
         match error.kind() {
@@ -55,11 +56,9 @@ fn read(path: &Path, limits: Limits, hidden: bool) -> Result<Report, Problem> {
         return inspect(io::stdin().lock(), limits).map_err(failed);
     }
     let file = File::open(path).map_err(failed)?;
-    let bar = bar(hidden);
-    bar.set_length(file.metadata().map_err(failed)?.len());
-    bar.set_message("bytes");
-    let report = inspect(bar.wrap_read(file), limits).map_err(failed);
-    bar.finish_and_clear();
+    let size = file.metadata().map_err(failed)?.len();
+    let report = inspect(progress.reading("bytes", size, file), limits).map_err(failed);
+    progress.end();
     report
 }
 

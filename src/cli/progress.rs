@@ -3,7 +3,7 @@
 //! On standard error, so that the output can be piped. With `--json` nothing is shown.
 
 use std::{
-    io::{IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _, Read, Write as _},
     sync::Arc,
     time::Duration,
 };
@@ -69,11 +69,35 @@ impl Progress {
         }
     }
 
+    /// Tells how far the reading of this part is.
+    pub(super) fn reading<R: Read>(&self, what: &'static str, total: u64, reader: R) -> impl Read {
+        Counted { progress: self, what, done: 0, total, reader }
+    }
+
     /// It is over: a bar goes.
     pub(super) fn end(&self) {
         if let Shown::Bar(bar) = &self.shown {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// A reader that tells how far it is.
+struct Counted<'a, R> {
+    progress: &'a Progress,
+    what: &'static str,
+    done: u64,
+    total: u64,
+    reader: R,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.done += read as u64;
+        // A file that grows meanwhile is longer than it was.
+        self.progress.at(self.what, self.done, self.total.max(self.done));
+        Ok(read)
     }
 }
 
@@ -103,6 +127,14 @@ fn bar() -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_read_through_it_is_unchanged() {
+        let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock::new());
+        let mut read = Vec::new();
+        Progress::new(&clock, true).reading("bytes", 3, &b"abcdef"[..]).read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"abcdef");
+    }
 
     #[test]
     fn a_line_comes_now_and_then_and_tells_what_is_left_of_each_part() {

@@ -56,7 +56,7 @@ impl Ingest {
                 *bytes = 0;
                 continue;
             }
-            let freed: u64 = files.iter().map(|entry| entry.size_bytes).sum();
+            let freed: u64 = files.iter().map(|entry| entry.extent().size_bytes).sum();
             let ids: Vec<_> = files.iter().map(|entry| entry.id).collect();
             let purged = self.queue.purge_these(&ids, self.clock.now()).await?;
             // The journal has said so first: bytes without an entry would be adopted again.
@@ -81,8 +81,8 @@ impl Ingest {
                 if sum >= bytes || found.len() >= PAGE {
                     return Ok(found);
                 }
-                if entry.state.is_over() && entry.since <= ended_before && entry.size_bytes > 0 {
-                    sum += entry.size_bytes;
+                if entry.state.is_over() && entry.since <= ended_before && entry.extent().size_bytes > 0 {
+                    sum += entry.extent().size_bytes;
                     found.push(entry);
                 }
             }

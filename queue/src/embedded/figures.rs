@@ -90,7 +90,7 @@ pub(super) fn unprocessed_bytes(counts: &Counts) -> u64 {
 /// Bytes of files that are over.
 pub(super) fn over_bytes(counts: &Counts) -> u64 {
     let over = State::ALL.into_iter().filter(|state| state.is_over());
-    over.map(|state| counts[usize::from(binary::code(state))].size_bytes).sum()
+    over.map(|state| counts[usize::from(binary::code(state))].own_bytes).sum()
 }
 
 /// How many files are over, of how many.

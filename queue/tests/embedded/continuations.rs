@@ -80,6 +80,9 @@ async fn each_has_its_own_bytes_and_the_last_is_the_whole() {
         assert_eq!((superseded.files, brought), (199, whole.len() as u64), "each byte counts once");
         // All of it waits to be processed.
         assert_eq!(queue.unprocessed_bytes("clinic").await.unwrap(), whole.len() as u64);
+        // What is kept of files that are over is what they brought.
+        let over = (whole.len() - piece(199).len()) as u64;
+        assert_eq!(queue.over_bytes().await.unwrap(), [("clinic".to_owned(), over)]);
         assert_sound(&queue).await;
         drop(queue);
         if round == 1 {

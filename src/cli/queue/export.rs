@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::cli::context::{Context, bar};
+use crate::cli::{context::Context, progress::Progress};
 use crate::operate::{Piece, Problem, Reply, Request};
 
 /// Writes the bytes of a file to `file`, or to standard output without one.
@@ -22,20 +22,21 @@ pub(super) async fn run(context: &Context, id: String, file: Option<PathBuf>) ->
     let mut answered = context.ask(Request::QueueExport { id }).await?;
     let file = file.filter(|file| file.as_os_str() != "-");
     let mut target: Option<(Box<dyn Write + Send>, Option<PathBuf>)> = None;
-    let bar = bar(context.json() || file.is_none());
-    bar.set_message("bytes");
+    let progress = Progress::new(&context.clock, context.json() || file.is_none());
+    let (mut done, mut total) = (0, 0);
     let outcome: Result<(), Problem> = async {
         while let Some(piece) = answered.next().await? {
             match piece {
                 Piece::Reply(Reply::File(view)) => {
-                    bar.set_length(view.size_bytes);
+                    total = view.size_bytes;
                     target = Some(open(file.as_deref())?);
                 }
                 Piece::Bytes(bytes) => {
                     if let Some((target, _)) = &mut target {
                         target.write_all(&bytes).map_err(|error| cannot(file.as_deref(), &error))?;
                     }
-                    bar.inc(bytes.len() as u64);
+                    done += bytes.len() as u64;
+                    progress.at("bytes", done, total);
                 }
                 Piece::Reply(_) => {}
             }
@@ -43,7 +44,7 @@ pub(super) async fn run(context: &Context, id: String, file: Option<PathBuf>) ->
         Ok(())
     }
     .await;
-    bar.finish_and_clear();
+    progress.end();
     let Some((mut target, aside)) = target else { return outcome };
     let flushed = outcome.and_then(|()| target.flush().map_err(|error| cannot(file.as_deref(), &error)));
     match (aside, &file) {
