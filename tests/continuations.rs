@@ -392,6 +392,7 @@ fn parts_that_are_sound_and_make_another_whole_are_not_given() {
             reason: None,
             hold: None,
             origin: None,
+            idempotency_key: None,
             supersedes: None,
             continues: Some(Continues {
                 of: first.id,

@@ -66,11 +66,12 @@ const SEES_ONLY: [(&str, &[&str]); 2] = [
 
 /// Words of storage and queue that those above hand on to doors through their own public face, each with its reason. They
 /// are plain: `what_is_handed_on_is_plain` holds them to it.
-const HANDED_ON: [(&str, &str); 5] = [
+const HANDED_ON: [(&str, &str); 6] = [
     ("forebay_storage::id::FileId", "the id of a file is what all floors and the partner call it by"),
     ("forebay_storage::meta::Sha256", "a digest; FTP's HASH and XSHA256 tell it"),
     ("forebay_storage::meta::Origin", "the drop door sees an original, and the record of its acceptance names it"),
     ("forebay_storage::store::Space", "three numbers, which SFTP's statvfs tells"),
+    ("forebay_queue::idempotency::IdempotencyKey", "a short text, which a door reads from a request"),
     (
         "forebay_queue::origin::KnownOrigin",
         "an id, a name, a size, a digest and an origin: what was taken from a folder",

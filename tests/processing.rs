@@ -166,6 +166,7 @@ impl House {
             reason: None,
             hold: None,
             origin: None,
+            idempotency_key: None,
             supersedes: None,
             continues: None,
             claimable_from: None,

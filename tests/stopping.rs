@@ -83,6 +83,7 @@ fn new_file(number: usize) -> (NewEntry, Bytes) {
         reason: None,
         hold: None,
         origin: None,
+        idempotency_key: None,
         supersedes: None,
         continues: None,
         claimable_from: None,

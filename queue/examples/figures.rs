@@ -76,6 +76,7 @@ fn new_entry(task: usize, n: usize) -> NewEntry {
         reason: None,
         hold: None,
         origin: None,
+        idempotency_key: None,
         supersedes: None,
         continues: None,
         claimable_from: None,

@@ -120,6 +120,7 @@ fn new_entry(task: usize, n: usize) -> (NewEntry, Bytes) {
         reason: None,
         hold: None,
         origin: None,
+        idempotency_key: None,
         supersedes: None,
         continues: None,
         claimable_from: None,

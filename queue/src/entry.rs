@@ -7,7 +7,7 @@ use forebay_storage::{DigestState, FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Hold, NodeId};
+use crate::{Hold, IdempotencyKey, NodeId};
 
 /// Where a file stands. *Deferred* is not among them: it is a `ready` or `retrying` entry while its gate is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -141,6 +141,9 @@ pub struct NewEntry {
     pub hold: Option<Hold>,
     /// The file that it is a copy of, to be remembered until [`crate::QueueStore::forget_origins`].
     pub origin: Option<Origin>,
+    /// The key under which its sender may send it again. A key is used once in a day ([`crate::QueueStore::keyed`]). Not for
+    /// files that may be withdrawn: their keys stay used.
+    pub idempotency_key: Option<IdempotencyKey>,
     /// The earlier entry that it takes the place of.
     pub supersedes: Option<FileId>,
     /// The earlier entry whose bytes it begins with, if it brings only those behind them.

@@ -47,6 +47,12 @@ pub enum QueueError {
         /// The earlier file.
         of: FileId,
     },
+    /// A file was accepted under this idempotency key already.
+    #[error("file {by} was accepted under this idempotency key")]
+    KeyUsed {
+        /// That file.
+        by: FileId,
+    },
     /// The lease was given up or taken away; what its holder did no longer counts.
     #[error("the lease on file {0} has ended")]
     LeaseLost(FileId),

@@ -27,7 +27,7 @@ impl KnownOrigin {
     pub(crate) fn of(record: &Record) -> Option<Self> {
         match (&record.fact, record.id) {
             (Fact::Accepted { name, sha256, origin: Some(origin), .. }, Some(id)) => {
-                Some(Self { id, name: name.clone(), sha256: *sha256, origin: origin.clone() })
+                Some(Self { id, name: name.clone(), sha256: *sha256, origin: Origin::clone(origin) })
             }
             _ => None,
         }

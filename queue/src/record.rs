@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use forebay_storage::{FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 
-use crate::{Child, Continues, Entry, Hold, LeaseToken, NodeId, State};
+use crate::{Child, Continues, Entry, Hold, IdempotencyKey, LeaseToken, NodeId, State};
 
 /// One thing that happened.
 ///
@@ -76,7 +76,10 @@ pub enum Fact {
         hold: Option<Hold>,
         /// The file that it is a copy of: acceptance and identity are one record, so that neither is without the other.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        origin: Option<Origin>,
+        origin: Option<Box<Origin>>,
+        /// The key under which its sender may send it again: the same file is meant then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<IdempotencyKey>,
         /// The entry that it takes the place of.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         supersedes: Option<FileId>,

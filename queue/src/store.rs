@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    Actor, Child, Cursor, Entry, Extent, Hold, KnownOrigin, Lane, LeaseToken, NewEntry, NodeId, Record, Result, State,
+    Actor, Child, Cursor, Entry, Extent, Hold, IdempotencyKey, KeyedFile, KnownOrigin, Lane, LeaseToken, NewEntry,
+    NodeId, Record, Result, State,
 };
 
 /// The queue. Every method may be called from many tasks at once, and one day from many processes.
@@ -28,7 +29,8 @@ pub trait QueueStore: Send + Sync + 'static {
     /// none. With `continues`, the earlier entry's bytes stay as long as this one.
     ///
     /// # Errors
-    /// [`QueueError::NoBeginning`](crate::QueueError::NoBeginning) when what it continues is gone, or was withdrawn.
+    /// [`QueueError::NoBeginning`](crate::QueueError::NoBeginning) when what it continues is gone, or was withdrawn;
+    /// [`QueueError::KeyUsed`](crate::QueueError::KeyUsed) when its idempotency key stands for a file already.
     async fn accept(&self, new: NewEntry, content: Content, now: DateTime<Utc>) -> Result<Entry>;
 
     /// All bytes of an extent that came inline, of which the digest was found right; none when storage keeps them. The entry
@@ -175,6 +177,14 @@ pub trait QueueStore: Send + Sync + 'static {
 
     /// The origins of these files are gone for good, power cuts included: they are not known any more.
     async fn forget_origins(&self, files: &[FileId], now: DateTime<Utc>) -> Result<()>;
+
+    /// The file that was accepted under a partner's key and is remembered: for [`IdempotencyKey::KEPT`] at least, over restarts,
+    /// and also when it was purged since. Seen as soon as [`QueueStore::accept`] has answered.
+    async fn keyed(&self, partner: &str, key: &IdempotencyKey) -> Result<Option<KeyedFile>>;
+
+    /// Forgets the keys of files that were accepted before `before`; gives how many. Another file may be accepted under such a
+    /// key from then on.
+    async fn forget_keys(&self, before: DateTime<Utc>) -> Result<usize>;
 
     /// Rises with every change; for those who wait for one.
     fn changed(&self) -> watch::Receiver<u64>;

@@ -3,7 +3,7 @@
 //! It has a door's words only: of the entry a door sees its name, its standing and what it is told.
 
 use chrono::{DateTime, Utc};
-use forebay_queue::{Entry, State};
+use forebay_queue::{Entry, KeyedFile, State};
 use forebay_storage::{FileId, Sha256};
 
 /// A file that is on stable storage and in the queue.
@@ -15,10 +15,12 @@ pub struct Accepted {
     pub size_bytes: u64,
     /// Digest of all bytes.
     pub sha256: Sha256,
-    /// When it was taken.
+    /// When its last byte had come.
     pub received_at: DateTime<Utc>,
-    /// The entry as the queue took it. Doors see of it what they are told below.
-    pub(super) entry: Entry,
+    name: String,
+    state: State,
+    route: Option<String>,
+    reason: Option<String>,
     /// It waits for [`super::Ingest::confirm`], or the time that its entry says.
     pub unconfirmed: bool,
     /// The state of the earlier file that its sender went on from, in a word, where that could not be continued: this one is
@@ -28,17 +30,15 @@ pub struct Accepted {
 
 impl Accepted {
     pub(super) fn new(entry: Entry, beside: Option<State>) -> Self {
-        let beside = beside.map(State::as_str);
-        let unconfirmed = entry.claimable_from.is_some();
-        Self {
-            id: entry.id,
-            size_bytes: entry.size_bytes,
-            sha256: entry.sha256,
-            received_at: entry.received_at,
-            entry,
-            unconfirmed,
-            beside,
-        }
+        let Entry { id, size_bytes, sha256, received_at, name, state, route, reason, claimable_from, .. } = entry;
+        let (unconfirmed, beside) = (claimable_from.is_some(), beside.map(State::as_str));
+        Self { id, size_bytes, sha256, received_at, name, state, route, reason, unconfirmed, beside }
+    }
+
+    /// A file that was accepted before, as it was told of then.
+    pub(super) fn before(file: KeyedFile) -> Self {
+        let KeyedFile { id, name, size_bytes, sha256, received_at, state, route, reason, .. } = file;
+        Self { id, size_bytes, sha256, received_at, name, state, route, reason, unconfirmed: false, beside: None }
     }
 }
 
@@ -63,18 +63,18 @@ impl Accepted {
     /// The path that its partner gave it, relative to the login directory.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.entry.name
+        &self.name
     }
 
     /// Its standing. One that waits for its confirmation counts as queued.
     #[must_use]
     pub fn kept(&self) -> Kept {
-        match self.entry.state {
+        match self.state {
             State::Unfinished => Kept::Unfinished,
-            State::Held => Kept::Held {
-                reason: self.entry.reason.clone().unwrap_or_else(|| "an operator will look at it".to_owned()),
-            },
-            _ => Kept::Queued { route: self.entry.route.clone().unwrap_or_default() },
+            State::Held => {
+                Kept::Held { reason: self.reason.clone().unwrap_or_else(|| "an operator will look at it".to_owned()) }
+            }
+            _ => Kept::Queued { route: self.route.clone().unwrap_or_default() },
         }
     }
 }

@@ -105,8 +105,8 @@ impl Ingest {
 
     /// The sender of an accepted file was gone, and may not have read the reply. It is held unless it is processed already.
     pub async fn doubt(&self, accepted: &Accepted) {
-        let (id, entry) = (accepted.id, &accepted.entry);
-        warn!(file.id = %id, name = %entry.name, partner = %entry.partner, "{REPLY_NOT_READ}");
+        let id = accepted.id;
+        warn!(file.id = %id, name = %accepted.name(), "{REPLY_NOT_READ}");
         self.hold_unread(id).await;
     }
 

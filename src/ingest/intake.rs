@@ -17,6 +17,7 @@ use crate::partners::Policy;
 use super::{
     Accepted, Evidence, Ingest, Name, Refusal, SessionInfo, Verdict,
     core::{Named, Standing},
+    idempotency::KeyClaim,
     quota::{From, Reservation},
     share::Brought,
 };
@@ -36,6 +37,8 @@ struct Incoming {
     policy: Arc<Policy>,
     /// The file on this machine that it is a copy of, if it is one.
     origin: Option<Origin>,
+    /// The key that its sender has given it.
+    key: Option<KeyClaim>,
     /// The accepted file whose bytes it begins with, without having them itself.
     goes_on: Option<GoesOn>,
     /// The state of the accepted file that its sender went on from, where this is another file.
@@ -46,13 +49,14 @@ struct Incoming {
 pub(super) enum Source {
     /// A sender; not 0: it goes on with the partial of that name at this byte.
     Upload(u64),
-    /// A sender that goes on where an accepted file ends; not 0: with the partial of what came behind it, at this byte of
-    /// that.
+    /// A sender that goes on where an accepted file ends; not 0: at this byte of the partial of what came behind it.
     Rest(GoesOn, u64),
     /// A sender that goes on where an accepted file ends, behind a copy of it: that file is in this state.
     Copied(State),
     /// A file on this machine.
     Copy(Origin),
+    /// A sender that has given it a key.
+    Keyed(KeyClaim),
 }
 
 struct Open {
@@ -84,12 +88,13 @@ impl Ingest {
         declared_size: Option<u64>,
         source: Source,
     ) -> Result<Intake, Refusal> {
-        let (mut at, mut goes_on, mut copied_from, mut origin) = (0, None, None, None);
+        let (mut at, mut goes_on, mut copied_from, mut origin, mut key) = (0, None, None, None, None);
         match source {
             Source::Upload(from) => at = from,
             Source::Rest(earlier, from) => (goes_on, at) = (Some(earlier), from),
             Source::Copied(state) => copied_from = Some(state),
             Source::Copy(of) => origin = Some(of),
+            Source::Keyed(claim) => key = Some(claim),
         }
         let before = goes_on.map_or(0, |earlier| earlier.at);
         let name = Name::parse(path)?;
@@ -122,13 +127,10 @@ impl Ingest {
             origin: origin.clone(),
             goes_on,
         };
-        let upload = match at {
-            0 => self.storage.begin(file).await?,
-            at => self.storage.resume(file, at).await?,
-        };
+        let upload = if at == 0 { self.storage.begin(file).await? } else { self.storage.resume(file, at).await? };
         let open = Some(Open { upload, reservation, brought: Brought::new(self, partner), resumed: at });
         let (ingest, session) = (self.clone(), session.clone());
-        let file = Incoming { ingest, session, name, id, policy, origin, goes_on, copied_from };
+        let file = Incoming { ingest, session, name, id, policy, origin, key, goes_on, copied_from };
         Ok(Intake { file: Arc::new(file), open })
     }
 }
@@ -438,6 +440,7 @@ impl Incoming {
             reason: standing.reason,
             hold: standing.hold,
             origin: self.origin.clone(),
+            idempotency_key: self.key.as_ref().map(|claim| claim.key().clone()),
             // One that a crash cut and that is sent again is not needed any more.
             supersedes: self.goes_on.map(|earlier| earlier.from).or_else(|| self.ingest.adopted.same_as(meta)),
             continues: continues(meta),

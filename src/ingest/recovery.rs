@@ -148,6 +148,7 @@ impl Ingest {
             hold: Some(Hold::Adopted),
             // The folder's file is not known by this: it is to be taken, or is gone.
             origin: None,
+            idempotency_key: None,
             supersedes,
             continues,
             claimable_from: None,

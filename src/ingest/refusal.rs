@@ -83,6 +83,8 @@ impl From<QueueError> for Refusal {
             QueueError::Poisoned(why) | QueueError::Unknown(why) => Self::Stopped(why),
             QueueError::NotFound(_) => Self::NotFound,
             QueueError::NoBeginning { .. } => Self::NoBeginning,
+            // By an upload at the same time: sent again, it is found to have been accepted.
+            QueueError::KeyUsed { .. } => Self::Busy,
             QueueError::WrongState { .. } => Self::Denied(error.to_string()),
             QueueError::Name(fault) => fault.into(),
             other => Self::Internal(other.to_string()),

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use forebay_queue::{Action, Actor, Filter, Hold, State};
+use forebay_queue::{Action, Actor, Filter, Hold, IdempotencyKey, State};
 use tracing::{info, warn};
 
 use super::{Ingest, Refusal};
@@ -46,6 +46,9 @@ impl Ingest {
         match self.purge(believed).await {
             Ok(purged) => swept.purged = purged,
             Err(error) => warn!(%error, "cannot purge files whose retention has ended"),
+        }
+        if let Err(error) = self.queue.forget_keys(believed - IdempotencyKey::KEPT).await {
+            warn!(%error, "cannot forget old idempotency keys");
         }
         swept
     }

@@ -19,7 +19,7 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
-    Action, Actor, Begun, Child, Continues, Entry, Fact, LeaseToken, MovedFile, NameChange, NewName, NodeId,
+    Action, Actor, Begun, Child, Continues, Entry, Fact, KeyedFile, LeaseToken, MovedFile, NameChange, NewName, NodeId,
     QueueError, Record, Result, Shown, State, transition::CRASHES_UNTIL_HELD,
 };
 
@@ -284,6 +284,11 @@ impl Batch<'_> {
     pub(super) fn accept(&mut self, record: &Record, inline: Option<&Bytes>) -> Result<Entry, Fault> {
         // A copy: it may be staged once more, beside others.
         let mut record = record.clone();
+        if let Some((partner, key, _)) = KeyedFile::of(&record)
+            && let Some(file) = self.state.staged.over(self.index).keyed(partner, key)?
+        {
+            return Err(QueueError::KeyUsed { by: file.id }.into());
+        }
         if let Fact::Accepted { supersedes, continues, partner, name, size_bytes, .. } = &mut record.fact {
             if let Some(continues) = continues {
                 self.has_beginning(continues, partner, *size_bytes)?;

@@ -21,8 +21,9 @@ use super::{
 use crate::{Actor, Catalogue, Fact, NameChange, NameFault, Named, Node, Record, Result};
 
 impl EmbeddedQueue {
-    /// Reads the catalogue. Waits for no other reader or writer but while the index is rebuilt.
-    async fn look_at_names<T: Send + 'static>(
+    /// Reads the catalogue or an idempotency key. Waits for no other reader or writer but while the
+    /// index is rebuilt.
+    pub(super) async fn look_at_names<T: Send + 'static>(
         &self,
         read: impl Fn(Layered<'_>) -> Result<T, Fault> + Send + Sync + Clone + 'static,
     ) -> Result<T> {

@@ -14,6 +14,8 @@
 //! | `d` digest of all | turn: the latest done file of this partner, path, size and digest |
 //! | `o` id | what the file was copied from, for as long as that may still be there |
 //! | `p` id | nothing: was purged |
+//! | `u` partner, 0, digest of an idempotency key | the file that was accepted under it |
+//! | `t` time, partner, 0, digest | nothing: those keys, by when their files were accepted |
 //! | `g` first, next | nothing: this damage of the journal has been dealt with |
 //! | `c` id, id | nothing: the second continues the first, whose bytes it needs |
 //! | `a` partner, 0, id | nothing: the partner's entries |
@@ -28,7 +30,7 @@ use forebay_storage::FileId;
 use sha2::{Digest, Sha256};
 
 use super::{binary::code, index::Slice};
-use crate::{Entry, State};
+use crate::{Entry, IdempotencyKey, State};
 
 pub(super) const META: &[u8] = b"m";
 pub(super) const UNFINISHED: &[u8] = b"b";
@@ -116,6 +118,35 @@ pub(super) fn done(entry: &Entry) -> Slice {
 
 pub(super) fn origin(id: FileId) -> Slice {
     key(b'o', [id.as_bytes()])
+}
+
+/// Twenty bytes of a digest: a partner could make two of its own keys meet by 2⁸⁰ tries, and none of another's.
+pub(super) fn idempotency(partner: &str, key: &IdempotencyKey) -> Slice {
+    let (mut bytes, _) = idempotency_of(partner);
+    bytes.extend_from_slice(&Sha256::digest(key.as_str())[..20]);
+    Slice::from(bytes)
+}
+
+/// The keys of a partner: from the first of them to behind the last.
+pub(super) fn idempotency_of(partner: &str) -> (Vec<u8>, Vec<u8>) {
+    let from = [b"u", partner.as_bytes(), &[0]].concat();
+    let to = [b"u", partner.as_bytes(), &[1]].concat();
+    (from, to)
+}
+
+/// Where a key stands by the time from which it is kept. Seconds are enough.
+pub(super) fn keyed_since(accepted_at: DateTime<Utc>, at: &[u8]) -> Slice {
+    Slice::from([&b"t"[..], &sortable(accepted_at.timestamp()), &at[1..]].concat())
+}
+
+/// The first place behind those that are older.
+pub(super) fn keyed_before(before: DateTime<Utc>) -> Vec<u8> {
+    [&b"t"[..], &sortable(before.timestamp())].concat()
+}
+
+/// The key that stands at such a place.
+pub(super) fn keyed_at(since: &[u8]) -> Option<Slice> {
+    Some(Slice::from([b"u", since.get(9..)?].concat()))
 }
 
 pub(super) fn purged(id: FileId) -> Slice {

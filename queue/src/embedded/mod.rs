@@ -27,6 +27,7 @@ mod damage;
 mod entry_codec;
 mod fault;
 mod figures;
+mod idempotency;
 mod index;
 mod index_dir;
 mod keys;

@@ -600,6 +600,7 @@ impl QueueState {
     /// nowhere. A folder's names are gathered first: what is scanned must not be changed while it
     /// is.
     fn forget_names(&mut self, index: &Index, partner: &str) -> Result<(), Fault> {
+        self.forget_keys_of(index, partner)?;
         let Some(root) = self.roots.remove(partner) else { return Ok(()) };
         let mut folders = vec![root.folder];
         while let Some(folder) = folders.pop() {

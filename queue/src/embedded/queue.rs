@@ -52,9 +52,9 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
-    Action, Actor, Child, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Entry, Extent, Fact, Filter, Inline,
-    KnownOrigin, LeaseToken, NewEntry, NewName, Page, Purged, QueueError, QueueStore, Record, Recovered, Result,
-    Settlement, Stats, Verified, Watch,
+    Action, Actor, Child, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Entry, Extent, Fact, Filter,
+    IdempotencyKey, Inline, KeyedFile, KnownOrigin, LeaseToken, NewEntry, NewName, Page, Purged, QueueError,
+    QueueStore, Record, Recovered, Result, Settlement, Stats, Verified, Watch,
 };
 
 /// Jobs that wait for the committer before those who ask have to wait as well.
@@ -579,6 +579,15 @@ impl QueueStore for EmbeddedQueue {
         Ok(())
     }
 
+    async fn keyed(&self, partner: &str, key: &IdempotencyKey) -> Result<Option<KeyedFile>> {
+        let (partner, key) = (partner.to_owned(), key.clone());
+        self.look_at_names(move |view| view.keyed(&partner, &key)).await
+    }
+
+    async fn forget_keys(&self, before: DateTime<Utc>) -> Result<usize> {
+        self.forget_old_keys(before).await
+    }
+
     fn changed(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()
     }
@@ -631,7 +640,8 @@ fn accepted(new: NewEntry, is_inline: bool, now: DateTime<Utc>) -> Record {
         state: new.state,
         reason: short(new.reason),
         hold: new.hold,
-        origin: new.origin,
+        origin: new.origin.map(Box::new),
+        idempotency_key: new.idempotency_key,
         supersedes: new.supersedes,
         continues: new.continues.map(Box::new),
         claimable_from: new.claimable_from,

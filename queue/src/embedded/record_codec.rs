@@ -62,7 +62,7 @@ facts! {
     1 Accepted {
         partner, name, door, size_bytes, sha256, received_at, state;
         1 route, 2 reason, 3 hold, 4 origin, 5 supersedes, 6 claimable_from, 7 inline,
-        8 continues
+        8 continues, 9 idempotency_key
     }
     2 Withdrawn { ; 1 reason }
     3 OriginsGone { files }

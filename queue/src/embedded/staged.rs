@@ -13,7 +13,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Staged {
     changes: Changes,
-    /// Keys of the catalogue among them that readers have not been shown yet.
+    /// Names and idempotency keys among them that readers have not been shown yet.
     unpublished: Vec<Slice>,
     touches: u64,
 }
@@ -29,8 +29,8 @@ impl Staged {
         self.changes.insert(key, None);
     }
 
-    /// As [`Staged::put`] and [`Staged::remove`], for a key of the catalogue, which readers look up without waiting for
-    /// the index.
+    /// As [`Staged::put`] and [`Staged::remove`], for a name of the catalogue or an idempotency key, which readers look up
+    /// without waiting for the index.
     pub(super) fn set_name(&mut self, key: Slice, value: Option<Vec<u8>>) {
         self.touch();
         self.unpublished.push(key.clone());
@@ -51,7 +51,7 @@ impl Staged {
         self.over(index).first(from, to)
     }
 
-    /// Shows readers the catalogue's keys as they stand.
+    /// Shows readers names and idempotency keys as they stand.
     pub(super) fn publish(&mut self, to: &mut Changes) {
         for key in self.unpublished.drain(..) {
             if let Some(change) = self.changes.get(&key) {
@@ -60,7 +60,7 @@ impl Staged {
         }
     }
 
-    /// Returns whether there is something of the catalogue to publish.
+    /// Returns whether there is something to publish.
     pub(super) fn has_names(&self) -> bool {
         !self.unpublished.is_empty()
     }

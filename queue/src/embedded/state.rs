@@ -15,7 +15,7 @@ use super::{
     names::{Roots, decode_root},
     staged::Staged,
 };
-use crate::{Entry, Fact, KnownOrigin, QueueError, Record, State};
+use crate::{Entry, Fact, KeyedFile, KnownOrigin, QueueError, Record, State};
 
 /// This many purged ids are kept at hand; of others the journal is asked.
 const PURGED_KEPT: u64 = 65_536;
@@ -126,6 +126,9 @@ impl QueueState {
         };
         if let Some(known) = KnownOrigin::of(record) {
             self.staged.put(keys::origin(id), known.encode()?);
+        }
+        if let Some((partner, key, file)) = KeyedFile::of(record) {
+            self.keep_key(index, partner, key, &file)?;
         }
         if record.fact == Fact::Purged {
             self.keep_purged(index, id)?;

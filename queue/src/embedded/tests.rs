@@ -44,6 +44,7 @@ fn file(name: &str) -> NewEntry {
         reason: None,
         hold: None,
         origin: None,
+        idempotency_key: None,
         supersedes: None,
         continues: None,
         claimable_from: None,

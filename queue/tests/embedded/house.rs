@@ -116,6 +116,7 @@ pub(crate) fn file(partner: &str, name: &str) -> NewEntry {
         reason: None,
         hold: None,
         origin: None,
+        idempotency_key: None,
         supersedes: None,
         continues: None,
         claimable_from: None,

@@ -11,6 +11,7 @@ mod continuations;
 mod damage;
 mod format;
 mod house;
+mod idempotency;
 mod origins;
 mod reading;
 mod replay;

@@ -82,6 +82,7 @@ fn accepted(state: State, route: Option<&str>) -> Record {
         reason: None,
         hold: None,
         origin: None,
+        idempotency_key: None,
         supersedes: None,
         continues: None,
         claimable_from: None,
