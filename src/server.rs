@@ -27,7 +27,6 @@ pub use self::{
 use crate::{
     clock::Clock,
     config::Config,
-    doors::ftp,
     gate::Gate,
     ingest::Ingest,
     operate::{AdminSocket, Dependencies, DoorView, Live, Operator, Problem},
@@ -176,11 +175,7 @@ fn operator(config: &Config, services: &Services, doors: &BoundDoors, views: Vec
         dispatcher: Arc::clone(&services.dispatcher),
         doors: views,
         folders: doors.drop.reports(),
-        certificate_ends_at: doors
-            .ftp
-            .as_ref()
-            .and_then(ftp::Door::certificate)
-            .map(|certificate| certificate.not_after),
+        certificate_ends_at: doors.certificates().map(|certificate| certificate.not_after).min(),
         started_at: services.clock.now(),
     };
     Arc::new(Operator::new(Dependencies {

@@ -14,6 +14,7 @@ use crate::{
     config::{Config, WEB_TLS},
     doors::{drop, ftp, sftp, web},
     operate::{DoorView, Problem},
+    tls::CertificateInfo,
 };
 
 /// All doors that are configured. Dropped, they are closed.
@@ -50,6 +51,13 @@ impl BoundDoors {
 
     pub(super) fn web_addr(&self) -> Option<SocketAddr> {
         self.web.as_ref().map(web::Door::local_addr)
+    }
+
+    /// The certificates of the doors that speak TLS.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &CertificateInfo> {
+        let ftp = self.ftp.as_ref().and_then(ftp::Door::certificate);
+        let web = self.web.as_ref().and_then(web::Door::certificate);
+        ftp.into_iter().chain(web)
     }
 
     pub(super) fn views(&self, config: &Config) -> Vec<DoorView> {

@@ -16,6 +16,7 @@ mod problem;
 mod query;
 mod receiving;
 mod sending;
+mod taking;
 mod upload;
 
 use std::sync::Arc;

@@ -19,14 +19,15 @@ use super::{
     problem::{Problem, ProblemBody},
     query,
     receiving::{Gathered, Receiving},
+    taking::{Key, Taking},
 };
 use crate::{
     doors::{
-        core::{PartnerSession, paths},
+        core::PartnerSession,
         web::answer::{self, Answer},
     },
     http::{ContentDigest, Event, Multipart},
-    ingest::{Accepted, Intake, Kept, ProvenFinal},
+    ingest::{Accepted, Kept},
 };
 
 /// The header with the sentence about deferral.
@@ -74,6 +75,7 @@ pub(super) struct Form {
     tag = "files",
     params(
         ("name" = Option<String>, Query, description = "the path of the file, relative to the login directory; of a form by default the name of its file", max_length = 1024),
+        ("Idempotency-Key" = Option<String>, Header, description = "names the upload for a day: sent again, the same file is not taken twice and has the same answer"),
         ("Content-Digest" = Option<String>, Header, description = "digests of the body (RFC 9530); sha-256 and sha-512 are checked"),
     ),
     request_body(content((Vec<u8> = "application/octet-stream"), (Form = "multipart/form-data"))),
@@ -86,9 +88,10 @@ pub(super) struct Form {
         (status = 403, description = "not allowed, or the quota is spent", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "the folder of that name is not there", body = ProblemBody, content_type = "application/problem+json"),
         (status = 408, description = "the body came too slowly", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "another upload of that name is under way", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "another upload of that name, or with that key, is under way", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "larger than the partner may send", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "the body has a content coding", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "the key was used for another file", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "too many failed logins, sessions or changes", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "maintenance (type about:blank), or nothing can be taken in at the moment (another type)", body = ProblemBody, content_type = "application/problem+json"),
     ),
@@ -105,16 +108,17 @@ pub(super) async fn upload(
     let digest = ContentDigest::parse(digests).map_err(|error| Problem::bad(error.to_string()).of("Content-Digest"))?;
     let name = query::parameter(&head.uri, "name")?;
     let kind = text(&head.headers, &CONTENT_TYPE)?;
+    let key = Key::claim(&login.partner, &head.headers).await?;
     let _transfer = login.caller.transfers.begin();
     let is_form = kind.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(FORM));
     let accepted = match is_form {
         true => {
             let form = Multipart::new(kind).map_err(|error| Problem::bad(error.to_string()).of("Content-Type"))?;
-            from_form(&login, name, form, body, digest).await?
+            from_form(&login, name, form, body, digest, key).await?
         }
         false => {
             let name = name.ok_or_else(|| Problem::bad("is missing: it names the file").of("name"))?;
-            raw(&login, &name, body, digest).await?
+            raw(&login, &name, body, digest, key).await?
         }
     };
     Ok(created(&services, &login.partner, &accepted))
@@ -144,41 +148,41 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Proble
 }
 
 /// The body is the file.
-async fn raw(login: &Login, name: &str, body: Body, digest: ContentDigest) -> Result<Accepted, Problem> {
+async fn raw(login: &Login, name: &str, body: Body, digest: ContentDigest, key: Key) -> Result<Accepted, Problem> {
     let declared = body.size_hint().exact();
-    let mut intake = begin(&login.partner, name, declared).await?;
+    let mut taking = Taking::begin(&login.partner, name, declared, key).await?;
     let mut receiving = Receiving::new(login, Box::pin(body.into_data_stream()), digest);
-    match take_raw(&mut receiving, &mut intake).await {
-        Ok(()) => finish(intake, receiving).await,
-        Err(problem) => Err(discarded(intake, problem).await),
+    match take_raw(&mut receiving, &mut taking).await {
+        Ok(()) => finish(taking, receiving).await,
+        Err(problem) => Err(discarded(taking, problem).await),
     }
 }
 
-async fn take_raw(receiving: &mut Receiving<'_>, intake: &mut Intake) -> Result<(), Problem> {
+async fn take_raw(receiving: &mut Receiving<'_>, taking: &mut Taking) -> Result<(), Problem> {
     let mut gathered = Gathered::default();
     while let Some(bytes) = receiving.next().await? {
-        write(receiving, intake, &mut gathered, &bytes).await?;
+        write(receiving, taking, &mut gathered, &bytes).await?;
     }
-    write_rest(receiving, intake, gathered).await
+    write_rest(receiving, taking, gathered).await
 }
 
 async fn write(
     receiving: &mut Receiving<'_>,
-    intake: &mut Intake,
+    taking: &mut Taking,
     gathered: &mut Gathered,
     bytes: &bytes::Bytes,
 ) -> Result<(), Problem> {
     if let Some(piece) = gathered.add(bytes, receiving.piece_bytes()) {
         receiving.throttle(piece.len()).await;
-        intake.write(piece).await?;
+        taking.write(piece).await?;
     }
     Ok(())
 }
 
-async fn write_rest(receiving: &mut Receiving<'_>, intake: &mut Intake, gathered: Gathered) -> Result<(), Problem> {
+async fn write_rest(receiving: &mut Receiving<'_>, taking: &mut Taking, gathered: Gathered) -> Result<(), Problem> {
     if let Some(piece) = gathered.rest() {
         receiving.throttle(piece.len()).await;
-        intake.write(piece).await?;
+        taking.write(piece).await?;
     }
     Ok(())
 }
@@ -190,15 +194,16 @@ async fn from_form(
     mut form: Multipart,
     body: Body,
     digest: ContentDigest,
+    key: Key,
 ) -> Result<Accepted, Problem> {
     let mut receiving = Receiving::new(login, Box::pin(body.into_data_stream()), digest);
     let name = match (first_file(&mut receiving, &mut form).await?, name) {
         (_, Some(name)) | (name, None) => name,
     };
-    let mut intake = begin(&login.partner, &name, None).await?;
-    match take_form(&mut receiving, &mut form, &mut intake).await {
-        Ok(()) => finish(intake, receiving).await,
-        Err(problem) => Err(discarded(intake, problem).await),
+    let mut taking = Taking::begin(&login.partner, &name, None, key).await?;
+    match take_form(&mut receiving, &mut form, &mut taking).await {
+        Ok(()) => finish(taking, receiving).await,
+        Err(problem) => Err(discarded(taking, problem).await),
     }
 }
 
@@ -212,13 +217,13 @@ async fn first_file(receiving: &mut Receiving<'_>, form: &mut Multipart) -> Resu
     part.file_name.ok_or_else(not_one_file)
 }
 
-async fn take_form(receiving: &mut Receiving<'_>, form: &mut Multipart, intake: &mut Intake) -> Result<(), Problem> {
+async fn take_form(receiving: &mut Receiving<'_>, form: &mut Multipart, taking: &mut Taking) -> Result<(), Problem> {
     let mut gathered = Gathered::default();
     loop {
         match event(receiving, form).await? {
-            Event::Content(bytes) => write(receiving, intake, &mut gathered, &bytes).await?,
+            Event::Content(bytes) => write(receiving, taking, &mut gathered, &bytes).await?,
             Event::PartOver => {}
-            Event::Over => return write_rest(receiving, intake, gathered).await,
+            Event::Over => return write_rest(receiving, taking, gathered).await,
             Event::Part(_) | Event::Starved => return Err(not_one_file()),
         }
     }
@@ -241,24 +246,15 @@ async fn event(receiving: &mut Receiving<'_>, form: &mut Multipart) -> Result<Ev
     }
 }
 
-async fn begin(partner: &PartnerSession, name: &str, declared: Option<u64>) -> Result<Intake, Problem> {
-    let path = match paths::changed("/", name) {
-        Some(path) if !name.ends_with('/') && path != "/" => path,
-        _ => return Err(Problem::bad("is no path of a file below the login directory").of("name")),
-    };
-    Ok(partner.begin(&path, declared).await?)
-}
-
-async fn finish(intake: Intake, receiving: Receiving<'_>) -> Result<Accepted, Problem> {
+async fn finish(taking: Taking, receiving: Receiving<'_>) -> Result<Accepted, Problem> {
     match receiving.check().await {
-        Ok(()) => Ok(intake.finish(Box::new(ProvenFinal)).await?),
-        Err(problem) => Err(discarded(intake, problem).await),
+        Ok(()) => taking.finish().await,
+        Err(problem) => Err(discarded(taking, problem).await),
     }
 }
 
-/// Nobody could go on with it here, so nothing of it is kept.
-async fn discarded(intake: Intake, problem: Problem) -> Problem {
-    intake.discard().await;
+async fn discarded(taking: Taking, problem: Problem) -> Problem {
+    taking.discard().await;
     problem
 }
 
