@@ -323,3 +323,46 @@ impl From<StorageError> for std::io::Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPACE: Space = Space {
+        free_bytes: 9 << 20,
+        total_bytes: 99 << 20,
+        reserve_bytes: 4 << 20,
+        free_inodes: 900,
+        total_inodes: 1_000,
+        reserve_inodes: 100,
+    };
+
+    #[test]
+    fn what_there_is_too_little_of_is_told_as_it_is() {
+        assert_eq!(SPACE.shortage(), None);
+        for (space, told) in [
+            (Space { free_bytes: 0, ..SPACE }, "the disk is full and its reserve is spent"),
+            (Space { free_bytes: 0, free_inodes: 0, ..SPACE }, "the disk is full and its reserve is spent"),
+            (
+                Space { free_bytes: 1 << 20, ..SPACE },
+                "the disk is full but for its reserve of 4.0 MiB, of which 1.0 MiB are free",
+            ),
+            (
+                Space { free_inodes: 7, ..SPACE },
+                "the file system has no inodes but for a reserve of 100, of which 7 are free",
+            ),
+        ] {
+            assert_eq!(space.shortage().as_deref(), Some(told));
+            assert!(space.is_short());
+        }
+        let without_a_number = Space { free_inodes: 0, total_inodes: 0, ..SPACE };
+        assert!(!without_a_number.is_short() && !without_a_number.is_short_for_a_copy(0));
+    }
+
+    #[test]
+    fn a_copy_leaves_half_of_either_reserve() {
+        let is_short =
+            |free_bytes, free_inodes| Space { free_bytes, free_inodes, ..SPACE }.is_short_for_a_copy(1 << 20);
+        assert!(!is_short((3 << 20) + 1, 51) && is_short(3 << 20, 51) && is_short(9 << 20, 50));
+    }
+}

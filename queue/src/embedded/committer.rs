@@ -107,6 +107,7 @@ impl Committer {
         loop {
             let is_behind = self.shared.index.read().is_behind();
             let Some(command) = pace.next(&mut commands, is_behind) else { break };
+            self.replace_failed();
             if let Some(command) = command {
                 self.serve(command, &mut commands);
             }
@@ -165,6 +166,10 @@ impl Committer {
         match first {
             Err(Fault::Index(what)) => {
                 self.remake(&what)?;
+                Ok(read(&self.state, &self.shared.index.read())?)
+            }
+            Err(Fault::Disk(_)) => {
+                self.replace_failed();
                 Ok(read(&self.state, &self.shared.index.read())?)
             }
             other => Ok(other?),
@@ -257,10 +262,15 @@ impl Committer {
     /// Checks every change against all before it. An index that turns out to be damaged is made anew, and all is checked
     /// once more; so are the others when one of them failed with a part of it done.
     fn stage_all(&mut self, changes: &mut Vec<Box<dyn Change>>) -> Result<Vec<NewRecord>> {
-        let mut was_remade = false;
+        let (mut was_remade, mut was_replaced) = (false, false);
         loop {
             self.sound()?;
             match self.try_stage_all(changes) {
+                // What was looked up may be wrong, or was not found for want of room.
+                Ok(_) if self.has_failed() && !was_replaced => {
+                    was_replaced = true;
+                    self.replace_failed();
+                }
                 Ok(records) => return Ok(records),
                 Err(Unstaged::Halfway(place)) => {
                     self.discard();

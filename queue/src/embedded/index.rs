@@ -55,6 +55,9 @@ pub(super) struct Index {
     /// Tests let sled have no room.
     #[cfg(test)]
     pub(super) full: std::sync::atomic::AtomicBool,
+    /// Tests let sled fail whatever is asked of it, by this error of the system.
+    #[cfg(test)]
+    pub(super) fails_by: AtomicI32,
     /// Keys that were looked up or stepped over, for tests.
     #[cfg(test)]
     looks: std::sync::atomic::AtomicU64,
@@ -105,6 +108,8 @@ impl Index {
             fail: false.into(),
             #[cfg(test)]
             full: false.into(),
+            #[cfg(test)]
+            fails_by: 0.into(),
             #[cfg(test)]
             looks: 0.into(),
             #[cfg(test)]
@@ -341,6 +346,11 @@ impl Index {
 
     /// As [`wall`], and an error of the disk is remembered.
     fn wall<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Fault> {
+        #[cfg(test)]
+        let work = || match self.fails_by.load(Ordering::SeqCst) {
+            0 => work(),
+            code => Err(sled::Error::Io(io::Error::from_raw_os_error(code))),
+        };
         wall(work).map_err(|fault| match fault {
             Fault::Disk(error) if self.is_suspect && error.raw_os_error() == Some(libc::EIO) => {
                 Fault::Index(format!("it cannot be read, also after it was opened again: {error}"))

@@ -39,6 +39,22 @@ impl Committer {
         }
     }
 
+    /// Replaces an index that sled has failed by the disk: opened anew where there is room, or else in memory. What sled
+    /// still reads then may be half of a batch, and what it does not read would be told as a full disk until there is room.
+    pub(super) fn replace_failed(&mut self) {
+        if !self.has_failed() || self.sound().is_err() {
+            return;
+        }
+        let has_room = self.shared.index.read().has_room();
+        if has_room { self.reopen() } else { self.go_to_memory() }
+    }
+
+    /// Returns true if sled takes and tells nothing any more.
+    pub(super) fn has_failed(&self) -> bool {
+        let index = self.shared.index.read();
+        index.must_be_reopened() && !index.is_in_memory()
+    }
+
     /// Opens the index again, of which sled has failed. What it lacks comes from the journal.
     fn reopen(&mut self) {
         let shared = self.shared.clone();
@@ -53,6 +69,7 @@ impl Committer {
                 let is_behind = index.is_behind();
                 drop(index);
                 self.adopt(state);
+                self.shared.generation.fetch_add(1, Ordering::AcqRel);
                 if !is_behind {
                     tracing::info!("the index of the queue was opened again and has caught up");
                 }

@@ -249,6 +249,7 @@ impl EmbeddedQueue {
             let first = self.shared.index.try_read().map(|index| read(&index));
             match first {
                 Some(Err(Fault::Index(_))) => self.heal(generation).await?,
+                Some(Err(Fault::Disk(_))) => self.replace_failed().await?,
                 Some(other) => return Ok(other?),
                 None => break,
             }
@@ -267,6 +268,7 @@ impl EmbeddedQueue {
         let first = self.shared.index.try_read().map(|index| read(&self.shared, &index));
         match first {
             Some(Err(Fault::Index(_))) => self.heal(generation).await?,
+            Some(Err(Fault::Disk(_))) => self.replace_failed().await?,
             Some(other) => return Ok(other?),
             None => {}
         }
@@ -292,6 +294,7 @@ impl EmbeddedQueue {
                 // Once alone: a fault that a rebuilt index has too must not have it rebuilt for
                 // ever.
                 Ok(Err(Fault::Index(_))) if !healed => self.heal(generation).await?,
+                Ok(Err(Fault::Disk(_))) if !healed => self.replace_failed().await?,
                 Ok(outcome) => return Ok(outcome?),
                 Err(_) => return Err(broken("reading was cut short")),
             }
@@ -302,6 +305,12 @@ impl EmbeddedQueue {
     /// Has the index rebuilt, unless that has been done since `generation`.
     async fn heal(&self, generation: u64) -> Result<()> {
         self.between(move |committer| committer.heal(generation)).await
+    }
+
+    /// Waits until an index that the disk has failed is replaced by one that can be read.
+    async fn replace_failed(&self) -> Result<()> {
+        // The committer looks before it serves anything.
+        self.between(|_| Ok(())).await
     }
 }
 

@@ -321,6 +321,47 @@ async fn an_index_that_the_disk_has_failed_is_opened_again_and_kept() {
     }
 }
 
+/// A quota is known only by what fails for it; from then on sled gives nothing.
+#[tokio::test]
+async fn an_index_that_sled_fails_to_read_is_replaced_at_once() {
+    for code in [libc::EDQUOT, libc::ENOSPC, libc::EIO] {
+        for has_room in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let queue = open(dir.path());
+            let mut entries = some_work(&queue, "before").await;
+            assert_there(&queue, &entries).await;
+            queue.shared().index.read().full.store(!has_room, Ordering::SeqCst);
+            queue.shared().index.read().fails_by.store(code, Ordering::SeqCst);
+            // Whoever asks first.
+            match code {
+                libc::EDQUOT => assert_eq!(queue.get(entries[0].id).await.unwrap(), entries[0]),
+                libc::ENOSPC => assert_eq!(queue.stats(at(1)).await.unwrap().counts.len(), 2),
+                _ => entries.extend(some_work(&queue, "failing").await),
+            }
+            assert_eq!(queue.shared().index.read().is_in_memory(), !has_room);
+            entries.extend(some_work(&queue, "behind").await);
+            assert_there(&queue, &entries).await;
+            caught_up(&queue).await;
+            assert_there(&queue, &entries).await;
+            assert_eq!((set_aside(dir.path()), queue.poisoned()), (0, None));
+        }
+    }
+}
+
+/// It fails as soon as it is opened again: what the disk does not give back is made anew from the journal.
+#[tokio::test]
+async fn an_index_that_cannot_be_read_after_it_was_opened_again_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    let entries = some_work(&queue, "before").await;
+    assert_there(&queue, &entries).await;
+    for _ in 0..2 {
+        queue.shared().index.read().fails_by.store(libc::EIO, Ordering::SeqCst);
+        assert_there(&queue, &entries).await;
+    }
+    assert_eq!((set_aside(dir.path()), queue.poisoned()), (1, None));
+}
+
 #[tokio::test]
 async fn a_listing_reads_what_it_shows_and_little_more() {
     let dir = tempfile::tempdir().unwrap();

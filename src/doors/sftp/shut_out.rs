@@ -83,6 +83,8 @@ mod tests {
         let crowd = (0..5_000_u32).map(|n| IpAddr::V4((0x0a00_0000 + n).into()));
         assert_eq!(crowd.filter(|at| shut.is_due(*at, "MAC", hour)).count(), MOST_ADDRESSES - 3);
         assert!(shut.is_due(one, "MAC", hour * 2));
+        assert!(!shut.is_due(one, "MAC", hour * 3 - Duration::from_secs(1)));
+        assert!(shut.is_due(one, "MAC", hour * 3), "trying again and again puts it off no further");
     }
 
     #[test]
