@@ -37,6 +37,46 @@ impl SmallDisk {
         Self { at, _image: Some(image) }
     }
 
+    /// btrfs of so many MiB, of which all files in it may take so many by its quota. `statvfs` says nothing of that.
+    pub fn btrfs_with_quota(at: PathBuf, mebibytes: u32, quota_mebibytes: u32) -> Self {
+        fs::create_dir_all(&at).unwrap();
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(u64::from(mebibytes) << 20).unwrap();
+        let path = image.path().to_str().unwrap();
+        // One copy of everything: what is written is what counts.
+        root(&["mkfs.btrfs", "--quiet", "--force", "--metadata", "single", "--data", "single", path]);
+        root(&["mount", "-o", "loop", path, at.to_str().unwrap()]);
+        let disk = Self { at, _image: Some(image) };
+        root(&["btrfs", "--quiet", "quota", "enable", disk.text()]);
+        root(&["btrfs", "--quiet", "qgroup", "limit", &format!("{quota_mebibytes}M"), disk.text()]);
+        // What is there is written over in its place, as on other file systems.
+        root(&["chattr", "+C", disk.text()]);
+        let owner = rustix::process::geteuid().as_raw().to_string();
+        root(&["chown", &owner, disk.text()]);
+        root(&["chmod", "0700", disk.text()]);
+        disk
+    }
+
+    fn text(&self) -> &str {
+        self.at.to_str().unwrap()
+    }
+
+    /// Writes until the quota is spent; what others give back later is not.
+    pub fn spend_quota(&self) -> PathBuf {
+        let path = self.at.join("filler");
+        let mut file = fs::File::options().append(true).create(true).open(&path).unwrap();
+        for size in [1 << 20, 64 << 10, 4 << 10] {
+            let bytes = vec![1; size];
+            let refused = loop {
+                if let Err(error) = file.write_all(&bytes).and_then(|()| file.sync_data()) {
+                    break error;
+                }
+            };
+            assert_eq!(refused.kind(), std::io::ErrorKind::QuotaExceeded, "{refused}");
+        }
+        path
+    }
+
     /// Takes all the room there is, to the last block.
     pub fn fill(&self) -> PathBuf {
         let filler = self.fill_but(0);
@@ -59,10 +99,19 @@ impl SmallDisk {
 
     /// Takes all inodes there are, in a directory that is to be removed to give them back.
     pub fn fill_inodes(&self) -> PathBuf {
+        let dir = self.fill_inodes_but(0);
+        assert_eq!(self.free().1, 0, "inodes are left");
+        dir
+    }
+
+    /// Takes inodes until so many are left.
+    pub fn fill_inodes_but(&self, left: u64) -> PathBuf {
         let dir = self.at.join("fillers");
         fs::create_dir(&dir).unwrap();
-        (0..).find(|number: &u32| fs::File::create(dir.join(number.to_string())).is_err());
-        assert_eq!(self.free().1, 0, "inodes are left");
+        let is_enough = |number: &u32| {
+            (left > 0 && self.free().1 <= left) || fs::File::create(dir.join(number.to_string())).is_err()
+        };
+        (0..).find(is_enough);
         dir
     }
 

@@ -7,7 +7,7 @@
 use std::{
     fs, io,
     os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     place::{NAME, Place},
@@ -39,6 +39,8 @@ const AT_ONCE: usize = 64;
 /// Descriptors that are kept for an operator.
 /// The connection itself, and the files that a request opens, such as an account and its directory.
 const SPARES: usize = 6;
+/// The time between two tries to make the socket where there is no room.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// The pause when a connection cannot be accepted.
 const RETRY: Duration = Duration::from_millis(100);
 static FAILED: Repeated = Repeated::new();
@@ -51,27 +53,47 @@ const ASK_WITHIN: Duration = Duration::from_secs(30);
 /// file system that has no inode left could not make another.
 #[derive(Debug)]
 pub struct AdminSocket {
+    data: PathBuf,
+    /// None: there was no room for it.
+    listening: Option<Listening>,
+}
+
+#[derive(Debug)]
+struct Listening {
     listener: UnixListener,
     secret: Arc<str>,
 }
 
 impl AdminSocket {
-    /// Listens in `data`, whose lock the caller holds: a socket that is there is a dead server's.
-    /// The mode is set after the binding: in between the directory's own 0700 keeps others out.
+    /// Listens in `data`, whose lock the caller holds: a socket that is there is a dead server's. Where there is no room for
+    /// it the server starts all the same, and [`AdminSocket::run`] makes it when there is some.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn bind(data: &Path) -> io::Result<Self> {
-        let place = Place::new(data)?;
-        match fs::remove_file(data.join(NAME)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        let listening = match Listening::begin(data) {
+            Err(error) if is_full(&error) => {
+                error!(%error, "no room for {NAME}: commands cannot reach this server until there is some");
+                None
+            }
+            begun => Some(begun?),
+        };
+        Ok(Self { data: data.to_owned(), listening })
+    }
+
+    /// The listener, made as soon as there is room for it. None at the shutdown.
+    async fn listening(&mut self, shutdown: &CancellationToken) -> Option<Listening> {
+        loop {
+            if let Some(listening) = self.listening.take() {
+                return Some(listening);
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = tokio::time::sleep(TRY_AGAIN) => {}
+            }
+            // It has been told that there is no room.
+            self.listening = Listening::begin(&self.data).inspect(|_| info!("{NAME} is there")).ok();
         }
-        // Before it listens: a client reads the secret after it has connected.
-        let secret = secret::find_or_make(data)?.into();
-        let listener = UnixListener::bind(place.path())?;
-        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, secret })
     }
 
     /// Answers until `shutdown`, and then ends every conversation.
@@ -79,7 +101,8 @@ impl AdminSocket {
     /// with a pause.
     ///
     /// Cancel safety: meant to be ended by `shutdown`. Dropped, conversations are cut.
-    pub async fn run(self, operator: Arc<Operator>, shutdown: CancellationToken) {
+    pub async fn run(mut self, operator: Arc<Operator>, shutdown: CancellationToken) {
+        let Some(Listening { listener, secret }) = self.listening(&shutdown).await else { return };
         let mut conversations = JoinSet::new();
         let mut spares = Vec::new();
         keep_spares(&mut spares);
@@ -90,7 +113,7 @@ impl AdminSocket {
                     keep_spares(&mut spares);
                     continue;
                 }
-                accepted = self.listener.accept(), if conversations.len() < AT_ONCE => match accepted {
+                accepted = listener.accept(), if conversations.len() < AT_ONCE => match accepted {
                     Ok((stream, _)) => stream,
                     Err(error) => {
                         // Operators come first: what is kept for them is free for the one who waits, and for its request.
@@ -106,7 +129,7 @@ impl AdminSocket {
                     }
                 },
             };
-            let (operator, secret) = (Arc::clone(&operator), Arc::clone(&self.secret));
+            let (operator, secret) = (Arc::clone(&operator), Arc::clone(&secret));
             conversations.spawn(async move {
                 if let Err(error) = converse(stream, operator, &secret).await {
                     debug!(%error, "an operator's connection ended");
@@ -115,6 +138,26 @@ impl AdminSocket {
         }
         conversations.shutdown().await;
     }
+}
+
+impl Listening {
+    /// The mode is set after the binding: in between the directory's own 0700 keeps others out.
+    fn begin(data: &Path) -> io::Result<Self> {
+        let place = Place::new(data)?;
+        match fs::remove_file(data.join(NAME)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Before it listens: a client reads the secret after it has connected.
+        let secret = secret::find_or_make(data)?.into();
+        let listener = UnixListener::bind(place.path())?;
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, secret })
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Takes descriptors that are given back when an operator finds none. What cannot be had is not.
