@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use harness::binary::{FOREBAY, Machine};
+use harness::binary::{FOREBAY, Machine, json_lines};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 /// Whether `check` finds faults, and what it prints.
@@ -251,6 +251,27 @@ fn a_zone_that_knows_no_summer_is_told_with_the_one_that_is_meant() {
         machine.write("maintenance.toml", &format!("timezone = \"{zone}\"\n"));
         is_fault(&machine, &format!("\"{meant}\" is probably meant"));
     }
+}
+
+#[test]
+fn machines_are_told_of_warnings_too_and_which_findings_are_faults() {
+    let machine = Machine::new("[schedule]\nfile = \"maintenance.toml\"\n");
+    let found = |exit_code: i32| {
+        let output = machine.cli(&["check", "--json"]);
+        assert_eq!(output.status.code(), Some(exit_code), "{output:?}");
+        let lines = json_lines(&String::from_utf8(output.stdout).unwrap());
+        lines.iter().map(|one| (one["severity"].clone(), one["key"].clone(), one["line"].clone())).collect::<Vec<_>>()
+    };
+    machine.write("maintenance.toml", "# ours\ntimezone = \"EST\"\n");
+    let warning = ("warning".into(), "timezone".into(), 2.into());
+    assert_eq!(found(0), [warning]);
+    let config = fs::read_to_string(machine.path().join("forebay.toml")).unwrap();
+    machine.write("forebay.toml", &format!("foo = 1\n{config}"));
+    let [warning, fault] = <[_; 2]>::try_from(found(1)).unwrap();
+    assert_eq!((warning.0, fault), ("warning".into(), ("fault".into(), "foo".into(), 1.into())));
+    machine.write("forebay.toml", &config);
+    machine.write("maintenance.toml", "timezone = \"UTC\"\n");
+    assert_eq!(found(0), []);
 }
 
 #[test]
