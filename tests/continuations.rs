@@ -138,6 +138,25 @@ fn a_log_that_is_appended_to_takes_its_lines_once() {
     );
 }
 
+/// What is there is not read again for each piece: a large file, or a log of a day, would be read for ever.
+#[test]
+fn what_goes_on_reads_nothing_of_what_is_there() {
+    let house = House::new(plan());
+    let bytes = random_bytes(6, 400_000);
+    let mut ftp = house.session();
+    assert_eq!(ftp.store("a.bin", &bytes[..100_000]).code, 226);
+    // Once: the first file does not have the state of its digest.
+    assert_eq!(ftp.upload("APPE", "a.bin", &bytes[100_000..200_000]).code, 226);
+    for path in files_below(&house.path("spool")) {
+        fs::remove_file(path).unwrap();
+    }
+    for at in [200_000, 300_000] {
+        assert_eq!(ftp.upload("APPE", "a.bin", &bytes[at..at + 100_000]).code, 226, "{at}");
+    }
+    let last = house.entries().pop().unwrap();
+    assert_eq!(last.sha256.0, sha2::Sha256::digest(&bytes)[..]);
+}
+
 /// A processor begins with a file while somebody sends what follows.
 #[test]
 fn what_began_meanwhile_is_the_beginning_of_a_file_of_its_own() {

@@ -33,6 +33,10 @@ fn each_data_connection_that_resumes_gives_the_ticket_for_the_next() {
         other.login(PARTNER, PASSWORD);
         other.protect();
         assert_eq!(store_with(&mut other, "alien", &config).code, 522, "{version:?}");
+        let control = speaking(version);
+        let mut third = Ftp::connect(house.address).auth_tls_with(control.clone()).unwrap();
+        third.login(PARTNER, PASSWORD);
+        assert_eq!(store_with(&mut other, "control", &control).code, 522, "{version:?}");
     }
     assert_eq!(house.entries().len(), 16);
 }
@@ -112,6 +116,10 @@ fn a_second_connection_to_a_data_port_ends_the_transfer_and_nothing_is_queued() 
         assert_eq!(ftp.command("STOR stolen.hl7").code, 150, "{moment}");
         let mut own = &data;
         let _ = own.write_all(b"some data");
+        if moment == "during" {
+            let _ = own.write_all(&vec![b'x'; 2 << 20]);
+            wait_until("some of it came", || house.partners.sessions()[0].bytes > 1 << 20);
+        }
         let late = (moment != "before").then(stranger);
         if moment == "at the end" {
             data.shutdown(Shutdown::Write).unwrap();
@@ -130,6 +138,16 @@ fn a_second_connection_to_a_data_port_ends_the_transfer_and_nothing_is_queued() 
         assert_eq!(last.code, 425, "{command}: {}", last.text);
         drop(stranger);
     }
+    // A stranger that came first and begins no TLS is not waited for.
+    let mut secure = Ftp::connect(house.address).auth_tls();
+    secure.login(PARTNER, PASSWORD);
+    secure.protect();
+    let stranger = secure.passive();
+    let own = TcpStream::connect(stranger.peer_addr().unwrap()).unwrap();
+    let told = secure.command("STOR stolen.hl7");
+    let told = if told.code == 150 { secure.reply() } else { told };
+    assert!(told.code == 425 && told.text.contains("nother connection"), "{}", told.text);
+    drop((stranger, own, secure));
     // A connection of another address is turned away and does no harm.
     let data = ftp.passive();
     assert_eq!(ftp.command("STOR own.hl7").code, 150);

@@ -153,7 +153,7 @@ fn files_are_processed_under_the_name_that_their_upload_ends_with() {
 
 #[test]
 fn status_names_temporary_names_that_no_policy_knows_and_the_line_to_add() {
-    let mut site = Site::open("");
+    let site = Site::open("");
     let mut ftp = login(&site);
     for number in 0..2 {
         assert_eq!(ftp.store(&format!("lab{number}.hl7.8f3a.xfer"), b"data").code, 226);
@@ -172,10 +172,8 @@ fn status_names_temporary_names_that_no_policy_knows_and_the_line_to_add() {
     // With the line nothing is said any more, and such a name is temporary.
     let config = fs::read_to_string(site.machine.path().join("forebay.toml")).unwrap();
     site.machine.write("forebay.toml", &format!("{config}\n[[partner]]\nname = \"{USER}\"\n{keys}\n"));
-    drop(ftp);
-    site.machine.stop();
-    site.machine.start();
-    let mut ftp = login(&site);
+    site.machine.signal(rustix::process::Signal::HUP);
+    harness::wait_until("the policy knows it", || !site.machine.ok(&["status"]).contains("[[partner]]"));
     assert_eq!(ftp.store("more.hl7.1111.xfer", b"data").code, 226);
     assert!(site.machine.queue().iter().any(|one| one["state"] == "unfinished"));
     assert!(!site.machine.ok(&["status"]).contains("[[partner]]"));

@@ -1067,12 +1067,13 @@ fn a_clock_that_jumps_out_of_a_window_opens_nothing_until_it_has_stood() {
 fn a_clock_that_jumps_again_has_to_stand_again() {
     let machine = Machine::new();
     machine.clock.jump_to(utc("2026-04-24 14:00"));
-    machine.pass(299);
     machine.pass(1);
+    machine.pass(298);
     machine.clock.jump_to(utc("2026-04-24 15:00"));
     machine.pass(1);
-    assert_eq!(machine.cause(), Some(Cause::UnsettledClock));
-    machine.pass(300);
+    machine.pass(298);
+    assert_eq!(machine.cause(), Some(Cause::UnsettledClock), "what the first stood for counts no more");
+    machine.pass(2);
     assert_eq!(machine.cause(), None);
 }
 
@@ -1130,8 +1131,15 @@ fn a_clock_that_jumps_closes_at_once_whichever_way() {
     machine.pass(3 * 3_600);
     machine.clock.jump_to(utc("2026-04-24 09:58"));
     machine.gate.tick();
-    let State::Open { closes_at } = machine.gate.state(&route("x")) else { panic!("closed") };
-    assert_eq!(closes_at, Some(utc("2026-04-24 10:00")));
+    let closes_at = |machine: &Machine| match machine.gate.state(&route("x")) {
+        State::Open { closes_at } => closes_at,
+        State::Closed(closure) => panic!("{closure:?}"),
+    };
+    assert_eq!(closes_at(&machine), Some(utc("2026-04-24 10:00")));
+    machine.gate.confirm_clock("ann").unwrap();
+    machine.clock.jump_to(utc("2026-04-24 14:00"));
+    machine.gate.tick();
+    assert_eq!(closes_at(&machine), Some(utc("2026-04-24 14:02")), "when it would have been 10:00");
 }
 
 #[test]
@@ -1171,7 +1179,8 @@ fn closing_holds_even_when_it_cannot_be_stored() {
     // A directory stands where the new state would be written.
     fs::remove_file(house.dir.path().join("gate/state.json.new")).unwrap();
     fs::create_dir(house.dir.path().join("gate/state.json.new")).unwrap();
-    assert!(house.gate.close(vec![], None, "x".to_owned(), None, "ann".to_owned()).is_err());
+    let not_kept = house.gate.close(vec![], None, "x".to_owned(), None, "ann".to_owned()).unwrap_err();
+    assert!(not_kept.to_string().starts_with("the gate is closed, but not beyond a restart"), "{not_kept}");
     assert!(!house.open_for("x"));
     assert!(reopen(&house.gate, &[]).is_err());
     assert!(!house.open_for("x"));

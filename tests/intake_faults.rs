@@ -364,9 +364,14 @@ async fn uploads_that_were_cut_keep_nobody_from_sending_within_the_quota() {
     assert_eq!(cut(&house, "c.hl7", 30_000).await, 30_000);
     send(&house, "c.hl7", 0, 20_000).await.unwrap();
     assert_eq!(partial("c.hl7").await, None, "it is replaced by what was accepted");
+    // Of several as many give way as must.
+    assert_eq!((cut(&house, "x.hl7", 7_000).await, cut(&house, "y.hl7", 7_000).await), (7_000, 7_000));
+    send(&house, "z.hl7", 0, 3_000).await.unwrap();
+    let left = [partial("x.hl7").await, partial("y.hl7").await];
+    assert_eq!(left.iter().flatten().count(), 1, "{left:?}");
     // The accepted files wait, and they count.
-    assert_eq!(send(&house, "d.hl7", 0, 15_001).await.unwrap_err(), Refusal::Quota);
-    send(&house, "d.hl7", 0, 15_000).await.unwrap();
+    assert_eq!(send(&house, "d.hl7", 0, 12_001).await.unwrap_err(), Refusal::Quota);
+    send(&house, "d.hl7", 0, 12_000).await.unwrap();
 }
 
 #[tokio::test]

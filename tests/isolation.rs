@@ -243,7 +243,7 @@ fn is_running(pid: &str) -> bool {
 #[test]
 fn a_runner_runs_programs_as_another_user_with_the_same_contract() {
     let script = "id -u > @DIR@/out/uid; env > @DIR@/out/env; pwd > @DIR@/out/pwd; cat > @DIR@/out/stdin\n\
-                  cmp \"$FOREBAY_PATH\" @DIR@/out/stdin && echo same\n\
+                  cmp \"$FOREBAY_PATH\" @DIR@/out/stdin && touch @DIR@/out/same\n\
                   cat /dev/stdin < @DIR@/out/stdin > /dev/null\n\
                   cat @DIR@/data/* 2>/dev/null && echo readable; ls @DIR@/data && echo listed; touch @DIR@/forebay.toml && echo touched\n\
                   echo evil >> \"$FOREBAY_PATH\"; (echo evil >> /proc/self/fd/0) 2>/dev/null && echo written\n\
@@ -272,6 +272,7 @@ fn a_runner_runs_programs_as_another_user_with_the_same_contract() {
         let entry = machine.queue().into_iter().find(|entry| entry["name"] == name).unwrap();
         assert_eq!((entry["reason"].as_str(), &entry["attempts"]), (reason, &1.into()), "{name}");
         assert!(fs::read(machine.path().join("out/stdin")).unwrap() == bytes, "{name}");
+        fs::remove_file(machine.path().join("out/same")).expect("it is at FOREBAY_PATH too");
         let shown = machine.ok(&["queue", "show", entry["id"].as_str().unwrap()]);
         assert!(shown.contains("line 2999"), "{shown}");
         let exported = machine.cli(&["queue", "export", entry["id"].as_str().unwrap(), "-"]);

@@ -22,6 +22,7 @@ use forebay_storage::{Content, FileId, Sha256, disk::OsDisk};
 use harness::{
     Door,
     binary::{BOUND, FOREBAY, Machine},
+    wait_until,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use rustix::process::Signal;
@@ -118,6 +119,7 @@ fn a_start_is_stopped_at_whatever_stage_it_is_and_the_next_goes_on() {
     let whole = began.elapsed();
     machine.stop();
     fs::remove_dir_all(machine.data().join("queue")).unwrap();
+    is_stopped_before_it_is_ready(&mut machine);
     for round in 0..10 {
         if round % 3 == 0 {
             let _ = fs::remove_dir_all(machine.data().join("queue"));
@@ -138,6 +140,19 @@ fn a_start_is_stopped_at_whatever_stage_it_is_and_the_next_goes_on() {
     assert_eq!(files_known(&machine), FILES as u64, "seed {seed}\n{}", machine.log());
     assert_eq!(machine.ok(&["queue", "list", "--limit", "3", "--json"]).lines().count(), 3);
     machine.stop();
+}
+
+/// The index is being made: that is given up, and not finished first.
+fn is_stopped_before_it_is_ready(machine: &mut Machine) {
+    let _ = fs::remove_dir_all(machine.data().join("queue"));
+    machine.spawn();
+    wait_until("the index is being made", || machine.data().join("queue/db").exists());
+    machine.signal(Signal::TERM);
+    let status = machine.ended(STOPS_WITHIN);
+    let log = machine.log();
+    assert!(status.success() && log.contains("stopping before the server was ready"), "{status}\n{log}");
+    let last_start = log.rsplit("stopping before the server was ready").next().unwrap();
+    assert!(last_start.contains("the start has ended") && !last_start.contains(" ready "), "{log}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::{
 use harness::{
     Ftp,
     binary::{Machine, json_lines},
+    files_below,
     sftp_client::Sftp,
     wait_until,
 };
@@ -158,7 +159,8 @@ fn a_name_that_is_given_away_again_shows_nothing_of_its_former_partner() {
     let moved = || json_lines(&machine.ok(&["sessions", "--json"]))[0]["bytes"].as_u64().unwrap() >= 500_000;
     wait_until("some came", moved);
     // However the operator writes the name.
-    machine.ok(&["partner", "remove", "CLINIC"]);
+    let told = machine.ok(&["partner", "remove", "CLINIC"]);
+    assert!(told.contains("of Clinic from") && told.contains(" ended"), "{told}");
     assert!(sessions(&machine).is_empty(), "its sessions ended");
     drop((ftp, data));
 
@@ -189,4 +191,24 @@ fn a_name_that_is_given_away_again_shows_nothing_of_its_former_partner() {
     wait_until("its own receipt is there", || next.list("out").iter().any(|line| line.contains("more.hl7")));
     // The operators still have what was sent.
     assert!(queue.iter().any(|entry| entry["name"] == "patients.hl7"));
+}
+
+/// What comes of an upload that is cut by its partner's removal is put away with the rest, however long it takes to be kept.
+#[test]
+fn nothing_of_an_upload_outlives_the_removal_that_cuts_it() {
+    let machine = running();
+    for round in 0..6 {
+        let name = format!("clinic{round}");
+        machine.add_partner(&name, PASSWORD);
+        let mut ftp = login(&machine, &name, PASSWORD);
+        let mut data = ftp.passive();
+        assert_eq!(ftp.command("STOR large.bin").code, 150);
+        data.write_all(&vec![b'x'; 12 << 20]).unwrap();
+        let moved = || json_lines(&machine.ok(&["sessions", "--json"]))[0]["bytes"].as_u64().unwrap() >= 11 << 20;
+        wait_until("some came", moved);
+        machine.ok(&["partner", "remove", &name]);
+        drop((ftp, data));
+        let left = files_below(&machine.data().join("partials"));
+        assert!(left.is_empty(), "round {round}: {left:?}");
+    }
 }
