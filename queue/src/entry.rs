@@ -158,6 +158,8 @@ pub struct Entry {
     /// The file.
     pub id: FileId,
     /// Its turn in the lane: the journal's sequence when it was accepted under its final name.
+    ///
+    /// A requeued or released file keeps it, so it comes before those that were accepted later.
     pub turn: u64,
     /// Whose it is.
     pub partner: String,

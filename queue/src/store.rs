@@ -1,4 +1,13 @@
-//! The contract of the queue.
+//! The contract of the queue (`QueueStore`) and of its upkeep (`EmbeddedMaintenance`).
+//!
+//! # Guarantees
+//! - `Ok` of a change means that it is durable. An error means that nothing has changed, but for
+//!   [`QueueError::Unknown`](crate::QueueError::Unknown): then the journal may have it.
+//! - `confirm`, `put_off` and `renew` change memory alone, and a restart forgets them.
+//! - A caller that was answered finds what was answered.
+//!
+//! It has no clock: callers pass the time, so that tests can. Of storage it names the ids and the
+//! content that comes with a record.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,7 @@
 //! `forebay partner`: accounts.
+//!
+//! A password is read from standard input or generated, never taken from an argument, where every
+//! user of the machine could read it (`ps`).
 
 use std::io::{self, BufRead as _};
 
@@ -72,6 +75,10 @@ pub(super) async fn run(context: &Context, verb: PartnerVerb) -> Result<(), Prob
     print(&table.render(context.paint))
 }
 
+/// The first line alone, without its end.
+///
+/// # Errors
+/// A usage problem when there is none.
 fn password(from_stdin: bool) -> Result<Option<String>, Problem> {
     if !from_stdin {
         return Ok(None);

@@ -81,9 +81,12 @@ impl Authenticator {
         password: &str,
         look: impl Fn() -> Result<Option<Arc<A>>, E>,
     ) -> Result<Arc<A>, Refused<E>> {
+        // Before anything that costs: who waits is refused, and a client that logs in for every
+        // file does not pay argon2id each time.
         if let Some(account) = self.known(key, origin, password, &look)? {
             return Ok(account);
         }
+        // A few runs at once: each takes 19 MiB and a processor.
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Refused::Unavailable)?;
         // Other logins were verified meanwhile: they may have failed too often, or succeeded already.
         if let Some(account) = self.known(key, origin, password, &look)? {
@@ -123,6 +126,7 @@ impl Authenticator {
         let (checks, clock) = (Arc::clone(&self.checks), Arc::clone(&self.clock));
         let (password, key) = (password.to_owned(), key.to_owned());
         let run = tokio::task::spawn_blocking(move || {
+            // A name without an account is checked against a dummy: the time tells nothing.
             let hash = account.as_ref().map_or(&checks.dummy, |account| account.hash());
             let matches = checks.verifier.matches(&password, hash);
             let right = account.filter(|_| matches);
@@ -130,6 +134,7 @@ impl Authenticator {
                 Some(account) => checks.verified.remember(&**account, &password, clock.elapsed()),
                 None => checks.lockout.failed(&key, origin, clock.elapsed()),
             }
+            // After the result is remembered or counted: the next one in turn must know it.
             drop(permit);
             right.is_some()
         });

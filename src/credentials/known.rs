@@ -153,6 +153,7 @@ impl KnownOrigins {
 impl Drop for KnownOrigins {
     fn drop(&mut self) {
         if let Some(Writer { wake, thread }) = self.writer.get_mut().take() {
+            // First the channel, which ends the thread; the other way round it would wait for ever.
             drop(wake);
             let _ = thread.join();
         }
@@ -184,6 +185,7 @@ impl Writer {
 impl Shared {
     fn write(&self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
+        // Copied under the lock and written without it: logins do not wait for the disk.
         let partners = self.known.lock().by_name.iter().map(|(name, seen)| (name.clone(), seen.clone())).collect();
         let text = serde_json::to_vec(&Written { version: VERSION, partners }).map_err(io::Error::other)?;
         Ok(durable_file::replace(file, &text)?)
@@ -207,6 +209,7 @@ impl Known {
     fn fill(&mut self, written: Written, now: DateTime<Utc>) {
         for (name, seen) in written.partners {
             for one in seen {
+                // One from the future stays: the clock may have been set back since.
                 if (now - one.at).to_std().is_ok_and(|age| age <= KEEP) || one.at > now {
                     self.add(&name, one);
                 }
@@ -216,6 +219,8 @@ impl Known {
 
     /// Remembers a login; true if it has to be written.
     fn add(&mut self, name: &str, seen: Seen) -> bool {
+        // Full: those that are known stay. Only logins that succeeded come here, so nobody can push
+        // others out by guessing.
         if self.by_name.len() >= MOST_NAMES && !self.by_name.contains_key(name) {
             return false;
         }

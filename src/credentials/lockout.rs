@@ -78,6 +78,7 @@ impl Lockout {
         let is_own = self.own_origins.is_of(name, origin);
         let known = self.known.lock();
         let until = |failures: Option<&Failures>| failures.map_or(Duration::ZERO, |failures| failures.wait_until);
+        // From an address of its own a partner waits for its own failures alone.
         let until = match is_own {
             true => until(known.own.get(&(name.to_owned(), origin))),
             false => until(known.origins.get(&origin)).max(until(known.names.get(name))),
@@ -94,6 +95,7 @@ impl Lockout {
             return rules.count(&mut known.own, (name.to_owned(), origin), rules.free, now);
         }
         rules.count(&mut known.origins, origin, rules.free, now);
+        // Also for names that nobody has: waiting tells nothing.
         rules.count(&mut known.names, name.to_owned(), rules.free.saturating_mul(FREE_OF_NAME), now);
     }
 
@@ -115,6 +117,7 @@ impl Rules {
             self.make_room(all, now);
         }
         let failures = all.entry(key).or_insert(Failures { count: 0, last: now, wait_until: Duration::ZERO });
+        // First what was forgotten meanwhile, then this one.
         failures.count = self.remaining(failures, now).saturating_add(1);
         failures.last = now;
         if let Some(beyond) = failures.count.checked_sub(free).filter(|beyond| *beyond > 0) {
@@ -130,6 +133,7 @@ impl Rules {
             return;
         }
         let mut lasts: Vec<_> = all.values().map(|failures| failures.last).collect();
+        // Without sorting all: this runs in the middle of a flood.
         let (_, cut, _) = lasts.select_nth_unstable(MOST / 4);
         let cut = *cut;
         let mut drop = MOST / 4 + 1;

@@ -254,6 +254,8 @@ impl Incoming {
 
     /// Decides and queues. The bytes of a small file become durable with its record; those of any other are committed
     /// first.
+    /// By the size: small files go into the journal with their bytes, others into storage first.
+    /// Both end with one record of the journal, before which nobody is answered.
     async fn settle(self: Arc<Self>, open: Open, evidence: Box<dyn Evidence>) -> Result<Accepted, Refusal> {
         let Open { upload, reservation, .. } = open;
         let sealed = upload.seal().await?;
@@ -278,6 +280,9 @@ impl Incoming {
         let entry = self.queue_up(&meta, judged, Content::Inline(bytes)).await.inspect_err(|error| {
             warn!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, %error, "cannot queue a file");
         })?;
+        // In this order: accepted, then moved within the quota, then the old partial. Dropped
+        // earlier, the reservation would let another upload in beside it; removed earlier, a crash
+        // would take both the partial and the file.
         reservation.settle(meta.size_bytes);
         self.replace_partial().await;
         Ok(self.accepted(entry).await)
@@ -309,6 +314,7 @@ impl Incoming {
         let partner = &self.session.partner;
         match work.await.map_err(|error| Refusal::Internal(error.to_string()))?? {
             Decided::Queued(entry) => {
+                // As in `settle_inline`: the record first, then the quota, then the old partial.
                 reservation.settle(entry.extent().size_bytes);
                 self.replace_partial().await;
                 Ok(self.accepted(*entry).await)
@@ -323,6 +329,8 @@ impl Incoming {
             }
             Decided::NotQueued(_, error) => {
                 warn!(file.id = %self.id, name = ?self.name, %partner, %error, "cannot queue a file; taking it back");
+                // Only here, where the journal is known not to have the record: retracted under a
+                // record, the queue would have a file without bytes.
                 self.ingest.storage.retract(self.id, Retract::Drop).await?;
                 Err(error.into())
             }

@@ -1,4 +1,11 @@
 //! Accounts of partners.
+//!
+//! What an operator changes holds when the command returns: on disk, and for sessions that came in
+//! by what is gone. Each step is in this order: the account's file, the line in the audit trail,
+//! the sessions, the answer. A crash after the first leaves a change without its line; the log has
+//! it.
+//!
+//! A generated password is in the answer and nowhere else: neither logged nor in the audit trail.
 
 use std::time::Duration;
 
@@ -99,6 +106,7 @@ impl Operator {
         let (given, generated) = chosen(password);
         let partners = self.dependencies.partners.clone();
         let (task_name, task_password) = (name.clone(), given.clone());
+        // Not on a thread of the runtime: argon2id takes a processor for some 20 ms.
         let account = blocking(move || partners.passwd(&task_name, &task_password)).await?;
         self.changed(&account, "partner.passwd", "has a new password", &actor, answer).await?;
         self.end_outdated(&actor, answer).await?;
@@ -110,14 +118,18 @@ impl Operator {
     pub(super) async fn partner_remove(&self, name: &str, actor: Actor, answer: &Answer) -> Result<()> {
         let asked = parse(name)?;
         // Names and partials are kept under the name as it was registered.
+        // Read before the account goes.
         let name = self.dependencies.partners.get(asked.as_str()).map_or(asked, |account| account.name);
         self.dependencies.partners.remove(&name)?;
         self.note(&actor, "partner.remove", &format!("partner {name} removed")).await?;
         // First its sessions: what they do until they are over would be found by the next one of that name.
         self.end_outdated(&actor, answer).await?;
+        // For five seconds at most: a session that hangs in the disk must not hold up the operator.
         self.wait_until_gone(&name).await;
+        // After its sessions: what they did until now is the former partner's.
         self.dependencies.partners.is_gone(&name)?;
         let now = self.dependencies.clock.now();
+        // After that: a session that was still there could have made names again.
         self.dependencies.catalogue.forget_partner(name.as_str(), now).await?;
         let forgotten = self.dependencies.storage.forget_partials(name.as_str()).await;
         forgotten

@@ -122,7 +122,9 @@ impl Account {
 
     /// Reads the stored form; the error says what is wrong with it, and never quotes it.
     pub(super) fn from_json(json: &[u8]) -> Result<Self, String> {
+        // Line and kind, never the text: it may hold the hash.
         let place = |error: serde_json::Error| format!("is no account (line {}, {:?})", error.line(), error.classify());
+        // First the version alone: a newer form has keys that this one would call unknown.
         let Versioned { version } = serde_json::from_slice(json).map_err(place)?;
         if !(WITHOUT_KEYS..=VERSION).contains(&version) {
             return Err(format!("has version {version}, and this program reads up to version {VERSION}"));

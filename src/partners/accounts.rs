@@ -118,6 +118,7 @@ impl Accounts {
     pub(super) fn get(&self, name: &PartnerName) -> Result<Option<Arc<Account>>, PartnersError> {
         let folded = name.folded();
         let path = self.path(&folded);
+        // Not followed: a link is no account, and `load` says so.
         let stamp = match std::fs::symlink_metadata(&path) {
             Ok(metadata) => Stamp::of(&metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -158,6 +159,7 @@ impl Accounts {
         let mut json = Vec::new();
         file.take(MAX_FILE_BYTES).read_to_end(&mut json).map_err(failed("read", path))?;
         let account = Account::from_json(&json).map_err(|what| damaged(&what))?;
+        // A file that was copied by hand would let one partner in as another.
         if account.name.folded() != folded {
             return Err(damaged("holds the account of another name"));
         }
@@ -195,6 +197,7 @@ impl Accounts {
     pub(super) fn add(&self, account: &Account) -> Result<(), PartnersError> {
         let _lock = self.lock()?;
         let path = self.path(&account.name.folded());
+        // Never over a file that is there, not even one that cannot be read.
         durable_file::create(&path, &json_of(account, &path)?).map_err(|error| match error.source.kind() {
             io::ErrorKind::AlreadyExists => PartnersError::Exists(account.name.clone()),
             _ => error.into(),
@@ -210,9 +213,11 @@ impl Accounts {
         let _lock = self.lock()?;
         let folded = name.folded();
         let path = self.path(&folded);
+        // Read under the lock: what another process has changed since is not lost.
         let (_, mut account) = self.load(&path, &folded).map_err(|error| unknown(error, name))?;
         change(&mut account)?;
         durable_file::replace(&path, &json_of(&account, &path)?)?;
+        // The stamp would tell as well; two changes within one tick of the clock might not.
         self.read.lock().remove(&folded);
         Ok(account)
     }

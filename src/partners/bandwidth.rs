@@ -46,6 +46,7 @@ struct Bucket {
 impl Bucket {
     fn refill(&mut self, now: Duration, rate: u64) {
         let passed = now.saturating_sub(self.refilled_at).as_nanos();
+        // The lead is bounded: an hour of silence saves up no more than a second.
         let most = self.reserved + u128::from(rate) * BURST.as_nanos();
         self.refilled = (self.refilled + u128::from(rate) * passed).min(most);
         self.refilled_at = self.refilled_at.max(now);
@@ -61,6 +62,7 @@ impl BandwidthLimit {
     pub(super) fn set(&self, bytes_per_second: Option<u64>) {
         let mut bucket = self.bucket.lock();
         let before = self.bytes_per_second.swap(bytes_per_second.unwrap_or(0), Ordering::Relaxed);
+        // The time until now counts at the rate that held until now.
         bucket.refill(self.clock.elapsed(), before);
     }
 
@@ -75,6 +77,7 @@ impl BandwidthLimit {
         }
         let mut unreserved = Unreserved { limit: self, bytes };
         while let Some(target) = unreserved.reserve_portion() {
+            // Not slept in one piece: the rate may be changed meanwhile.
             while let Some(wait) = self.wait(target) {
                 sleep(wait.min(RECHECK_EVERY)).await;
             }
@@ -118,6 +121,7 @@ impl Unreserved<'_> {
 impl Drop for Unreserved<'_> {
     fn drop(&mut self) {
         if self.bytes > 0 {
+            // Dropped while it waited: the bytes were moved and count.
             self.limit.reserve(self.bytes);
         }
     }

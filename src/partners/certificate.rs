@@ -1,4 +1,9 @@
 //! Certificates of clients, and which of them stand for a partner.
+//!
+//! That an authority has issued it, and that the client has its key, was checked by the TLS
+//! handshake; here it is only told whose it is. A subject is compared as text in one exact form
+//! (RFC 2253), so the writer of that form must be unambiguous: two different names never give one
+//! text.
 
 use std::{fmt, str::FromStr};
 
@@ -78,6 +83,7 @@ impl FromStr for Bound {
         let text = text.trim();
         let digits = text.get(..FINGERPRINT.len()).filter(|start| start.eq_ignore_ascii_case(FINGERPRINT));
         if digits.is_some() {
+            // With colons, as OpenSSL prints them, or without.
             let digits: String = text[FINGERPRINT.len()..].chars().filter(|c| *c != ':').collect();
             return unhex(&digits).map(Self::Fingerprint).ok_or_else(bad);
         }
@@ -129,6 +135,7 @@ fn unhex(digits: &str) -> Option<[u8; 32]> {
 /// alike.
 fn written(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
+    // RFC 2253, 2.1: the last part of the name comes first.
     let each = parts.iter().rev().map(|part| {
         let values = part.iter().map(|one| {
             let oid = one.attr_type().to_id_string();
@@ -167,12 +174,15 @@ fn value(value: &Any<'_>) -> String {
         }
         _ => None,
     };
+    // RFC 2253, 2.4: what is no string is the hexadecimal of its encoding; text in old encodings
+    // (BMPString) is not guessed at.
     let Some(text) = text else { return format!("#{:02x}{}", value.tag().0, hex(value.data)) };
     let last = text.len().saturating_sub(1);
     let mut escaped = String::new();
     for (at, byte) in text.bytes().enumerate() {
         match byte {
             b',' | b'+' | b'"' | b'\\' | b'<' | b'>' | b';' => escaped.extend(['\\', char::from(byte)]),
+            // RFC 2253, 2.4: at the beginning these would mean something else.
             b'#' | b' ' if at == 0 => escaped.extend(['\\', char::from(byte)]),
             b' ' if at == last => escaped.push_str("\\ "),
             b' '..=b'~' => escaped.push(char::from(byte)),

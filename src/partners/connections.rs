@@ -73,6 +73,7 @@ impl Connections {
     /// Admits a connection of a client; the ticket says when it has its turn.
     pub(super) fn connect(self: &Arc<Self>, peer: IpAddr, limits: &Limits) -> Result<ConnectionTicket, Denied> {
         let origin = Origin::of(peer);
+        // Before the lock of the counts: two locks are never held together.
         let is_known = self.known.is_known(origin);
         let now = self.clock.elapsed();
         let mut counts = self.counts.lock();
@@ -143,6 +144,7 @@ impl Counts {
     fn may_come(&self, origin: Origin, is_known: bool, limits: &Limits) -> Result<(), Denied> {
         let most = limits.max_connections;
         let of_origin = self.by_origin.get(&origin).copied().unwrap_or_default();
+        // First what holds for everybody, known or not.
         if self.all >= most {
             return Err(Denied::TooManyConnections);
         }
@@ -161,7 +163,10 @@ impl Counts {
         if origin.around().any(is_full) {
             return Err(Denied::TooManyFromAddress);
         }
+        // Chance and not the order of arrival: a flood that is faster than everybody would
+        // otherwise have every place.
         let is_unlucky = limits.max_startups.turns_away(self.startups, rand::random_range(0..100));
+        // The last eighth is for addresses that a partner has come from.
         match is_unlucky || self.all >= most - most / KEPT_PART {
             true => Err(Denied::TooManyConnections),
             false => Ok(()),
@@ -218,6 +223,7 @@ impl Counts {
         let each = Duration::from_secs(1) / limits.startups_per_second.max(1);
         let rate = self.rates.entry(origin).or_insert(Rate { empty_at: now });
         rate.empty_at = rate.empty_at.max(now) + each;
+        // A bucket that is not full has its turn at once: the result lies in the past then.
         rate.empty_at.saturating_sub(each.saturating_mul(limits.startup_burst))
     }
 
@@ -282,6 +288,7 @@ impl ConnectionTicket {
 
 impl Drop for ConnectionTicket {
     fn drop(&mut self) {
+        // Whether it had logged in is read at the end: `logged_in` may have come last.
         self.registry.counts.lock().remove(self.origin, self.is_startup.load(Ordering::Acquire));
     }
 }

@@ -59,6 +59,7 @@ impl Credentials {
             |fingerprint: &String| account.keys.iter().any(|key| key.fingerprint() == *fingerprint && key.allows(peer));
         let token_holds =
             |digest: &TokenDigest| account.tokens.iter().any(|one| one.digest == *digest && !one.has_expired(now));
+        // All of them: a session by key and password ends when either is taken away.
         account.enabled
             && policy.allows(peer)
             && self.password.as_ref().is_none_or(|hash| *hash == account.hash)

@@ -20,6 +20,7 @@ impl Partners {
     pub fn add(&self, name: &PartnerName, password: &str, note: &str) -> Result<Account, PartnersError> {
         let rests = self.accounts.removed_at(name).filter(|at| self.clock.now() < *at + NAME_RESTS);
         let is_free = self.accounts.get(name).is_ok_and(|account| account.is_none());
+        // A name that is taken again already is told to exist, and not to rest.
         match rests.filter(|_| is_free) {
             Some(at) => Err(PartnersError::Removed { name: name.clone(), at }),
             None => self.take_over(name, password, note),
@@ -178,6 +179,7 @@ impl Partners {
     /// # Errors
     /// [`PartnersError::Unknown`], or when it cannot be removed.
     pub fn remove(&self, name: &PartnerName) -> Result<(), PartnersError> {
+        // On disk before anything is forgotten in memory.
         self.accounts.remove(name, self.clock.now())?;
         self.changed(name);
         // A new partner of that name comes from elsewhere.
@@ -198,6 +200,8 @@ impl Partners {
             account.changed_at = now;
             Ok(())
         })?;
+        // After the file: remembered earlier, a login in between would be remembered again by the
+        // old one.
         self.changed(name);
         info!(partner = %account.name, "{what}");
         Ok(account)

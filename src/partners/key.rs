@@ -1,4 +1,8 @@
 //! Public keys by which partners may log in: a line each, as OpenSSH's `authorized_keys` has them.
+//!
+//! An option that is not understood is refused and not passed over: it was meant to restrict
+//! something. Only `from=` is served, by addresses; names of hosts are not looked up, since whoever
+//! answers for a name would decide who comes in.
 
 use std::{fmt, net::IpAddr};
 
@@ -58,6 +62,7 @@ impl AuthorizedKey {
         if line.contains("PRIVATE KEY") {
             return Err(bad("this is a private key: give the public one, the file that ends with .pub"));
         }
+        // Options may hold blanks and commas in quotes, so the line cannot be cut at blanks.
         let (options, rest) = split_options(line)?;
         let key = PublicKey::from_openssh(rest).map_err(|error| {
             bad(format!("no public key in OpenSSH's form (\"ssh-ed25519 AAAA… comment\"): {error}"))
@@ -134,6 +139,7 @@ impl AuthorizedKey {
             return true;
         }
         let fits = |effect| self.from.iter().any(|(place, one)| *one == effect && place.holds(peer));
+        // As OpenSSH: one that denies wins over all that allow.
         fits(Effect::Allow) && !fits(Effect::Deny)
     }
 }
@@ -174,6 +180,7 @@ fn check_kind(key: &PublicKey) -> Result<(), BadKey> {
 /// The options in front of the key, each with its value, and the rest of the line.
 fn split_options(line: &str) -> Result<(Vec<String>, &str), BadKey> {
     let first = line.split([' ', '\t']).next().unwrap_or_default();
+    // A line without options begins with the type of its key.
     if Algorithm::new(first).is_ok_and(|algorithm| !matches!(algorithm, Algorithm::Other(_))) {
         return Ok((Vec::new(), line));
     }
@@ -191,6 +198,8 @@ fn split_options(line: &str) -> Result<(Vec<String>, &str), BadKey> {
             }
             c => option.push(c),
         }
+        // A quote that follows a backslash belongs to the value (sshd(8), AUTHORIZED_KEYS FILE
+        // FORMAT).
         escaped = c == '\\' && !escaped;
     }
     Err(bad("no public key in OpenSSH's form (\"ssh-ed25519 AAAA… comment\")"))

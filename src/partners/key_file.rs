@@ -42,6 +42,7 @@ pub fn one_key(text: &str) -> Result<String, BadKey> {
         [line] if other(line).is_none() => return Ok((*line).to_owned()),
         _ => {}
     }
+    // Before other marks are looked for: this form is taken.
     if lines[0].starts_with(RFC_4716_BEGIN) {
         return rfc_4716(&lines);
     }
@@ -108,6 +109,7 @@ fn rfc_4716(lines: &[&str]) -> Result<String, BadKey> {
     let (mut comment, mut blob) = (String::new(), String::new());
     let mut inner = lines[1..end].iter();
     while let Some(line) = inner.next() {
+        // Headers have a colon, which base64 has not (RFC 4716, 3.3).
         let Some((name, value)) = line.split_once(':') else {
             blob.push_str(line);
             continue;
@@ -121,6 +123,7 @@ fn rfc_4716(lines: &[&str]) -> Result<String, BadKey> {
         }
     }
     let line = |kind: &&str| format!("{kind} {blob} {comment}").trim_end().to_owned();
+    // The form does not say the kind in clear: it is tried which one the key is of.
     let found = KINDS.iter().map(line).find(|line| PublicKey::from_openssh(line).is_ok());
     found.ok_or_else(|| {
         bad("is a public key in RFC 4716's form that cannot be read: `ssh-keygen -i -f FILE` says what is wrong with it")

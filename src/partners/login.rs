@@ -207,6 +207,7 @@ impl Partners {
         peer: IpAddr,
     ) -> Result<Partner, Denied> {
         let policy = self.policy(account.name.as_str());
+        // Only after the password was right: before, it would tell what the policy is.
         if policy.authentication != Authentication::Any && proof != Proof::Key {
             return Err(Denied::KeyWanted);
         }

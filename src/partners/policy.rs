@@ -14,6 +14,8 @@ pub enum Complete {
     /// Like `eof`, but claimable only once the reply was acknowledged and the client's next command, QUIT or clean FIN, or
     /// `confirm_after` with the connection up, has followed.
     #[default]
+    // Needs `[ingest] confirm_after` and, after a clean end of the connection, two round trips
+    // more: see `doors/ftp/confirmation.rs`.
     Confirmed,
     /// At the end of the data, with the control connection still established: claimable at once.
     Eof,

@@ -1,4 +1,10 @@
-//! Sessions that are there now. Each holds a ticket, and its place is free when the ticket is dropped.
+//! Sessions that are there now. Each holds a ticket, and its place is free when the ticket is
+//! dropped.
+//!
+//! The registry ends no session itself: a kick is a wish, which the session's door sees
+//! ([`SessionTicket::kicked`]) and carries out in the words of its protocol. Locks: `sessions` and
+//! a session's `doing` are short and never held over an await; `doing` may be taken under
+//! `sessions`, never the other way round.
 
 use std::{
     collections::HashMap,
@@ -98,6 +104,8 @@ impl SessionRegistry {
         bytes_per_second: Option<u64>,
     ) -> Result<SessionTicket, Denied> {
         let (partner, credentials) = (&partner.name, partner.credentials.clone());
+        // Made before the lock, counted under it: two logins at once cannot both take the last
+        // place.
         let session = Arc::new(Session {
             id: Uuid::new_v4(),
             partner: partner.clone(),
@@ -113,6 +121,7 @@ impl SessionRegistry {
             memory: self.memory.of(partner),
         });
         let mut sessions = self.sessions.lock();
+        // Looking and counting under one lock.
         let of_one = sessions.by_partner.entry(partner.clone()).or_default();
         if *of_one >= most {
             return Err(Denied::TooManySessions);
@@ -153,12 +162,14 @@ impl SessionRegistry {
 
     /// Wants those sessions to end that `outdated` names, by partner, credentials and address; as they were.
     pub(super) fn kick_if(&self, outdated: impl Fn(&PartnerName, &Credentials, IpAddr) -> bool) -> Vec<SessionStatus> {
+        // The lock is let go of first: `outdated` reads accounts from the disk.
         let all: Vec<_> = self.sessions.lock().by_id.values().cloned().collect();
         let now = self.clock.elapsed();
         let concerned = all.into_iter().filter(|session| !session.kicked.is_cancelled());
         let ended = concerned.filter(|session| outdated(&session.partner, &session.credentials, session.peer.ip()));
         ended
             .map(|session| {
+                // Kicked once: one that is ending already is not reported again.
                 session.kicked.cancel();
                 session.status(now)
             })
@@ -171,6 +182,7 @@ impl Session {
         let bytes = self.bytes.load(Ordering::Relaxed);
         let doing = self.doing.lock();
         let ms = millis(now.saturating_sub(doing.since)).max(1);
+        // Of the present command alone, so that the rate is that of now.
         let moved = if doing.what.is_empty() { 0 } else { bytes.saturating_sub(doing.bytes_before) };
         SessionStatus {
             id: self.id,
@@ -233,6 +245,7 @@ impl SessionTicket {
 
     /// Sets the present command, such as `STOR a.hl7`; empty when the session waits. Counts as activity.
     pub fn doing(&self, what: impl Into<String>) {
+        // Before the new command is set: what was moved until now is not its own.
         let bytes_before = self.session.bytes.load(Ordering::Relaxed);
         *self.session.doing.lock() = Doing { what: what.into(), since: self.registry.clock.elapsed(), bytes_before };
         self.touch();
@@ -284,6 +297,7 @@ impl SessionTicket {
 impl Drop for SessionTicket {
     fn drop(&mut self) {
         let mut sessions = self.registry.sessions.lock();
+        // Both under one lock: no look sees a session that takes no place.
         sessions.by_id.remove(&self.session.id);
         give_back(&mut sessions.by_partner, &self.session.partner);
     }

@@ -60,7 +60,10 @@ impl OpenClaim {
 const MOST_TOGETHER: usize = 1_024;
 
 impl Batch<'_> {
-    /// Adds a record if it may follow, and gives what becomes of its entry.
+    /// Adds a record if it may follow, and returns what becomes of its entry.
+    ///
+    /// Applied before it is journalled: if the journal refuses the group, all of it is discarded
+    /// (`Committer::discard`).
     pub(super) fn write(&mut self, record: &Record) -> Result<Option<Entry>, Fault> {
         let bytes = self.encode(record)?;
         let entry = self.state.apply(self.index, self.next, record, Take::Checked)?;
@@ -87,6 +90,8 @@ impl Batch<'_> {
     pub(super) fn open_claim(&mut self, claim: Record) -> OpenClaim {
         let (place, seq) = (self.records.len(), self.next);
         self.records.push(Vec::new().into());
+        // Before other records are applied: the sequence is taken, although its record is written
+        // last.
         self.state.reserve(seq);
         self.next += 1;
         OpenClaim { claim, files: Vec::new(), place, seq }

@@ -1,4 +1,7 @@
 //! Requests to the committer. Each brings its own answer along, so that none can get an answer of another kind.
+//!
+//! The closure of a change runs on the committer's thread. The task that asks waits on the channel
+//! that its command carries, and never blocks.
 
 use std::sync::Arc;
 

@@ -42,12 +42,16 @@ const MOST_BYTES: usize = 4 << 20;
 /// small ones, and a file that is through by then has changed few keys in the end.
 const MOST_STAGED: usize = 4_096;
 
-/// The parts that the committer and those who only read have in common.
+/// The parts that the committer and readers have in common.
+///
+/// Lock order: index, then names or counts. The committer takes names and counts for writing only
+/// while it holds no lock on the index for writing.
 pub(super) struct Shared {
     pub(super) index: RwLock<Index>,
     /// Rises when the index is made anew.
     pub(super) generation: AtomicU64,
-    /// Whether the journal has records that are not in the index yet.
+    /// Whether the journal has records that are not in the index yet. Readers have them applied
+    /// first.
     pub(super) behind: AtomicBool,
     pub(super) journal: JournalReader,
     pub(super) poisoned: OnceLock<String>,
@@ -201,7 +205,10 @@ impl Committer {
                 return answer(changes, Some(&error));
             }
         }
-        // The journal has it, so the answers are true whatever becomes of the index. Readers see it first.
+        // The journal has it, so the answers are true whatever becomes of the index. In this order:
+        // counts and names first, because quotas rely on it that what was answered is counted. Then
+        // `behind`, before anyone can learn of the records by `changed` or an answer: `caught_up`
+        // reads it. The answers last.
         self.publish();
         self.shared.behind.store(true, Ordering::Release);
         self.shared.changed.send_replace(self.journal.next_seq() - 1);

@@ -185,5 +185,7 @@ fn commit(
     write(&mut batch)?;
     let records = batch.records;
     journal.append(&records).map_err(journal_error)?;
+    // Journal, then index: an index ahead of its journal is thrown away at the next opening
+    // (`belongs`).
     index.apply(state.take_batch())
 }

@@ -11,7 +11,7 @@ use std::{
 
 use crate::QueueError;
 
-/// What went wrong inside the embedded queue.
+/// A failure inside the embedded queue, by what has to be done about it.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The index cannot be trusted: it is set aside and made anew from the journal.

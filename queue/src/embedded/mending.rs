@@ -87,7 +87,7 @@ impl Committer {
         }
     }
 
-    /// Forgets what was staged and not journalled.
+    /// Forgets what was staged and not journalled: the state is read anew from the index and the journal, which have none of it.
     pub(super) fn discard(&mut self) {
         match self.load() {
             Ok(state) => self.adopt(state),
@@ -164,6 +164,8 @@ impl Committer {
     }
 
     /// Puts an empty index in the place of the present one, and fills it from the journal.
+    ///
+    /// Holds the lock on the index for writing all the time: readers wait for the new index.
     fn fill_index(
         &mut self,
         fresh: impl FnOnce() -> Result<Index, Fault>,

@@ -1,4 +1,16 @@
-//! Opening: the index catches up with the journal, or is made anew from it; damage is dealt with.
+//! Opening the queue, and rebuilding its index.
+//!
+//! The order when it is opened:
+//!
+//! 1. the index, whose lock keeps a second process away from the journal as well;
+//! 2. the journal, and whether the index belongs to it;
+//! 3. the records that the index lacks are replayed;
+//! 4. damage is dealt with: files whose outcome may be in lost records become held, and files whose
+//!    acceptance is lost but whose bytes are in a pack are accepted again, held;
+//! 5. the mark "unfinished" is cleared, and all leases are void.
+//!
+//! A stop or crash in between leaves an index that is right up to some record, and the next opening
+//! goes on there. Runs before the committer starts, or on its thread.
 
 use std::{io, ops::ControlFlow, path::Path, sync::Arc, time::Duration};
 
@@ -112,6 +124,8 @@ pub(super) fn open(
         recovered.rebuilt |= was_copied;
         state = QueueState::load(&index)?;
     }
+    // Before damage is dealt with: that may turn active entries to held, which drops their lease
+    // and with it the process group that `recover_children` has to stop.
     recovered.interrupted = active(&index, &state)?;
     let mut gaps = replay.gaps;
     for lost in &recovery.lost {

@@ -1,4 +1,16 @@
-//! The queue's state: index, what is staged for it, and the outline in memory, changed by records and nothing else.
+//! The committer's view of the queue: the index, changes staged over it, and a summary in memory
+//! (lanes, counters, leases).
+//!
+//! Only records change it, through [`QueueState::apply`], and through [`QueueState::begin`] and
+//! [`QueueState::reserve`] for a claim whose record is still being filled.
+//!
+//! # Guarantees
+//! - A refusal leaves it unchanged.
+//! - Every key of an entry is written by `shift`, and nowhere else but in `set_place`.
+//! - `take_batch` returns everything that is staged, with the counters and the applied sequence, as
+//!   one batch: the index is never between two records.
+//!
+//! Used on the committer's thread alone, and before that when the queue is opened.
 
 use std::collections::BTreeSet;
 
@@ -33,12 +45,12 @@ pub(super) struct QueueState {
     touched_partners: BTreeSet<String>,
 }
 
-/// How strictly a record is taken.
+/// How strictly a record is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Take {
     /// A record that does not follow is refused.
     Checked,
-    /// It is in the journal, so it happened.
+    /// Applied without the check: it is in the journal, so it happened.
     Follow,
 }
 
@@ -106,6 +118,7 @@ impl QueueState {
             Some(id) => self.stored(index, id)?,
             None => None,
         };
+        // Before anything is changed: from the next statement on there is no way back.
         if take == Take::Checked {
             self.check_names(index, &record.fact)?;
             self.check_others(index, record)?;
@@ -139,6 +152,8 @@ impl QueueState {
             effect.shape(new, &record.fact);
         }
         self.shift(index, old.as_ref(), new.as_ref())?;
+        // After its own entry: a withdrawal gives the entry before it its name back, which
+        // `change_name_of` took.
         self.touch_others(index, seq, record, old.as_ref().map(|old| &old.entry))?;
         Ok(new.map(|new| new.entry))
     }
@@ -210,7 +225,7 @@ impl QueueState {
         }
     }
 
-    /// Keeps the id as purged, and forgets the smallest when there are too many.
+    /// Remembers the id as purged, and forgets the smallest when there are too many.
     fn keep_purged(&mut self, index: &Index, id: FileId) -> Result<(), Fault> {
         let key = keys::purged(id);
         if self.staged.get(index, &key)?.is_some() {
@@ -222,6 +237,8 @@ impl QueueState {
             && let Some((smallest, _)) = self.staged.first(index, b"p", &keys::behind(b'p'))?
         {
             if let Ok(id) = <[u8; 16]>::try_from(&smallest[1..]) {
+                // Before the key goes: for smaller ids only the journal can tell from then on
+                // (`read::knows`).
                 self.meta.forgotten = self.meta.forgotten.max(id);
             }
             self.staged.remove(smallest);
@@ -230,9 +247,10 @@ impl QueueState {
         Ok(())
     }
 
-    /// Every key, counter and lane follows the entry from old to new, here and nowhere else.
+    /// Moves every key, counter and lane of an entry from its old to its new state.
     fn shift(&mut self, index: &Index, old: Option<&Stored>, new: Option<&Stored>) -> Result<(), Fault> {
         if let Some(old) = old.map(|old| &old.entry) {
+            // Out of the old place first: the same keys may be written again below.
             self.lanes.leave(old);
             self.touch(old);
             self.unlist(index, old, new.is_none())?;
@@ -259,7 +277,8 @@ impl QueueState {
         Ok(())
     }
 
-    /// What the entry continues is known by it, for as long as it needs those bytes.
+    /// Keeps the listing of what continues what: an entry is listed under the one whose bytes it
+    /// needs, for as long as it needs them.
     fn rest(&mut self, index: &Index, old: Option<&Entry>, new: Option<&Entry>) -> Result<(), Fault> {
         let before = old.and_then(|old| Some((old.rests_on()?, old.id)));
         let after = new.and_then(|new| Some((new.rests_on()?, new.id)));
@@ -296,7 +315,7 @@ impl QueueState {
         Ok(self.staged.first(index, &from, &to)?.is_some())
     }
 
-    /// The entry is at its turn, where its id says it is.
+    /// Stores the entry at its position in the queue, and the position under its id.
     fn place(&mut self, old_turn: Option<u64>, new: &Stored) {
         if old_turn != Some(new.entry.turn) {
             if let Some(turn) = old_turn {
@@ -369,6 +388,7 @@ impl QueueState {
         }
     }
 
+    /// Marks the partner and lane of an entry: their counters are written with the next batch.
     fn touch(&mut self, entry: &Entry) {
         if !self.touched_partners.contains(&entry.partner) {
             self.touched_partners.insert(entry.partner.clone());
