@@ -126,6 +126,30 @@ fn a_key_that_is_removed_ends_the_sessions_that_came_in_by_it_and_no_other() {
     ends(&mut by_other);
 }
 
+/// Whoever asked may be gone before the answer, as with ^C.
+#[test]
+fn sessions_end_also_when_nobody_waits_for_the_answer() {
+    let machine = running();
+    let key = make_key(&machine, "one");
+    machine.ok(&["partner", "key", "add", "Clinic", &format!("{key}.pub")]);
+    let mut session = by_key(&machine, &key);
+    let listed = json_lines(&machine.ok(&["partner", "key", "list", "Clinic", "--json"]));
+    let secret = fs::read_to_string(machine.data().join("admin.secret")).unwrap();
+    let request = serde_json::json!({
+        "secret": secret.trim(),
+        "request": { "verb": "partner_key_remove", "name": "Clinic", "fingerprint": listed[0]["fingerprint"] },
+    });
+    // A test's directory may be too long for a socket's address; the descriptor's is not.
+    let dir = fs::File::open(machine.data()).unwrap();
+    let path = format!("/proc/self/fd/{}/admin.sock", std::os::fd::AsRawFd::as_raw_fd(&dir));
+    let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+    stream.write_all(format!("{request}\n").as_bytes()).unwrap();
+    drop(stream);
+    wait_sessions(&machine, &[]);
+    drop(session.stdin.take());
+    ends(&mut session);
+}
+
 #[test]
 fn a_place_that_is_allowed_no_more_ends_the_sessions_from_there() {
     let machine = running();

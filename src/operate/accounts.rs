@@ -17,7 +17,7 @@ use super::{
     problem::{Problem, Result},
     reply::{AccountView, PasswordView, Reply},
 };
-use crate::partners::{Account, PartnerName, PartnersError, generate_password};
+use crate::partners::{Account, PartnerName, PartnersError, SessionStatus, generate_password};
 
 /// The interval at which sessions that were told to end are looked for, and how often.
 const LOOK: Duration = Duration::from_millis(20);
@@ -108,8 +108,9 @@ impl Operator {
         let (task_name, task_password) = (name.clone(), given.clone());
         // Not on a thread of the runtime: argon2id takes a processor for some 20 ms.
         let account = blocking(move || partners.passwd(&task_name, &task_password)).await?;
+        let ended = self.end_outdated();
         self.changed(&account, "partner.passwd", "has a new password", &actor, answer).await?;
-        self.end_outdated(&actor, answer).await?;
+        self.tell_ended(ended, &actor, answer).await?;
         self.tell_password(&name, given, generated, answer).await
     }
 
@@ -121,9 +122,10 @@ impl Operator {
         // Read before the account goes.
         let name = self.dependencies.partners.get(asked.as_str()).map_or(asked, |account| account.name);
         self.dependencies.partners.remove(&name)?;
-        self.note(&actor, "partner.remove", &format!("partner {name} removed")).await?;
         // First its sessions: what they do until they are over would be found by the next one of that name.
-        self.end_outdated(&actor, answer).await?;
+        let ended = self.end_outdated();
+        self.note(&actor, "partner.remove", &format!("partner {name} removed")).await?;
+        self.tell_ended(ended, &actor, answer).await?;
         // For five seconds at most: a session that hangs in the disk must not hold up the operator.
         self.wait_until_gone(&name).await;
         // After its sessions: what they did until now is the former partner's.
@@ -147,9 +149,15 @@ impl Operator {
         }
     }
 
-    /// Ends the sessions that came in by what holds no more.
-    pub(super) async fn end_outdated(&self, actor: &Actor, answer: &Answer) -> Result<()> {
-        for session in self.dependencies.partners.end_outdated() {
+    /// Ends the sessions that came in by what holds no more. To be called as soon as it holds no more: ended earlier, a
+    /// client could come in by it again; and what comes after may fail, by a journal without room or an operator who is gone.
+    pub(super) fn end_outdated(&self) -> Vec<SessionStatus> {
+        self.dependencies.partners.end_outdated()
+    }
+
+    /// Notes and tells which sessions were ended.
+    pub(super) async fn tell_ended(&self, ended: Vec<SessionStatus>, actor: &Actor, answer: &Answer) -> Result<()> {
+        for session in ended {
             let text = format!("session {} of {} from {} ended", session.id, session.partner, session.peer);
             self.note(actor, "session.end", &format!("{text}: what it came in by holds no more")).await?;
             answer.give(Reply::Said(text)).await?;

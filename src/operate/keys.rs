@@ -43,17 +43,14 @@ impl Operator {
         Ok(())
     }
 
-    /// No longer lets an account log in with a key.
-    /// Sessions that logged in with it are ended, after the answer about the key: from then on
-    /// nobody can come in by it anew.
+    /// No longer lets an account log in with a key, and ends the sessions that came in by it.
     pub(super) async fn key_remove(&self, name: &str, fingerprint: &str, actor: Actor, answer: &Answer) -> Result<()> {
         let account = self.dependencies.partners.remove_key(&parse(name)?, fingerprint)?;
+        let ended = self.end_outdated();
         let text = format!("partner {} may no longer log in with the key {fingerprint}", account.name);
         self.note(&actor, "partner.key.remove", &text).await?;
         answer.give(Reply::Said(text)).await?;
-        // After the account has changed: ended earlier, a client could log in again with the key at
-        // once.
-        self.end_outdated(&actor, answer).await
+        self.tell_ended(ended, &actor, answer).await
     }
 }
 

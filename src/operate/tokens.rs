@@ -50,10 +50,11 @@ impl Operator {
     /// No longer lets an account log in with a token.
     pub(super) async fn token_remove(&self, name: &str, id: &str, actor: Actor, answer: &Answer) -> Result<()> {
         let account = self.dependencies.partners.remove_token(&parse(name)?, id)?;
+        let ended = self.end_outdated();
         let text = format!("partner {} may no longer log in with the token {id}", account.name);
         self.note(&actor, "partner.token.remove", &text).await?;
         answer.give(Reply::Said(text)).await?;
-        self.end_outdated(&actor, answer).await
+        self.tell_ended(ended, &actor, answer).await
     }
 
     fn token_view(&self, partner: &str, token: &AccountToken) -> TokenView {
