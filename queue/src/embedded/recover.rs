@@ -18,6 +18,7 @@ use forebay_storage::{
     FileId, StorageError,
     disk::Disk,
     journal::{Journal, JournalOptions, JournalReader},
+    log::Recovery,
 };
 
 use super::{
@@ -60,97 +61,146 @@ pub(super) fn open(
     options: &Options,
     watch: &Watch,
 ) -> Result<Opened> {
-    let mut recovered = Recovered::default();
     // The index first: its lock keeps a second process away from the journal.
     let found = match open_index(dir, options.cache_bytes) {
         Err(Fault::Queue(error)) => return Err(error),
         found => found,
     };
     let applied = found.as_ref().ok().and_then(Option::as_ref).map_or(0, |(_, state)| state.meta.applied);
+    let (journal, recovery) = open_journal(disk, journal_dir, options, applied + 1)?;
+    let found = found.and_then(|found| match found {
+        Some((index, state)) => {
+            belongs(&index, &state, &journal.reader(), recovery.first, recovery.next).map(|()| Some((index, state)))
+        }
+        None => Ok(None),
+    });
+    let mut recovered = Recovered { torn_bytes: recovery.torn_bytes, ..Recovered::default() };
+    let (index, state) = found_or_fresh(found, dir, options, &mut recovered)?;
+    recovered.set_aside.extend(recovery.set_aside.iter().cloned());
+    let mut opened = Opened { journal, index, state, recovered };
+    let caught_up = opened.catch_up(recovery.first, watch)?;
+    opened.give_room_back(dir, options, watch)?;
+    // Before damage is dealt with: that may turn active entries to held, which drops their lease
+    // and with it the process group that `recover_children` has to stop.
+    opened.recovered.interrupted = active(&opened.index, &opened.state)?;
+    opened.deal_with_losses(&caught_up, &recovery, watch)?;
+    if caught_up.is_new {
+        adopt_contents((0, recovery.first), &mut opened.journal, &opened.index, &mut opened.state)?;
+        end_anew(&opened.index)?;
+    }
+    opened.state.lanes.void_leases();
+    Ok(opened)
+}
+
+/// Opens the journal. A newer version's is left alone, and so is its index.
+fn open_journal(disk: Arc<dyn Disk>, dir: &Path, options: &Options, from: u64) -> Result<(Journal, Recovery)> {
     let layout = JournalOptions {
         segment_bytes: options.segment_bytes,
         recent_segment_bytes: options.recent_bytes / 4,
         recent_bytes: options.recent_bytes,
     };
-    let (mut journal, recovery) = Journal::open(disk, journal_dir, layout, applied + 1).map_err(journal_error)?;
-    let reader = journal.reader();
-    // A newer version's journal is left alone, and so is its index.
-    if let Some((seq, bytes)) = reader.read(recovery.next.saturating_sub(1), 1).map_err(journal_error)?.last() {
+    let (journal, recovery) = Journal::open(disk, dir, layout, from).map_err(journal_error)?;
+    let last = journal.reader().read(recovery.next.saturating_sub(1), 1).map_err(journal_error)?;
+    if let Some((seq, bytes)) = last.last() {
         record_codec::decode(*seq, bytes)?;
     }
-    let found = found.and_then(|found| match found {
-        Some((index, state)) => {
-            belongs(&index, &state, &reader, recovery.first, recovery.next).map(|()| Some((index, state)))
-        }
-        None => Ok(None),
-    });
-    let (mut index, mut state) = match found {
-        Ok(Some(found)) => found,
+    Ok((journal, recovery))
+}
+
+/// The index that was found, or an empty one in its place.
+fn found_or_fresh(
+    found: Result<Option<(Index, QueueState)>, Fault>,
+    dir: &Path,
+    options: &Options,
+    recovered: &mut Recovered,
+) -> Result<(Index, QueueState), Fault> {
+    let index = match found {
+        Ok(Some(found)) => return Ok(found),
         Ok(None) => {
             tracing::info!("the index of the queue is of another format, and is made anew from the journal");
             recovered.rebuilt = true;
-            (fresh_index(dir, options.cache_bytes, Old::Remove)?.0, QueueState::default())
+            fresh_index(dir, options.cache_bytes, Old::Remove)?.0
         }
         // It is as good as it was, and cannot be opened without some room; what it says is in the journal too.
-        Err(Fault::Disk(error)) => (in_memory(dir, &error), QueueState::default()),
+        Err(Fault::Disk(error)) => in_memory(dir, &error),
         Err(fault) => {
             tracing::warn!(reason = %QueueError::from(fault), "the index of the queue is made anew from the journal");
             recovered.rebuilt = true;
             let (index, aside) = fresh_index(dir, options.cache_bytes, Old::Keep)?;
             recovered.set_aside.extend(aside);
-            (index, QueueState::default())
+            index
         }
     };
-    let applied = state.meta.applied;
-    // sled may also come up empty from a damaged file.
-    if applied == 0 {
-        begin_anew(&index)?;
-    }
-    let is_new = is_unfinished(&index)?;
-    let from = if applied == 0 { recovery.first } else { applied + 1 };
-    let mut replay = Replay::default();
-    replay.run(&mut state, &index, &reader, from, &mut |done, total| watch.at(done, total))?;
-    recovered.replayed = replay.records;
-    recovered.rebuilt |= is_new && replay.records > 0 && !index.is_in_memory();
-    // An index that was made from the journal knows nothing that the journal has lost.
-    let known = if is_new { 0 } else { applied };
-    recovered.faults = replay.faults;
-    recovered.torn_bytes = recovery.torn_bytes;
-    recovered.set_aside.extend(recovery.set_aside.iter().cloned());
-    recovered.newest_at = state.meta.newest_at;
-    if state.meta.entries.saturating_mul(3 << 10).saturating_add(64 << 20) < index.size_on_disk()? {
-        let was_copied;
-        (index, was_copied) = compact(index, dir, options.cache_bytes, watch)?;
-        recovered.rebuilt |= was_copied;
-        state = QueueState::load(&index)?;
-    }
-    // Before damage is dealt with: that may turn active entries to held, which drops their lease
-    // and with it the process group that `recover_children` has to stop.
-    recovered.interrupted = active(&index, &state)?;
-    let mut gaps = replay.gaps;
-    for lost in &recovery.lost {
-        if !gaps.iter().any(|gap| gap.0 < lost.end && lost.start < gap.1) {
-            gaps.push((lost.start, lost.end));
+    Ok((index, QueueState::default()))
+}
+
+/// What is known after the index has caught up with the journal.
+struct CaughtUp {
+    /// The index was made from this journal, now or in part by an opening that was cut.
+    is_new: bool,
+    /// The last record that the index had applied before; an index that was made from the journal knows nothing that the
+    /// journal has lost, so 0.
+    known: u64,
+    gaps: Vec<(u64, u64)>,
+}
+
+impl Opened {
+    /// Applies the records that the index lacks.
+    fn catch_up(&mut self, first: u64, watch: &Watch) -> Result<CaughtUp, Fault> {
+        let applied = self.state.meta.applied;
+        // sled may also come up empty from a damaged file.
+        if applied == 0 {
+            begin_anew(&self.index)?;
         }
+        let is_new = is_unfinished(&self.index)?;
+        let from = if applied == 0 { first } else { applied + 1 };
+        let mut replay = Replay::default();
+        let reader = self.journal.reader();
+        replay.run(&mut self.state, &self.index, &reader, from, &mut |done, total| watch.at(done, total))?;
+        let recovered = &mut self.recovered;
+        recovered.replayed = replay.records;
+        recovered.rebuilt |= is_new && replay.records > 0 && !self.index.is_in_memory();
+        recovered.faults = replay.faults;
+        recovered.newest_at = self.state.meta.newest_at;
+        Ok(CaughtUp { is_new, known: if is_new { 0 } else { applied }, gaps: replay.gaps })
     }
-    for gap in gaps {
-        if index.get(&keys::damage(gap.0, gap.1))?.is_some() {
-            continue;
+
+    /// Makes an index smaller that takes much more than what is in it.
+    fn give_room_back(&mut self, dir: &Path, options: &Options, watch: &Watch) -> Result<(), Fault> {
+        let fair = self.state.meta.entries.saturating_mul(3 << 10).saturating_add(64 << 20);
+        if self.index.size_on_disk()? <= fair {
+            return Ok(());
         }
-        let knowledge = if recovery.unsettled.iter().any(|lost| lost.start <= gap.0 && gap.1 <= lost.end) {
-            Knowledge::NeverAcknowledged
-        } else {
-            recovered.lost_records += gap.1 - gap.0;
-            knowledge(gap, known)
-        };
-        deal_with(gap, knowledge, &mut journal, &index, &mut state, watch)?;
+        let grown = std::mem::replace(&mut self.index, Index::in_memory(dir));
+        let (index, was_copied) = compact(grown, dir, options.cache_bytes, watch)?;
+        self.index = index;
+        self.recovered.rebuilt |= was_copied;
+        self.state = QueueState::load(&self.index)?;
+        Ok(())
     }
-    if is_new {
-        adopt_contents((0, recovery.first), &mut journal, &index, &mut state)?;
-        end_anew(&index)?;
+
+    /// Deals with the damage that nobody has dealt with yet.
+    fn deal_with_losses(&mut self, caught_up: &CaughtUp, recovery: &Recovery, watch: &Watch) -> Result<(), Fault> {
+        let mut gaps = caught_up.gaps.clone();
+        for lost in &recovery.lost {
+            if !gaps.iter().any(|gap| gap.0 < lost.end && lost.start < gap.1) {
+                gaps.push((lost.start, lost.end));
+            }
+        }
+        for gap in gaps {
+            if self.index.get(&keys::damage(gap.0, gap.1))?.is_some() {
+                continue;
+            }
+            let knowledge = if recovery.unsettled.iter().any(|lost| lost.start <= gap.0 && gap.1 <= lost.end) {
+                Knowledge::NeverAcknowledged
+            } else {
+                self.recovered.lost_records += gap.1 - gap.0;
+                knowledge(gap, caught_up.known)
+            };
+            deal_with(gap, knowledge, &mut self.journal, &self.index, &mut self.state, watch)?;
+        }
+        Ok(())
     }
-    state.lanes.void_leases();
-    Ok(Opened { journal, index, state, recovered })
 }
 
 /// None: it is of another format.
