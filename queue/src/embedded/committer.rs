@@ -266,15 +266,16 @@ impl Committer {
         Ok(())
     }
 
-    /// Checks every change against all before it. An index that turns out to be damaged is made anew, and all is checked
-    /// once more; so are the others when one of them failed with a part of it done.
+    /// Checks every change against all before it. An index that turns out to be damaged is made anew, and one that the disk
+    /// has failed is replaced; then all is checked once more. If that fails again with a part of a change done, the others
+    /// are checked without it.
     fn stage_all(&mut self, changes: &mut Vec<Box<dyn Change>>) -> Result<Vec<NewRecord>> {
         let (mut was_remade, mut was_replaced) = (false, false);
         loop {
             self.sound()?;
             match self.try_stage_all(changes) {
-                // What was looked up may be wrong, or was not found for want of room.
-                Ok(_) if self.has_failed() && !was_replaced => {
+                // What was looked up may be wrong, or was not found for want of room; a part of a change may be staged.
+                Ok(_) | Err(Unstaged::Halfway(_)) if self.has_failed() && !was_replaced => {
                     was_replaced = true;
                     self.replace_failed();
                 }
