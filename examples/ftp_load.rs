@@ -9,14 +9,17 @@
 //! control and data, with the session of the control connection resumed, and with any certificate: it measures.
 #![allow(clippy::disallowed_methods, reason = "a stopwatch, not a decision that depends on time")]
 
+#[path = "load/wire.rs"]
+mod wire;
+
 use std::{
     collections::HashMap,
     env,
     error::Error,
     fmt::Write as _,
     fs,
-    io::{self, BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    io::{self, BufRead, BufReader, Write},
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Barrier, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -25,12 +28,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::ClientConfig;
+use wire::{Stream, tls};
 
 /// What the command line asks for.
 struct Load {
@@ -151,118 +150,6 @@ fn session(
     }
     client.command("QUIT")?;
     Ok(seen)
-}
-
-/// A connection in the clear or under TLS.
-enum Stream {
-    Clear(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
-}
-
-impl Stream {
-    fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
-        Ok(stream)
-    }
-
-    fn secured(stream: TcpStream, tls: &Arc<ClientConfig>) -> io::Result<Self> {
-        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-        let connection = ClientConnection::new(tls.clone(), name).map_err(io::Error::other)?;
-        Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
-    }
-
-    /// Says that nothing more comes. Closed before the reply it would be reset, with the session tickets unread in it.
-    fn end(&mut self) -> io::Result<()> {
-        if let Self::Tls(stream) = self {
-            // Behind a file of no bytes the handshake is still to come.
-            while stream.conn.is_handshaking() {
-                stream.conn.complete_io(&mut stream.sock)?;
-            }
-            stream.conn.send_close_notify();
-            stream.flush()?;
-        }
-        match self {
-            Self::Clear(socket) => socket.shutdown(Shutdown::Write),
-            Self::Tls(stream) => stream.sock.shutdown(Shutdown::Write),
-        }
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Clear(stream) => stream.read(buffer),
-            Self::Tls(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Clear(stream) => stream.write(bytes),
-            Self::Tls(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Clear(stream) => stream.flush(),
-            Self::Tls(stream) => stream.flush(),
-        }
-    }
-}
-
-/// Takes every certificate: nothing is trusted here, only measured.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// A configuration for one session, so that its sessions are its own to resume.
-fn tls() -> io::Result<Arc<ClientConfig>> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }
 
 /// One logged-in session.

@@ -429,7 +429,7 @@ fn a_log_that_fills_the_disk_loses_its_lines_and_nothing_else() {
     machine.wait_ready();
     machine.ok(&["gate", "close", "--for", "1h", "--reason", "test"]);
     assert_eq!(upload(&machine, "a.hl7", 10), 226);
-    let filler = disk.fill_but(512 << 10);
+    let filler = disk.fill_but(64 << 10);
     let is_broken = || status(&machine)["log"]["broken"] == true;
     wait_until("the log has filled it", || {
         assert_eq!(upload(&machine, "no.hl7", 10), 452);

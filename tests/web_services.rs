@@ -12,7 +12,6 @@ mod harness;
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
     path::Path,
     process::Command,
     sync::Arc,
@@ -26,7 +25,10 @@ use forebay::{
     gate, partners,
 };
 use forebay_queue::State;
-use harness::{Door, House, PARTNER, PASSWORD, Plan};
+use harness::{
+    Door, House, PARTNER, PASSWORD, Plan,
+    http::{Answer, connected, raw, read_to_end, request},
+};
 use sha2::{Digest, Sha256};
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -42,72 +44,6 @@ fn house() -> House {
 
 fn house_with(plan: Plan) -> House {
     House::new(Plan { web: Some(plan.web.unwrap_or_default()), receipts: true, outbox: true, ..plan })
-}
-
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn parsed(bytes: &[u8]) -> Self {
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-        let end = end.unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(bytes)));
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Self { status, head, body: bytes[end + 4..].to_vec() }
-    }
-
-    fn header(&self, name: &str) -> &str {
-        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        lines
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.trim())
-            .next()
-            .unwrap_or_default()
-    }
-
-    fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    /// It is a problem of this status, about this field.
-    fn assert_problem(&self, status: u16, field: Option<&str>) {
-        assert_eq!(self.status, status, "{} {}", self.head, String::from_utf8_lossy(&self.body));
-        assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.head);
-        let problem = self.json();
-        assert_eq!(problem["status"], status);
-        assert_eq!(problem["field"].as_str(), field, "{problem}");
-    }
-}
-
-/// Sends bytes as they are, and reads until the server ends the connection.
-fn raw(at: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = connected(at);
-    stream.write_all(bytes).unwrap();
-    read_to_end(&mut stream)
-}
-
-fn connected(at: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(at).unwrap();
-    stream.set_read_timeout(Some(BOUND)).unwrap();
-    stream
-}
-
-fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("an answer and an end in time");
-    answer
-}
-
-fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
-    );
-    [head.as_bytes(), body].concat()
 }
 
 fn ask(house: &House, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
@@ -244,7 +180,7 @@ fn a_refusal_names_what_is_wrong_and_nothing_is_kept() {
         get(&house, &format!("/v1/files?limit={limit}")).assert_problem(400, Some("limit"));
     }
     get(&house, "/v1/files/nonsense").assert_problem(404, None);
-    get(&house, "/v1/elsewhere").assert_problem_of_router(404);
+    get(&house, "/v1/elsewhere").assert_problem(404, None);
     for (method, path, allowed) in [
         ("DELETE", "/v1/files", "GET,HEAD,POST"),
         ("PUT", "/v1/files/x", "GET,HEAD"),
@@ -256,7 +192,7 @@ fn a_refusal_names_what_is_wrong_and_nothing_is_kept() {
         ("TRACE", "/v1/files", "GET,HEAD,POST"),
     ] {
         let told = ask(&house, method, path, BASIC, b"");
-        told.assert_problem_of_router(405);
+        told.assert_problem(405, None);
         let mut allow: Vec<_> = told.header("allow").split(',').map(str::trim).collect();
         allow.sort_unstable();
         assert_eq!(allow.join(","), allowed, "{method} {path}: {}", told.head);
@@ -265,12 +201,6 @@ fn a_refusal_names_what_is_wrong_and_nothing_is_kept() {
     let good = hex_to_base64(&Sha256::digest(b"some"));
     let told = of("/v1/files?name=a", &format!("Content-Digest: unknown=:AA==:, sha-256=:{good}:\r\n"));
     assert_eq!(told.status, 201, "{told:?}");
-}
-
-impl Answer {
-    fn assert_problem_of_router(&self, status: u16) {
-        self.assert_problem(status, None);
-    }
 }
 
 fn hex_to_base64(bytes: &[u8]) -> String {

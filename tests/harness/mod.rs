@@ -11,6 +11,7 @@ pub mod binary;
 pub mod client;
 mod ftp_client;
 mod ftp_session;
+pub mod http;
 pub mod killed;
 pub mod lag;
 pub mod lossy;

@@ -183,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn what_stands_still_is_overdue_unless_another_moves() {
         let clock = TransferClock::new(TransferLimits { stalled: millis(60), longest_per_gib: Duration::MAX });
-        let (transfer, began) = (clock.begin(), Instant::now());
+        let (began, transfer) = (Instant::now(), clock.begin());
         assert_eq!(clock.overdue(&transfer, 0).await, Overdue::Stalled);
         assert!(began.elapsed() >= millis(60));
         let moving = clock.moving();
@@ -197,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn what_drips_is_overdue_and_waits_for_bandwidth_do_not_count() {
         let clock = TransferClock::new(TransferLimits { stalled: millis(10_000), longest_per_gib: millis(100) });
-        let (transfer, began) = (clock.begin(), Instant::now());
+        let (began, transfer) = (Instant::now(), clock.begin());
         let throttling = clock.throttling();
         tokio::time::sleep(millis(100)).await;
         drop(throttling);
@@ -220,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn each_step_has_its_time_and_all_of_them_together() {
         let clock = TransferClock::new(TransferLimits { stalled: millis(50), longest_per_gib: millis(180) });
-        let (transfer, began) = (clock.begin(), Instant::now());
+        let (began, transfer) = (Instant::now(), clock.begin());
         let never = clock.step(&transfer, 0, std::future::pending::<()>()).await;
         assert_eq!(never, Err(Overdue::Stalled));
         let overdue = loop {

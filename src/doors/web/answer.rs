@@ -3,13 +3,15 @@
 use axum::body::Body;
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER},
 };
 use serde::Serialize;
-use uuid::Uuid;
 
-use super::{announcement::Announcement, dialect::Dialect, page, problem, soap, status::Status};
-use crate::{http::guard, units::text::visible_json};
+use super::{announcement::Announcement, dialect::Dialect, pages, problem, soap, status::Status};
+use crate::{
+    http::{Assets, guard_data, guard_page},
+    units::text::visible_json,
+};
 
 /// What is said, before it is sent.
 pub(super) type Answer = Response<Body>;
@@ -28,6 +30,8 @@ pub(super) enum Asked {
     Readiness,
     /// The windows as a calendar.
     Calendar,
+    /// A file that pages are made of.
+    Asset,
     /// Anything else.
     Other,
 }
@@ -38,6 +42,7 @@ impl Asked {
             "/healthz" => Self::Health,
             "/readyz" => Self::Readiness,
             "/maintenance.ics" | "/calendar.ics" => Self::Calendar,
+            path if Assets::is_below(path) => Self::Asset,
             _ => Self::Other,
         }
     }
@@ -45,40 +50,38 @@ impl Asked {
 
 /// 503 with the announcement, whatever was asked.
 pub(super) fn unavailable(announcement: &Announcement, dialect: Dialect) -> Answer {
-    let nonce = nonce();
     let (kind, body) = match dialect {
-        Dialect::Html => (HTML, page::unavailable(announcement, &nonce)),
+        Dialect::Html => (HTML, pages::unavailable(announcement)),
         Dialect::Json => (PROBLEM, problem::problem(announcement)),
         Dialect::Soap11 => ("text/xml; charset=utf-8", soap::version_1_1(announcement)),
         Dialect::Soap12 => ("application/soap+xml; charset=utf-8", soap::version_1_2(announcement)),
         Dialect::Text => (TEXT, announcement.text()),
     };
-    let mut answer = answer(StatusCode::SERVICE_UNAVAILABLE, kind, body, &nonce);
+    let mut answer = answer(StatusCode::SERVICE_UNAVAILABLE, kind, body);
     answer.headers_mut().insert(RETRY_AFTER, announcement.retry_after.into());
     answer
 }
 
 /// The status while the gate is open.
 pub(super) fn status(status: &Status, dialect: Dialect) -> Answer {
-    let nonce = nonce();
     let (kind, body) = match dialect {
-        Dialect::Html => (HTML, page::open(status, &nonce)),
+        Dialect::Html => (HTML, pages::rendered(&pages::Open { status, entry: pages::Entry::None })),
         Dialect::Json => (JSON, json(status)),
         _ => (TEXT, status.text()),
     };
-    answer(StatusCode::OK, kind, body, &nonce)
+    answer(StatusCode::OK, kind, body)
 }
 
 /// The calendar.
 pub(super) fn calendar(feed: String) -> Answer {
-    answer(StatusCode::OK, "text/calendar; charset=utf-8", feed, "")
+    answer(StatusCode::OK, "text/calendar; charset=utf-8", feed)
 }
 
 /// The process answers, so it is alive.
 pub(super) fn health(dialect: Dialect) -> Answer {
     match dialect {
-        Dialect::Json => answer(StatusCode::OK, JSON, json(&serde_json::json!({ "alive": true })), ""),
-        _ => answer(StatusCode::OK, TEXT, "alive\n".to_owned(), ""),
+        Dialect::Json => answer(StatusCode::OK, JSON, json(&serde_json::json!({ "alive": true }))),
+        _ => answer(StatusCode::OK, TEXT, "alive\n".to_owned()),
     }
 }
 
@@ -87,13 +90,13 @@ pub(super) fn readiness(faults: &[String], dialect: Dialect) -> Answer {
     let status = if faults.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if dialect == Dialect::Json {
         let body = json(&serde_json::json!({ "ready": faults.is_empty(), "reasons": faults }));
-        return answer(status, JSON, body, "");
+        return answer(status, JSON, body);
     }
     let mut text = if faults.is_empty() { "ready\n".to_owned() } else { "not ready\n".to_owned() };
     for fault in faults {
         text.push_str(&format!("- {}\n", fault.replace(char::is_control, " ")));
     }
-    answer(status, TEXT, text, "")
+    answer(status, TEXT, text)
 }
 
 /// The request is none.
@@ -123,12 +126,12 @@ pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> Answer {
 
 /// A text that is JSON.
 pub(super) fn json_text(status: StatusCode, text: String) -> Answer {
-    answer(status, JSON, text, "")
+    answer(status, JSON, text)
 }
 
 /// A problem.
 pub(super) fn problem(status: StatusCode, value: &impl Serialize) -> Answer {
-    answer(status, PROBLEM, json(value), "")
+    answer(status, PROBLEM, json(value))
 }
 
 /// Only looking is possible here.
@@ -141,9 +144,13 @@ pub(super) fn not_allowed(dialect: Dialect) -> Answer {
 fn plain(status: StatusCode, title: &str, dialect: Dialect) -> Answer {
     if dialect == Dialect::Json {
         let body = json(&serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() }));
-        return answer(status, PROBLEM, body, "");
+        return answer(status, PROBLEM, body);
     }
-    answer(status, TEXT, format!("{title}\n"), "")
+    if dialect == Dialect::Html {
+        let detail = "There is nothing here for a browser.";
+        return html(status, pages::rendered(&pages::Refused { title, detail }));
+    }
+    answer(status, TEXT, format!("{title}\n"))
 }
 
 /// Whether the method only looks.
@@ -164,15 +171,26 @@ pub(super) fn json(value: &impl Serialize) -> String {
     text
 }
 
-fn nonce() -> String {
-    Uuid::new_v4().simple().to_string()
+/// A page.
+pub(super) fn html(status: StatusCode, page: String) -> Answer {
+    answer(status, HTML, page)
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: String, nonce: &str) -> Answer {
+/// The browser is to look at another page (RFC 9110, 15.4.4).
+pub(super) fn see_other(place: HeaderValue) -> Answer {
+    let mut answer = answer(StatusCode::SEE_OTHER, TEXT, "see the other page\n".to_owned());
+    answer.headers_mut().insert(LOCATION, place);
+    answer
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Body::from(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    guard(headers, nonce);
+    match kind {
+        HTML => guard_page(headers),
+        _ => guard_data(headers),
+    }
     answer
 }

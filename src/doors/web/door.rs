@@ -10,7 +10,7 @@ use super::{
     context::{Entrance, WebContext, tls_form},
     faces::Faces,
     options::Tls,
-    service,
+    routes,
 };
 use crate::{
     clock::Clock,
@@ -82,7 +82,7 @@ impl Door {
         };
         let faces = Faces::new(gate.clone(), clock.clone(), readiness, options.retry_after);
         let common = Arc::new(DoorContext::new(DOOR, settings, DoorServices { ingest, partners, gate, clock }));
-        let router = service::router(&common, &faces, &options);
+        let router = routes::router(&common, &faces, &options);
         let context = WebContext { common, hosts: options.names(), options, tls, faces, router };
         let accept = AcceptLoop::new(context, listeners).map_err(BindError::Threads)?;
         Ok(Self { accept, local })
@@ -103,7 +103,8 @@ impl Door {
     /// Serves until `shutdown` is true or its sender is gone, then lets transfers end for `grace`, and cuts the rest.
     pub async fn run(self, shutdown: watch::Receiver<bool>) {
         let options = &self.accept.door.options;
-        info!(listen = %self.local, tls = ?options.tls(), services = options.services, "web door is open");
+        let (portal, services) = (options.portal, options.services);
+        info!(listen = %self.local, tls = ?options.tls(), portal, services, "web door is open");
         self.accept.run(shutdown).await;
         info!(listen = %self.local, "web door is closed");
     }

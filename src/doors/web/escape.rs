@@ -1,13 +1,24 @@
 //! Text that others wrote, made harmless for HTML and XML.
 
-use std::fmt;
+use std::fmt::{self, Write};
+
+use askama::filters::Escaper;
+
+/// What templates of pages write text with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Markup;
+
+impl Escaper for Markup {
+    fn write_escaped_str<W: Write>(&self, mut dest: W, text: &str) -> fmt::Result {
+        write!(dest, "{}", Escaped(text))
+    }
+}
 
 /// Writes text for HTML and XML, in elements and in quoted attributes. What XML 1.0 cannot hold becomes U+FFFD.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write;
         for c in self.0.chars() {
             match c {
                 '&' => f.write_str("&amp;")?,

@@ -11,6 +11,7 @@ use super::{
     answer::{self, Answer, Asked},
     dialect::Dialect,
     kept::Kept,
+    pages::ASSETS,
     status::Status,
 };
 use crate::{
@@ -57,6 +58,7 @@ impl Faces {
             Asked::Health => return Some(answer::health(dialect)),
             Asked::Readiness => return Some(answer::readiness(&self.readiness.faults(), dialect)),
             Asked::Calendar => return Some(answer::calendar(self.calendar())),
+            Asked::Asset => return Some(ASSETS.answer(head).unwrap_or_else(|| answer::not_found(dialect))),
         }
         self.closed(dialect)
     }
@@ -68,10 +70,20 @@ impl Faces {
         Some(answer::unavailable(&announcement, dialect))
     }
 
-    /// The status page while the gate is open.
-    pub(super) fn status(&self, dialect: Dialect) -> Answer {
+    /// Whether the gate is closed for the web now.
+    pub(super) fn is_closed(&self) -> bool {
+        !self.gate.state(&Scope::Web).is_open()
+    }
+
+    /// The status while the gate is open.
+    pub(super) fn status(&self) -> Status {
         let now = self.clock.now();
-        answer::status(&self.status.get(self.gate.epoch(), now, || Status::look(&self.gate, now)), dialect)
+        self.status.get(self.gate.epoch(), now, || Status::look(&self.gate, now))
+    }
+
+    /// The same as an answer.
+    pub(super) fn status_in(&self, dialect: Dialect) -> Answer {
+        answer::status(&self.status(), dialect)
     }
 
     /// The calendar of windows. A file that was refused is told of in it, so it is looked at each time.

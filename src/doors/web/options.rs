@@ -44,8 +44,13 @@ pub struct Options {
     pub proxy_protocol_from: Vec<Network>,
     /// The names that the server answers to, with that of `url`; none: any. An address is always accepted.
     pub hosts: Vec<HostName>,
+    /// Whether partners may sign in with a browser, and send and fetch files there.
+    pub portal: bool,
     /// Whether partners may send and fetch files through the web services.
     pub services: bool,
+    /// How long a browser stays signed in without a request; one that is under way counts to its end.
+    #[serde(with = "units::duration")]
+    pub session_idle: Duration,
     /// How long a TLS handshake may take.
     #[serde(with = "units::duration")]
     pub handshake: Duration,
@@ -102,7 +107,9 @@ impl Default for Options {
             client_ca: None,
             proxy_protocol_from: Vec::new(),
             hosts: Vec::new(),
+            portal: true,
             services: true,
+            session_idle: Duration::from_secs(30 * 60),
             handshake: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -158,6 +165,11 @@ impl Options {
         self.public().is_some_and(|url| url.scheme_str() == Some("https"))
     }
 
+    /// Returns true if browsers speak TLS, with this server or a proxy before it.
+    pub(super) fn is_tls_outside(&self) -> bool {
+        self.tls() == Tls::Required || self.is_https_outside()
+    }
+
     fn host_of_url(&self) -> Option<String> {
         Some(self.public()?.host()?.trim_matches(['[', ']']).to_owned())
     }
@@ -195,6 +207,9 @@ impl Options {
             if time < Duration::from_millis(100) {
                 say(key, "must be at least 100ms");
             }
+        }
+        if self.session_idle < Duration::from_secs(60) {
+            say("session_idle", "must be at least 1m");
         }
         if self.retry_after < Duration::from_secs(1) {
             say("retry_after", "must be at least 1s");

@@ -1,56 +1,22 @@
 //! `GET /v1/files` and `/v1/files/{id}`: what became of the files that were sent, over any door.
 
 use axum::extract::{Path, State};
-use chrono::{DateTime, Utc};
 use hyper::{StatusCode, Uri};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{
-    Services,
-    login::Login,
-    problem::{Problem, ProblemBody},
-    query,
-};
+use super::Services;
 use crate::{
-    doors::web::answer::{self, Answer},
-    ingest::{FileId, Refusal, Sent},
+    doors::web::{
+        answer::{self, Answer},
+        exchange::{FileBody, Login, Problem, ProblemBody, query},
+    },
+    ingest::{FileId, Refusal},
 };
 
 /// Files in one piece of a listing, unless fewer are asked for, and the most that can be asked for.
 const PAGE: usize = 100;
 const MOST: usize = 1000;
-
-/// A file as its partner is told of it: its receipt as it stands.
-#[derive(Serialize, ToSchema)]
-#[schema(as = File)]
-pub(super) struct FileBody {
-    version: u8,
-    #[schema(value_type = String, format = "uuid")]
-    id: String,
-    /// The path that it has, relative to the login directory.
-    name: String,
-    /// The door that it came through.
-    door: String,
-    /// Length in bytes.
-    bytes: u64,
-    /// Hexadecimal.
-    sha256: String,
-    #[schema(value_type = String, format = DateTime)]
-    received: DateTime<Utc>,
-    /// One of `unfinished`, `ready`, `active`, `retrying`, `held`, `done`, `quarantined`, `dead`, `cancelled`, `duplicate`,
-    /// `superseded`.
-    state: &'static str,
-    /// Whether it waits for the end of maintenance.
-    deferred: bool,
-    /// When that ends, if it is known.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    resumes: Option<DateTime<Utc>>,
-    /// What became of it and what is to be done, in a sentence.
-    text: String,
-    #[schema(value_type = String, format = DateTime)]
-    updated: DateTime<Utc>,
-}
 
 /// A piece of a listing.
 #[derive(Serialize, ToSchema)]
@@ -60,25 +26,6 @@ pub(super) struct PageBody {
     files: Vec<FileBody>,
     /// The cursor for the next piece; none at the end.
     next: Option<String>,
-}
-
-impl From<Sent> for FileBody {
-    fn from(sent: Sent) -> Self {
-        Self {
-            version: 1,
-            id: sent.id.to_string(),
-            name: sent.name,
-            door: sent.door,
-            bytes: sent.size_bytes,
-            sha256: sent.sha256.to_string(),
-            received: sent.received_at,
-            state: sent.state,
-            deferred: sent.is_deferred,
-            resumes: sent.resumes_at,
-            text: sent.text,
-            updated: sent.updated_at,
-        }
-    }
 }
 
 /// Lists the files that were sent, newest first.

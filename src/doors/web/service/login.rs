@@ -6,26 +6,21 @@ use axum::extract::FromRequestParts;
 use hyper::{StatusCode, header::AUTHORIZATION, http::request::Parts};
 use tracing::{debug, info};
 
-use super::{Services, problem::Problem};
+use super::Services;
 use crate::{
-    doors::{core::PartnerSession, web::context::Caller},
+    doors::web::{
+        context::Caller,
+        exchange::{Login, Problem},
+    },
     http::Credentials,
     partners::{Denied, Partner},
 };
-
-/// A partner that has logged in, for one request.
-pub(super) struct Login {
-    pub(super) partner: Arc<PartnerSession>,
-    pub(super) caller: Arc<Caller>,
-}
 
 impl FromRequestParts<Services> for Login {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Self, Problem> {
-        let Some(caller) = parts.extensions.get::<Arc<Caller>>().cloned() else {
-            return Err(Problem::from(Denied::Unavailable));
-        };
+        let caller = Caller::of(parts)?;
         let mut lines = parts.headers.get_all(AUTHORIZATION).iter();
         let given = lines.next().map(|value| Credentials::parse(value.as_bytes()));
         if lines.next().is_some() {
@@ -39,11 +34,10 @@ impl FromRequestParts<Services> for Login {
             Ok(verified) => verified,
             Err(denied) => return Err(refused(services, &caller, denied)),
         };
-        let session =
-            services.open_request(&partner, &caller.link).map_err(|denied| refused(services, &caller, denied))?;
-        debug!(partner = %partner.name, peer = %caller.link.peer, how, session = %session.ticket.id(), "logged in");
-        session.ticket.doing(format!("{} {}", parts.method, parts.uri.path()));
-        Ok(Self { partner: session, caller })
+        let login = Self::open(services, &partner, Arc::clone(&caller), parts);
+        let login = login.map_err(|denied| refused(services, &caller, denied))?;
+        debug!(partner = %partner.name, peer = %caller.link.peer, how, session = %login.partner.ticket.id(), "logged in");
+        Ok(login)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::doors::web::answer;
 struct Description;
 
 /// The routes below `/v1/`; `url` is the public address, if it is known.
-pub(super) fn routes(services: &Services, url: Option<&str>) -> Router {
+pub(in crate::doors::web) fn routes(services: &Services, url: Option<&str>) -> Router {
     let (routes, mut description) = described().split_for_parts();
     description.servers = url.map(|url| vec![Server::new(url.trim_end_matches('/'))]);
     let text = answer::json(&description);

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use hyper::StatusCode;
 
-use super::{login::Login, problem::Problem};
+use super::{Login, Problem};
 use crate::{
     doors::core::{EndRequests, Shutdown, TransferTime, words},
     http::ContentDigest,

@@ -3,10 +3,10 @@
 use hyper::Uri;
 use percent_encoding::percent_decode_str;
 
-use super::problem::Problem;
+use super::Problem;
 
 /// The value of a parameter; none when it is not there.
-pub(super) fn parameter(uri: &Uri, wanted: &'static str) -> Result<Option<String>, Problem> {
+pub(in crate::doors::web) fn parameter(uri: &Uri, wanted: &'static str) -> Result<Option<String>, Problem> {
     let mut found = None;
     for pair in uri.query().unwrap_or_default().split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

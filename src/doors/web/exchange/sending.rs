@@ -8,7 +8,7 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::login::Login;
+use super::Login;
 use crate::{
     doors::core::{EndRequests, PartnerSession, Shutdown, words},
     http::Transfer,

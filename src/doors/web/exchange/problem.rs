@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::response::IntoResponse;
 use hyper::{
-    StatusCode,
+    HeaderMap, StatusCode,
     header::{CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
@@ -13,7 +13,11 @@ use utoipa::ToSchema;
 use crate::{
     doors::{
         core::words,
-        web::answer::{self, Answer},
+        web::{
+            answer::{self, Answer},
+            dialect::Dialect,
+            pages::{Refused, rendered},
+        },
     },
     ingest::Refusal,
     partners::Denied,
@@ -26,8 +30,8 @@ const LATER: Duration = Duration::from_secs(60);
 
 /// A refusal on its way to its caller.
 #[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) status: StatusCode,
+pub(in crate::doors::web) struct Problem {
+    pub(in crate::doors::web) status: StatusCode,
     kind: &'static str,
     detail: String,
     field: Option<&'static str>,
@@ -37,7 +41,7 @@ pub(super) struct Problem {
 /// A refusal, as RFC 9457 has it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub(super) struct ProblemBody<'a> {
+pub(in crate::doors::web) struct ProblemBody<'a> {
     /// `about:blank`, unless a caller can do something about it that the status does not tell: `urn:forebay:storage-full`,
     /// `urn:forebay:stopped`, `urn:forebay:internal`.
     r#type: &'a str,
@@ -52,34 +56,54 @@ pub(super) struct ProblemBody<'a> {
 }
 
 impl Problem {
-    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(in crate::doors::web) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, kind: "about:blank", detail: detail.into(), field: None, headers: Vec::new() }
     }
 
     /// 400.
-    pub(super) fn bad(detail: impl Into<String>) -> Self {
+    pub(in crate::doors::web) fn bad(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     /// It is about this parameter or header.
-    pub(super) fn of(self, field: &'static str) -> Self {
+    pub(in crate::doors::web) fn of(self, field: &'static str) -> Self {
         Self { field: Some(field), ..self }
     }
 
     /// The same with a header.
-    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(in crate::doors::web) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
     /// The caller may come again after this time.
-    pub(super) fn after(self, wait: Duration) -> Self {
+    pub(in crate::doors::web) fn after(self, wait: Duration) -> Self {
         self.with(RETRY_AFTER, wait.as_secs().max(1).into())
     }
 
     /// The connection ends with it.
-    pub(super) fn closing(self) -> Self {
+    pub(in crate::doors::web) fn closing(self) -> Self {
         self.with(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// The refusal in the form that its caller reads; a page has this title.
+    pub(in crate::doors::web) fn told(self, dialect: Dialect, title: &str) -> Answer {
+        if dialect != Dialect::Html {
+            return self.into_response();
+        }
+        // What is said of a field alone has no subject.
+        let subject = self.field.filter(|_| self.detail.starts_with("is ") || self.detail.starts_with("stands "));
+        let detail = subject.map_or_else(|| self.detail.clone(), |field| format!("{field} {}", self.detail));
+        let detail = words::capitalised(&format!("{detail}."));
+        let mut answer = answer::html(self.status, rendered(&Refused { title, detail: &detail }));
+        self.add_headers(answer.headers_mut());
+        answer
+    }
+
+    /// Adds its headers to an answer that tells of it in another way; without the question for a password, which pages
+    /// ask themselves.
+    pub(in crate::doors::web) fn add_headers(self, headers: &mut HeaderMap) {
+        headers.extend(self.headers.into_iter().filter(|(name, _)| *name != WWW_AUTHENTICATE));
     }
 
     fn unavailable(kind: &'static str, refusal: &Refusal, wait: Duration) -> Self {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 
-use super::problem::Problem;
+use super::Problem;
 use crate::{
     doors::core::{PartnerSession, paths},
     ingest::{Accepted, IdempotencyKey, Intake, KeyClaim, KeyReused, KeyState, ProvenFinal, Repeat},
