@@ -5,7 +5,7 @@ use hyper::{StatusCode, Uri};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Services;
+use super::{Services, refusals::Refusals};
 use crate::{
     doors::web::{
         answer::{self, Answer},
@@ -32,18 +32,16 @@ pub(super) struct PageBody {
 #[utoipa::path(
     get,
     path = "/v1/files",
+    operation_id = "listFiles",
     tag = "files",
     params(
-        ("after" = Option<String>, Query, description = "the cursor of the piece before"),
+        ("after" = Option<String>, Query, description = "the cursor of the piece before", min_length = 1),
         ("limit" = Option<usize>, Query, description = "the most files of a piece", minimum = 1, maximum = 1000),
     ),
     responses(
-        (status = 200, description = "a piece of the listing; it may have fewer files than the limit although more come", body = PageBody),
-        (status = 400, description = "the cursor is none of ours, or the limit is none", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "no login", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "not allowed", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "too many failed logins or sessions", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "maintenance", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "a piece of the listing; it may have fewer files than the limit although more come", body = PageBody,
+            links(("state" = (operation_id = "fileState", parameters(("id" = "$response.body#/files/0/id")))))),
+        Refusals,
     ),
     security(("basic" = []), ("bearer" = []), ("certificate" = [])),
 )]
@@ -67,15 +65,13 @@ pub(super) async fn list(login: Login, uri: Uri) -> Result<Answer, Problem> {
 #[utoipa::path(
     get,
     path = "/v1/files/{id}",
+    operation_id = "fileState",
     tag = "files",
-    params(("id" = String, Path, description = "the id that the receipt of the upload has")),
+    params(("id" = String, Path, format = "uuid", description = "the id that the receipt of the upload has")),
     responses(
         (status = 200, description = "the file", body = FileBody),
-        (status = 401, description = "no login", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "not allowed", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "no such file of this partner", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "too many failed logins or sessions", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "maintenance", body = ProblemBody, content_type = "application/problem+json"),
+        Refusals,
     ),
     security(("basic" = []), ("bearer" = []), ("certificate" = [])),
 )]

@@ -12,6 +12,7 @@ mod files;
 mod login;
 mod openapi;
 mod out;
+mod refusals;
 mod upload;
 
 use std::sync::Arc;

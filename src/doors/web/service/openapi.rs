@@ -3,7 +3,7 @@
 use axum::{Router, routing::get};
 use hyper::StatusCode;
 use utoipa::{
-    OpenApi,
+    OpenApi, ToSchema,
     openapi::{
         Server,
         security::{Http, HttpAuthScheme, SecurityScheme},
@@ -13,6 +13,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Services, files, out, upload};
 use crate::doors::web::answer;
+
+/// The bytes of a file, as they are.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "it describes what is read and sent piece by piece")]
+pub(super) struct Content(Vec<u8>);
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -57,6 +63,8 @@ fn described() -> OpenApiRouter<Services> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -65,12 +73,15 @@ mod tests {
         let paths = description["paths"].as_object().unwrap();
         let names: Vec<_> = paths.keys().map(String::as_str).collect();
         assert_eq!(names, ["/v1/files", "/v1/files/{id}", "/v1/out/", "/v1/out/{name}"]);
-        for operation in paths.values().flat_map(|path| path.as_object().unwrap().values()) {
+        let operations = || paths.values().flat_map(|path| path.as_object().unwrap().values());
+        for operation in operations() {
             let responses = operation["responses"].as_object().unwrap();
-            for status in ["401", "403", "429", "503"] {
+            for status in ["400", "401", "403", "421", "429", "503"] {
                 assert!(responses.contains_key(status), "{status}: {operation}");
             }
         }
+        let ids: BTreeSet<_> = operations().map(|operation| operation["operationId"].as_str().unwrap()).collect();
+        assert_eq!(ids.len(), operations().count(), "each has an id of its own: {ids:?}");
         assert!(description["components"]["schemas"]["Problem"].is_object(), "{description:#}");
     }
 }

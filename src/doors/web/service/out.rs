@@ -6,7 +6,7 @@ use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Services;
+use super::{Services, openapi::Content, refusals::Refusals};
 use crate::{
     doors::{
         core::paths,
@@ -53,13 +53,12 @@ impl From<Listed> for NameBody {
 #[utoipa::path(
     get,
     path = "/v1/out/",
+    operation_id = "listOut",
     tag = "out",
     responses(
-        (status = 200, description = "the names", body = NamesBody),
-        (status = 401, description = "no login", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "not allowed", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "too many failed logins or sessions", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "maintenance", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "the names", body = NamesBody,
+            links(("content" = (operation_id = "fetchOut", parameters(("name" = "$response.body#/names/0/name")))))),
+        Refusals,
     ),
     security(("basic" = []), ("bearer" = []), ("certificate" = [])),
 )]
@@ -85,21 +84,21 @@ async fn names(login: &Login, path: &str) -> Result<Answer, Problem> {
 #[utoipa::path(
     get,
     path = "/v1/out/{name}",
+    operation_id = "fetchOut",
     tag = "out",
     params(
-        ("name" = String, Path, description = "the path below out/"),
-        ("Range" = Option<String>, Header, description = "one range of bytes (RFC 9110, 14.2)"),
+        ("name" = String, Path, description = "the path below out/", min_length = 1, example = "NOTICE.txt"),
+        ("Range" = Option<String>, Header, description = "one range of bytes (RFC 9110, 14.2); what is none is ignored", example = "bytes=0-99"),
     ),
     responses(
-        (status = 200, description = "the file, or the names of a folder", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 206, description = "the part that was asked for", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 400, description = "no name of a file", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "no login", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "the account may not download", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "the file, in the type that its name tells; or the names of a folder", content(
+            (Content = "application/octet-stream"), (String = "text/plain"), (serde_json::Value = "application/json"))),
+        (status = 206, description = "the part that was asked for, in the type of the whole", headers(
+            ("Content-Range" = String, description = "which part it is"))),
         (status = 404, description = "no such file", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 416, description = "the file has no such part", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "too many failed logins or sessions", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "maintenance", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 416, description = "the file has no such part", body = ProblemBody, content_type = "application/problem+json", headers(
+            ("Content-Range" = String, description = "how long it is"))),
+        Refusals,
     ),
     security(("basic" = []), ("bearer" = []), ("certificate" = [])),
 )]
