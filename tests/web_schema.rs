@@ -21,6 +21,12 @@ use harness::{
 const LIMITS: &str = "[limits]\nstartup_burst = 10000\nstartups_per_second = 10000\nmax_startups = \"10000:1:10000\"\n\
     free_failures = 1000000\nmax_failed_logins = 1000000\nmax_sessions_per_partner = 1000\n";
 
+const ROUTE: &str = "[[route]]\nname = \"all\"\nprocessor = \"deliver\"\ndirectory = \"@DIR@/delivered\"\n";
+
+/// The route is closed and the web is not: files are deferred, and there is a notice.
+const WINDOW: &str = "timezone = \"America/Chicago\"\n[[window]]\nname = \"Servers\"\nroutes = [\"all\"]\n\
+    start = \"2026-01-01 00:00\"\nend = \"2126-01-01 00:00\"\nreason = \"System maintenance\"\n";
+
 /// Examples of each operation in each phase.
 const EXAMPLES: u32 = 100;
 
@@ -34,7 +40,8 @@ struct Seen {
 }
 
 fn machine() -> Machine {
-    let mut machine = Machine::new(LIMITS);
+    let mut machine = Machine::new(&format!("[schedule]\nfile = \"maintenance.toml\"\n\n{LIMITS}\n{ROUTE}"));
+    machine.write("maintenance.toml", WINDOW);
     machine.add_partner(PARTNER, PASSWORD);
     machine.start();
     machine
@@ -65,6 +72,7 @@ fn schemathesis(machine: &Machine, gate: &str) -> Seen {
         .env("PYTHONPATH", &settings)
         .envs([("SCHEMATHESIS_HOOKS", "web_schema"), ("WEB_SCHEMA_GATE", gate)])
         .env("WEB_SCHEMA_SEEN", &seen)
+        .envs([("PYTHONDONTWRITEBYTECODE", "1"), ("NO_PROXY", "*")])
         .current_dir(machine.path())
         .args(["--config-file".as_ref(), settings.join(gate).with_extension("toml").as_os_str()])
         .arg("run")
@@ -103,7 +111,9 @@ fn what_the_description_says_holds_while_the_gate_is_open() {
     ] {
         assert!(seen.answers.contains_key(wanted), "never seen: {wanted}\n{:#?}", seen.answers);
     }
-    let queued: BTreeSet<_> = machine.queue().iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect();
+    let queue = machine.queue();
+    assert!(queue.iter().any(|entry| entry["deferred"] == true), "files are deferred: {queue:#?}");
+    let queued: BTreeSet<_> = queue.iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(queued, seen.kept, "what was answered 201 is queued, and nothing else");
 }
 
