@@ -136,8 +136,8 @@ fn a_partner_signs_in_sends_a_file_and_reads_what_became_of_it() {
 #[test]
 fn a_script_sends_raw_bytes_under_a_key_and_has_json() {
     let house = house();
-    let mut browser = Browser::signed_in(&house);
-    let mut send = |key: &str, content: &[u8]| {
+    let browser = Browser::signed_in(&house);
+    let send = |key: &str, content: &[u8]| {
         let headers =
             format!("Accept: application/json\r\nIdempotency-Key: {key}\r\nContent-Type: application/octet-stream\r\n");
         // Of a browser's two Accept lines the script's is the only one.
