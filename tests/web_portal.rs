@@ -251,6 +251,41 @@ fn the_public_address_is_ours_though_a_proxy_changes_the_host() {
 }
 
 #[test]
+fn passwords_and_cookies_in_the_clear_are_taken_from_this_machine_alone() {
+    let options = toml::from_str("proxy_protocol_from = [\"127.0.0.0/8\"]").unwrap();
+    let house = house_with(Plan { web: Some(options), ..Plan::default() });
+    let ask = |from: &str, method: &str, path: &str, headers: &str, body: &str| {
+        let proxy = format!("PROXY TCP4 {from} 127.0.0.1 5000 80\r\n");
+        let request = request(method, path, &format!("{HTML}{headers}"), body.as_bytes());
+        Answer::parsed(&raw(house.web.unwrap(), &[proxy.as_bytes(), &request].concat()))
+    };
+    let (far, near) = ("192.0.2.7", "127.0.0.1");
+    let form = format!("name={PARTNER}&password={}", PASSWORD.replace(' ', "+"));
+    let page = text(&ask(far, "GET", "/", "", ""));
+    assert!(page.contains("over TLS only") && !page.contains("<form"), "{page}");
+    let told = ask(far, "POST", "/sign-in", FORM, &form);
+    assert!(told.status == 403 && text(&told).contains("TLS"), "{told:?}");
+    no_cookie(&told);
+    let told = ask(near, "POST", "/sign-in", FORM, &form);
+    let cookie = format!("Cookie: {}\r\n", told.header("set-cookie").split(';').next().unwrap());
+    assert!(text(&ask(near, "GET", "/", &cookie, "")).contains("Signed in as"));
+    assert!(!text(&ask(far, "GET", "/", &cookie, "")).contains("Signed in as"));
+    assert_eq!(ask(far, "GET", "/out/", &cookie, "").status, 403);
+}
+
+#[test]
+fn under_another_name_than_its_own_the_server_shows_nothing() {
+    let options = Options { hosts: vec!["files.example.org".parse().unwrap()], ..Options::default() };
+    let house = house_with(Plan { web: Some(options), ..Plan::default() });
+    let with = |host: &str| {
+        let get = request("GET", "/", HTML, b"");
+        let get = String::from_utf8(get).unwrap().replace("Host: localhost", &format!("Host: {host}"));
+        Answer::parsed(&raw(house.web.unwrap(), get.as_bytes())).status
+    };
+    assert_eq!(["files.example.org", "127.0.0.1", "evil.example", "localhost"].map(with), [200, 200, 421, 421]);
+}
+
+#[test]
 fn a_session_is_begun_anew_at_each_sign_in_and_ends_with_the_old_one() {
     let house = house();
     let mut browser = Browser::new(&house);

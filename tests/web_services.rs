@@ -629,6 +629,44 @@ fn a_bound_certificate_is_a_login_without_a_name() {
     let shown = ["--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
     assert_eq!(curl(&[&common[..], &shown, &[&url]].concat()), b"200");
     assert_eq!(curl(&[&common[..], &[&url]].concat()), b"401");
+    // A browser with it signs in by it, and sees its files.
+    let start = format!("https://127.0.0.1:{}", house.web.unwrap().port());
+    let (sign_in, jar) = (format!("{start}/sign-in/certificate"), house.path("jar").display().to_string());
+    assert_eq!(curl(&[&common[..], &["-X", "POST", &sign_in]].concat()), b"403");
+    assert_eq!(curl(&[&common[..], &shown, &["-c", &jar, "-X", "POST", &sign_in]].concat()), b"303");
+    let page = |more: &[&str]| {
+        let trusted = ["--cacert", server.to_str().unwrap(), "-H", "Accept: text/html"];
+        String::from_utf8(curl(&[&trusted[..], more, &[&format!("{start}/")]].concat())).unwrap()
+    };
+    assert!(page(&shown).contains("Sign in with the certificate of this browser"));
+    assert!(!page(&[]).contains("certificate of this browser"));
+    assert!(page(&["-b", &jar]).contains("Signed in as"));
+}
+
+#[test]
+fn a_token_is_enough_and_guesses_of_one_wait() {
+    let limits = partners::Limits { free_failures: 3, ..Plan::default().limits };
+    let house = house_with(Plan { limits, ..Plan::default() });
+    let name = PARTNER.parse().unwrap();
+    let (kept, token) = house.partners.add_token(&name, "nightly job", None).unwrap();
+    let with = |token: &str, method: &str, path: &str, body: &[u8]| {
+        ask(&house, method, path, &format!("Authorization: Bearer {token}\r\n"), body)
+    };
+    assert_eq!(with(&token, "POST", "/v1/files?name=by-token.hl7", b"some").status, 201);
+    assert_eq!(house.states("by-token.hl7"), [State::Ready]);
+    assert_eq!(with(&token, "GET", "/v1/files", b"").status, 200);
+    house.partners.remove_token(&name, &kept.id()).unwrap();
+    with(&token, "GET", "/v1/files", b"").assert_problem(401, None);
+    // The right one of another account is right there alone, and so is a right one that was changed by a letter.
+    house.partners.add(&"Other".parse().unwrap(), PASSWORD, "").unwrap();
+    let (_, token) = house.partners.add_token(&name, "", None).unwrap();
+    for wrong in [token.replace(PARTNER, "Other"), format!("{token}x"), token[..token.len() - 1].to_owned()] {
+        with(&wrong, "GET", "/v1/files", b"").assert_problem(401, None);
+    }
+    let waits = (0..20).map(|_| with("guess", "GET", "/v1/files", b"")).find(|told| told.status == 429);
+    let waits = waits.expect("guesses wait");
+    assert!(waits.header("retry-after").parse::<u64>().unwrap() >= 1, "{waits:?}");
+    assert_eq!(house.entries().len(), 1);
 }
 
 #[test]

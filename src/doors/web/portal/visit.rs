@@ -28,11 +28,13 @@ impl Visit {
     /// # Errors
     /// When the partner has too many sessions, or its account cannot be read.
     pub(super) fn of(portal: &PortalContext, head: &Parts) -> Result<Option<Self>, Problem> {
-        let Some(held) = portal.sessions.of(&head.headers) else { return Ok(None) };
+        let caller = Caller::of(head)?;
+        // Who can read the cookie on its way has no more right to it than the password had to be sent so.
+        let Some(held) = portal.sessions.of(&head.headers).filter(|_| caller.is_private) else { return Ok(None) };
         let SignedIn { name, credentials } = held.value();
         let policy = portal.common.partners.policy(name.as_str());
         let partner = Partner { name: name.clone(), policy, credentials: credentials.clone() };
-        match Login::open(&portal.common, &partner, Caller::of(head)?, head) {
+        match Login::open(&portal.common, &partner, caller, head) {
             Ok(login) => Ok(Some(Self { login, _held: held })),
             Err(Denied::Wrong) => {
                 held.end();
