@@ -16,12 +16,14 @@ pub mod journal;
 pub mod local;
 pub mod log;
 mod meta;
+mod observer;
 mod store;
 
 pub use digest::{DigestState, NotADigestState};
 pub use error::{Result, StorageError};
 pub use id::FileId;
 pub use meta::{FileMeta, GoesOn, NewFile, Origin, Rest, Sha256};
+pub use observer::{Observer, Synced};
 pub use store::{
     Content, Durability, PartialInfo, Retract, Sealed, Space, SpoolItem, SpoolMaintenance, Storage, Upload, Verified,
 };

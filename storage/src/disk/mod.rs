@@ -8,6 +8,7 @@
 //! Accepted bytes are read and written through it alone, with two exceptions: `local/place.rs`
 //! makes reflinks by the real path, and `Sha256::is_of` reads files of others.
 
+mod observed;
 mod os;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
@@ -19,6 +20,7 @@ use std::{
     sync::Arc,
 };
 
+pub use observed::ObservedDisk;
 pub use os::OsDisk;
 
 use crate::Space;

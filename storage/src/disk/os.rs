@@ -17,8 +17,8 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Disk, DiskFile};
-use crate::Space;
+use super::{Disk, DiskFile, observed::timed};
+use crate::{Observer, Space, Synced};
 
 /// The machine's own disk. Links at the end of a path are never followed.
 #[derive(Debug, Default)]
@@ -34,11 +34,11 @@ impl OsDisk {
 
 impl Disk for OsDisk {
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        open(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
+        Ok(Arc::new(create_new(path)?))
     }
 
     fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn DiskFile>> {
-        open(path, if write { OFlags::RDWR } else { OFlags::RDONLY })
+        Ok(Arc::new(open(path, write)?))
     }
 
     /// RENAME_NOREPLACE is not known to every file system: `Root::probe` tries it at the start.
@@ -91,26 +91,51 @@ impl Disk for OsDisk {
     }
 }
 
+pub(super) fn create_new(path: &Path) -> io::Result<OsFile> {
+    open_with(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
+}
+
+pub(super) fn open(path: &Path, write: bool) -> io::Result<OsFile> {
+    open_with(path, if write { OFlags::RDWR } else { OFlags::RDONLY })
+}
+
 /// Opens a file without following a link at its end.
-fn open(path: &Path, flags: OFlags) -> io::Result<Arc<dyn DiskFile>> {
+fn open_with(path: &Path, flags: OFlags) -> io::Result<OsFile> {
     // A FIFO that someone put here must not stop the opener; on regular files the flag means nothing.
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
-    Ok(Arc::new(OsFile(File::from(fd))))
+    Ok(OsFile { file: File::from(fd), observer: None })
 }
 
 /// An open file of the machine.
 #[derive(Debug)]
-struct OsFile(File);
+pub(super) struct OsFile {
+    file: File,
+    /// Is told of its syncs.
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl OsFile {
+    pub(super) fn observed_by(self, observer: &Arc<dyn Observer>) -> Self {
+        Self { observer: Some(Arc::clone(observer)), ..self }
+    }
+
+    fn sync(&self, what: Synced, sync: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+        match &self.observer {
+            Some(observer) => timed(&**observer, what, || sync(&self.file)),
+            None => sync(&self.file),
+        }
+    }
+}
 
 impl DiskFile for OsFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
-            match self.0.read_at(buffer, offset) {
+            match self.file.read_at(buffer, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 outcome => return outcome,
             }
@@ -119,15 +144,15 @@ impl DiskFile for OsFile {
 
     fn drop_cached(&self) {
         // Its answer is of no interest: a file system without a cache has nothing to drop.
-        let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed);
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     #[allow(unsafe_code, reason = "sync_file_range has no safe wrapper in rustix or std")]
@@ -136,18 +161,18 @@ impl DiskFile for OsFile {
         // SAFETY: the descriptor is open for as long as self is borrowed, and the call takes no pointers. Its answer
         // is of no interest: it only spreads the work that the later fsync would do at once, and fsync reports
         // errors of its own.
-        let _ = unsafe { libc::sync_file_range(self.0.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+        let _ = unsafe { libc::sync_file_range(self.file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
     }
 
     fn set_xattr(&self, name: &str, value: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::fsetxattr(&self.0, name, value, XattrFlags::empty())?)
+        Ok(rustix::fs::fsetxattr(&self.file, name, value, XattrFlags::empty())?)
     }
 
     fn xattr(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         // 64 KiB is the kernel's limit for a value; nearly all of ours fit the first try.
         for size in [4 << 10, 64 << 10] {
             let mut value = vec![0; size];
-            match rustix::fs::fgetxattr(&self.0, name, &mut value[..]) {
+            match rustix::fs::fgetxattr(&self.file, name, &mut value[..]) {
                 Ok(len) => {
                     value.truncate(len);
                     return Ok(Some(value));
@@ -162,31 +187,31 @@ impl DiskFile for OsFile {
     }
 
     fn remove_xattr(&self, name: &str) -> io::Result<()> {
-        match rustix::fs::fremovexattr(&self.0, name) {
+        match rustix::fs::fremovexattr(&self.file, name) {
             Ok(()) | Err(Errno::NODATA) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
     fn make_read_only(&self) -> io::Result<()> {
-        Ok(rustix::fs::fchmod(&self.0, Mode::RUSR)?)
+        Ok(rustix::fs::fchmod(&self.file, Mode::RUSR)?)
     }
 
     fn make_writable(&self) -> io::Result<()> {
-        Ok(rustix::fs::fchmod(&self.0, Mode::RUSR | Mode::WUSR)?)
+        Ok(rustix::fs::fchmod(&self.file, Mode::RUSR | Mode::WUSR)?)
     }
 
     fn modified_ms(&self) -> io::Result<i64> {
-        let metadata = self.0.metadata()?;
+        let metadata = self.file.metadata()?;
         Ok(metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000))
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.sync(Synced::File, File::sync_all)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.sync(Synced::Data, File::sync_data)
     }
 }
 
