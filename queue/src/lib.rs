@@ -33,6 +33,6 @@ pub use record::{Actor, Begun, Fact, Inline, MovedFile, Record, Shown};
 pub use retry::Backoff;
 pub use store::{
     Action, Claim, ClaimRequest, EmbeddedMaintenance, Filter, LaneInfo, NewName, Order, Page, Purged, QueueStore,
-    Recovered, RouteRequest, Settlement, StateCount, Stats, Verified,
+    Recovered, RouteRequest, Settlement, StateCount, StateTotal, Stats, Verified,
 };
 pub use watch::Watch;

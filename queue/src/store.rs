@@ -147,6 +147,10 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Counts, bytes and lanes.
     async fn stats(&self, now: DateTime<Utc>) -> Result<Stats>;
 
+    /// Files and bytes in each state, of all partners together, as of the last change that was answered. From memory alone:
+    /// it waits for no index, also while that fails or is made anew.
+    fn totals(&self) -> Vec<StateTotal>;
+
     /// How many files of a partner storage keeps, each with a place of its own; what is below `enough` may be too high.
     async fn kept_files(&self, partner: &str, enough: u64) -> Result<u64>;
 
@@ -370,6 +374,17 @@ pub struct StateCount {
     /// Entries.
     pub files: u64,
     /// The bytes that they brought: those of an earlier file that one continues count for that.
+    pub size_bytes: u64,
+}
+
+/// How many entries are in a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateTotal {
+    /// The state.
+    pub state: State,
+    /// Entries.
+    pub files: u64,
+    /// The bytes that they brought.
     pub size_bytes: u64,
 }
 

@@ -14,7 +14,7 @@ use super::{
     lanes::{Counts, LaneState},
     state::QueueState,
 };
-use crate::{Lane, LaneInfo, State, StateCount, Stats};
+use crate::{Lane, LaneInfo, State, StateCount, StateTotal, Stats};
 
 impl QueueState {
     /// Everything in figures: two look-ups for each lane that has something to do.
@@ -74,6 +74,20 @@ fn count_states(partner: &str, counts: &Counts, into: &mut Vec<StateCount>) {
             into.push(StateCount { partner: partner.into(), state, files: count.files, size_bytes: count.own_bytes });
         }
     }
+}
+
+/// The sums over these partners, one for each state.
+pub(super) fn totals<'a>(partners: impl Iterator<Item = &'a Counts>) -> Vec<StateTotal> {
+    let mut totals: Vec<_> =
+        State::ALL.into_iter().map(|state| StateTotal { state, files: 0, size_bytes: 0 }).collect();
+    for counts in partners {
+        for total in &mut totals {
+            let count = counts[usize::from(binary::code(total.state))];
+            total.files += count.files;
+            total.size_bytes += count.own_bytes;
+        }
+    }
+    totals
 }
 
 /// Files in all states.

@@ -54,7 +54,7 @@ use super::{
 use crate::{
     Action, Actor, Child, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Entry, Extent, Fact, Filter,
     IdempotencyKey, Inline, KeyedFile, KnownOrigin, LeaseToken, NewEntry, NewName, Page, Purged, QueueError,
-    QueueStore, Record, Recovered, Result, Settlement, Stats, Verified, Watch,
+    QueueStore, Record, Recovered, Result, Settlement, StateTotal, Stats, Verified, Watch,
 };
 
 /// Jobs that wait for the committer before those who ask have to wait as well.
@@ -516,6 +516,10 @@ impl QueueStore for EmbeddedQueue {
 
     async fn stats(&self, _now: DateTime<Utc>) -> Result<Stats> {
         self.between(Committer::stats).await
+    }
+
+    fn totals(&self) -> Vec<StateTotal> {
+        figures::totals(self.shared.counts.read().values())
     }
 
     async fn kept_files(&self, partner: &str, enough: u64) -> Result<u64> {

@@ -191,6 +191,13 @@ pub(crate) async fn picture(queue: &EmbeddedQueue) -> Picture {
 pub(crate) async fn assert_sound(queue: &EmbeddedQueue) {
     let verified = queue.verify(&|_, _| {}).await.unwrap();
     assert_eq!(verified.faults, Vec::<String>::new());
+    let stats = queue.stats(at(0)).await.unwrap();
+    for total in queue.totals() {
+        let of_partners: Vec<_> = stats.counts.iter().filter(|count| count.state == total.state).collect();
+        let files: u64 = of_partners.iter().map(|count| count.files).sum();
+        let bytes: u64 = of_partners.iter().map(|count| count.size_bytes).sum();
+        assert_eq!((total.files, total.size_bytes), (files, bytes), "{}", total.state);
+    }
 }
 
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
