@@ -106,6 +106,7 @@ impl Stock {
             routes: routes.clone(),
             partners: partners.clone(),
             clock: clock.clone(),
+            metrics: Arc::default(),
         };
         let ingest = Ingest::new(dependencies, ingest::Options::default());
         ingest.recover(&recovered, &*storage).await?;

@@ -1,7 +1,7 @@
 //! Forebay: an FTP and SFTP intake that is always open, with a durable queue behind a maintenance gate.
 //!
 //! The floors, from the ground up; each names only what is beneath it, and `tests/floors.rs` holds them to it:
-//! `storage` · `queue` · [`clock`], [`units`], [`telemetry`], [`envelope`], [`durable_file`], [`origin`], [`http`] · [`credentials`], [`descriptors`], [`tls`] · [`contents`], [`gate`], [`partners`], [`routes`] · [`answers`] · [`ingest`], [`process`]
+//! `storage` · `queue` · [`clock`], [`units`], [`telemetry`], [`envelope`], [`durable_file`], [`origin`], [`http`], [`metrics`] · [`credentials`], [`descriptors`], [`tls`] · [`contents`], [`gate`], [`partners`], [`routes`] · [`answers`] · [`ingest`], [`process`]
 //! (never each other) · [`doors`] · [`operate`] · [`config`] · [`server`] · [`cli`].
 
 // They panic where standard output or standard error cannot be written.
@@ -20,6 +20,7 @@ pub mod envelope;
 pub mod gate;
 pub mod http;
 pub mod ingest;
+pub mod metrics;
 pub mod operate;
 pub mod origin;
 pub mod partners;

@@ -8,6 +8,7 @@ mod lock;
 mod open_data_dir;
 mod pulse;
 mod runs;
+mod scraped;
 mod services;
 mod serving;
 

@@ -76,6 +76,7 @@ fn the_reference_has_every_key_with_its_true_default() {
     hold::<forebay::doors::drop::Options>("[[drop]]", "directory = \"/in\"\npartner = \"a\"");
     hold::<forebay::doors::web::Options>("[web]", "");
     hold::<forebay::doors::web::HealthOptions>("[health]", "");
+    hold::<forebay::doors::web::MetricsOptions>("[metrics]", "");
     hold::<forebay::ingest::Options>("[ingest]", "");
     hold::<forebay::process::Options>("[process]", "");
     hold::<forebay::config::Storage>("[storage]", "");

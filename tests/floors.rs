@@ -30,7 +30,7 @@ const QUEUE: &str = "forebay_queue";
 const FLOORS: [&[&str]; 13] = [
     &[STORAGE],
     &[QUEUE],
-    &["clock", "units", "telemetry", "envelope", "durable_file", "origin", "http"],
+    &["clock", "units", "telemetry", "envelope", "durable_file", "origin", "http", "metrics"],
     &["credentials", "descriptors", "tls"],
     &["contents", "gate", "partners", "routes"],
     &["answers"],
@@ -58,6 +58,7 @@ const SEES_ONLY: [(&str, &[&str]); 2] = [
             "origin",
             "descriptors",
             "http",
+            "metrics",
             "tls",
         ],
     ),

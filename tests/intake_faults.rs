@@ -92,6 +92,7 @@ impl House {
             routes,
             partners: partners.clone(),
             clock: shared_clock,
+            metrics: Arc::default(),
         };
         let ingest = Ingest::new(dependencies, ingest::Options { kept_quota, ..ingest::Options::default() });
         let found = ingest.recover(&recovered, &*storage).await.unwrap();

@@ -101,6 +101,7 @@ impl House {
             routes,
             partners: partners.map_err(|error| error.to_string())?,
             clock: shared_clock,
+            metrics: Arc::default(),
         };
         let ingest = Ingest::new(dependencies, forebay::ingest::Options::default());
         ingest.recover(&recovered, &*storage).await.map_err(|error| error.to_string())?;

@@ -69,6 +69,7 @@ fn check_doors(config: &Config, document: &mut Document) {
         ("web.listen", config.web.listen),
         ("sftp.listen", config.sftp.enabled.then_some(config.sftp.listen)),
         ("health.listen", config.health.listen),
+        ("metrics.listen", config.metrics.listen),
     ];
     let listeners: Vec<_> = listeners.into_iter().filter_map(|(key, at)| Some((key, at?))).collect();
     for (index, (key, at)) in listeners.iter().enumerate() {

@@ -60,6 +60,8 @@ pub struct Config {
     pub web: doors::web::Options,
     /// `[health]`.
     pub health: doors::web::HealthOptions,
+    /// `[metrics]`.
+    pub metrics: doors::web::MetricsOptions,
     /// `[schedule]`.
     pub schedule: gate::Options,
     /// `[[route]]`.
@@ -160,6 +162,7 @@ impl Config {
             sftp: document.section("sftp"),
             web: document.section("web"),
             health: document.section("health"),
+            metrics: document.section("metrics"),
             schedule: document.section("schedule"),
             routes,
             policy: document.section("policy"),

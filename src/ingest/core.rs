@@ -28,6 +28,7 @@ use crate::{
     answers::Answers,
     clock::Clock,
     contents::Contents,
+    metrics::Metrics,
     partners::{Complete, PartnerName, Partners, Policy},
     routes::Routes,
 };
@@ -58,6 +59,8 @@ pub struct Dependencies {
     pub partners: Arc<Partners>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// What is counted of uploads.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The partner at a door, and how it came there.
@@ -107,6 +110,7 @@ pub struct Ingest {
     pub(super) routes: Arc<Routes>,
     pub(super) partners: Arc<Partners>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) options: Options,
     pub(super) quota: Arc<Quota>,
     pub(super) name_changes: NameChanges,
@@ -161,6 +165,7 @@ impl Ingest {
             routes: on.routes,
             partners: on.partners,
             clock: on.clock,
+            metrics: on.metrics,
             options,
             name_changes: NameChanges::default(),
             kept_files: KeptFiles::default(),
@@ -219,6 +224,12 @@ impl Ingest {
             drop(under_way);
             done
         }
+    }
+
+    /// What is counted of uploads, and what doors count of theirs.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The room that the disk has left, for all partners together.

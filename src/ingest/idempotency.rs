@@ -133,6 +133,7 @@ impl Ingest {
         declared_size: Option<u64>,
         claim: KeyClaim,
     ) -> Result<Intake, Refusal> {
-        self.begin_from(session, path, declared_size, Source::Keyed(claim)).await
+        let begun = self.begin_from(session, path, declared_size, Source::Keyed(claim)).await;
+        self.begun(session, begun)
     }
 }

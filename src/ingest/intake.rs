@@ -12,7 +12,10 @@ use forebay_storage::{Content, FileId, FileMeta, GoesOn, NewFile, Origin, Retrac
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-use crate::partners::Policy;
+use crate::{
+    metrics::{Content as Counted, Refused},
+    partners::Policy,
+};
 
 use super::{
     Accepted, Evidence, Ingest, Name, Refusal, SessionInfo, Verdict,
@@ -24,23 +27,25 @@ use super::{
 
 /// An upload in progress. Dropping it is as good as [`Intake::cut`].
 pub struct Intake {
-    file: Arc<Incoming>,
+    pub(super) file: Arc<Incoming>,
     open: Option<Open>,
+    /// As what it is counted if it ends now; none: as one that was cut.
+    pub(super) refused: Option<Refused>,
 }
 
 /// The facts of the file.
-struct Incoming {
-    ingest: Arc<Ingest>,
-    session: SessionInfo,
-    name: Name,
-    id: FileId,
+pub(super) struct Incoming {
+    pub(super) ingest: Arc<Ingest>,
+    pub(super) session: SessionInfo,
+    pub(super) name: Name,
+    pub(super) id: FileId,
     policy: Arc<Policy>,
     /// The file on this machine that it is a copy of, if it is one.
-    origin: Option<Origin>,
+    pub(super) origin: Option<Origin>,
     /// The key that its sender has given it.
     key: Option<KeyClaim>,
     /// The accepted file whose bytes it begins with, without having them itself.
-    goes_on: Option<GoesOn>,
+    pub(super) goes_on: Option<GoesOn>,
     /// The state of the accepted file that its sender went on from, where this is another file.
     copied_from: Option<State>,
 }
@@ -59,12 +64,12 @@ pub(super) enum Source {
     Keyed(KeyClaim),
 }
 
-struct Open {
-    upload: Box<dyn Upload>,
-    reservation: Reservation,
+pub(super) struct Open {
+    pub(super) upload: Box<dyn Upload>,
+    pub(super) reservation: Reservation,
     brought: Brought,
     /// Bytes of a partial that it went on with: they are counted as such already.
-    resumed: u64,
+    pub(super) resumed: u64,
 }
 
 impl Ingest {
@@ -78,9 +83,11 @@ impl Ingest {
         path: &str,
         declared_size: Option<u64>,
     ) -> Result<Intake, Refusal> {
-        self.begin_from(session, path, declared_size, Source::Upload(0)).await
+        let begun = self.begin_from(session, path, declared_size, Source::Upload(0)).await;
+        self.begun(session, begun)
     }
 
+    /// The same, from any source. It is not counted here.
     pub(super) async fn begin_from(
         self: &Arc<Self>,
         session: &SessionInfo,
@@ -131,7 +138,7 @@ impl Ingest {
         let open = Some(Open { upload, reservation, brought: Brought::new(self, partner), resumed: at });
         let (ingest, session) = (self.clone(), session.clone());
         let file = Incoming { ingest, session, name, id, policy, origin, key, goes_on, copied_from };
-        Ok(Intake { file: Arc::new(file), open })
+        Ok(Intake { file: Arc::new(file), open, refused: None })
     }
 }
 
@@ -165,6 +172,13 @@ impl Intake {
     /// # Errors
     /// Quota, size, disk.
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), Refusal> {
+        self.file.ingest.metrics.received(self.file.session.counted_door(), chunk.len() as u64);
+        let written = self.copy(chunk).await;
+        written.inspect_err(|refusal| self.mark_refused(refusal))
+    }
+
+    /// The same, of bytes that are no sender's.
+    pub(super) async fn copy(&mut self, chunk: Bytes) -> Result<(), Refusal> {
         let open = self.open.as_mut().ok_or_else(over)?;
         let size = open.upload.len() + chunk.len() as u64;
         if self.file.policy.max_file_bytes.is_some_and(|most| self.file.before() + size > most) {
@@ -183,7 +197,14 @@ impl Intake {
     /// [`Refusal::Busy`] when another upload has the partial of that name; disk.
     pub async fn sync(&mut self) -> Result<(), Refusal> {
         let open = self.open.as_mut().ok_or_else(over)?;
-        let size = open.upload.sync().await?;
+        let size = match open.upload.sync().await {
+            Ok(size) => size,
+            Err(error) => {
+                let refusal = Refusal::from(error);
+                self.mark_refused(&refusal);
+                return Err(refusal);
+            }
+        };
         open.reservation.move_to_partial(size.saturating_sub(open.resumed));
         open.resumed = size;
         Ok(())
@@ -196,19 +217,34 @@ impl Intake {
     pub async fn finish(mut self, evidence: Box<dyn Evidence>) -> Result<Accepted, Refusal> {
         let open = self.open.take().ok_or_else(over)?;
         let file = self.file.clone();
-        self.file.ingest.through(async move { file.settle(open, evidence).await }).await
+        let settled = async move {
+            let settled = file.clone().settle(open, evidence).await;
+            file.ingest.count_unless_accepted(file.session.counted_door(), &settled);
+            settled
+        };
+        self.file.ingest.through(settled).await
     }
 
     /// The upload was cut: keeps what came as a partial to resume, and gives its length.
     pub async fn cut(mut self, why: &str) -> u64 {
         let Some(open) = self.open.take() else { return 0 };
+        self.count_end();
         let file = self.file.clone();
         info!(name = ?file.name, partner = %file.session.partner, size_bytes = open.upload.len(), why, "upload was cut");
         self.file.ingest.through(async move { Ok(file.keep(open).await) }).await.unwrap_or(0)
     }
 
-    /// The upload was refused: leaves nothing behind.
-    pub async fn discard(mut self) {
+    /// The upload was refused, or nobody could go on with it: leaves nothing behind.
+    pub async fn discard(self) {
+        // One that has brought nothing was begun to remove what another has left.
+        if self.refused.is_some() || self.open.as_ref().is_some_and(|open| open.upload.len() > open.resumed) {
+            self.count_end();
+        }
+        self.remove().await;
+    }
+
+    /// The same, and it is not counted.
+    pub(super) async fn remove(mut self) {
         let Some(open) = self.open.take() else { return };
         let name = self.file.name.clone();
         let done = self.file.ingest.through(async move { Ok(open.upload.abort().await?) }).await;
@@ -236,7 +272,7 @@ struct Judged {
 
 impl Incoming {
     /// Bytes of the accepted file that it goes on from.
-    fn before(&self) -> u64 {
+    pub(super) fn before(&self) -> u64 {
         self.goes_on.map_or(0, |earlier| earlier.at)
     }
 
@@ -257,12 +293,18 @@ impl Incoming {
     /// By the size: small files go into the journal with their bytes, others into storage first.
     /// Both end with one record of the journal, before which nobody is answered.
     async fn settle(self: Arc<Self>, open: Open, evidence: Box<dyn Evidence>) -> Result<Accepted, Refusal> {
+        let began = self.ingest.clock.elapsed();
         let Open { upload, reservation, .. } = open;
         let sealed = upload.seal().await?;
-        match sealed.into_inline(self.ingest.clock.now()) {
-            Ok((meta, bytes)) => self.settle_inline(meta, bytes, reservation, evidence).await,
-            Err(sealed) => self.settle_kept(sealed, reservation, evidence).await,
+        let (settled, content) = match sealed.into_inline(self.ingest.clock.now()) {
+            Ok((meta, bytes)) => (self.settle_inline(meta, bytes, reservation, evidence).await, Counted::Inline),
+            Err(sealed) => (self.clone().settle_kept(sealed, reservation, evidence).await, Counted::Kept),
+        };
+        if settled.is_ok() {
+            let took = self.ingest.clock.elapsed().saturating_sub(began);
+            self.ingest.metrics.accepted(self.session.counted_door(), content, took);
         }
+        settled
     }
 
     /// Nothing of it blocks, and nothing is on the disk before the one append.
@@ -388,50 +430,6 @@ impl Incoming {
         Ok(entry)
     }
 
-    /// A small file was cut: what came is a partial, where that can be.
-    async fn cut_inline(
-        &self,
-        meta: &FileMeta,
-        bytes: Bytes,
-        reservation: Reservation,
-        why: String,
-    ) -> Result<Accepted, Refusal> {
-        info!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, size_bytes = meta.size_bytes,
-            why, "upload was cut");
-        // Of a copy the original is there.
-        if self.origin.is_none() {
-            match self.ingest.keep_as_partial(self.new_file(), bytes).await {
-                Ok(()) => reservation.settle(meta.size_bytes),
-                Err(error) => warn!(name = %self.name, %error, "cannot keep the partial of an upload that was cut"),
-            }
-        }
-        Err(Refusal::Cut(why))
-    }
-
-    fn new_file(&self) -> NewFile {
-        NewFile {
-            id: self.id,
-            partner: self.session.partner.as_str().to_owned(),
-            name: self.name.as_str().to_owned(),
-            door: self.session.door.to_owned(),
-            began_at: self.ingest.clock.now(),
-            origin: self.origin.clone(),
-            goes_on: self.goes_on,
-        }
-    }
-
-    async fn take_back(&self, meta: &FileMeta, reservation: Reservation, why: String) -> Result<Accepted, Refusal> {
-        info!(file.id = %self.id, name = ?self.name, partner = %self.session.partner, size_bytes = meta.size_bytes,
-            why, "upload was cut");
-        if self.origin.is_some() {
-            self.ingest.storage.retract(self.id, Retract::Drop).await?;
-            return Err(Refusal::Cut(why));
-        }
-        self.ingest.storage.retract(self.id, Retract::ToPartial).await?;
-        reservation.settle(meta.size_bytes);
-        Err(Refusal::Cut(why))
-    }
-
     fn entry(&self, meta: &FileMeta, judged: Judged) -> NewEntry {
         let Judged { standing, claimable_from } = judged;
         let (size_bytes, sha256) = meta.whole();
@@ -455,36 +453,12 @@ impl Incoming {
             claimable_from,
         }
     }
-
-    /// Keeps what came as a partial to resume, and gives its length. Of a copy the original is there.
-    async fn keep(&self, open: Open) -> u64 {
-        let Open { upload, reservation, resumed, .. } = open;
-        let mut is_dropped = upload.is_empty() || self.origin.is_some();
-        // What it went on with is there already.
-        if !is_dropped && resumed == 0 {
-            is_dropped = self.ingest.has_room_for_an_inode(self.session.partner.as_str()).await.is_err();
-        }
-        let kept = match is_dropped {
-            true => upload.abort().await.map(|()| 0),
-            false => upload.keep_partial().await,
-        };
-        match kept {
-            Ok(0) => 0,
-            Ok(bytes) => {
-                reservation.settle(bytes);
-                self.before() + bytes
-            }
-            Err(error) => {
-                warn!(name = %self.name, %error, "cannot keep the partial of an upload that was cut");
-                0
-            }
-        }
-    }
 }
 
 impl Drop for Intake {
     fn drop(&mut self) {
         let Some(open) = self.open.take() else { return };
+        self.count_end();
         let file = self.file.clone();
         info!(name = ?file.name, partner = %file.session.partner, size_bytes = open.upload.len(), "upload was dropped");
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

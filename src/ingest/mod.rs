@@ -21,6 +21,8 @@ mod adopted;
 mod catalogue;
 mod confirmation;
 mod core;
+mod counted;
+mod cut;
 mod evidence;
 mod idempotency;
 mod intake;

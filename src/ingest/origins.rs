@@ -20,7 +20,8 @@ impl Ingest {
         origin: Origin,
     ) -> Result<Intake, Refusal> {
         let size = origin.size_bytes;
-        self.begin_from(session, path, Some(size), Source::Copy(origin)).await
+        let begun = self.begin_from(session, path, Some(size), Source::Copy(origin)).await;
+        self.begun(session, begun)
     }
 
     /// Everything that was copied and whose original may still be there.

@@ -50,8 +50,21 @@ impl Ingest {
     ///
     /// # Errors
     /// As [`Ingest::begin`]; [`Refusal::CannotResume`] when less is there; [`Refusal::Busy`] while another session
-    /// goes on with it.
+    /// goes on with it, which is counted by [`Ingest::gave_up`] alone: who finds the name busy tries again.
     pub async fn resume(
+        self: &Arc<Self>,
+        session: &SessionInfo,
+        path: &str,
+        start: Start,
+        declared_size: Option<u64>,
+    ) -> Result<Intake, Refusal> {
+        match self.begin_at(session, path, start, declared_size).await {
+            Err(Refusal::Busy) => Err(Refusal::Busy),
+            begun => self.begun(session, begun),
+        }
+    }
+
+    async fn begin_at(
         self: &Arc<Self>,
         session: &SessionInfo,
         path: &str,
@@ -60,7 +73,7 @@ impl Ingest {
     ) -> Result<Intake, Refusal> {
         // A new file of this name. What is there stays until the new one is accepted.
         if start == Start::At(0) {
-            return self.begin(session, path, declared_size).await;
+            return self.begin_from(session, path, declared_size, Source::Upload(0)).await;
         }
         let name = Name::parse(path)?;
         name.not_in_out()?;
@@ -87,7 +100,7 @@ impl Ingest {
             There::Partial(_, Some(earlier)) | There::Accepted(earlier) => {
                 self.begin_with_copy(session, path, declared_size, &earlier, at).await
             }
-            There::Nothing => self.begin(session, path, declared_size).await,
+            There::Nothing => self.begin_from(session, path, declared_size, Source::Upload(0)).await,
         }
     }
 
@@ -214,7 +227,8 @@ impl Ingest {
         match self.copy_into(&mut intake, id, bytes).await {
             Ok(()) => Ok(intake),
             Err(refusal) => {
-                intake.discard().await;
+                // It is counted by whoever began it, who is told.
+                intake.remove().await;
                 Err(refusal)
             }
         }
@@ -231,7 +245,7 @@ impl Ingest {
                 return Err(Refusal::CannotResume { at: bytes, have: at });
             }
             at += piece.len() as u64;
-            intake.write(piece).await?;
+            intake.copy(piece).await?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, sync::Arc};
 use forebay_queue::QueueStore;
 use forebay_storage::Storage;
 
-use super::{open_data_dir::blocking, services::Services};
+use super::{open_data_dir::blocking, scraped::Scraped, services::Services};
 use crate::{
     config::{Config, WEB_TLS},
     doors::{drop, ftp, sftp, web},
@@ -23,6 +23,7 @@ pub(super) struct BoundDoors {
     pub(super) sftp: Option<sftp::Door>,
     pub(super) web: Option<web::Door>,
     pub(super) health: Option<web::HealthDoor>,
+    pub(super) metrics: Option<web::MetricsDoor>,
     pub(super) drop: drop::Door,
 }
 
@@ -37,8 +38,9 @@ impl BoundDoors {
         let sftp = bind_sftp(config, services).await?;
         let web = bind_web(config, services)?;
         let health = bind_health(config, services)?;
+        let metrics = bind_metrics(config, services)?;
         let drop = open_drop(config, services).await?;
-        Ok(Self { ftp, sftp, web, health, drop })
+        Ok(Self { ftp, sftp, web, health, metrics, drop })
     }
 
     pub(super) fn ftp_addr(&self) -> Option<SocketAddr> {
@@ -121,6 +123,13 @@ fn bind_health(config: &Config, services: &Services) -> Result<Option<web::Healt
     door.map(Some).map_err(|error| cannot_open("health", &error))
 }
 
+/// Binds the listener of the figures, at an address of its own.
+fn bind_metrics(config: &Config, services: &Services) -> Result<Option<web::MetricsDoor>, Problem> {
+    let Some(listen) = config.metrics.listen else { return Ok(None) };
+    let door = web::MetricsDoor::bind(listen, &services.partners, Scraped::new(services));
+    door.map(Some).map_err(|error| cannot_open("metrics", &error))
+}
+
 /// Opens the folders: learns from the journal what was taken, before any folder is looked at.
 async fn open_drop(config: &Config, services: &Services) -> Result<drop::Door, Problem> {
     let door = drop::Door::open(
@@ -162,6 +171,11 @@ fn door_views(config: &Config, doors: &BoundDoors) -> Vec<DoorView> {
         address: door.local_addr().to_string(),
         note: None,
     });
+    let metrics = doors.metrics.as_ref().map(|door| DoorView {
+        door: "metrics".to_owned(),
+        address: door.local_addr().to_string(),
+        note: None,
+    });
     let sftp = sftp.map(|door| {
         let key = |key: &sftp::HostKeyInfo| format!("{} {}", key.algorithm, key.fingerprint);
         let keys: Vec<_> = door.host_keys().iter().map(key).collect();
@@ -178,12 +192,13 @@ fn door_views(config: &Config, doors: &BoundDoors) -> Vec<DoorView> {
         .chain(sftp)
         .chain(web)
         .chain(health)
+        .chain(metrics)
         .chain(config.drops.iter().map(folder))
         .collect()
 }
 
 /// Lists what keeps the server from accepting files, for the readiness face.
-fn readiness(
+pub(super) fn readiness(
     storage: &Arc<dyn Storage>,
     queue: &Arc<dyn QueueStore>,
 ) -> impl Fn() -> Vec<String> + Send + Sync + 'static {

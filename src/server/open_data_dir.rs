@@ -3,7 +3,7 @@
 use std::{io::ErrorKind, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
 use forebay_queue::{Catalogue, EmbeddedMaintenance, QueueStore, Recovered, Watch, embedded::EmbeddedQueue};
-use forebay_storage::{SpoolMaintenance, Storage, disk::OsDisk, local::LocalStorage};
+use forebay_storage::{Observer, SpoolMaintenance, Storage, Synced, disk::ObservedDisk, local::LocalStorage};
 
 use super::lock::{DataLock, private_dir};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     config::{Config, exposed},
     contents::Contents,
     gate::Gate,
+    metrics::{Metrics, SyncedFile, Volume},
     operate::{Dependencies, Operator, Problem, system_users},
     partners::{Partners, Policies},
     routes::Routes,
@@ -28,6 +29,7 @@ pub(super) struct OpenDataDir {
     pub(super) maintenance: Arc<dyn EmbeddedMaintenance>,
     pub(super) routes: Arc<Routes>,
     pub(super) recovered: Recovered,
+    pub(super) metrics: Arc<Metrics>,
     /// Last: fields are dropped in this order, and the lock must outlive what works on the data.
     lock: DataLock,
 }
@@ -64,13 +66,15 @@ impl OpenDataDir {
                 made => made.map_err(|error| cannot("create", &dir, &error))?,
             }
         }
-        let disk = Arc::new(OsDisk);
-        let storage = LocalStorage::open(disk.clone(), data, config.storage())
+        let metrics = Arc::new(Metrics::default());
+        let disk = |volume| Arc::new(ObservedDisk::new(Arc::new(CountedSyncs::new(&metrics, volume))));
+        let storage = LocalStorage::open(disk(Volume::Files), data, config.storage())
             .map_err(|error| Problem::failed(format!("cannot open the spool in {}: {error}", data.display())))?;
         // A process that has given up its lock may still be closing the queue: this waits for it.
         let (journal, index) = (data.join("journal"), data.join("queue"));
-        let (queue, recovered) = EmbeddedQueue::open_watched(disk, &journal, &index, config.queue(), watch)
-            .map_err(|error| Problem::failed(format!("cannot open the queue in {}: {error}", data.display())))?;
+        let (queue, recovered) =
+            EmbeddedQueue::open_watched(disk(Volume::Journal), &journal, &index, config.queue(), watch)
+                .map_err(|error| Problem::failed(format!("cannot open the queue in {}: {error}", data.display())))?;
         let routes = Routes::from_options(config.routes.clone()).map_err(|faults| {
             let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
             Problem::usage(faults.join("\n"))
@@ -84,6 +88,7 @@ impl OpenDataDir {
             queue,
             routes: Arc::new(routes),
             recovered,
+            metrics,
             lock,
         })
     }
@@ -106,6 +111,30 @@ impl OpenDataDir {
 
     pub(super) fn into_lock(self) -> DataLock {
         self.lock
+    }
+}
+
+/// Counts the syncs of a part of the data.
+#[derive(Debug)]
+struct CountedSyncs {
+    metrics: Arc<Metrics>,
+    volume: Volume,
+}
+
+impl CountedSyncs {
+    fn new(metrics: &Arc<Metrics>, volume: Volume) -> Self {
+        Self { metrics: Arc::clone(metrics), volume }
+    }
+}
+
+impl Observer for CountedSyncs {
+    fn synced(&self, what: Synced, took: Duration) {
+        let what = match what {
+            Synced::Data => SyncedFile::Data,
+            Synced::File => SyncedFile::File,
+            Synced::Directory => SyncedFile::Directory,
+        };
+        self.metrics.synced(self.volume, what, took);
     }
 }
 

@@ -66,13 +66,14 @@ fn start_pulse(services: &Services, stop: CancellationToken) -> JoinHandle<()> {
 }
 
 fn start_doors(doors: BoundDoors, stop: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
-    let BoundDoors { ftp, sftp, web, health, drop } = doors;
+    let BoundDoors { ftp, sftp, web, health, metrics, drop } = doors;
     let mut runs = Vec::new();
     runs.extend(ftp.map(|door| tokio::spawn(door.run(stop.clone()))));
     runs.extend(sftp.map(|door| tokio::spawn(door.run(stop.clone()))));
     runs.push(tokio::spawn(drop.run(stop.clone())));
     runs.extend(web.map(|door| tokio::spawn(door.run(stop.clone()))));
     runs.extend(health.map(|door| tokio::spawn(door.run(stop.clone()))));
+    runs.extend(metrics.map(|door| tokio::spawn(door.run(stop.clone()))));
     runs
 }
 

@@ -121,6 +121,7 @@ async fn recover_ingest(
         routes: Arc::clone(&data_dir.routes),
         partners: Arc::clone(partners),
         clock: Arc::clone(clock),
+        metrics: Arc::clone(&data_dir.metrics),
     };
     let ingest = Ingest::new(dependencies, config.ingest.clone());
     // Before the takeover: what older versions have left is queued like an upload, and needs an

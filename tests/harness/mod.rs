@@ -164,6 +164,7 @@ impl Parts {
             routes,
             partners: partners.clone(),
             clock: clock.clone(),
+            metrics: Arc::default(),
         };
         let ingest = Ingest::new(dependencies, ingest::Options::default());
         let recovered = ingest.recover(&recovered, &*spool).await.unwrap();

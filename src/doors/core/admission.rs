@@ -64,8 +64,12 @@ pub(super) async fn admit<D: SessionDoor>(
     entrance: D::Entrance,
 ) {
     match admitted(door.common(), &mut stream, peer).await {
-        Ok((link, reached)) => door.serve(Accepted { stream, link, reached, entrance }).await,
+        Ok((link, reached)) => {
+            let _connected = door.common().connected();
+            Arc::clone(&door).serve(Accepted { stream, link, reached, entrance }).await;
+        }
         Err(NoSession::Denied(denied)) => {
+            door.common().connection_refused();
             debug!(%peer, %denied, "connection refused");
             turn_away(stream, D::turn_away(entrance, &denied)).await;
         }

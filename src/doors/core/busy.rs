@@ -44,6 +44,10 @@ impl PartnerSession {
                 other => return other,
             }
         }
-        self.ingest.resume(&self.info, path, start, declared_size).await
+        let last = self.ingest.resume(&self.info, path, start, declared_size).await;
+        if matches!(last, Err(Refusal::Busy)) {
+            self.ingest.gave_up(&self.info);
+        }
+        last
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     clock::Clock,
     gate::Gate,
     ingest::{Accepted, Ingest},
+    metrics::{Door, Metrics},
     partners::{Denied, Network, Partner, Partners, SessionTicket},
 };
 
@@ -50,6 +51,9 @@ pub(in crate::doors) struct DoorContext {
     pub(in crate::doors) partners: Arc<Partners>,
     pub(in crate::doors) gate: Arc<Gate>,
     pub(in crate::doors) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    /// The door, as it is counted.
+    pub(super) counted_door: Door,
     pub(super) links: Links,
     maintenance: Maintenance,
 }
@@ -59,7 +63,8 @@ impl DoorContext {
     pub(in crate::doors) fn new(door: &'static str, settings: DoorSettings, on: DoorServices) -> Self {
         let maintenance = Maintenance::new(on.gate.clone(), on.clock.clone());
         let DoorServices { ingest, partners, gate, clock } = on;
-        Self { door, settings, ingest, partners, gate, clock, links: Links::default(), maintenance }
+        let (metrics, counted_door, links) = (Arc::clone(ingest.metrics()), Door::named(door), Links::default());
+        Self { door, settings, ingest, partners, gate, clock, metrics, counted_door, links, maintenance }
     }
 
     /// What a partner should know of maintenance that is on or near, if anything.
@@ -92,6 +97,7 @@ impl DoorContext {
     ) -> Result<Arc<PartnerSession>, Denied> {
         let peer = link.peer;
         let ticket = self.partners.open_session(partner, self.door, peer).inspect_err(|denied| {
+            self.login_failed(denied);
             info!(%peer, name = %partner.name, how, why = %denied, "login refused");
         })?;
         info!(partner = %partner.name, %peer, how, session = %ticket.id(), "logged in");
@@ -110,7 +116,8 @@ impl DoorContext {
         partner: &Partner,
         link: &Arc<Link>,
     ) -> Result<Arc<PartnerSession>, Denied> {
-        let ticket = self.partners.open_session(partner, self.door, link.peer)?;
+        let ticket = self.partners.open_session(partner, self.door, link.peer);
+        let ticket = ticket.inspect_err(|denied| self.login_failed(denied))?;
         link.is_a_partner_s(&self.partners);
         Ok(self.session(ticket, link))
     }

@@ -15,6 +15,7 @@ mod accept;
 mod admission;
 mod busy;
 mod context;
+mod counted;
 mod end_requests;
 mod link;
 mod listening;

@@ -76,10 +76,12 @@ pub(super) async fn begin(
     declared: Option<u64>,
 ) -> Result<Intake, Refusal> {
     let whole = if start == Start::At(0) { declared } else { None };
-    let intake = partner.resume(path, start, whole).await?;
+    let mut intake = partner.resume(path, start, whole).await?;
     if intake.policy().complete == Complete::Allo && declared.is_none() {
+        let refusal = Refusal::Denied("declare the size of the file with ALLO first".to_owned());
+        intake.mark_refused(&refusal);
         intake.cut("no ALLO came before it").await;
-        return Err(Refusal::Denied("declare the size of the file with ALLO first".to_owned()));
+        return Err(refusal);
     }
     Ok(intake)
 }

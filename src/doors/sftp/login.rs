@@ -10,7 +10,7 @@ use russh::{
 };
 use tracing::info;
 
-use crate::partners::{Authentication, Partner, PartnerName, Proof};
+use crate::partners::{Authentication, Denied, Partner, PartnerName, Proof};
 
 use super::{client::Client, sftp_session::SftpSession};
 
@@ -49,7 +49,7 @@ impl Client {
             }
             Err(denied) => {
                 self.failed_logins += u32::from(denied.is_guess());
-                self.denied(user, "password", &denied.to_string())
+                self.denied(user, "password", &denied)
             }
         }
     }
@@ -69,11 +69,11 @@ impl Client {
     /// A key whose signature russh has verified (RFC 4252, 7).
     pub(super) fn key(&mut self, user: &str, key: &VerifiedPublicKey<'_>) -> Auth {
         if is_sha1(key.algorithm) {
-            return self.denied(user, "key", "it is signed with SHA-1");
+            return self.proves_nothing(user, "key", "it is signed with SHA-1");
         }
         match self.context.common.partners.verify_key(user, key.public_key, self.link.peer.ip()) {
             Ok(partner) => self.proved(partner, "key"),
-            Err(denied) => self.denied(user, "key", &denied.to_string()),
+            Err(denied) => self.denied(user, "key", &denied),
         }
     }
 
@@ -84,16 +84,24 @@ impl Client {
         };
         let (common, peer) = (&self.context.common, self.link.peer.ip());
         if let Err(why) = authorities.vouch(certificate, &name, peer, common.clock.now()) {
-            return self.denied(user, "certificate", &why);
+            return self.proves_nothing(user, "certificate", &why);
         }
         match common.partners.verify_vouched(&name, peer) {
             Ok(partner) => self.proved(partner, "certificate"),
-            Err(denied) => self.denied(user, "certificate", &denied.to_string()),
+            Err(denied) => self.denied(user, "certificate", &denied),
         }
     }
 
-    /// Logs why a login was refused, and answers nothing of it.
-    fn denied(&self, user: &str, how: &str, why: &str) -> Auth {
+    /// Logs and counts why a login was refused, and answers nothing of it.
+    fn denied(&self, user: &str, how: &str, denied: &Denied) -> Auth {
+        self.context.common.login_failed(denied);
+        info!(peer = %self.link.peer, name = ?user, how, why = %denied, "login refused");
+        rejected()
+    }
+
+    /// The same, of what no partner is asked about.
+    fn proves_nothing(&self, user: &str, how: &str, why: &str) -> Auth {
+        self.context.common.login_proved_nothing();
         info!(peer = %self.link.peer, name = ?user, how, why, "login refused");
         rejected()
     }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, VARY},
 };
 use serde::Serialize;
 
@@ -117,6 +117,13 @@ pub(super) fn not_found(dialect: Dialect) -> Answer {
 /// Another method is possible here: the router says which.
 pub(super) fn method_not_allowed(dialect: Dialect) -> Answer {
     plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", dialect)
+}
+
+/// The figures of the server. What keeps answers does so by what was accepted.
+pub(super) fn figures(kind: &'static str, figures: String) -> Answer {
+    let mut answer = answer(StatusCode::OK, kind, figures);
+    answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    answer
 }
 
 /// Some value as JSON.

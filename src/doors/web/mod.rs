@@ -5,6 +5,7 @@
 //! `/` tells the status to everybody (`portal`), and the services below `/v1/` (`service`). `/healthz`, `/readyz`, the calendar
 //! of windows at `/maintenance.ics` and the files that pages are made of are answered in both; health also on a listener of
 //! its own, if one is configured: what floods the one does not reach the other.
+//! `/metrics` is on a listener of its own alone.
 //!
 //! # Trust
 //! Callers are strangers until they have logged in, with each request anew or by the cookie of a browser. Heads, bodies, times and connections are
@@ -13,6 +14,7 @@
 
 mod announcement;
 mod answer;
+mod apart;
 mod context;
 mod dialect;
 mod door;
@@ -21,6 +23,7 @@ mod exchange;
 mod faces;
 mod health;
 mod kept;
+mod metrics;
 mod options;
 mod pages;
 mod portal;
@@ -33,5 +36,6 @@ mod status;
 
 pub use door::{BindError, Door};
 pub use health::HealthDoor;
-pub use options::{HealthOptions, Options, Tls};
+pub use metrics::{MetricsDoor, Scrape};
+pub use options::{HealthOptions, MetricsOptions, Options, Tls};
 pub use readiness::Readiness;

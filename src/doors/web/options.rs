@@ -1,4 +1,4 @@
-//! The sections `[web]` and `[health]` of the configuration.
+//! The sections `[web]`, `[health]` and `[metrics]` of the configuration.
 
 use std::{
     net::SocketAddr,
@@ -92,6 +92,15 @@ pub enum Tls {
 #[serde(default, deny_unknown_fields)]
 pub struct HealthOptions {
     /// Where to listen; none: health is told by the web faces alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[metrics]`: a listener for monitoring systems alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsOptions {
+    /// Where to listen; none: there are no figures to be had over HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
 }

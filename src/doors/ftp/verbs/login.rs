@@ -50,6 +50,7 @@ impl Greeting<'_> {
         match context.common.partners.verify_showing(shown, &name, password, peer.ip()).await {
             Ok(partner) => self.enter(&partner, "password", 230).await,
             Err(denied) => {
+                context.common.login_failed(&denied);
                 info!(%peer, why = %denied, "login refused");
                 self.denied(denied).await
             }

@@ -35,6 +35,7 @@ pub(super) async fn by_password(State(portal): State<Portal>, request: Request) 
     let (name, password) = (form.value("name"), form.value("password"));
     let (partners, peer) = (&portal.common.partners, caller.link.peer.ip());
     let verified = partners.verify_showing(caller.certificate.as_ref(), name, password, peer).await;
+    let verified = verified.inspect_err(|denied| portal.common.login_failed(denied));
     let verified = verified.and_then(|partner| opened(&portal, &caller, &head, partner, "password"));
     verified.unwrap_or_else(|denied| {
         info!(peer = %caller.link.peer, ?name, how = "password", why = %denied, "login refused");
@@ -51,7 +52,7 @@ pub(super) async fn by_certificate(State(portal): State<Portal>, request: Reques
     };
     let bound = caller.certificate.as_ref();
     let bound = bound.and_then(|shown| portal.common.partners.verify_bound(shown, caller.link.peer.ip()));
-    let verified = bound.ok_or(Denied::Wrong);
+    let verified = bound.ok_or(Denied::Wrong).inspect_err(|denied| portal.common.login_failed(denied));
     let verified = verified.and_then(|partner| opened(&portal, &caller, &head, partner, "certificate"));
     verified.unwrap_or_else(|denied| refused(&portal, &caller, "", denied))
 }

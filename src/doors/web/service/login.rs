@@ -30,9 +30,16 @@ impl FromRequestParts<Services> for Login {
             let what = "passwords and tokens are taken over TLS only: this connection is in the clear, and not from this machine";
             return Err(Problem::new(StatusCode::FORBIDDEN, what).of("Authorization"));
         }
+        // Who shows nothing asks how to log in, and has not failed.
+        let has_tried = given.is_some();
         let (partner, how) = match verified(services, &caller, given).await {
             Ok(verified) => verified,
-            Err(denied) => return Err(refused(services, &caller, denied)),
+            Err(denied) => {
+                if has_tried {
+                    services.login_failed(&denied);
+                }
+                return Err(refused(services, &caller, denied));
+            }
         };
         let login = Self::open(services, &partner, Arc::clone(&caller), parts);
         let login = login.map_err(|denied| refused(services, &caller, denied))?;
