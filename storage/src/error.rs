@@ -60,12 +60,14 @@ pub(crate) fn is_lost(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::EBADMSG | libc::EUCLEAN))
 }
 
+/// Whether there was no room, on the disk or by a quota.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl StorageError {
     /// An I/O error with what was being done. ENOSPC and EDQUOT become [`StorageError::Full`].
     pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            _ => Self::Io { doing: doing.into(), source },
-        }
+        if is_full(&source) { Self::Full } else { Self::Io { doing: doing.into(), source } }
     }
 }

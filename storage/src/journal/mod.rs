@@ -112,8 +112,8 @@ impl Journal {
     /// Appends records with their contents, and makes all durable with one `fdatasync`. Ok: they are on stable storage.
     ///
     /// # Errors
-    /// [`StorageError::Full`] when there is no room, and nothing was written then; records without contents are taken also
-    /// where contents are refused. [`StorageError::Unsupported`] when one is too long, and nothing was written then.
+    /// [`StorageError::Full`] when there is no room, and none of these records is ever shown then, by no restart either;
+    /// records without contents are taken also where contents are refused. [`StorageError::Unsupported`] when one is too long, and nothing was written then.
     /// Anything else poisons the journal: the records may or may not be there after a restart.
     pub fn append(&mut self, records: &[NewRecord]) -> Result<Range<Seq>> {
         self.emptier.sound()?;
@@ -122,7 +122,11 @@ impl Journal {
             return Err(StorageError::Unsupported(format!("a record of {length} bytes is over the limit of {most}")));
         }
         // Before the append: what comes after it must not make a failure of it.
-        self.give_up_what_is_emptied()?;
+        match self.give_up_what_is_emptied() {
+            // Tried again with the next group. There may be room for this one.
+            Ok(()) | Err(StorageError::Full) => {}
+            Err(error) => return Err(error),
+        }
         let brings_contents = records.iter().any(|new| new.content.is_some());
         self.emptier.wait_until_short(&self.recent, brings_contents)?;
         let frames: Vec<_> = records.iter().map(Frame).collect();

@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use uuid::Uuid;
 
 use super::{Options, dirs::DirSync, poison::Poison, spool::Days, takeover};
-use crate::{FileMeta, NewFile, Rest, Result, Sha256, Space, StorageError, disk::Disk};
+use crate::{FileMeta, NewFile, Rest, Result, Sha256, Space, StorageError, disk::Disk, error::is_full};
 
 /// The extended attribute with the metadata of an accepted file.
 pub(super) const META: &str = "user.forebay";
@@ -133,7 +133,7 @@ impl Root {
         let removed = self.disk.unlink(if renamed.is_ok() { &to } else { &from });
         match kept {
             Ok(kept) if kept.as_deref() == Some(value) => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            Err(error) if is_full(&error) => {
                 return Err(StorageError::Full);
             }
             outcome => {

@@ -3,8 +3,9 @@
 //! # Guarantees
 //! - [`Log::append`] prepares all segments it needs, then writes, then syncs, and only then readers
 //!   see the records.
-//! - "No room" is found before the first byte is written, and changes nothing. Any other failure
-//!   poisons the log.
+//! - "No room" is found before the first byte is written, and changes nothing; or else the write of
+//!   the group finds it, and what there is of the group is taken back durably (`take_back.rs`)
+//!   before anyone is told. Any other failure poisons the log.
 //! - A segment is synced before the next one gets a record, and the next one's name is durable
 //!   before that.
 //! - [`Log::retire`] deletes segments oldest first, each durably, so that a crash leaves no gap.
@@ -21,6 +22,7 @@ use super::{
     read::Shared,
     record::{self, Payload},
     segment::{DATA_START, HEADER_BYTES, MOST_BYTES, Salt, Segment, Spares},
+    take_back::Before,
 };
 use crate::{Result, StorageError, disk::DiskFile};
 
@@ -67,8 +69,9 @@ impl Log {
     /// Appends records and makes them durable with one `fdatasync`. Ok: they are on stable storage.
     ///
     /// # Errors
-    /// [`StorageError::Full`] when there is no room, and nothing was written then; [`StorageError::Unsupported`] when a
-    /// record takes more than a quarter of a segment, and nothing was written then. Anything else poisons the log.
+    /// [`StorageError::Full`] when there is no room, and none of these records is ever shown then, by no restart either;
+    /// [`StorageError::Unsupported`] when a record takes more than a quarter of a segment, and nothing was written then.
+    /// Anything else poisons the log.
     pub fn append(&mut self, records: &[Vec<u8>]) -> Result<Range<Seq>> {
         self.append_payloads(records)
     }
@@ -83,7 +86,10 @@ impl Log {
         // All segments before the first byte: a group that stops half-way for want of room would be
         // a failure.
         self.make_room(records)?;
-        self.write(records).inspect_err(|error| self.poison = Some(error.to_string()))?;
+        let before = Before::of(self);
+        if let Err(error) = self.write(records) {
+            return Err(self.after_failed(&before, error));
+        }
         // Only now may readers see them.
         self.shared.next.store(self.next, Ordering::Release);
         Ok(first..self.next)
@@ -111,17 +117,30 @@ impl Log {
             }
             at += size;
         }
-        let outcome = self.spares.ensure(needed);
-        if let Err(error) = &outcome
-            && !matches!(error, StorageError::Full)
-        {
-            self.poison = Some(error.to_string());
-        }
-        outcome
+        let made = self.spares.ensure(needed);
+        self.poisoning(made)
     }
 
-    /// Places records, group by segment, and syncs. An error leaves the log in no known state: the
-    /// caller poisons it.
+    /// What a failed write means. Where a copy is made of all that is written over (btrfs, ZFS), room that was made ahead
+    /// is no promise.
+    fn after_failed(&mut self, before: &Before, error: StorageError) -> StorageError {
+        let error = match error {
+            // No sync has failed, so what was written is known.
+            StorageError::Full => match self.take_back(before) {
+                Ok(()) => return StorageError::Full,
+                Err(error) => error,
+            },
+            other => other,
+        };
+        self.poison = Some(error.to_string());
+        error
+    }
+
+    /// Places records, group by segment, and syncs.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] when the disk had no room to write over what is there: all syncs so far have succeeded.
+    /// Anything else leaves the log in no known state.
     fn write<P: Payload>(&mut self, records: &[P]) -> Result<()> {
         // The first sequence of this append goes into each of its records: recovery tells by it
         // what was synced before.
@@ -151,13 +170,15 @@ impl Log {
 
     fn flush(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
         let path = &self.current.path;
-        self.file.write_at(buffer, self.at).map_err(|e| broken(format!("cannot write {}", path.display()), e))?;
+        self.file
+            .write_at(buffer, self.at)
+            .map_err(|e| StorageError::io(format!("cannot write {}", path.display()), e))?;
         self.at += buffer.len() as u64;
         buffer.clear();
         Ok(())
     }
 
-    fn sync(&self) -> Result<()> {
+    pub(super) fn sync(&self) -> Result<()> {
         let path = &self.current.path;
         self.file.sync_data().map_err(|e| broken(format!("cannot sync {}", path.display()), e))
     }
@@ -172,7 +193,7 @@ impl Log {
             return Ok(());
         }
         self.spares.ensure(1)?;
-        self.rotate().inspect_err(|error| self.poison = Some(error.to_string()))
+        self.rotate_or_poison()
     }
 
     /// Has the next record have this sequence: those in between are not there. It goes into a segment of its own.
@@ -186,10 +207,9 @@ impl Log {
         }
         if seq > self.next {
             self.spares.ensure(1)?;
-            // Set before the rotation, which names the segment by it. If the rotation fails the log
-            // is poisoned, so the sequence is never used.
-            self.next = seq;
-            self.rotate().inspect_err(|error| self.poison = Some(error.to_string()))?;
+            // Set before the rotation, which names the segment by it.
+            let before = std::mem::replace(&mut self.next, seq);
+            self.rotate_or_poison().inspect_err(|_| self.next = before)?;
             self.shared.next.store(seq, Ordering::Release);
         }
         Ok(())
@@ -204,8 +224,19 @@ impl Log {
         if self.at == DATA_START && self.current.first == self.next {
             return Ok(());
         }
-        let begun = self.spares.ensure(1).and_then(|()| self.rotate());
-        begun.inspect_err(|error| {
+        let begun = self.spares.ensure(1);
+        self.poisoning(begun)?;
+        self.rotate_or_poison()
+    }
+
+    fn rotate_or_poison(&mut self) -> Result<()> {
+        let rotated = self.rotate();
+        self.poisoning(rotated)
+    }
+
+    /// Poisons the log when this failed, but for want of room, which has changed nothing.
+    fn poisoning(&mut self, outcome: Result<()>) -> Result<()> {
+        outcome.inspect_err(|error| {
             if !matches!(error, StorageError::Full) {
                 self.poison = Some(error.to_string());
             }
@@ -213,6 +244,9 @@ impl Log {
     }
 
     /// Gives the next spare a segment's name, durably.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] when there was no room for the name, and nothing has changed then.
     fn rotate(&mut self) -> Result<()> {
         let Some(spare) = self.spares.take() else {
             return Err(StorageError::Unsupported("no segment was prepared".to_owned()));
@@ -222,10 +256,14 @@ impl Log {
         let disk = &self.shared.disk;
         // A damaged last segment without one sound record has the name already; a copy of it was set aside.
         let replaces = self.current.first == self.next;
-        if replaces {
-            disk.rename_over(&spare.path, &segment.path).map_err(naming)?;
-        } else {
-            disk.rename_new(&spare.path, &segment.path).map_err(naming)?;
+        let named = match replaces {
+            true => disk.rename_over(&spare.path, &segment.path),
+            false => disk.rename_new(&spare.path, &segment.path),
+        };
+        if let Err(error) = named {
+            let doing = format!("cannot begin {}", segment.path.display());
+            self.spares.put_back(spare);
+            return Err(StorageError::io(doing, error));
         }
         // Before the segment can get a record: a synced record in a file whose name a power cut
         // takes back would be lost, although it was acknowledged.
@@ -243,13 +281,22 @@ impl Log {
 
     /// Deletes the segments whose records all lie before `before`. Ok: they do not come back after
     /// a crash. The current segment always stays.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] when the disk has no room for that; the rest is still there then, and may be given up later.
+    /// Anything else poisons the log.
     pub fn retire(&mut self, before: Seq) -> Result<()> {
         self.sound()?;
         // One at a time and the oldest first, each made durable: a crash between leaves no hole.
         while let Some(segment) = self.shared.take_oldest(before) {
             // Nobody reads it: a file that is read must not be filled with zeros.
             let reuse = Arc::strong_count(&segment) == 1;
-            self.spares.recycle(&segment, reuse).inspect_err(|error| self.poison = Some(error.to_string()))?;
+            let recycled = self.spares.recycle(&segment, reuse);
+            if matches!(recycled, Err(StorageError::Full)) {
+                // It has its name still.
+                self.shared.segments.write().insert(0, segment);
+            }
+            self.poisoning(recycled)?;
         }
         Ok(())
     }
@@ -296,7 +343,7 @@ impl Log {
     }
 }
 
-/// Past the preparation even a full disk is a broken promise: the room was there.
-fn broken(doing: String, source: std::io::Error) -> StorageError {
+/// For what leaves the log in no known state, on a full disk too.
+pub(super) fn broken(doing: String, source: std::io::Error) -> StorageError {
     StorageError::Io { doing, source }
 }

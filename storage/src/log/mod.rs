@@ -3,8 +3,9 @@
 //! # Guarantees
 //! When [`Log::append`] returns Ok, its records are on stable storage, in order, under consecutive sequences. One
 //! `fdatasync` covers all records of a call, so the caller groups what waits. (A call that fills a segment syncs that
-//! segment too, before it writes to the next.) After any failed write or sync the log takes nothing more: the
-//! records of that call may or may not be there after a restart.
+//! segment too, before it writes to the next.) After a failed sync, or a write that failed otherwise than for want of
+//! room, the log takes nothing more: the records of that call may or may not be there after a restart. A call that
+//! found no room has left nothing behind, and the log goes on.
 //!
 //! # After a crash
 //! [`Log::open`] syncs segments and directory before it shows a record. Only invalid bytes with no valid record
@@ -15,12 +16,15 @@
 //! that lie wholly before the sequence that is asked for are not read again at open.
 
 mod append;
+#[cfg(test)]
+mod full_tests;
 mod open;
 #[cfg(test)]
 mod power_tests;
 mod read;
 pub(crate) mod record;
 pub(crate) mod segment;
+mod take_back;
 #[cfg(test)]
 mod tests;
 

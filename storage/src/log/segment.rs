@@ -12,8 +12,8 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Seq, SharedDisk};
-use crate::{Result, StorageError, disk::DiskFile};
+use super::{Seq, SharedDisk, append::broken};
+use crate::{Result, StorageError, disk::DiskFile, error::is_full};
 
 /// Where records begin.
 pub(crate) const DATA_START: u64 = 4096;
@@ -90,6 +90,12 @@ impl Segment {
         if marks.last().is_none_or(|(_, last)| at >= last + MARK_EVERY) {
             marks.push((seq, at));
         }
+    }
+
+    /// Forgets where records from `seq` on lay: they were taken back.
+    pub(crate) fn forget_from(&self, seq: Seq) {
+        // The first mark says where records begin, whether there are any or not.
+        self.marks.lock().retain(|(marked, at)| *marked < seq || *at == DATA_START);
     }
 
     /// A record at or before `seq` and where it lies.
@@ -250,23 +256,51 @@ impl Spares {
         self.ready.pop()
     }
 
+    /// One that was taken and is as it was.
+    pub(crate) fn put_back(&mut self, spare: Spare) {
+        self.ready.push(spare);
+    }
+
+    /// Gives up all that were made ahead, for their room. Returns whether there were any.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub(crate) fn give_up(&mut self) -> Result<bool> {
+        self.collect()?;
+        let any = !self.ready.is_empty();
+        while let Some(spare) = self.ready.pop() {
+            self.disk.unlink(&spare.path).map_err(retiring_spare(&spare.path))?;
+        }
+        Ok(any)
+    }
+
     /// Removes a segment's name, durably, and uses the file again when a spare is wanted. With
     /// `reuse` the caller says that nobody reads it.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] when the disk has no room for that, and nothing has changed then.
     pub(crate) fn recycle(&mut self, segment: &Segment, reuse: bool) -> Result<()> {
-        let retiring = |e| StorageError::io(format!("cannot retire {}", segment.path.display()), e);
+        let doing = || format!("cannot retire {}", segment.path.display());
+        let retiring = |e| broken(doing(), e);
         if reuse && segment.bytes == self.bytes && self.ready.is_empty() && self.work.is_none() {
             let path = self.next_path();
-            self.disk.rename_new(&segment.path, &path).map_err(retiring)?;
-            // Before the zeros: a crash must not bring an emptied segment back under its old name.
-            self.disk.sync_dir(&self.dir).map_err(retiring)?;
-            self.spawn(move |disk, bytes| {
-                let file = disk.open(&path, true).map_err(retiring_spare(&path))?;
-                fill_or_unlink(disk, &*file, path, bytes)
-            });
-            return Ok(());
+            match self.disk.rename_new(&segment.path, &path) {
+                Ok(()) => {
+                    // Before the zeros: a crash must not bring an emptied segment back under its old name.
+                    self.disk.sync_dir(&self.dir).map_err(retiring)?;
+                    self.spawn(move |disk, bytes| {
+                        let file = disk.open(&path, true).map_err(retiring_spare(&path))?;
+                        fill_or_unlink(disk, &*file, path, bytes)
+                    });
+                    return Ok(());
+                }
+                // Another name may cost room, where none costs none.
+                Err(error) if is_full(&error) => {}
+                Err(error) => return Err(retiring(error)),
+            }
         }
-        // One is there already, or somebody reads this one.
-        self.disk.unlink(&segment.path).map_err(retiring)?;
+        // One is there already, or somebody reads this one, or there is no room for its new name.
+        self.disk.unlink(&segment.path).map_err(|e| StorageError::io(doing(), e))?;
         self.disk.sync_dir(&self.dir).map_err(retiring)
     }
 }

@@ -213,6 +213,13 @@ impl SimDisk {
         self.world.lock().capacity = bytes;
     }
 
+    /// Has all that is written cost its bytes, also over what is there, and every new name one, as on a file system that
+    /// writes elsewhere what is written over. When so many are spent, a write does what it still can and fails (EDQUOT).
+    /// Removing a file gives back its length.
+    pub fn set_quota(&self, bytes: Option<u64>) {
+        self.world.lock().quota = bytes;
+    }
+
     /// The time that files take on when they are written, in milliseconds since the Unix epoch.
     pub fn set_time_ms(&self, now_ms: i64) {
         self.world.lock().now_ms = now_ms;

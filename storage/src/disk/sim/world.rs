@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) failing: HashSet<SyncClass>,
     unreadable: HashSet<Ino>,
     pub(super) capacity: u64,
+    /// What may still be written, if that is limited.
+    pub(super) quota: Option<u64>,
     pub(super) now_ms: i64,
 }
 
@@ -64,6 +66,7 @@ impl World {
             failing: HashSet::new(),
             unreadable: HashSet::new(),
             capacity: UNLIMITED,
+            quota: None,
             now_ms: 0,
         }
     }
@@ -207,6 +210,9 @@ impl World {
     pub(super) fn rename(&mut self, from: &Path, to: &Path, over: bool) -> io::Result<()> {
         self.step()?;
         let ino = self.find(from)?;
+        if self.spend(1) == 0 {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
         let (old_dir, old_name) = self.place(from)?;
         let (new_dir, new_name) = if over { self.place(to)? } else { self.free_place(to)? };
         match self.dir(new_dir)?.live.get(&new_name).copied() {
@@ -228,9 +234,10 @@ impl World {
     pub(super) fn unlink(&mut self, path: &Path) -> io::Result<()> {
         self.step()?;
         let ino = self.find(path)?;
-        self.file(ino)?;
+        let length = self.file(ino)?.live.bytes.len() as u64;
         let (dir, name) = self.place(path)?;
         self.dir(dir)?.set(name, None);
+        self.quota = self.quota.map(|left| left + length);
         Ok(())
     }
 
@@ -290,10 +297,19 @@ impl World {
         let at = usize::try_from(offset).map_err(io::Error::other)?;
         self.has_room(ino, at + bytes.len())?;
         let now_ms = self.now_ms;
+        let done = self.spend(bytes.len());
         let file = self.file(ino)?;
         file.modified_ms = now_ms;
-        file.change(Change::Write(at, bytes.to_vec()));
-        Ok(())
+        file.change(Change::Write(at, bytes[..done].to_vec()));
+        if done < bytes.len() { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(()) }
+    }
+
+    /// Spends so much of the quota, or what is left of it, and gives how much that was.
+    fn spend(&mut self, bytes: usize) -> usize {
+        let Some(left) = &mut self.quota else { return bytes };
+        let spent = bytes.min(usize::try_from(*left).unwrap_or(usize::MAX));
+        *left -= spent as u64;
+        spent
     }
 
     pub(super) fn set_len(&mut self, ino: Ino, len: u64) -> io::Result<()> {
