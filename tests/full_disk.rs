@@ -312,6 +312,64 @@ fn a_quota_that_is_spent_is_a_full_disk_and_no_damage() {
     recovers(&mut machine);
 }
 
+/// Where what is written over is written elsewhere, a quota that is spent refuses the journal itself: its segments were made
+/// ahead, and that is no promise there.
+#[test]
+fn a_journal_that_a_spent_quota_refuses_goes_on_when_there_is_room() {
+    let mut machine = machine("1 MiB");
+    let disk = SmallDisk::btrfs_that_copies(machine.data(), 400, 120);
+    machine.add_partner("clinic", "secret");
+    machine.start();
+    machine.ok(&["gate", "close", "--for", "1h", "--reason", "test"]);
+    let mut taken = Vec::new();
+    let mut refused = Vec::new();
+    for round in 0..3 {
+        let mut filler = PathBuf::new();
+        // Small ones: their bytes come with the journal's records. What is given back late is spent again.
+        wait_until("the journal has no room", || {
+            filler = disk.spend_quota();
+            (0..20).all(|_| {
+                let name = format!("{round}-{}.hl7", taken.len() + refused.len());
+                let code = upload(&machine, &name, 40_000);
+                assert!(code == 226 || code == 452, "{code}: {}", machine.log());
+                if code == 226 {
+                    taken.push(name)
+                } else {
+                    refused.push(name)
+                }
+                code == 452
+            })
+        });
+        assert!(disk.free().0 > 100 << 20, "the file system has room");
+        assert_eq!(stopped(&machine), None);
+        if round == 1 {
+            machine.kill();
+            machine.spawn();
+            wait_until("its doors are open", || TcpStream::connect(machine.ftp).is_ok());
+        }
+        fs::remove_file(filler).unwrap();
+        let name = format!("after-{round}.hl7");
+        wait_until("uploads are taken", || upload(&machine, &name, 10) == 226);
+        taken.push(name);
+        assert_eq!(stopped(&machine), None, "without a restart");
+    }
+    assert!(refused.len() >= 60, "{}", refused.len());
+    for how in ["as it runs", "after a kill"] {
+        let mut there: Vec<_> = states(&machine).into_iter().map(|(name, _)| name).collect();
+        let mut said = taken.clone();
+        (there.sort(), said.sort());
+        assert_eq!(there, said, "{how}: what was refused never comes");
+        machine.kill();
+        machine.start();
+    }
+    recovers(&mut machine);
+}
+
+/// Why the queue takes nothing more, if it does not.
+fn stopped(machine: &Machine) -> Option<String> {
+    machine.log().lines().find(|line| line.contains("takes nothing more")).map(str::to_owned)
+}
+
 /// Operators reach a server that has started where there was no room for its socket as soon as there is some.
 #[test]
 fn a_socket_that_finds_no_room_is_made_when_there_is_some() {

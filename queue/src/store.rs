@@ -151,10 +151,12 @@ pub trait QueueStore: Send + Sync + 'static {
     /// it waits for no index, also while that fails or is made anew.
     fn totals(&self) -> Vec<StateTotal>;
 
-    /// How many files of a partner storage keeps, each with a place of its own; what is below `enough` may be too high.
+    /// How many files of a partner storage keeps, each with a place of its own; what is below `enough` may be too high. Those
+    /// of a removed partner of the same name are not its own.
     async fn kept_files(&self, partner: &str, enough: u64) -> Result<u64>;
 
-    /// Unprocessed bytes of a partner: everything that is not over. A file that continues others counts whole.
+    /// Unprocessed bytes of a partner: everything that is not over. A file that continues others counts whole. Those of a
+    /// removed partner of the same name are not its own.
     async fn unprocessed_bytes(&self, partner: &str) -> Result<u64>;
 
     /// The earliest instant after which a claim may find more than now, if it is known.
@@ -182,7 +184,8 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Forgets these entries, as [`QueueStore::purge`] does, if they are over. Others are passed over.
     async fn purge_these(&self, ids: &[FileId], now: DateTime<Utc>) -> Result<Purged>;
 
-    /// Bytes that the files brought that are over and not forgotten yet, by partner.
+    /// Bytes that the files brought that are over and not forgotten yet, by partner. With those of a removed partner of the
+    /// same name, which are older and so the first to go.
     async fn over_bytes(&self) -> Result<Vec<(String, u64)>>;
 
     /// Every file whose origin was not said to be gone, also of files that are purged since.
@@ -369,6 +372,9 @@ pub struct Stats {
 pub struct StateCount {
     /// The partner.
     pub partner: String,
+    /// They are of a removed partner that had the name before.
+    #[serde(default, rename = "former", skip_serializing_if = "std::ops::Not::not")]
+    pub is_former: bool,
     /// The state.
     pub state: State,
     /// Entries.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use forebay_queue::{Entry, Filter, Hold, QueueError, State};
 use forebay_storage::{FileId, FileMeta, Sha256};
 use parking_lot::Mutex;
@@ -19,7 +20,7 @@ const PAGE: usize = 500;
 
 /// The adopted files that are still held, as far as is known.
 #[derive(Debug, Default)]
-pub(super) struct Adopted(Mutex<HashMap<Same, FileId>>);
+pub(super) struct Adopted(Mutex<HashMap<Same, Found>>);
 
 /// What two files have in common that are the same for their sender.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -30,24 +31,35 @@ struct Same {
     sha256: Sha256,
 }
 
+/// One that was adopted.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    id: FileId,
+    received_at: DateTime<Utc>,
+}
+
 impl Adopted {
     /// Returns the file that this one is the second copy of. The queue checks whether that still
-    /// waits for an operator.
-    pub(super) fn same_as(&self, meta: &FileMeta) -> Option<FileId> {
+    /// waits for an operator. `since` says since when the partner has its name: what is older is another one's.
+    pub(super) fn same_as(&self, meta: &FileMeta, since: impl FnOnce() -> DateTime<Utc>) -> Option<FileId> {
         let adopted = self.0.lock();
         if adopted.is_empty() {
             return None;
         }
         let (size_bytes, sha256) = meta.whole();
         let same = Same { partner: meta.partner.clone(), name: meta.name.clone(), size_bytes, sha256 };
-        adopted.get(&same).copied().filter(|id| *id != meta.id)
+        let found = adopted.get(&same).copied().filter(|found| found.id != meta.id);
+        drop(adopted);
+        let found = found?;
+        let since = since();
+        ((found.received_at > since) == (meta.received_at > since)).then_some(found.id)
     }
 
     /// Remembers a file that was adopted.
     pub(super) fn add(&self, entry: &Entry) {
         let (partner, name) = (entry.partner.clone(), entry.name.clone());
         let same = Same { partner, name, size_bytes: entry.size_bytes, sha256: entry.sha256 };
-        self.0.lock().insert(same, entry.id);
+        self.0.lock().insert(same, Found { id: entry.id, received_at: entry.received_at });
     }
 }
 

@@ -232,6 +232,12 @@ impl Ingest {
         &self.metrics
     }
 
+    /// Since when the partner of this name has it. What came under it before was sent by another one.
+    pub(super) fn since(&self, partner: &str) -> DateTime<Utc> {
+        let name = partner.parse::<PartnerName>().ok();
+        name.and_then(|name| self.partners.former_until(&name)).unwrap_or(DateTime::<Utc>::MIN_UTC)
+    }
+
     /// The room that the disk has left, for all partners together.
     ///
     /// # Errors

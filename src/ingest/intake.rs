@@ -448,7 +448,10 @@ impl Incoming {
             origin: self.origin.clone(),
             idempotency_key: self.key.as_ref().map(|claim| claim.key().clone()),
             // One that a crash cut and that is sent again is not needed any more.
-            supersedes: self.goes_on.map(|earlier| earlier.from).or_else(|| self.ingest.adopted.same_as(meta)),
+            supersedes: self
+                .goes_on
+                .map(|earlier| earlier.from)
+                .or_else(|| self.ingest.adopted.same_as(meta, || self.ingest.since(&meta.partner))),
             continues: continues(meta),
             claimable_from,
         }

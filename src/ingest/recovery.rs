@@ -133,7 +133,7 @@ impl Ingest {
         let reason = "found in the spool without a record in the journal: it was not acknowledged, and the partner may \
                       have sent it again";
         // Sent again, and cut by another crash: one of the two is enough.
-        let supersedes = self.adopted.same_as(&meta);
+        let supersedes = self.adopted.same_as(&meta, || self.since(&meta.partner));
         let new = NewEntry {
             id: meta.id,
             partner: meta.partner,

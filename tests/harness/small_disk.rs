@@ -38,7 +38,15 @@ impl SmallDisk {
     }
 
     /// btrfs of so many MiB, of which all files in it may take so many by its quota. `statvfs` says nothing of that.
+    /// What is there is written over in its place, as on other file systems.
     pub fn btrfs_with_quota(at: PathBuf, mebibytes: u32, quota_mebibytes: u32) -> Self {
+        let disk = Self::btrfs_that_copies(at, mebibytes, quota_mebibytes);
+        root(&["chattr", "+C", disk.text()]);
+        disk
+    }
+
+    /// The same, and what is written over is written elsewhere, as btrfs does of itself.
+    pub fn btrfs_that_copies(at: PathBuf, mebibytes: u32, quota_mebibytes: u32) -> Self {
         fs::create_dir_all(&at).unwrap();
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(u64::from(mebibytes) << 20).unwrap();
@@ -49,8 +57,6 @@ impl SmallDisk {
         let disk = Self { at, _image: Some(image) };
         root(&["btrfs", "--quiet", "quota", "enable", disk.text()]);
         root(&["btrfs", "--quiet", "qgroup", "limit", &format!("{quota_mebibytes}M"), disk.text()]);
-        // What is there is written over in its place, as on other file systems.
-        root(&["chattr", "+C", disk.text()]);
         let owner = rustix::process::geteuid().as_raw().to_string();
         root(&["chown", &owner, disk.text()]);
         root(&["chmod", "0700", disk.text()]);

@@ -228,7 +228,9 @@ impl Batch<'_> {
             && other.sha256 == entry.sha256
             && other.size_bytes == entry.size_bytes
             && other.name == entry.name
-            && other.partner == entry.partner;
+            && other.partner == entry.partner
+            // What another partner of the name has sent is nothing that this one sends twice.
+            && self.state.is_of_former(&other) == self.state.is_of_former(entry);
         let age_ms = u64::try_from((round.now - other.since).num_milliseconds()).unwrap_or(0);
         Ok((same && age_ms < round.ask.duplicate_window_ms).then_some(other.id))
     }

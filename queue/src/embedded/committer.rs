@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, watch};
 use super::{
     batch::Batch,
     command::{Change, Command, again},
+    counts::Counts,
     index::{Fault, Index},
-    lanes::Counts,
     layered::Changes,
     mailbox::answer_all,
     pace::Pace,

@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use forebay_storage::FileId;
 
 use super::{
-    binary,
+    counts::Counts,
     index::{Fault, Index},
     keys,
-    lanes::{Counts, LaneState},
+    lanes::LaneState,
     state::QueueState,
 };
 use crate::{Lane, LaneInfo, State, StateCount, StateTotal, Stats};
@@ -69,9 +69,11 @@ impl QueueState {
 
 fn count_states(partner: &str, counts: &Counts, into: &mut Vec<StateCount>) {
     for state in State::ALL {
-        let count = counts[usize::from(binary::code(state))];
-        if count.files > 0 {
-            into.push(StateCount { partner: partner.into(), state, files: count.files, size_bytes: count.own_bytes });
+        for (is_former, count) in [(false, counts.own(state)), (true, counts.former(state))] {
+            if count.files > 0 {
+                let (partner, files, size_bytes) = (partner.to_owned(), count.files, count.own_bytes);
+                into.push(StateCount { partner, is_former, state, files, size_bytes });
+            }
         }
     }
 }
@@ -82,7 +84,7 @@ pub(super) fn totals<'a>(partners: impl Iterator<Item = &'a Counts>) -> Vec<Stat
         State::ALL.into_iter().map(|state| StateTotal { state, files: 0, size_bytes: 0 }).collect();
     for counts in partners {
         for total in &mut totals {
-            let count = counts[usize::from(binary::code(total.state))];
+            let count = counts.all(total.state);
             total.files += count.files;
             total.size_bytes += count.own_bytes;
         }
@@ -90,27 +92,32 @@ pub(super) fn totals<'a>(partners: impl Iterator<Item = &'a Counts>) -> Vec<Stat
     totals
 }
 
-/// Files in all states.
-pub(super) fn files(counts: &Counts) -> u64 {
-    counts.iter().map(|count| count.files).sum()
+/// Files under the name, in all states.
+pub(super) fn all_files(counts: &Counts) -> u64 {
+    State::ALL.into_iter().map(|state| counts.all(state).files).sum()
 }
 
-/// Bytes that count as unprocessed: of whole files, for those that they continue are over and count no more.
+/// Files of the partner that has the name now, in all states.
+pub(super) fn files(counts: &Counts) -> u64 {
+    State::ALL.into_iter().map(|state| counts.own(state).files).sum()
+}
+
+/// Bytes of the partner that has the name now that count as unprocessed: of whole files, for those that they continue are
+/// over and count no more.
 pub(super) fn unprocessed_bytes(counts: &Counts) -> u64 {
     let open = State::ALL.into_iter().filter(|state| !state.is_over());
-    open.map(|state| counts[usize::from(binary::code(state))].size_bytes).sum()
+    open.map(|state| counts.own(state).size_bytes).sum()
 }
 
-/// Bytes of files that are over.
+/// Bytes of files under the name that are over.
 pub(super) fn over_bytes(counts: &Counts) -> u64 {
     let over = State::ALL.into_iter().filter(|state| state.is_over());
-    over.map(|state| counts[usize::from(binary::code(state))].own_bytes).sum()
+    over.map(|state| counts.all(state).own_bytes).sum()
 }
 
 /// How many files are over, of how many.
 pub(super) fn over_of_all(counts: &HashMap<String, Counts>) -> (u64, u64) {
-    let files =
-        |state: State| counts.values().map(|counts| counts[usize::from(binary::code(state))].files).sum::<u64>();
+    let files = |state: State| counts.values().map(|counts| counts.all(state).files).sum::<u64>();
     let over = State::ALL.into_iter().filter(|state| state.is_over()).map(files).sum();
     (over, State::ALL.into_iter().map(files).sum())
 }

@@ -14,21 +14,8 @@ use chrono::{DateTime, Utc};
 use forebay_storage::FileId;
 use parking_lot::Mutex;
 
-use super::binary::code;
+use super::counts::Counts;
 use crate::{Entry, LeaseToken, State};
-
-/// Files and bytes of a partner in one state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Count {
-    pub(super) files: u64,
-    /// Of the whole files.
-    pub(super) size_bytes: u64,
-    /// That they brought themselves.
-    pub(super) own_bytes: u64,
-}
-
-/// A partner's counts, by the state's code.
-pub(super) type Counts = [Count; 12];
 
 /// A lane in summary: the files of one partner on one route.
 #[derive(Debug, Default)]
@@ -140,10 +127,7 @@ impl Lanes {
     /// Takes the entry out of counters and lane.
     pub(super) fn leave(&mut self, entry: &Entry) {
         let Some(partner) = self.partners.get_mut(&entry.partner) else { return };
-        let count = &mut partner.counts[usize::from(code(entry.state))];
-        count.files = count.files.saturating_sub(1);
-        count.size_bytes = count.size_bytes.saturating_sub(entry.size_bytes);
-        count.own_bytes = count.own_bytes.saturating_sub(entry.extent().size_bytes);
+        partner.counts.take(entry);
         if entry.state == State::Active {
             partner.active = partner.active.saturating_sub(1);
             // With the state: a lease of a file that is not active is nobody's.
@@ -168,10 +152,7 @@ impl Lanes {
     /// Puts the entry into counters and lane, which there is already when the entry has one.
     pub(super) fn enter(&mut self, entry: &Entry) {
         let partner = self.partner(&entry.partner);
-        let count = &mut partner.counts[usize::from(code(entry.state))];
-        count.files += 1;
-        count.size_bytes = count.size_bytes.saturating_add(entry.size_bytes);
-        count.own_bytes = count.own_bytes.saturating_add(entry.extent().size_bytes);
+        partner.counts.add(entry);
         if let (State::Ready, Some(lane)) = (entry.state, lane_of(partner, entry)) {
             lane.enter_ready(entry.turn);
         }

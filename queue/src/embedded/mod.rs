@@ -23,6 +23,7 @@ mod claim;
 mod command;
 mod committer;
 mod contents;
+mod counts;
 mod damage;
 mod entry_codec;
 mod fault;

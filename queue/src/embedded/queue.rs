@@ -524,12 +524,13 @@ impl QueueStore for EmbeddedQueue {
 
     async fn kept_files(&self, partner: &str, enough: u64) -> Result<u64> {
         // The cheap count of all files comes first: in most cases it is below what is asked for.
-        let files = self.shared.counts.read().get(partner).map_or(0, figures::files);
+        let counts = self.shared.counts.read().get(partner).copied().unwrap_or_default();
+        let files = figures::files(&counts);
         if files < enough {
             return Ok(files);
         }
         let partner = partner.to_owned();
-        self.read(move |_, index| read::kept_of(index, &partner)).await
+        self.read(move |_, index| read::kept_of(index, &partner, &counts)).await
     }
 
     async fn unprocessed_bytes(&self, partner: &str) -> Result<u64> {

@@ -9,6 +9,7 @@ use std::{collections::HashSet, ops::ControlFlow};
 use forebay_storage::{FileId, journal::JournalReader};
 
 use super::{
+    counts::Counts,
     entry_codec::Stored,
     index::{Fault, Index},
     keys,
@@ -259,14 +260,14 @@ pub(super) fn kept_ids(index: &Index) -> Result<Vec<FileId>, Fault> {
 }
 
 /// Returns how many entries of a partner have bytes that storage keeps.
-pub(super) fn kept_of(index: &Index, partner: &str) -> Result<u64, Fault> {
+pub(super) fn kept_of(index: &Index, partner: &str, counts: &Counts) -> Result<u64, Fault> {
     let ((from, to), mut kept) = (keys_of(partner), 0);
     index.scan(&from, &to, |key, _| {
         let turn = index.get(&keys::turn_of(id_at_the_end(&key)?))?;
         if let Some(turn) = turn.and_then(|value| keys::turn(&value))
             && let Some(entry) = index.get(&keys::entry(turn))?
         {
-            kept += u64::from(Stored::is_kept(&entry));
+            kept += u64::from(Stored::is_kept(&entry) && !counts.is_former(&Stored::decode(&entry)?.entry));
         }
         Ok(ControlFlow::Continue(()))
     })?;

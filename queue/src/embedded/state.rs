@@ -17,11 +17,12 @@ use std::collections::BTreeSet;
 use forebay_storage::FileId;
 
 use super::{
-    binary::code,
+    counts::Counts,
     entry_codec::{Place, Stored},
+    figures,
     index::{Fault, Index},
     keys,
-    lanes::{Count, Counts, LaneState, Lanes},
+    lanes::{LaneState, Lanes},
     layered::Changes,
     meta::Meta,
     names::{Roots, decode_root},
@@ -62,7 +63,7 @@ impl QueueState {
         state.meta = Meta::decode(&meta).ok_or_else(|| Fault::Index("it has another layout".into()))?;
         index.scan(b"k", &keys::behind(b'k'), |key, value| {
             let name = text(&key[1..])?;
-            state.lanes.partner(name).counts = decode_counts(&value)?;
+            state.lanes.partner(name).counts = Counts::decode(&value)?;
             Ok(std::ops::ControlFlow::Continue(()))
         })?;
         index.scan(b"n", &keys::behind(b'n'), |key, value| {
@@ -133,6 +134,7 @@ impl QueueState {
         self.meta.newest_at = self.meta.newest_at.max(Some(record.at));
         let Some(id) = record.id else {
             self.take_note(record);
+            self.note_former(record);
             self.touch_others(index, seq, record, None)?;
             self.change_names(index, seq, record)?;
             return Ok(None);
@@ -223,6 +225,22 @@ impl QueueState {
         {
             self.staged.put(keys::damage(first, next), Vec::new());
         }
+    }
+
+    /// What was received under the name of a removed partner until now is another one's than what comes.
+    fn note_former(&mut self, record: &Record) {
+        if let Fact::NamesForgotten { partner: name } = &record.fact
+            && let Some(partner) = self.lanes.partners.get_mut(name)
+        {
+            // Whatever the clock says now, nothing in the journal is of the next one.
+            partner.counts.become_former(self.meta.newest_at.unwrap_or(record.at));
+            self.touched_partners.insert(name.clone());
+        }
+    }
+
+    /// Returns whether a removed partner of the same name has sent the entry.
+    pub(super) fn is_of_former(&self, entry: &Entry) -> bool {
+        self.lanes.partners.get(&entry.partner).is_some_and(|partner| partner.counts.is_former(entry))
     }
 
     /// Remembers the id as purged, and forgets the smallest when there are too many.
@@ -415,7 +433,7 @@ impl QueueState {
                 lane.is_touched = false;
                 self.staged.put(keys::lane(lane.number), encode_lane(lane.ready, &name, route));
             }
-            self.staged.put(keys::partner(&name), encode_counts(&counts));
+            self.staged.put(keys::partner(&name), counts.encode());
         }
         self.staged.put(keys::META.into(), self.meta.encode());
         self.staged.take()
@@ -428,12 +446,11 @@ impl QueueState {
     /// Cheap signs that the index is whole and belongs to itself.
     pub(super) fn cross_check(&self, index: &Index) -> Result<(), Fault> {
         let disagree = |what: &str| Err(Fault::Index(format!("it disagrees with itself: {what}")));
-        let files: u64 = self.all_counts().flat_map(|(_, counts)| counts).map(|count| count.files).sum();
+        let files: u64 = self.all_counts().map(|(_, counts)| figures::all_files(&counts)).sum();
         if files != self.meta.entries {
             return disagree("the counters do not add up");
         }
-        let code = usize::from(code(State::Ready));
-        let ready: u64 = self.all_counts().map(|(_, counts)| counts[code].files).sum();
+        let ready: u64 = self.all_counts().map(|(_, counts)| counts.all(State::Ready).files).sum();
         let in_lanes: u64 = self.lanes.partners.values().flat_map(|p| p.lanes.values()).map(|lane| lane.ready).sum();
         if ready != in_lanes {
             return disagree("the lanes do not add up");
@@ -481,24 +498,6 @@ fn parse_damage(text: &str) -> Option<(u64, u64)> {
 
 fn text(bytes: &[u8]) -> Result<&str, Fault> {
     std::str::from_utf8(bytes).map_err(|_| Fault::Index("a name is not text".into()))
-}
-
-fn encode_counts(counts: &Counts) -> Vec<u8> {
-    let figures = counts.iter().flat_map(|count| [count.files, count.size_bytes, count.own_bytes]);
-    figures.flat_map(u64::to_be_bytes).collect()
-}
-
-fn decode_counts(bytes: &[u8]) -> Result<Counts, Fault> {
-    let mut counts = Counts::default();
-    if bytes.len() != counts.len() * 24 {
-        return Err(Fault::Index("a counter has another length".into()));
-    }
-    for (count, figures) in counts.iter_mut().zip(bytes.chunks_exact(24)) {
-        let number = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-        let (files, size_bytes) = (number(&figures[..8]), number(&figures[8..16]));
-        *count = Count { files, size_bytes, own_bytes: number(&figures[16..]) };
-    }
-    Ok(counts)
 }
 
 fn encode_lane(ready: u64, partner: &str, route: &str) -> Vec<u8> {

@@ -1,13 +1,13 @@
 //! The names that partners see.
 
 use forebay_queue::{
-    Actor, Catalogue, EmbeddedMaintenance, Hold, NameChange, NameFault, NewName, Node, QueueError, QueueStore, State,
-    embedded::EmbeddedQueue,
+    Actor, Catalogue, ClaimRequest, EmbeddedMaintenance, Hold, NameChange, NameFault, NewEntry, NewName, Node,
+    QueueError, QueueStore, State, embedded::EmbeddedQueue,
 };
 use forebay_storage::{Content, FileId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::house::{House, assert_sound, at, claim_one, end, file, picture, put};
+use crate::house::{House, ask, assert_sound, at, claim_one, end, file, finish, picture, put};
 
 async fn change(queue: &EmbeddedQueue, change: NameChange, seconds: i64) -> Result<(), NameFault> {
     match queue.change("clinic", change, Actor::Partner("clinic".into()), at(seconds)).await {
@@ -271,4 +271,66 @@ async fn whatever_happened_an_index_made_anew_says_the_same() {
             assert_eq!(again, entries, "seed {seed}");
         }
     }
+}
+
+/// What a removed partner has left is its own: nobody who has the name next is charged for it or has it for an earlier copy.
+#[tokio::test]
+async fn the_next_partner_of_a_name_is_counted_by_itself() {
+    let house = House::new();
+    let queue = house.open();
+    let of = |stats: &forebay_queue::Stats, is_former: bool| -> Vec<(State, u64, u64)> {
+        let counts = stats.counts.iter().filter(|count| count.is_former == is_former);
+        counts.map(|count| (count.state, count.files, count.size_bytes)).collect()
+    };
+    let [one, two] = ["one", "two"].map(|name| file("clinic", name));
+    let size = one.size_bytes;
+    queue.accept(one.clone(), Content::Kept, at(0)).await.unwrap();
+    queue.accept(two.clone(), Content::Kept, at(0)).await.unwrap();
+    let claim = claim_one(&queue, 1).await;
+    finish(&queue, &claim, State::Done, 2).await;
+    assert_eq!(
+        (queue.unprocessed_bytes("clinic").await.unwrap(), queue.kept_files("clinic", 0).await.unwrap()),
+        (size, 2)
+    );
+    queue.forget_partner("clinic", at(3)).await.unwrap();
+    let mut queue = Some(queue);
+    for how in ["at once", "opened again", "with an index made anew"] {
+        if how != "at once" {
+            drop(queue.take());
+            if how.contains("anew") {
+                std::fs::remove_dir_all(house.index()).unwrap();
+            }
+            queue = Some(house.open());
+        }
+        let queue = queue.as_ref().unwrap();
+        assert_eq!(queue.unprocessed_bytes("clinic").await.unwrap(), 0, "{how}");
+        assert_eq!(queue.kept_files("clinic", 0).await.unwrap(), 0, "{how}");
+        let stats = queue.stats(at(4)).await.unwrap();
+        assert_eq!(of(&stats, false), [], "{how}");
+        assert_eq!(of(&stats, true), [(State::Ready, 1, size), (State::Done, 1, size)], "{how}");
+        // For the disk it makes no difference whose they are.
+        assert_eq!(queue.over_bytes().await.unwrap(), [("clinic".to_owned(), size)], "{how}");
+    }
+    let queue = queue.unwrap();
+    // The same name and the same bytes as those that the former one has sent, and that are done.
+    let next = file("clinic", "new").id;
+    let same = NewEntry { id: next, received_at: at(10), ..one };
+    queue.accept(same, Content::Kept, at(10)).await.unwrap();
+    assert_eq!(
+        (queue.unprocessed_bytes("clinic").await.unwrap(), queue.kept_files("clinic", 0).await.unwrap()),
+        (size, 1)
+    );
+    let day = ClaimRequest { duplicate_window_ms: 86_400_000, ..ask(1) };
+    // The former one's, which was first, and then the new one's: it is no duplicate.
+    for wanted in [two.id, next] {
+        let claims = queue.claim(day.clone(), at(11)).await.unwrap();
+        assert_eq!(claims.iter().map(|claim| claim.entry.id).collect::<Vec<_>>(), [wanted]);
+        finish(&queue, &claims[0], State::Done, 12).await;
+    }
+    let stats = queue.stats(at(13)).await.unwrap();
+    assert_eq!((of(&stats, false), of(&stats, true)), (vec![(State::Done, 1, size)], vec![(State::Done, 2, 2 * size)]));
+    // When what is left is gone, all is the new one's.
+    queue.purge_these(&[next], at(14)).await.unwrap();
+    assert_eq!(of(&queue.stats(at(15)).await.unwrap(), false), []);
+    assert_sound(&queue).await;
 }

@@ -46,7 +46,10 @@ fn show(context: &Context, answered: &Answered, stats: &StatsView) -> Result<(),
         ]);
         for count in &stats.partners {
             table.row([
-                (count.partner.clone(), Tone::Strong),
+                (
+                    if count.is_former { format!("{} (removed)", count.partner) } else { count.partner.clone() },
+                    Tone::Strong,
+                ),
                 (count.state.to_string(), tone(count.state)),
                 (count.files.to_string(), Tone::Plain),
                 (units::format_bytes(count.size_bytes), Tone::Plain),

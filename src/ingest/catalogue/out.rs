@@ -79,7 +79,7 @@ impl Files {
 
     /// Since when this partner has its name. What came under it before was sent by another one.
     pub(in crate::ingest) fn since(&self) -> DateTime<Utc> {
-        self.ingest.partners.former_until(&self.session.partner).unwrap_or(DateTime::<Utc>::MIN_UTC)
+        self.ingest.since(self.partner())
     }
 
     /// Returns the entry whose receipt has this very name and is shown.

@@ -123,9 +123,11 @@ fn a_segment_that_cannot_be_named_refuses_and_changes_nothing() {
     assert!(matches!(log.begin_segment(), Err(StorageError::Full)));
     assert!(matches!(log.skip_to(50), Err(StorageError::Full)));
     has_exactly(&disk, &log, &acknowledged, "without a name");
+    // For the name alone: what was made ahead for it is there still.
+    disk.set_quota(Some(1));
+    log.begin_segment().expect("there is room for a name");
     disk.set_quota(None);
     goes_on(&disk, &mut log, &mut acknowledged, "without a name");
-    log.begin_segment().expect("there is room again");
 }
 
 #[test]
@@ -194,6 +196,9 @@ fn what_takes_the_place_of_a_refused_group_is_read() {
     for at in 0..200 {
         assert_eq!(log.read(6 + at, 1).expect("read"), [(6 + at, group(at + 2, 1, 90).remove(0))]);
     }
+    drop(log);
+    let (_, recovery, shown) = open_with(&disk, 1 << 20).expect("opens");
+    assert_eq!((recovery, shown.len()), (Recovery { first: 1, next: 206, ..Recovery::default() }, 205));
 }
 
 /// What was said of groups in one run.
