@@ -455,6 +455,41 @@ fn files_of_subfolders_are_moved_and_nothing_is_overwritten() {
     assert_eq!(fs::read(done.join("a.hl7")).unwrap(), b"1");
 }
 
+/// macOS writes an accent as a letter of its own: folders and names are what they are called, whatever writes them.
+#[test]
+fn rules_for_paths_hold_in_any_letter_case_and_form_of_accents() {
+    let routes = "[[route]]\nname = \"german\"\npaths = [\"Größe/**/*.ÄRZTE\"]\n[[route]]\nname = \"others\"\n";
+    let temporary = "[[partner]]\nname = \"clinic\"\ntemporary_names = [\"*.UNGEPRÜFT\", \"*.part\"]\n";
+    let mut machine = machine_with("subfolders = true", &format!("{routes}{temporary}"));
+    let folder = folder(&machine);
+    machine.start();
+    machine.ok(&["gate", "close", "--for", "1h", "--reason", "test"]);
+    let decomposed = "gro\u{308}\u{df}e/x/a.a\u{308}rzte";
+    let composed = "GR\u{d6}\u{1e9e}E/b.\u{c4}RZTE";
+    let (elsewhere, unfinished) = ("grosse/c.\u{e4}rzte", "gr\u{f6}\u{df}e/d.ungepru\u{308}ft");
+    for name in [decomposed, composed, elsewhere, unfinished] {
+        let (above, last) = name.rsplit_once('/').unwrap();
+        fs::create_dir_all(folder.join(above)).unwrap();
+        rename_in(&folder.join(above), last, name.as_bytes());
+    }
+    wait(&machine, "they are taken", || taken(&machine).len() == 3);
+    let routes = |machine: &Machine| -> BTreeMap<String, String> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        machine.queue().iter().map(|entry| (text(&entry["name"]), text(&entry["route"]))).collect()
+    };
+    let wanted = [(decomposed, "german"), (composed, "german"), (elsewhere, "others")];
+    let wanted: BTreeMap<_, _> = wanted.iter().map(|(name, route)| ((*name).to_owned(), (*route).to_owned())).collect();
+    assert_eq!(routes(&machine), wanted, "each under the name that it has there");
+    stays_so(&machine, "a temporary name is left", || taken(&machine).len() == 3 && folder.join(unfinished).exists());
+    // The same over FTP.
+    let mut ftp = harness::Ftp::connect(machine.ftp);
+    ftp.login("clinic", PASSWORD);
+    let name = "gr\u{d6}\u{df}e/e.A\u{308}rzte";
+    assert_eq!(ftp.command("MKD gr\u{d6}\u{df}e").code, 257);
+    assert_eq!(ftp.store(name, b"data").code, 226);
+    assert_eq!(routes(&machine).get(name).map(String::as_str), Some("german"));
+}
+
 /// How often the server is killed: 60 unless `FOREBAY_KILLS` says otherwise.
 fn kills() -> u32 {
     std::env::var("FOREBAY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(60)

@@ -120,6 +120,40 @@ fn clients_that_resume_upload_and_fetch_any_number_of_files_in_a_session() {
     }
 }
 
+/// OpenSSL uses a ticket of TLS 1.3 once, and curl has closed a data connection before the next ticket could come. In TLS 1.2
+/// it resumes one session for all.
+#[test]
+fn curl_sends_several_files_in_a_session_where_each_data_connection_must_resume() {
+    let site = Site::open("data_resumption = \"required\"");
+    let files: Vec<_> = (0..6).map(|n| site.source(&format!("f{n}.bin"), 20_000 + n)).collect();
+    let all: Vec<_> = files.iter().map(|(path, _)| text(path)).collect();
+    let all = format!("{{{}}}", all.join(","));
+    let (certificate, user) = (site.certificate(), format!("{USER}:{PASSWORD}"));
+    for mode in [Mode::Explicit, Mode::Implicit] {
+        let put = |folder: &str, version: [&str; 3]| {
+            let url = format!("{}/{folder}/", site.url(mode));
+            let arguments = ["--silent", "--show-error", "--verbose", "--ssl-reqd", "--ftp-create-dirs", "--cacert"];
+            let more = [text(&certificate), "--user", &user, "--upload-file", &all, &url];
+            site.try_run("curl", &[&version[..], &arguments, &more].concat(), "")
+        };
+        let folder = format!("{mode:?}-2");
+        let (ended_well, said) = put(&folder, ["--tlsv1.2", "--tls-max", "1.2"]);
+        assert!(ended_well && said.contains("TLSv1.2") && !said.contains("522"), "{said}");
+        for (n, (_, bytes)) in files.iter().enumerate() {
+            site.assert_kept(&format!("{folder}/f{n}.bin"), bytes);
+        }
+        let folder = format!("{mode:?}-3");
+        let (_, said) = put(&folder, ["--tlsv1.3", "--tls-max", "1.3"]);
+        assert!(said.contains("TLSv1.3") && said.contains("522 "), "it is told why: {said}");
+        site.assert_kept(&format!("{folder}/f0.bin"), &files[0].1);
+        // None of the others is kept in part.
+        for (name, _) in site.queue().iter().filter(|(name, _)| name.starts_with(&folder)) {
+            let n: usize = name[folder.len() + 2..].trim_end_matches(".bin").parse().unwrap();
+            site.assert_kept(name, &files[n].1);
+        }
+    }
+}
+
 fn lftp_puts(site: &Site, files: &[(PathBuf, Vec<u8>)]) -> String {
     let put = |(n, (path, _)): (usize, &(PathBuf, Vec<u8>))| format!("put {} -o lftp-{n}", text(path));
     let puts: Vec<_> = files.iter().enumerate().map(put).collect();

@@ -6,7 +6,14 @@
 #[path = "power_cut/keyed.rs"]
 mod keyed;
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,7 +22,7 @@ use forebay::{
     clock::{Clock, SetClock},
     contents::Contents,
     gate::{self, Gate},
-    ingest::{Ingest, Peer, Proven, SessionInfo, Start},
+    ingest::{Accepted, Ingest, Intake, Peer, Proven, Refusal, SessionInfo, Start},
     partners::{Limits, Partners, Policies},
     routes::{self, Routes},
 };
@@ -52,6 +59,10 @@ struct Said {
     done: Vec<FileId>,
     held: Vec<FileId>,
     withdrawn: Vec<FileId>,
+    /// Those for which there was no room.
+    refused: Vec<FileId>,
+    /// There is little room, again and again.
+    is_short: bool,
     /// What was sent under each idempotency key.
     keyed: HashMap<String, keyed::Keyed>,
     /// What was seen to be wrong while there was power.
@@ -131,14 +142,21 @@ impl House {
             let temporary = random.random_ratio(1, 6);
             let name = format!("{seed:x}-{number}.hl7");
             let sent_as = if temporary { format!("{name}.part") } else { name.clone() };
-            let Ok(mut intake) = self.ingest.begin(&session, &sent_as, None).await else { return };
+            let intake = match self.ingest.begin(&session, &sent_as, None).await {
+                Ok(intake) => intake,
+                Err(Refusal::Full) => continue,
+                Err(_) => return,
+            };
             said.lock().sent.insert(intake.id(), digest(&bytes));
-            for piece in bytes.chunks(256 << 10) {
-                if intake.write(Bytes::copy_from_slice(piece)).await.is_err() {
-                    return;
+            let id = intake.id();
+            let accepted = match sent(intake, &bytes).await {
+                Ok(accepted) => accepted.id,
+                Err(Refusal::Full) => {
+                    self.say(|said| said.refused.push(id), &said);
+                    continue;
                 }
-            }
-            let Ok(accepted) = intake.finish(Box::new(Proven)).await.map(|accepted| accepted.id) else { return };
+                Err(_) => return,
+            };
             self.say(|said| said.accepted.insert(accepted, sent_as.clone()), &said);
             // Some go on: what is said of the whole takes the place of what was said of its beginning.
             let goes_on = !temporary && random.random_ratio(1, 3);
@@ -175,7 +193,9 @@ impl House {
             intake.write(own.into()).await.ok()?;
             let accepted = intake.finish(Box::new(Proven)).await.ok()?;
             let entry = self.queue.get(accepted.id).await.ok()?;
-            if random.random_ratio(1, 4) && self.ingest.withdraw(&accepted, "test").await.is_ok() {
+            if random.random_ratio(1, 4) {
+                // Where that fails it is withdrawn or not, and nobody is told.
+                self.ingest.withdraw(&accepted, "test").await.ok()?;
                 self.say(|said| said.withdrawn.push(accepted.id), said);
                 // The one before is what it was; bytes that storage kept are a partial behind it.
                 match (&entry.continues, entry.content) {
@@ -290,6 +310,11 @@ impl House {
                 Err(what) => return Some(format!("{name}: {what}")),
             }
         }
+        for id in &said.refused {
+            if self.queue.get(*id).await.is_ok() {
+                return Some(format!("{id} was refused for want of room and is there"));
+            }
+        }
         for id in &said.withdrawn {
             match self.queue.get(*id).await {
                 Ok(entry) if entry.state == State::Withdrawn => {}
@@ -324,6 +349,13 @@ impl House {
     }
 }
 
+async fn sent(mut intake: Intake, bytes: &[u8]) -> Result<Accepted, Refusal> {
+    for piece in bytes.chunks(256 << 10) {
+        intake.write(Bytes::copy_from_slice(piece)).await?;
+    }
+    intake.finish(Box::new(Proven)).await
+}
+
 fn digest(bytes: &[u8]) -> Sha256 {
     use sha2::Digest;
     Sha256(sha2::Sha256::digest(bytes).into())
@@ -343,16 +375,44 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-/// One life, one cut, one look. Gives what was lost, and how many files had been accepted.
-fn life(seed: u64, without: Option<SyncClass>) -> (Option<String>, usize) {
+/// The disk as one life has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Sound,
+    /// What is written over costs room too, and there is little, again and again.
+    Short,
+    /// This sync does nothing.
+    Without(SyncClass),
+}
+
+/// Spends the quota and gives it back, as often as others get on in between, until the power is cut or all are done.
+async fn run_short(disk: SimDisk, seed: u64, done: Arc<AtomicBool>) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    while !disk.is_cut() && !done.load(Ordering::Acquire) {
+        for quota in [Some(random.random_range(0..20_000)), None] {
+            disk.set_quota(quota);
+            let until = disk.operations() + random.random_range(1..30);
+            for _ in 0..1_000 {
+                if disk.operations() >= until || done.load(Ordering::Acquire) {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    disk.set_quota(None);
+}
+
+/// One life, one cut, one look. Gives what was lost, and how many files had been accepted and how many refused.
+fn life(seed: u64, kind: Kind) -> (Option<String>, [usize; 2]) {
     let beside = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(beside.path().join("partners")).expect("mkdir");
     let runtime = runtime();
     let mut disk = SimDisk::new(seed).with_dir(Path::new(DATA));
-    if let Some(class) = without {
+    if let Kind::Without(class) = kind {
         disk = disk.without(class);
     }
-    let said = Arc::new(Mutex::new(Said::default()));
+    let said = Arc::new(Mutex::new(Said { is_short: kind == Kind::Short, ..Said::default() }));
     let mut random = SmallRng::seed_from_u64(seed);
     runtime.block_on(async {
         let index = beside.path().join("index");
@@ -376,6 +436,8 @@ fn life(seed: u64, without: Option<SyncClass>) -> (Option<String>, usize) {
             let (house, said) = (house.clone(), said.clone());
             tasks.spawn(async move { house.keyed_session(seed, 12, said).await });
         }
+        let done = Arc::new(AtomicBool::new(false));
+        let short = (kind == Kind::Short).then(|| tokio::spawn(run_short(disk.clone(), seed, done.clone())));
         if let Some(words) = at_word {
             let (disk, said) = (disk.clone(), said.clone());
             tasks.spawn(async move {
@@ -389,6 +451,10 @@ fn life(seed: u64, without: Option<SyncClass>) -> (Option<String>, usize) {
         }
         while tasks.join_next().await.is_some() {}
         disk.cut_now();
+        done.store(true, Ordering::Release);
+        if let Some(short) = short {
+            short.await.expect("it ends");
+        }
         house.ingest.idle().await;
     });
     // The index: as sled left it, gone, or from nowhere.
@@ -416,7 +482,7 @@ fn life(seed: u64, without: Option<SyncClass>) -> (Option<String>, usize) {
             Err(error) => Some(format!("does not open: {error}")),
         }
     });
-    (lost, said.accepted.len())
+    (lost, [said.accepted.len(), said.refused.len()])
 }
 
 fn seed() -> u64 {
@@ -431,7 +497,7 @@ fn nothing_that_was_acknowledged_is_lost_at_any_cut() {
     let seed = seed();
     let mut accepted = 0;
     for at in 0..300 {
-        let (lost, files) = life(seed + at, None);
+        let (lost, [files, _]) = life(seed + at, Kind::Sound);
         assert_eq!(lost, None, "with FOREBAY_SEED={} in the first life", seed + at);
         accepted += files;
     }
@@ -440,6 +506,20 @@ fn nothing_that_was_acknowledged_is_lost_at_any_cut() {
     eprintln!("{found_again} files were found again by their keys");
     assert!(found_again > 300, "too few to prove anything: {found_again}");
     assert!(accepted > 1_000, "too few to prove anything: {accepted}");
+}
+
+/// A group of the journal that finds no room is taken back, whatever the cut finds it at.
+#[test]
+fn nothing_that_was_refused_for_want_of_room_comes_back_after_a_cut() {
+    let seed = seed();
+    let (mut accepted, mut refused) = (0, 0);
+    for at in 0..200 {
+        let (wrong, [taken, turned_away]) = life(seed + at, Kind::Short);
+        assert_eq!(wrong, None, "with FOREBAY_SEED={} in the first life", seed + at);
+        (accepted, refused) = (accepted + taken, refused + turned_away);
+    }
+    eprintln!("{accepted} files were acknowledged and {refused} refused before 200 cuts");
+    assert!(accepted > 300 && refused > 300, "too few to prove anything: {accepted} and {refused}");
 }
 
 #[test]
@@ -458,7 +538,7 @@ fn each_sync_of_the_way_is_needed() {
         SyncClass::PackDir,
     ] {
         let lives = 300;
-        let red = (0..lives).find_map(|at| Some((at + 1, life(seed + at, Some(class)).0?)));
+        let red = (0..lives).find_map(|at| Some((at + 1, life(seed + at, Kind::Without(class)).0?)));
         eprintln!("without {class:?}: {red:?}");
         assert!(red.is_some(), "without {class:?} nothing was lost in {lives} cuts: the test cannot see it");
     }

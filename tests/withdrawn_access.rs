@@ -251,24 +251,29 @@ fn the_next_partner_of_a_name_has_a_quota_and_figures_of_its_own() {
     machine.ok(&["partner", "remove", "clinic"]);
     drop(ftp);
     assert!(machine.cli_with(&["partner", "add", "clinic", "--password-stdin", "--take-over"], "new").status.success());
-    let unprocessed = || json_lines(&machine.ok(&["partner", "list", "--json"]))[0]["unprocessed_bytes"].as_u64();
-    let figures = || -> Vec<(bool, u64)> {
+    let unprocessed =
+        |machine: &Machine| json_lines(&machine.ok(&["partner", "list", "--json"]))[0]["unprocessed_bytes"].as_u64();
+    let figures = |machine: &Machine| -> Vec<(bool, u64)> {
         let stats = json_lines(&machine.ok(&["queue", "stats", "--json"])).remove(0);
         let each = stats["partners"].as_array().unwrap().iter();
         each.map(|count| (count["former"] == true, count["files"].as_u64().unwrap())).collect()
     };
-    assert_eq!((unprocessed(), figures()), (Some(0), vec![(true, 1)]));
+    assert_eq!((unprocessed(&machine), figures(&machine)), (Some(0), vec![(true, 1)]));
     let mut next = login(&machine, "clinic", "new");
     assert_eq!((next.store("a.bin", &bytes).code, next.store("b.bin", &bytes).code), (226, 552), "its whole quota");
-    assert_eq!((unprocessed(), figures()), (Some(900 << 10), vec![(false, 1), (true, 1)]));
+    assert_eq!((unprocessed(&machine), figures(&machine)), (Some(900 << 10), vec![(false, 1), (true, 1)]));
     assert!(machine.ok(&["queue", "stats"]).contains("clinic (removed)"));
     drop(next);
     machine.kill();
     machine.start();
-    assert_eq!((unprocessed(), figures()), (Some(900 << 10), vec![(false, 1), (true, 1)]), "after a restart");
+    assert_eq!(
+        (unprocessed(&machine), figures(&machine)),
+        (Some(900 << 10), vec![(false, 1), (true, 1)]),
+        "after a restart"
+    );
     machine.ok(&["gate", "clear"]);
     machine.wait_until_none_is(&["ready", "active"], "all are processed");
     let states: Vec<_> = machine.queue().iter().map(|entry| entry["state"].as_str().unwrap().to_owned()).collect();
     assert_eq!(states, ["done", "done"], "the same name and bytes, of two partners");
-    assert_eq!(unprocessed(), Some(0));
+    assert_eq!(unprocessed(&machine), Some(0));
 }

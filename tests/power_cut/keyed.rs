@@ -93,6 +93,8 @@ impl House {
                         Ok(Ok(sent)) => self.say(|said| said.tell(&text, sent.accepted().map(|one| one.id)), &said),
                         Ok(Err(reused)) => said.lock().faults.push(format!("{text}: {reused}")),
                         Err(_) if self.disk.is_cut() => return,
+                        // The queue may stop when not even what there is of a group can be taken back.
+                        Err(Refusal::Full | Refusal::Stopped(_)) if said.lock().is_short => return,
                         Err(refusal) => said.lock().faults.push(format!("{text}: {refusal}")),
                     }
                 }

@@ -327,3 +327,54 @@ async fn a_copy_of_the_journal_at_any_time_has_all_that_was_acknowledged() {
         }
     }
 }
+
+/// Where the write itself finds no room, in the middle of bytes: what brings none along is taken all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_a_quota_refuses_keeps_no_outcome_out() {
+    for seed in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = SimDisk::new(seed).with_dir(Path::new("/data"));
+        let open = |disk: &SimDisk| {
+            let options = Options { segment_bytes: 256 << 10, ..Options::default() };
+            EmbeddedQueue::open(disk.shared(), Path::new("/data/journal"), &dir.path().join("queue"), options)
+                .unwrap()
+                .0
+        };
+        let queue = Arc::new(open(&disk));
+        for n in 0..4 {
+            let (new, content) = long_file(&format!("{n}"), 1_000);
+            queue.accept(new, content, at(0)).await.unwrap();
+        }
+        let claim = queue.claim(crate::house::ask(1), at(1)).await.unwrap().remove(0);
+        // A segment is made ahead, whose room is there for what has to be taken back.
+        let mut operations = 0;
+        while std::mem::replace(&mut operations, disk.operations()) != disk.operations() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        disk.set_quota(Some(30_000 + seed * 1_000));
+        let tasks: Vec<_> = (0..12)
+            .map(|n| {
+                let (queue, (new, content)) = (queue.clone(), long_file(&format!("no{n}"), 60_000));
+                tokio::spawn(async move { queue.accept(new, content, at(2)).await.map(|entry| entry.id) })
+            })
+            .collect();
+        finish(&queue, &claim, State::Done, 2).await;
+        let mut ids = Vec::new();
+        let mut refused = 0;
+        for task in tasks {
+            match task.await.unwrap() {
+                Ok(id) => ids.push(id),
+                Err(QueueError::Full) => refused += 1,
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        assert!(refused > 0, "seed {seed}: there was room for {}", ids.len());
+        assert_eq!(queue.poisoned(), None);
+        drop(Arc::into_inner(queue));
+        disk.cut_now();
+        let queue = open(&disk.reboot());
+        assert_eq!(queue.ids().await.unwrap().len(), 4 + ids.len(), "seed {seed}: none that was refused");
+        assert_eq!(queue.get(claim.entry.id).await.unwrap().state, State::Done);
+        assert_sound(&queue).await;
+    }
+}
