@@ -5,6 +5,8 @@
 
 #[path = "power_cut/keyed.rs"]
 mod keyed;
+#[path = "power_cut/short.rs"]
+mod short;
 
 use std::{
     collections::HashMap,
@@ -22,7 +24,7 @@ use forebay::{
     clock::{Clock, SetClock},
     contents::Contents,
     gate::{self, Gate},
-    ingest::{Accepted, Ingest, Intake, Peer, Proven, Refusal, SessionInfo, Start},
+    ingest::{Ingest, Peer, Proven, Refusal, SessionInfo, Start},
     partners::{Limits, Partners, Policies},
     routes::{self, Routes},
 };
@@ -37,6 +39,7 @@ use forebay_storage::{
 };
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use short::Kind;
 
 const DATA: &str = "/data";
 
@@ -149,7 +152,7 @@ impl House {
             };
             said.lock().sent.insert(intake.id(), digest(&bytes));
             let id = intake.id();
-            let accepted = match sent(intake, &bytes).await {
+            let accepted = match short::sent(intake, &bytes).await {
                 Ok(accepted) => accepted.id,
                 Err(Refusal::Full) => {
                     self.say(|said| said.refused.push(id), &said);
@@ -310,10 +313,8 @@ impl House {
                 Err(what) => return Some(format!("{name}: {what}")),
             }
         }
-        for id in &said.refused {
-            if self.queue.get(*id).await.is_ok() {
-                return Some(format!("{id} was refused for want of room and is there"));
-            }
+        if let Some(id) = self.came_back(said).await {
+            return Some(format!("{id} was refused for want of room and is there"));
         }
         for id in &said.withdrawn {
             match self.queue.get(*id).await {
@@ -349,13 +350,6 @@ impl House {
     }
 }
 
-async fn sent(mut intake: Intake, bytes: &[u8]) -> Result<Accepted, Refusal> {
-    for piece in bytes.chunks(256 << 10) {
-        intake.write(Bytes::copy_from_slice(piece)).await?;
-    }
-    intake.finish(Box::new(Proven)).await
-}
-
 fn digest(bytes: &[u8]) -> Sha256 {
     use sha2::Digest;
     Sha256(sha2::Sha256::digest(bytes).into())
@@ -373,34 +367,6 @@ fn cut_after(words: usize, disk: &SimDisk, said: &Mutex<Said>) -> bool {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
-}
-
-/// The disk as one life has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Sound,
-    /// What is written over costs room too, and there is little, again and again.
-    Short,
-    /// This sync does nothing.
-    Without(SyncClass),
-}
-
-/// Spends the quota and gives it back, as often as others get on in between, until the power is cut or all are done.
-async fn run_short(disk: SimDisk, seed: u64, done: Arc<AtomicBool>) {
-    let mut random = SmallRng::seed_from_u64(seed);
-    while !disk.is_cut() && !done.load(Ordering::Acquire) {
-        for quota in [Some(random.random_range(0..20_000)), None] {
-            disk.set_quota(quota);
-            let until = disk.operations() + random.random_range(1..30);
-            for _ in 0..1_000 {
-                if disk.operations() >= until || done.load(Ordering::Acquire) {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-    disk.set_quota(None);
 }
 
 /// One life, one cut, one look. Gives what was lost, and how many files had been accepted and how many refused.
@@ -437,7 +403,7 @@ fn life(seed: u64, kind: Kind) -> (Option<String>, [usize; 2]) {
             tasks.spawn(async move { house.keyed_session(seed, 12, said).await });
         }
         let done = Arc::new(AtomicBool::new(false));
-        let short = (kind == Kind::Short).then(|| tokio::spawn(run_short(disk.clone(), seed, done.clone())));
+        let short = (kind == Kind::Short).then(|| tokio::spawn(short::run_short(disk.clone(), seed, done.clone())));
         if let Some(words) = at_word {
             let (disk, said) = (disk.clone(), said.clone());
             tasks.spawn(async move {
@@ -506,20 +472,6 @@ fn nothing_that_was_acknowledged_is_lost_at_any_cut() {
     eprintln!("{found_again} files were found again by their keys");
     assert!(found_again > 300, "too few to prove anything: {found_again}");
     assert!(accepted > 1_000, "too few to prove anything: {accepted}");
-}
-
-/// A group of the journal that finds no room is taken back, whatever the cut finds it at.
-#[test]
-fn nothing_that_was_refused_for_want_of_room_comes_back_after_a_cut() {
-    let seed = seed();
-    let (mut accepted, mut refused) = (0, 0);
-    for at in 0..200 {
-        let (wrong, [taken, turned_away]) = life(seed + at, Kind::Short);
-        assert_eq!(wrong, None, "with FOREBAY_SEED={} in the first life", seed + at);
-        (accepted, refused) = (accepted + taken, refused + turned_away);
-    }
-    eprintln!("{accepted} files were acknowledged and {refused} refused before 200 cuts");
-    assert!(accepted > 300 && refused > 300, "too few to prove anything: {accepted} and {refused}");
 }
 
 #[test]
