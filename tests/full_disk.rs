@@ -357,7 +357,8 @@ fn a_journal_that_a_spent_quota_refuses_goes_on_when_there_is_room() {
     for how in ["as it runs", "after a kill"] {
         let mut there: Vec<_> = states(&machine).into_iter().map(|(name, _)| name).collect();
         let mut said = taken.clone();
-        (there.sort(), said.sort());
+        there.sort();
+        said.sort();
         assert_eq!(there, said, "{how}: what was refused never comes");
         machine.kill();
         machine.start();
