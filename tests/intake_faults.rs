@@ -16,7 +16,7 @@ use forebay::{
     routes::{self, Routes},
 };
 use forebay_queue::{
-    Action, Actor, QueueStore, State,
+    Action, Actor, Catalogue, QueueStore, State,
     embedded::{self, EmbeddedQueue},
 };
 use forebay_storage::{
@@ -331,6 +331,35 @@ async fn files_that_are_over_make_room_before_their_time_and_of_who_keeps_the_mo
     let spooled = house.storage.ids().await.unwrap();
     assert!(!spooled.contains(&ids[0]) && spooled.iter().all(|id| left.contains(id)), "and their bytes with them");
     assert_eq!(house.ingest.trim_kept().await.unwrap(), 0);
+}
+
+/// What a removed partner has left is older than all that the next one of its name sends.
+#[tokio::test]
+async fn what_a_removed_partner_has_left_goes_before_what_the_next_one_keeps() {
+    let beside = tempfile::tempdir().unwrap();
+    let data = Path::new("/data");
+    let disk = SimDisk::new(1).with_dir(data);
+    let house = House::open_as(disk.shared(), data, beside.path(), 5_000, Some(150_000), Policy::default()).await;
+    let mut ids = Vec::new();
+    for (partner, count) in [("clinic", 10), ("lab", 6), ("clinic", 5)] {
+        for number in 0..count {
+            let mut intake = house.ingest.begin(&session_of(partner), &format!("{number}.hl7"), None).await.unwrap();
+            intake.write(Bytes::from(vec![b'x'; 10_000])).await.unwrap();
+            ids.push(intake.finish(Box::new(Proven)).await.unwrap().id);
+            house.clock.advance(Duration::from_millis(1));
+        }
+        if partner == "lab" {
+            house.queue.forget_partner("clinic", house.clock.now()).await.unwrap();
+            house.clock.advance(Duration::from_millis(1));
+        }
+    }
+    for outcome in house.queue.act(&ids, Action::Cancel, None, Actor::Server, house.clock.now()).await {
+        outcome.unwrap();
+    }
+    house.clock.advance(Duration::from_secs(11));
+    assert_eq!(house.ingest.trim_kept().await.unwrap(), 7);
+    let left = house.queue.ids().await.unwrap();
+    assert_eq!(ids.iter().map(|id| left.contains(id)).collect::<Vec<_>>(), [vec![false; 7], vec![true; 14]].concat());
 }
 
 async fn cut(house: &House, name: &str, size: usize) -> u64 {
