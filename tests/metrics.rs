@@ -313,26 +313,64 @@ fn a_disk_without_room_shows_and_keeps_no_figure_back() {
     watched.machine.stop();
 }
 
-/// The index is what the figures of lanes are read from, and counts are not.
+/// It is made anew from the journal, and the figures are what they were.
 #[test]
-fn a_damaged_index_keeps_no_figure_back() {
+fn a_damaged_index_costs_no_figure() {
     let mut watched = Watched::new("");
     watched.machine.start();
     watched.machine.ok(&["gate", "close", "--for", "1h", "--reason", "test"]);
-    assert_eq!(watched.ftp().store("a.hl7", b"MSH|").code, 226);
+    for name in ["a.hl7", "b.hl7"] {
+        assert_eq!(watched.ftp().store(name, b"MSH|").code, 226);
+    }
     let before = watched.samples();
+    watched.machine.kill();
     for file in harness::files_below(&watched.machine.data().join("queue")) {
         let length = fs::metadata(&file).unwrap().len();
         fs::write(&file, vec![0xff; usize::try_from(length).unwrap()]).unwrap();
     }
-    assert_eq!(watched.ftp().store("b.hl7", b"MSH|").code, 226);
-    let began = Instant::now();
+    watched.machine.start();
     let after = watched.samples();
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
-    assert_eq!(after["forebay_files{state=\"ready\"}"], 2.0);
-    let of = |samples: &Samples| samples.keys().filter(|name| !name.contains("oldest")).cloned().collect::<Vec<_>>();
-    assert_eq!(of(&after), of(&before));
-    watched.machine.kill();
+    let mut beside = fs::read_dir(watched.machine.data()).unwrap().map(|one| one.unwrap().file_name());
+    assert!(beside.any(|name| name.to_string_lossy().starts_with("queue.corrupt")), "it was damaged");
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    assert_eq!(named(&after, "forebay_files"), named(&before, "forebay_files"));
+    assert!(after["forebay_oldest_waiting_seconds{}"] > 0.0 && after["forebay_queue_responds{}"] == 1.0);
+    watched.machine.stop();
+}
+
+/// Nothing is written any more, and the queue's thread stands with it.
+#[test]
+fn a_disk_that_stands_still_holds_no_answer_up() {
+    let mut watched = Watched::new("");
+    let disk = SmallDisk::ext4(watched.machine.data(), 200, 4096);
+    watched.machine.add_partner("clinic", "secret");
+    watched.machine.start();
+    watched.machine.ok(&["gate", "close", "--for", "1h", "--reason", "test"]);
+    let mut session = watched.ftp();
+    assert_eq!(session.store("a.hl7", b"MSH|").code, 226);
+    let before = watched.samples();
+    assert_eq!(before["forebay_queue_responds{}"], 1.0);
+    let frozen = disk.stand_still();
+    let mut data = session.passive();
+    assert_eq!(session.command("STOR b.hl7").code, 150);
+    data.write_all(b"MSH|").unwrap();
+    drop(data);
+    wait_until("the queue is known not to respond", || {
+        let began = Instant::now();
+        let responds = watched.value("forebay_queue_responds");
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        responds == Some(0.0)
+    });
+    let still = watched.samples();
+    assert!(still["forebay_look_age_seconds{}"] >= 10.0, "{still:#?}");
+    assert_eq!(still["forebay_files{state=\"ready\"}"], 1.0);
+    assert_eq!(still.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>(), "nothing is missing");
+    drop(frozen);
+    assert_eq!(session.reply().code, 226);
+    wait_until("it responds", || watched.value("forebay_queue_responds") == Some(1.0));
+    assert_eq!(watched.samples()["forebay_files{state=\"ready\"}"], 2.0);
+    drop(session);
+    watched.machine.stop();
 }
 
 #[test]

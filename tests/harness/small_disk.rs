@@ -121,6 +121,12 @@ impl SmallDisk {
         dir
     }
 
+    /// Lets whoever writes wait, until what this gives is dropped. Only file systems on a disk can do it.
+    pub fn stand_still(&self) -> StandsStill<'_> {
+        root(&["fsfreeze", "--freeze", self.text()]);
+        StandsStill(self)
+    }
+
     /// Free bytes and inodes.
     pub fn free(&self) -> (u64, u64) {
         let stat = rustix::fs::statvfs(&self.at).unwrap();
@@ -129,6 +135,16 @@ impl SmallDisk {
 
     pub fn path(&self) -> &Path {
         &self.at
+    }
+}
+
+/// A file system that stands still.
+#[derive(Debug)]
+pub struct StandsStill<'a>(&'a SmallDisk);
+
+impl Drop for StandsStill<'_> {
+    fn drop(&mut self) {
+        root(&["fsfreeze", "--unfreeze", self.0.text()]);
     }
 }
 
