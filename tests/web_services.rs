@@ -31,7 +31,6 @@ use harness::{
 };
 use sha2::{Digest, Sha256};
 
-const BOUND: Duration = Duration::from_secs(30);
 const SENTENCE: &str = "Service Unavailable. The server is temporarily unable to service your request due to maintenance downtime or capacity \
     problems. Please try again later.";
 
