@@ -73,8 +73,16 @@ fn turn(machine: &Machine) {
         let looks = look(machine);
         for look in &looks {
             // The end is told in whole seconds.
-            assert!(look.is_closed || look.ended >= end - TimeDelta::seconds(1), "open before {end}: {look:?}");
-            assert!(!look.is_closed || look.began <= end + TimeDelta::seconds(1), "closed after {end}: {look:?}");
+            assert!(
+                look.is_closed || look.ended >= end - TimeDelta::seconds(1),
+                "{} open before {end}: {look:?}",
+                look.face
+            );
+            assert!(
+                !look.is_closed || look.began <= end + TimeDelta::seconds(1),
+                "{} closed after {end}: {look:?}",
+                look.face
+            );
         }
         if looks.iter().all(|look| !look.is_closed) {
             return;
