@@ -15,14 +15,14 @@ use rustls::{
 };
 
 /// A connection in the clear or under TLS.
-pub enum Stream {
+pub(crate) enum Stream {
     Clear(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Stream {
     /// Connects.
-    pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(120)))?;
@@ -30,14 +30,14 @@ impl Stream {
     }
 
     /// Begins TLS.
-    pub fn secured(stream: TcpStream, tls: &Arc<ClientConfig>) -> io::Result<Self> {
+    pub(crate) fn secured(stream: TcpStream, tls: &Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let connection = ClientConnection::new(tls.clone(), name).map_err(io::Error::other)?;
         Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
     }
 
     /// Says that nothing more comes. Closed before the reply it would be reset, with the session tickets unread in it.
-    pub fn end(&mut self) -> io::Result<()> {
+    pub(crate) fn end(&mut self) -> io::Result<()> {
         if let Self::Tls(stream) = self {
             // Behind a file of no bytes the handshake is still to come.
             while stream.conn.is_handshaking() {
@@ -118,7 +118,7 @@ impl ServerCertVerifier for Anyone {
 }
 
 /// A configuration for one session, so that its sessions are its own to resume.
-pub fn tls() -> io::Result<Arc<ClientConfig>> {
+pub(crate) fn tls() -> io::Result<Arc<ClientConfig>> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
