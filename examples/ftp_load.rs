@@ -19,7 +19,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{self, BufRead, BufReader, Write},
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, Shutdown, SocketAddr},
     sync::{
         Arc, Barrier, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -152,6 +152,22 @@ fn session(
     Ok(seen)
 }
 
+/// Says that nothing more comes. Closed before the reply it would be reset, with the session tickets unread in it.
+fn end(stream: &mut Stream) -> io::Result<()> {
+    if let Stream::Tls(stream) = stream {
+        // Behind a file of no bytes the handshake is still to come.
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        stream.conn.send_close_notify();
+        stream.flush()?;
+    }
+    match stream {
+        Stream::Clear(socket) => socket.shutdown(Shutdown::Write),
+        Stream::Tls(stream) => stream.sock.shutdown(Shutdown::Write),
+    }
+}
+
 /// One logged-in session.
 struct Client {
     control: BufReader<Stream>,
@@ -243,7 +259,7 @@ impl Client {
             data.write_all(&self.content[..piece])?;
             left -= piece;
         }
-        data.end()?;
+        end(&mut data)?;
         self.reply()
     }
 

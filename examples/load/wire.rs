@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
 };
@@ -34,22 +34,6 @@ impl Stream {
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let connection = ClientConnection::new(tls.clone(), name).map_err(io::Error::other)?;
         Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
-    }
-
-    /// Says that nothing more comes. Closed before the reply it would be reset, with the session tickets unread in it.
-    pub(crate) fn end(&mut self) -> io::Result<()> {
-        if let Self::Tls(stream) = self {
-            // Behind a file of no bytes the handshake is still to come.
-            while stream.conn.is_handshaking() {
-                stream.conn.complete_io(&mut stream.sock)?;
-            }
-            stream.conn.send_close_notify();
-            stream.flush()?;
-        }
-        match self {
-            Self::Clear(socket) => socket.shutdown(Shutdown::Write),
-            Self::Tls(stream) => stream.sock.shutdown(Shutdown::Write),
-        }
     }
 }
 
