@@ -486,3 +486,21 @@ async fn a_clock_that_jumps_ahead_ends_no_retention_until_it_is_believed() {
     assert_eq!(house.state(id).await, State::Cancelled);
     assert_eq!(house.ingest.sweep().await.purged, 1, "and then it is over");
 }
+
+#[tokio::test]
+async fn what_a_crash_cut_of_a_removed_partner_is_not_what_the_next_one_sends() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path();
+    let house = House::open_with(OsDisk::shared(), data, data, 0).await;
+    let (cut, name) = (cut_before_its_record(&house, "a.hl7").await, "clinic".parse().unwrap());
+    drop(house);
+    let house = House::open_with(OsDisk::shared(), data, data, 0).await;
+    house.partners.add(&name, "secret", "").unwrap();
+    house.clock.advance(Duration::from_secs(1));
+    house.partners.remove(&name).unwrap();
+    house.partners.take_over(&name, "secret", "").unwrap();
+    house.clock.advance(Duration::from_secs(1));
+    let sent = house.upload("a.hl7").await.unwrap().id;
+    assert!(house.state(sent).await.waits());
+    assert_eq!(house.state(cut).await, State::Held, "it is another one's");
+}
