@@ -5,11 +5,7 @@
 
 mod harness;
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use harness::binary::{FOREBAY, Machine};
 

@@ -29,7 +29,7 @@ const TURNED = 'photo\u202egpj.exe.hl7';
   const refused = await page.locator('#sending > li.not-kept').allTextContents();
   assert.deepEqual([refused.length, await page.locator('#sending > li.kept').count()], [1, NAMES.length], refused.join('\n'));
   assert.match(refused[0], /photo\\u\{202e\}gpj\.exe\.hl7\s+Not kept: .*turns the direction/);
-  await audit(visitor, 'names-sent');
+  await audit(visitor, 'names-sent', { focus: false });
 
   // The list as the server makes it, when the processors are done.
   await waitFor('they are processed', async () => {
@@ -53,7 +53,7 @@ const TURNED = 'photo\u202egpj.exe.hl7';
   assert.match(require('node:fs').readFileSync(await download.path(), 'utf8'), /You can upload at any time/);
   await page.getByRole('link', { name: /^Show .* receipts/ }).click();
   await page.getByRole('link', { name: /receipt\.json/ }).first().waitFor();
-  await audit(visitor, 'out-receipts');
+  await audit(visitor, 'out-receipts', { focus: false });
 
   // A file that is not there, and the second page of a long list.
   await page.goto('/files/00000000-0000-7000-8000-000000000000');

@@ -165,7 +165,8 @@ function say({ item }, text) {
 // What is said of a field alone has no subject.
 function reason(answer) {
   if (!answer?.detail) return undefined;
-  return /^(is|stands) /.test(answer.detail) && answer.field ? `the ${answer.field} ${answer.detail}` : answer.detail;
+  const detail = answer.detail.replace(/\.$/, "");
+  return /^(is|stands) /.test(detail) && answer.field ? `the ${answer.field} ${detail}` : detail;
 }
 
 function parsed(text) {
