@@ -116,6 +116,7 @@ async function focusIsSeen(page, name) {
       if (at.isUsable) reached += 1;
       await looksFocused(page, `${name}, ${scheme}: ${at.html}`);
     }
+    await page.evaluate(() => { document.activeElement?.blur(); });
     assert.ok(reached >= usable, `${name}, ${scheme}: Tab reaches ${reached} of ${usable}`);
   }
 }
