@@ -12,8 +12,9 @@ const { closeFor, openAgain, HOSTILE, SENTENCE } = require('./server.js');
   const browser = await launch();
   const visitor = await signedIn(browser, { name: 'Slow', expected: [/^console: Failed to load resource: .* 503 /] });
   const { page } = visitor;
+  // The first takes eight seconds, long enough for the gate to close meanwhile.
   const paths = ['first.hl7', 'second.hl7'].map((name) => path.join(process.env.BROWSER_PLACE, name));
-  for (const one of paths) fs.writeFileSync(one, Buffer.alloc(60 << 20, one));
+  for (const [at, one] of paths.entries()) fs.writeFileSync(one, Buffer.alloc((at ? 1 : 160) << 20, one));
   await drop(page, paths);
   const [first, second] = [page.locator('#sending > li').nth(0), page.locator('#sending > li').nth(1)];
   await waitFor('bytes move', () => first.locator('progress').evaluate((bar) => bar.value > 0));
