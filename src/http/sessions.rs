@@ -1,7 +1,8 @@
 //! Sessions of browsers: who has signed in, by a secret in a cookie.
 //!
 //! They are in memory alone, so a restart signs everyone out. The table knows the digests of secrets only. A session ends
-//! when it was not used for a while, when it is old, when its owner has too many, and never while it is in use.
+//! when it was not used for a while, and is none for new requests when it is old or its owner has too many; what is under
+//! way in it goes on.
 //!
 //! # Trust
 //! A secret is 256 random bits that are made here, anew for each sign-in: one that a client brought along is never taken.
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 /// Most sessions in all, and of one owner: the one that was used longest ago goes first.
 const MOST: usize = 10_000;
 const MOST_OF_OWNER: usize = 50;
+const MOST_COOKIES: usize = 4;
 
 type Key = [u8; 32];
 
@@ -58,7 +60,7 @@ struct Session<T> {
     in_use: usize,
 }
 
-/// A session that is in use, until this is dropped.
+/// A session that is in use until this is dropped, and not idle as long.
 pub struct Held<T> {
     sessions: Arc<Sessions<T>>,
     key: Key,
@@ -98,8 +100,9 @@ impl<T> Sessions<T> {
     #[must_use]
     pub fn of(self: &Arc<Self>, headers: &HeaderMap) -> Option<Held<T>> {
         let now = (self.now)();
+        let keys = self.keys(headers);
         let mut table = self.table.lock();
-        let key = self.keys(headers).find(|key| table.contains_key(key))?;
+        let key = keys.into_iter().find(|key| table.contains_key(key))?;
         let session = table.get_mut(&key)?;
         if self.is_over(session, now) {
             table.remove(&key);
@@ -114,8 +117,9 @@ impl<T> Sessions<T> {
     /// Ends the sessions of a request, and gives the cookie that makes its client forget them.
     #[must_use]
     pub fn end(&self, headers: &HeaderMap) -> HeaderValue {
+        let keys = self.keys(headers);
         let mut table = self.table.lock();
-        for key in self.keys(headers) {
+        for key in keys {
             table.remove(&key);
         }
         let mut cookie = self.cookie(String::new());
@@ -125,15 +129,16 @@ impl<T> Sessions<T> {
 
     fn is_over(&self, session: &Session<T>, now: Duration) -> bool {
         let (unused, old) = (now.saturating_sub(session.used), now.saturating_sub(session.began));
-        session.in_use == 0 && (unused >= self.bounds.idle || old >= self.bounds.age)
+        old >= self.bounds.age || (session.in_use == 0 && unused >= self.bounds.idle)
     }
 
-    fn keys(&self, headers: &HeaderMap) -> impl Iterator<Item = Key> {
+    /// Of the first cookies of that name: a browser sends one, and who sends more pays for no more.
+    fn keys(&self, headers: &HeaderMap) -> Vec<Key> {
         let name = self.name();
         let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
         let cookies = lines.flat_map(Cookie::split_parse).filter_map(Result::ok);
-        let ours: Vec<_> = cookies.filter(|cookie| cookie.name() == name).map(|cookie| key(cookie.value())).collect();
-        ours.into_iter()
+        let ours = cookies.filter(|cookie| cookie.name() == name).take(MOST_COOKIES);
+        ours.map(|cookie| key(cookie.value())).collect()
     }
 
     fn set(&self, secret: String) -> HeaderValue {
@@ -223,9 +228,14 @@ mod tests {
         let cookie = sent(&at(0).begin("a", 1));
         assert_eq!(at(9).of(&cookie).map(|held| *held.value()), Some(1));
         let held = at(18).of(&cookie).unwrap();
-        assert!(at(1000).of(&cookie).is_some(), "an upload is under way");
+        assert!(at(90).of(&cookie).is_some(), "an upload is under way");
         drop(held);
-        assert!(at(1010).of(&cookie).is_none(), "it was idle");
+        assert!(at(99).of(&cookie).is_some(), "it was used until then");
+        let held = at(99).of(&cookie).unwrap();
+        assert!(at(100).of(&cookie).is_none(), "it is old, whatever is under way");
+        drop(held);
+        let cookie = sent(&at(0).begin("a", 1));
+        assert!(at(10).of(&cookie).is_none(), "it was idle");
         let cookie = sent(&at(0).begin("a", 2));
         for second in (0..100).step_by(9) {
             assert!(at(second).of(&cookie).is_some());

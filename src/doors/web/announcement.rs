@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
+use super::local_time::LocalTime;
 use crate::gate::{Cause, Closure, MESSAGE};
 
 /// The headline of every face.
@@ -23,26 +24,9 @@ pub(super) struct Announcement {
     /// What the refused are told.
     pub(super) message: String,
     /// The end, where it is known.
-    pub(super) end: Option<End>,
+    pub(super) end: Option<LocalTime>,
     /// Seconds until it is worth to come back.
     pub(super) retry_after: u64,
-}
-
-/// The end of a closure.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct End {
-    /// RFC 3339, with the zone's offset.
-    pub(super) rfc3339: String,
-    /// For people: `Friday, April 24, 2026 at 22:00 CDT`.
-    pub(super) local: String,
-}
-
-impl End {
-    pub(super) fn new(at: DateTime<Utc>, zone: Tz) -> Self {
-        let at = at.with_timezone(&zone);
-        let rfc3339 = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        Self { rfc3339, local: at.format("%A, %B %-d, %Y at %H:%M %Z").to_string() }
-    }
 }
 
 impl Announcement {
@@ -53,7 +37,7 @@ impl Announcement {
         Self {
             occasion,
             message: if message.is_empty() { MESSAGE.to_owned() } else { message.to_owned() },
-            end: closure.until.map(|until| End::new(until, zone)),
+            end: closure.until.map(|until| LocalTime::new(until, zone)),
             retry_after: closure.until.map_or(unknown.as_secs(), |until| seconds_until(until, now)).max(1),
         }
     }
@@ -93,7 +77,7 @@ pub(super) mod tests {
         Announcement {
             occasion: Some((text.to_owned(), text.to_owned())),
             message: text.to_owned(),
-            end: Some(End::new("2026-04-25T03:00:00Z".parse().unwrap(), Tz::America__Chicago)),
+            end: Some(LocalTime::new("2026-04-25T03:00:00Z".parse().unwrap(), Tz::America__Chicago)),
             retry_after: 60,
         }
     }

@@ -65,7 +65,7 @@ pub(super) fn unavailable(announcement: &Announcement, dialect: Dialect) -> Answ
 /// The status while the gate is open.
 pub(super) fn status(status: &Status, dialect: Dialect) -> Answer {
     let (kind, body) = match dialect {
-        Dialect::Html => (HTML, pages::rendered(&pages::Open { status, entry: pages::Entry::None })),
+        Dialect::Html => (HTML, pages::rendered(&pages::Open { status, sign_in: pages::SignInOffer::None })),
         Dialect::Json => (JSON, json(status)),
         _ => (TEXT, status.text()),
     };
@@ -154,7 +154,7 @@ fn plain(status: StatusCode, title: &str, dialect: Dialect) -> Answer {
         return answer(status, PROBLEM, body);
     }
     if dialect == Dialect::Html {
-        let detail = "There is nothing here for a browser.";
+        let detail = "There is no such page, or nothing that can be done with it.";
         return html(status, pages::rendered(&pages::Refused { title, detail }));
     }
     answer(status, TEXT, format!("{title}\n"))

@@ -13,7 +13,7 @@ use axum::{Router, body::Body};
 use hyper::{
     Request, StatusCode,
     body::Incoming,
-    header::{CONNECTION, HeaderValue, TRANSFER_ENCODING},
+    header::{CONNECTION, HeaderValue, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING},
 };
 use rustls::ServerConfig;
 use tokio::{
@@ -40,6 +40,9 @@ use crate::{
 
 /// How long an answer in progress may take when its connection is to end.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
+
+/// How long browsers remember that this host speaks TLS (RFC 6797), where the public address says so.
+const A_YEAR: &str = "max-age=31536000";
 
 /// The context of the web door.
 pub(super) struct WebContext {
@@ -173,6 +176,9 @@ impl WebContext {
             // The rest of the body stands between this answer and the next request; the end of one in chunks is not
             // looked for.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.options.is_https_outside() {
+            answer.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(A_YEAR));
         }
         debug!(%method, status = answer.status().as_u16(), "web request answered");
         answer

@@ -9,8 +9,8 @@ use super::{
     Readiness,
     announcement::Announcement,
     answer::{self, Answer, Asked},
+    cached::Cached,
     dialect::Dialect,
-    kept::Kept,
     pages::ASSETS,
     status::Status,
 };
@@ -27,8 +27,8 @@ pub(super) struct Faces {
     readiness: Arc<dyn Readiness>,
     /// `Retry-After` of a closure whose end is not known.
     retry_after: Duration,
-    status: Kept<Status>,
-    calendar: Kept<String, ScheduleState>,
+    status: Cached<Status>,
+    calendar: Cached<String, ScheduleState>,
 }
 
 impl Faces {
@@ -38,7 +38,7 @@ impl Faces {
         readiness: Arc<dyn Readiness>,
         retry_after: Duration,
     ) -> Arc<Self> {
-        let (status, calendar) = (Kept::new(TimeDelta::seconds(1)), Kept::new(TimeDelta::minutes(1)));
+        let (status, calendar) = (Cached::new(TimeDelta::seconds(1)), Cached::new(TimeDelta::minutes(1)));
         Arc::new(Self { gate, clock, readiness, retry_after, status, calendar })
     }
 

@@ -15,6 +15,7 @@
 mod announcement;
 mod answer;
 mod apart;
+mod cached;
 mod context;
 mod dialect;
 mod door;
@@ -22,7 +23,7 @@ mod escape;
 mod exchange;
 mod faces;
 mod health;
-mod kept;
+mod local_time;
 mod metrics;
 mod options;
 mod pages;

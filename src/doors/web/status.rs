@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::announcement::End;
+use super::local_time::LocalTime;
 use crate::gate::{Gate, Scope, WEB};
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -37,7 +37,7 @@ impl Status {
         let for_all = |routes: &[String]| routes.is_empty() || routes.iter().any(|route| route == WEB);
         let next = gate.upcoming(now, now + AHEAD).into_iter().find(|one| one.start > now && for_all(&one.routes));
         let next_window = next.map(|one| {
-            let (start, end) = (End::new(one.start, zone), End::new(one.end, zone));
+            let (start, end) = (LocalTime::new(one.start, zone), LocalTime::new(one.end, zone));
             Next {
                 name: one.name,
                 reason: one.reason,

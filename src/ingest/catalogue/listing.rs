@@ -64,6 +64,15 @@ impl Files {
     }
 }
 
+impl Files {
+    /// What `out/` has besides receipts: the notice, and what other programs have put there.
+    pub async fn list_out_without_receipts(&self) -> Listing {
+        let mut names = VecDeque::from_iter(self.notice_listed());
+        names.extend(self.outbox_names(outbox::TOP).await.unwrap_or_default());
+        Listing { files: self.clone(), next: Next::Rest(names) }
+    }
+}
+
 fn by_itself(path: &str, stat: Stat) -> Next {
     let name = path.rsplit('/').next().unwrap_or_default().to_owned();
     Next::Rest([Listed { name, stat }].into())

@@ -5,7 +5,7 @@ use forebay_queue::Node;
 use forebay_storage::Sha256;
 
 use super::{Files, Place, read::Source};
-use crate::{answers::Answers, ingest::Refusal};
+use crate::ingest::Refusal;
 
 /// A folder or a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,14 +69,6 @@ pub struct Listed {
     pub name: String,
     /// What it leads to.
     pub stat: Stat,
-}
-
-impl Listed {
-    /// Returns true if its name is that of a receipt.
-    #[must_use]
-    pub fn is_receipt(&self) -> bool {
-        self.stat.is_file() && Answers::file_of(&self.name).is_some()
-    }
 }
 
 impl Files {

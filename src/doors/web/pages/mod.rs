@@ -10,7 +10,8 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::{
-    announcement::{Announcement, End, FILES},
+    announcement::{Announcement, FILES},
+    local_time::LocalTime,
     status::Status,
 };
 use crate::{
@@ -46,7 +47,7 @@ mod filters {
 struct Unavailable<'a> {
     message: &'a str,
     occasion: Option<(&'a str, &'a str)>,
-    end: Option<&'a End>,
+    end: Option<&'a LocalTime>,
     files: &'static str,
 }
 
@@ -55,17 +56,17 @@ struct Unavailable<'a> {
 #[template(path = "open.html")]
 pub(super) struct Open<'a> {
     pub(super) status: &'a Status,
-    pub(super) entry: Entry<'a>,
+    pub(super) sign_in: SignInOffer<'a>,
 }
 
-/// How a partner may come in by a page.
-pub(super) enum Entry<'a> {
-    /// Not by any.
+/// How a partner may sign in on the page.
+pub(super) enum SignInOffer<'a> {
+    /// Not at all.
     None,
     /// Not over this connection: others can read it.
     NotPrivate,
     /// By name and password.
-    SignIn {
+    Form {
         /// Why the last one failed.
         failure: Option<&'a str>,
         /// The name that was given.
@@ -121,8 +122,7 @@ pub(super) struct OutPage {
     pub(super) up: Option<String>,
     pub(super) names: Vec<Name>,
     pub(super) is_complete: bool,
-    /// How many receipts are left out.
-    pub(super) receipts: usize,
+    pub(super) is_without_receipts: bool,
 }
 
 /// A refusal.
@@ -141,11 +141,13 @@ pub(super) struct File {
     pub(super) bytes: u64,
     pub(super) size: String,
     pub(super) sha256: String,
-    pub(super) received: End,
-    pub(super) updated: End,
-    pub(super) resumes: Option<End>,
+    pub(super) received: LocalTime,
+    pub(super) updated: LocalTime,
+    pub(super) resumes: Option<LocalTime>,
     pub(super) state: &'static str,
     pub(super) tone: &'static str,
+    /// Whether nobody has to do anything for it.
+    pub(super) goes_on: bool,
     pub(super) text: String,
 }
 
@@ -155,13 +157,13 @@ pub(super) struct Name {
     pub(super) url: String,
     pub(super) is_folder: bool,
     pub(super) size: String,
-    pub(super) modified: End,
+    pub(super) modified: LocalTime,
 }
 
 impl File {
     /// A file, with its times in this zone.
     pub(super) fn new(sent: Sent, zone: Tz) -> Self {
-        let at = |at: DateTime<Utc>| End::new(at, zone);
+        let at = |at: DateTime<Utc>| LocalTime::new(at, zone);
         Self {
             id: sent.id.to_string(),
             name: visible(&sent.name),
@@ -173,6 +175,7 @@ impl File {
             updated: at(sent.updated_at),
             resumes: sent.resumes_at.map(at),
             tone: tone(sent.state),
+            goes_on: matches!(sent.state, "ready" | "active" | "retrying" | "done"),
             state: sent.state,
             text: sent.text,
         }

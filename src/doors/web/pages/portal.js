@@ -38,7 +38,7 @@ function hover(event, step) {
 }
 
 addEventListener("beforeunload", (event) => {
-  if (isSending) event.preventDefault();
+  if (isSending || list.querySelector(".not-kept")) event.preventDefault();
 });
 
 function send(files) {
@@ -63,16 +63,21 @@ async function next() {
   if (isSending) return;
   isSending = true;
   for (let upload = waiting.shift(); upload; upload = waiting.shift()) {
-    tell(upload, await sent(upload));
+    const outcome = await sent(upload);
+    tell(upload, outcome);
+    // What ends here would end so for each of the others.
+    if (outcome.stops) for (const other of waiting.splice(0)) tell(other, { refused: "it was not sent, for what came before it was refused" });
   }
   isSending = false;
 }
 
-// What became of one: { kept } with its receipt, { refused } with the reason, or neither when no answer came.
-function sent({ file, item, key }) {
+// What became of one: { kept } with its receipt, { refused } with the reason, or { unknown } with what stands in the way.
+// With `isOver` nothing of its key is left at the server; with `stops` the next one would fare no better.
+async function sent({ file, item, key }) {
   if (file.size > largest) {
     return { refused: `it has ${size(file.size)}, and at most ${size(largest)} are taken` };
   }
+  if (!(await isReadable(file))) return { refused: "it cannot be read; a folder cannot be sent" };
   return new Promise((done) => {
     const request = new XMLHttpRequest();
     request.open("POST", `/upload?name=${encodeURIComponent(file.name)}`);
@@ -88,44 +93,70 @@ function sent({ file, item, key }) {
       if (request.status === 201 && answer?.id) {
         done({ kept: answer, notice: request.getResponseHeader("Forebay-Notice") });
       } else {
-        // Nothing of it is kept, so what is sent again is new; unless its key is still in use.
-        const isOver = request.status !== 409;
-        done({ refused: reason(answer) ?? `the server answered with status ${request.status}`, isOver });
+        done(notKept(request.status, answer));
       }
     });
-    request.addEventListener("error", () => done({}));
-    request.addEventListener("abort", () => done({}));
+    const lost = () => done({ unknown: "the connection ended before an answer came", stops: true });
+    request.addEventListener("error", lost);
+    request.addEventListener("abort", lost);
     say({ item }, "Is being sent.");
     request.send(file);
   });
 }
 
-function tell(upload, { kept, notice, refused, isOver }) {
+// What a server that keeps nothing says. One that stops, or stands before ours, may not know; and while a request with the
+// same key is under way that one may still be kept.
+function notKept(status, answer) {
+  const why = reason(answer) ?? `the server answered with status ${status}`;
+  const isOurs = answer?.status === status;
+  if ((status >= 500 && !isOurs) || answer?.type === "urn:forebay:stopped" || (status === 409 && answer?.field === "Idempotency-Key")) {
+    return { unknown: why, stops: status >= 500 };
+  }
+  return { refused: answer?.until_local ? `${why}. Expected end: ${answer.until_local}` : why, isOver: true, stops: status === 503 || answer?.field === "Cookie" };
+}
+
+// A folder that was dropped is a file whose bytes nobody can have.
+async function isReadable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function tell(upload, { kept, notice, refused, unknown, isOver }) {
   const { file, item } = upload;
   show(upload, { progress: null });
   if (kept) {
     item.classList.add("kept");
-    say(upload, `Kept. ${size(kept.bytes)}, id ${kept.id}\nSHA-256 ${kept.sha256}${notice ? `\n${notice}` : ""}`);
+    // Under a temporary name, or held, it is kept and waits for somebody.
+    const more = notice ?? (kept.state === "ready" ? undefined : kept.text);
+    say(upload, `Kept. ${size(kept.bytes)}, id ${kept.id}\nSHA-256 ${kept.sha256}${more ? `\n${sentence(more)}` : ""}`);
     const link = document.createElement("a");
     link.href = `/files/${encodeURIComponent(kept.id)}`;
     link.textContent = visible(kept.name);
     item.querySelector(".name").replaceChildren(link);
-    told.textContent = `${visible(file.name)}: kept.`;
+    announce(`${visible(file.name)}: kept.`);
     enlist(kept, notice);
     dismissable(upload);
     return;
   }
   item.classList.add("not-kept");
-  const what = refused === undefined
-    ? "Not known to be kept: the connection ended before an answer came. Send it again: it is not taken twice."
+  const what = unknown
+    ? `Not known to be kept: ${sentence(unknown)} Send it again: it is not taken twice.`
     : `Not kept: ${refused}.`;
   say(upload, what);
-  told.textContent = `${visible(file.name)}: ${what}`;
+  announce(`${visible(file.name)}: ${what}`);
   dismissable(upload);
   const again = item.querySelector(".again");
   again.hidden = false;
   if (isOver) upload.key = newKey();
-  again.onclick = () => enqueue(upload);
+  again.onclick = () => {
+    // Its buttons go, and the focus must not go with them.
+    item.focus();
+    enqueue(upload);
+  };
 }
 
 // The newest of the list below, as it was a moment ago.
@@ -135,7 +166,8 @@ function enlist(kept, notice) {
   name.href = `/files/${encodeURIComponent(kept.id)}`;
   name.textContent = visible(kept.name);
   item.querySelector(".state").textContent = kept.state;
-  item.querySelector(".soft").textContent = `Just now, ${size(kept.bytes)}, over web`;
+  item.querySelector(".state").className = `state ${kept.state === "ready" ? "wait" : "warn"}`;
+  item.querySelector(".soft").textContent = `Sent now, ${size(kept.bytes)}, over web`;
   item.querySelector(".text").textContent = notice ?? kept.text;
   document.getElementById("none").hidden = true;
   document.getElementById("files").prepend(item);
@@ -145,8 +177,9 @@ function dismissable({ item }) {
   const dismiss = item.querySelector(".dismiss");
   dismiss.hidden = false;
   dismiss.onclick = () => {
+    const beside = item.nextElementSibling ?? item.previousElementSibling ?? input;
     item.remove();
-    input.focus();
+    beside.focus();
   };
 }
 
@@ -156,6 +189,19 @@ function show({ item }, { progress }) {
   bar.value = progress ?? 0;
   bar.setAttribute("aria-label", item.querySelector(".name").textContent);
   for (const button of item.querySelectorAll("button")) button.hidden = true;
+}
+
+// For those who hear the page: each line is read, and none takes the place of another.
+function announce(text) {
+  const line = document.createElement("p");
+  line.textContent = text;
+  told.append(line);
+  while (told.childElementCount > 50) told.firstElementChild.remove();
+}
+
+function sentence(text) {
+  const end = /[.!?]$/.test(text) ? "" : ".";
+  return `${text[0].toUpperCase()}${text.slice(1)}${end}`;
 }
 
 function say({ item }, text) {

@@ -23,7 +23,13 @@ use axum::{
     routing::{get, post},
 };
 
-use super::{Options, faces::Faces};
+use hyper::header::HeaderValue;
+
+use super::{
+    Options,
+    answer::{self, Answer},
+    faces::Faces,
+};
 use crate::{
     doors::core::DoorContext,
     http::{CookieForm, SessionBounds, Sessions},
@@ -52,6 +58,10 @@ struct SignedIn {
     credentials: Credentials,
 }
 
+async fn start() -> Answer {
+    answer::see_other(HeaderValue::from_static("/"))
+}
+
 /// The routes of the pages.
 pub(super) fn routes(common: &Arc<DoorContext>, faces: &Arc<Faces>, options: &Options) -> Router {
     let cookie = if options.is_tls_outside() { CookieForm::Tls } else { CookieForm::Clear };
@@ -65,12 +75,14 @@ pub(super) fn routes(common: &Arc<DoorContext>, faces: &Arc<Faces>, options: &Op
     });
     Router::new()
         .route("/", get(files::home))
-        .route("/sign-in", post(sign_in::by_password))
+        // Where a browser stands after a refusal.
+        .route("/sign-in", post(sign_in::by_password).get(start))
         .route("/sign-in/certificate", post(sign_in::by_certificate))
         .route("/sign-out", post(sign_in::out))
-        .route("/upload", post(upload::upload))
+        .route("/upload", post(upload::upload).get(start))
         .route("/files/{id}", get(files::one))
         .route("/files/{id}/receipt.json", get(files::receipt))
+        .route("/out", get(out::top))
         .route("/out/", get(out::top))
         .route("/out/{*name}", get(out::one))
         .with_state(portal)

@@ -8,10 +8,10 @@ use crate::{
     doors::{
         core::paths,
         web::{
-            announcement::End,
             answer::{self, Answer},
             dialect::Dialect,
             exchange::{Problem, download},
+            local_time::LocalTime,
             pages::{Name, OutPage, Place, rendered},
         },
     },
@@ -61,16 +61,15 @@ async fn file_or_names(
 
 async fn names(portal: &Portal, visit: &Visit, path: &str, uri: &Uri) -> Result<Answer, Problem> {
     // Each receipt is on the page of its file.
-    let has_receipts = uri.query() == Some("receipts") || path != format!("/{OUT}");
-    let mut listing = visit.login.partner.files.list(path).await?;
-    let (mut names, mut is_complete, mut receipts) = (Vec::new(), true, 0);
+    let is_without_receipts = path == format!("/{OUT}") && uri.query() != Some("receipts");
+    let files = &visit.login.partner.files;
+    let mut listing = match is_without_receipts {
+        true => files.list_out_without_receipts().await,
+        false => files.list(path).await?,
+    };
+    let (mut names, mut is_complete) = (Vec::new(), true);
     while let Some(page) = listing.next().await? {
-        for listed in page {
-            match listed.is_receipt() && !has_receipts {
-                true => receipts += 1,
-                false => names.push(name(portal, path, listed)),
-            }
-        }
+        names.extend(page.into_iter().map(|listed| name(portal, path, listed)));
         if names.len() > MOST_NAMES {
             names.truncate(MOST_NAMES);
             is_complete = false;
@@ -78,8 +77,14 @@ async fn names(portal: &Portal, visit: &Visit, path: &str, uri: &Uri) -> Result<
         }
     }
     let up = path.rsplit_once('/').map(|(up, _)| up).filter(|up| !up.is_empty()).map(|up| format!("{up}/"));
-    let page =
-        OutPage { around: visit.around(portal, Place::Out), path: visible(path), up, names, is_complete, receipts };
+    let page = OutPage {
+        around: visit.around(portal, Place::Out),
+        path: visible(path),
+        up,
+        names,
+        is_complete,
+        is_without_receipts,
+    };
     Ok(answer::html(StatusCode::OK, rendered(&page)))
 }
 
@@ -90,6 +95,6 @@ fn name(portal: &Portal, path: &str, Listed { name, stat }: Listed) -> Name {
         name: visible(&name),
         is_folder,
         size: format_bytes(stat.size_bytes),
-        modified: End::new(stat.modified, portal.common.gate.zone()),
+        modified: LocalTime::new(stat.modified, portal.common.gate.zone()),
     }
 }

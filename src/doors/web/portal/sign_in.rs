@@ -19,7 +19,7 @@ use crate::{
             context::Caller,
             dialect::Dialect,
             exchange::{Login, Problem},
-            pages::{Entry, Open, rendered},
+            pages::{Open, SignInOffer, rendered},
         },
     },
     partners::{Denied, Partner},
@@ -54,7 +54,11 @@ pub(super) async fn by_certificate(State(portal): State<Portal>, request: Reques
     let bound = bound.and_then(|shown| portal.common.partners.verify_bound(shown, caller.link.peer.ip()));
     let verified = bound.ok_or(Denied::Wrong).inspect_err(|denied| portal.common.login_failed(denied));
     let verified = verified.and_then(|partner| opened(&portal, &caller, &head, partner, "certificate"));
-    verified.unwrap_or_else(|denied| refused(&portal, &caller, "", denied))
+    verified.unwrap_or_else(|denied| {
+        info!(peer = %caller.link.peer, how = "certificate", why = %denied, "login refused");
+        let what = "this browser has shown no certificate that is enough to sign in by";
+        refused_with(&portal, &caller, "", denied, what)
+    })
 }
 
 /// Ends the session.
@@ -65,16 +69,16 @@ pub(super) async fn out(State(portal): State<Portal>, headers: HeaderMap) -> Ans
 /// The page with the form, for whoever is not signed in.
 pub(super) fn page(portal: &Portal, caller: &Caller, failure: Option<(&str, &str)>) -> String {
     let certificate = caller.certificate.as_ref();
-    let entry = match caller.is_private {
-        false => Entry::NotPrivate,
-        true => Entry::SignIn {
+    let sign_in = match caller.is_private {
+        false => SignInOffer::NotPrivate,
+        true => SignInOffer::Form {
             failure: failure.map(|(_, why)| why),
             name: failure.map_or("", |(name, _)| name),
             certificate: certificate
                 .is_some_and(|shown| portal.common.partners.verify_bound(shown, caller.link.peer.ip()).is_some()),
         },
     };
-    rendered(&Open { status: &portal.faces.status(), entry })
+    rendered(&Open { status: &portal.faces.status(), sign_in })
 }
 
 async fn begun(portal: &Portal, head: &Parts, body: axum::body::Body) -> Result<(Arc<Caller>, Form), Problem> {
@@ -110,8 +114,14 @@ fn to_the_start(cookie: HeaderValue) -> Answer {
 
 /// The page again, with the reason. After some that may be guesses the connection ends, as at every door.
 fn refused(portal: &Portal, caller: &Caller, name: &str, denied: Denied) -> Answer {
+    let why = denied.to_string();
+    refused_with(portal, caller, name, denied, &why)
+}
+
+/// The same in these words.
+fn refused_with(portal: &Portal, caller: &Caller, name: &str, denied: Denied, why: &str) -> Answer {
     let is_last = denied.is_guess() && caller.guessed() >= portal.common.partners.limits().max_failed_logins;
-    let why = words::capitalised(&format!("{denied}."));
+    let why = words::capitalised(&format!("{why}."));
     let problem = Problem::from(denied);
     let problem = if is_last { problem.closing() } else { problem };
     // Of 401 a browser makes a question of its own.

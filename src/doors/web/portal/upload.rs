@@ -19,7 +19,7 @@ pub(super) const NOT_KEPT: &str = "Not kept";
 /// Takes a file.
 pub(super) async fn upload(State(portal): State<Portal>, visit: Visit, request: Request) -> Answer {
     let (head, body) = request.into_parts();
-    let dialect = Dialect::of(&head.method, &head.headers);
+    let dialect = Dialect::of_request(&head);
     match body::take(&visit.login, Request::from_parts(head, body)).await {
         Ok(accepted) if dialect == Dialect::Html => kept(&portal, &visit, &accepted).await,
         Ok(accepted) => receipt::created(&portal.common, &visit.login.partner, &accepted, "/files"),

@@ -16,7 +16,7 @@ use crate::{
     partners::{Denied, Partner},
 };
 
-/// A request of a browser that has signed in. Its session does not end before this is dropped.
+/// A request of a browser that has signed in. Its session is not idle before this is dropped.
 pub(super) struct Visit {
     pub(super) login: Login,
     _held: Held<SignedIn>,
@@ -59,7 +59,9 @@ impl FromRequestParts<Portal> for Visit {
         let refused = match Self::of(portal, parts) {
             Ok(Some(visit)) => return Ok(visit),
             // A browser would ask for a password by itself if 401 said how.
-            Ok(None) => Problem::new(StatusCode::FORBIDDEN, "you are not signed in: sign in and try again"),
+            Ok(None) => {
+                Problem::new(StatusCode::FORBIDDEN, "you are not signed in: sign in and try again").of("Cookie")
+            }
             Err(problem) => problem,
         };
         let title = if is_upload { super::upload::NOT_KEPT } else { "Not possible" };

@@ -20,7 +20,8 @@ pub(super) struct Form {
 /// Takes a file.
 ///
 /// The body is the file, whatever its Content-Type is, or a form with exactly one file. 201 means that it is kept: on
-/// stable storage, and in the queue. On any other answer nothing of it is kept. While processing is deferred the header
+/// stable storage, and in the queue. On any other answer nothing of it is kept; only with
+/// `urn:forebay:stopped` that is not known before the server runs again. While processing is deferred the header
 /// `Forebay-Notice` says until when.
 #[utoipa::path(
     post,

@@ -5,12 +5,12 @@ use parking_lot::Mutex;
 
 /// A value that holds for one epoch of the gate, and for a while.
 #[derive(Debug)]
-pub(super) struct Kept<T, K = u64> {
+pub(super) struct Cached<T, K = u64> {
     keep: TimeDelta,
     value: Mutex<Option<(K, DateTime<Utc>, T)>>,
 }
 
-impl<T: Clone, K: PartialEq> Kept<T, K> {
+impl<T: Clone, K: PartialEq> Cached<T, K> {
     pub(super) fn new(keep: TimeDelta) -> Self {
         Self { keep, value: Mutex::new(None) }
     }
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn it_is_made_anew_for_another_epoch_or_time() {
-        let kept = Kept::new(TimeDelta::seconds(1));
+        let kept = Cached::new(TimeDelta::seconds(1));
         let at = |millis| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(millis);
         assert_eq!(kept.get(1, at(0), || 'a'), 'a');
         assert_eq!(kept.get(1, at(999), || 'b'), 'a');
