@@ -378,9 +378,12 @@ fn forms_that_are_none_are_refused() {
         assert_eq!(told.status, status, "{headers} {told:?}");
         no_cookie(&told);
     }
-    for (method, path) in
-        [("GET", "/sign-in"), ("GET", "/upload"), ("GET", "/sign-out"), ("DELETE", "/"), ("QUERY", "/out/")]
-    {
+    // Where a browser stands after a refusal it is led back from.
+    for path in ["/sign-in", "/upload"] {
+        let told = browser.get(path);
+        assert_eq!((told.status, told.header("location")), (303, "/"), "{path}");
+    }
+    for (method, path) in [("PUT", "/sign-in"), ("GET", "/sign-out"), ("DELETE", "/"), ("QUERY", "/out/")] {
         assert_eq!(browser.ask(method, path, "", b"").status, 405, "{method} {path}");
     }
     assert_eq!(browser.get("/nothing").status, 404);
