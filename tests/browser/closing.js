@@ -24,7 +24,7 @@ const { closeFor, openAgain, HOSTILE, SENTENCE } = require('./server.js');
   assert.match(await first.textContent(), /deferred until/);
   await second.getByText(/^Not kept/).waitFor({ timeout: 2 * BOUND_MS });
   assert.match(await second.textContent(), /temporarily unable to service your request/);
-  assert.match(await page.getByRole('status').textContent(), /second\.hl7: Not kept/);
+  assert.match(await page.getByRole('log').textContent(), /second\.hl7: Not kept/);
   await audit(visitor, 'not-kept');
   assert.ok(await second.isVisible(), 'it stays');
 

@@ -43,7 +43,7 @@ function bigFile() {
   assert.deepEqual(between, [...between].sort((a, b) => a - b), 'it moves forward alone');
   const told = await page.locator('#sending .what').textContent();
   assert.ok(told.includes(digest) && /id [0-9a-f-]{36}/.test(told), told);
-  assert.match(await page.getByRole('status').textContent(), /kept/);
+  assert.match(await page.getByRole('log').textContent(), /kept/);
   await audit(visitor, 'sent');
 
   await page.reload();
