@@ -20,7 +20,7 @@ const TURNED = 'photo\u202egpj.exe.hl7';
 
 (async () => {
   const browser = await launch();
-  const visitor = await signedIn(browser, { expected: [/^console: Failed to load resource: .* 40[04] /] });
+  const visitor = await signedIn(browser, { expected: [/^console: Failed to load resource: .* 40[04] /, /^dialog: $/] });
   const { page } = visitor;
   const files = [...NAMES, TURNED].map((name) => ({ name, mimeType: 'text/plain', buffer: Buffer.from(`of ${name}`) }));
   await page.getByLabel('File', { exact: true }).setInputFiles(files);
@@ -30,6 +30,9 @@ const TURNED = 'photo\u202egpj.exe.hl7';
   assert.deepEqual([refused.length, await page.locator('#sending > li.kept').count()], [1, NAMES.length], refused.join('\n'));
   assert.match(refused[0], /photo\\u\{202e\}gpj\.exe\.hl7\s+Not kept: .*turns the direction/);
   await audit(visitor, 'names-sent', { focus: false });
+  // A page is not left by mistake while it tells of a failure.
+  await assert.rejects(page.goto('/'), 'it stays');
+  await page.locator('#sending > li.not-kept').getByRole('button', { name: 'Dismiss' }).click();
 
   // The list as the server makes it, when the processors are done.
   await waitFor('they are processed', async () => {

@@ -23,6 +23,17 @@ const { signIn, LONG_NAME } = require('./partner.js');
   const [cookie] = await context.cookies();
   assert.deepEqual([cookie.httpOnly, cookie.sameSite], [true, 'Strict']);
 
+  // Half an hour on, before the session ends unasked.
+  await page.clock.install();
+  await page.reload();
+  const ending = page.getByText(/^You will be signed out soon/);
+  assert.equal(await ending.isVisible(), false);
+  await page.clock.fastForward('29:00');
+  await ending.waitFor();
+  await audit(visitor, 'signed-out-soon');
+  await page.getByRole('button', { name: 'Stay signed in' }).click();
+  await ending.waitFor({ state: 'hidden' });
+
   await page.getByRole('button', { name: 'Sign out' }).click();
   await page.getByRole('button', { name: 'Sign in', exact: true }).waitFor();
   assert.deepEqual(await context.cookies(), []);

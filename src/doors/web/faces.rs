@@ -20,6 +20,9 @@ use crate::{
     http::{HostName, Hosts},
 };
 
+/// A browser asks for the page that it was told of sooner than that.
+const NEXT_PAGE: TimeDelta = TimeDelta::minutes(1);
+
 /// The faces of the gate, of health and of the calendar.
 pub(super) struct Faces {
     gate: Arc<Gate>,
@@ -70,9 +73,13 @@ impl Faces {
         Some(answer::unavailable(&announcement, dialect))
     }
 
-    /// Whether the gate is closed for the web now.
-    pub(super) fn is_closed(&self) -> bool {
-        !self.gate.state(&Scope::Web).is_open()
+    /// Whether the gate may be closed for the web when a browser that is answered now asks for its next page: it is
+    /// already, or closes soon. What an operator does meanwhile nobody knows.
+    pub(super) fn may_be_closed_next(&self) -> bool {
+        match self.gate.state(&Scope::Web) {
+            State::Closed(_) => true,
+            State::Open { closes_at, .. } => closes_at.is_some_and(|at| at <= self.clock.now() + NEXT_PAGE),
+        }
     }
 
     /// The status while the gate is open.

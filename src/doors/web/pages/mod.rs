@@ -24,6 +24,7 @@ use crate::{
 pub(super) static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
     Assets::new(&[
         Asset::new("page.css", "text/css; charset=utf-8", include_bytes!("page.css")),
+        Asset::new("session.js", "text/javascript; charset=utf-8", include_bytes!("session.js")),
         Asset::new("portal.js", "text/javascript; charset=utf-8", include_bytes!("portal.js")),
         Asset::new("mark.svg", "image/svg+xml", include_bytes!("mark.svg")),
     ])
@@ -81,6 +82,8 @@ pub(super) struct Around {
     pub(super) partner: String,
     pub(super) notice: Option<String>,
     pub(super) place: Place,
+    /// How long the session may be idle.
+    pub(super) idle_seconds: u64,
 }
 
 /// Where in the portal a page is.

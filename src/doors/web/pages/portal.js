@@ -85,6 +85,7 @@ async function sent({ file, item, key }) {
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.setRequestHeader("Idempotency-Key", key);
     request.upload.addEventListener("progress", ({ loaded, total }) => {
+      isUsed();
       show({ item }, { progress: total ? loaded / total : 1 });
       say({ item }, loaded < total ? `${size(loaded)} of ${size(total)}` : "Is being made durable.");
     });
@@ -125,8 +126,14 @@ async function isReadable(file) {
   }
 }
 
+// An upload is a use of the session, which then does not end.
+function isUsed() {
+  document.dispatchEvent(new Event("forebay-request"));
+}
+
 function tell(upload, { kept, notice, refused, unknown, isOver }) {
   const { file, item } = upload;
+  isUsed();
   show(upload, { progress: null });
   if (kept) {
     item.classList.add("kept");

@@ -48,6 +48,8 @@ pub(super) struct PortalContext {
     common: Arc<DoorContext>,
     faces: Arc<Faces>,
     sessions: Arc<Sessions<SignedIn>>,
+    /// How long a session may be idle.
+    idle: Duration,
     /// How long a form without a file may take.
     form_time: Duration,
 }
@@ -71,6 +73,7 @@ pub(super) fn routes(common: &Arc<DoorContext>, faces: &Arc<Faces>, options: &Op
         common: Arc::clone(common),
         faces: Arc::clone(faces),
         sessions: Sessions::new(cookie, bounds, move || clock.elapsed()),
+        idle: options.session_idle,
         form_time: options.body_timeout,
     });
     Router::new()

@@ -27,10 +27,10 @@ pub(super) async fn upload(State(portal): State<Portal>, visit: Visit, request: 
     }
 }
 
-/// The file's page. While the gate is closed no other request would be answered, so the page is told at once.
+/// The file's page; told at once where the gate may be closed before another request could be answered.
 async fn kept(portal: &Portal, visit: &Visit, accepted: &Accepted) -> Answer {
     let place = format!("/files/{}?kept", accepted.id);
-    match (portal.faces.is_closed(), HeaderValue::from_str(&place)) {
+    match (portal.faces.may_be_closed_next(), HeaderValue::from_str(&place)) {
         (false, Ok(place)) => answer::see_other(place),
         _ => match visit.login.partner.files.sent_file(accepted.id).await {
             Ok(sent) => files::page(portal, visit, sent, StatusCode::CREATED, true),

@@ -47,7 +47,7 @@ impl Visit {
     /// What stands around a page.
     pub(super) fn around(&self, portal: &Portal, place: Place) -> Around {
         let partner = self.login.partner.ticket.partner().to_string();
-        Around { partner, notice: portal.common.notice(), place }
+        Around { partner, notice: portal.common.notice(), place, idle_seconds: portal.idle.as_secs() }
     }
 }
 
