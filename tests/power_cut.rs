@@ -203,7 +203,11 @@ impl House {
                 // The one before is what it was; bytes that storage kept are a partial behind it.
                 match (&entry.continues, entry.content) {
                     (Some(_), Some(_)) => whole.truncate(whole.len() - size),
-                    (Some(_), None) => {}
+                    // Where there is no room to name them they are not kept: asked for, as a client does.
+                    (Some(_), None) => match self.ingest.resumable(session, name).await.ok()? {
+                        Some(kept) => assert_eq!(kept, whole.len() as u64, "{name}"),
+                        None => whole.truncate(whole.len() - size),
+                    },
                     // A copy, of which the partial is beside the one before: which of them is newer the disk's clock says.
                     (None, _) => return Some(()),
                 }
