@@ -291,8 +291,8 @@ fn a_refusal_names_its_reason() {
     let (done, told) = verbose(&format!("put {} more.hl7\n", fits.display()));
     assert!(!done, "{told}");
     assert_eq!(place.0.queue().len(), 1, "only one fits");
-    let log = fs::read_to_string(place.0.path().join("server.log")).expect("a log");
-    assert!(log.contains("quota exceeded") && log.contains("file is too large"), "{log}");
+    let log = || fs::read_to_string(place.0.path().join("server.log")).expect("a log");
+    wait_until("both are in the log", || log().contains("quota exceeded") && log().contains("file is too large"));
 }
 
 #[test]
