@@ -14,7 +14,7 @@ use std::{
 
 use harness::{
     binary::{Machine, json_lines},
-    files_below,
+    files_below, wait_until,
 };
 
 const PASSWORD: &str = "correct horse battery staple";
