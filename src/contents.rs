@@ -43,6 +43,9 @@ struct Extents {
 /// The room of a copy is looked at for each piece of so many bytes.
 const LOOK_BYTES: u64 = 4 << 20;
 
+/// What a reader takes at a time, in bytes.
+const PIECE_BYTES: u64 = 1 << 20;
+
 impl Contents {
     /// Those that these two hold.
     #[must_use]
@@ -206,6 +209,38 @@ impl OpenContent {
             Place::Inline(bytes) => Ok(slice(bytes, range)),
             Place::Extents(extents) => extents.read(range).await,
         }
+    }
+}
+
+/// Reads a file from its first byte on, piece by piece. Blocks; on a thread of a Tokio runtime that may.
+pub struct ContentReader {
+    content: OpenContent,
+    runtime: Handle,
+    at: u64,
+    piece: Bytes,
+}
+
+impl OpenContent {
+    /// A reader of the whole file.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    #[must_use]
+    pub fn reader(&self) -> ContentReader {
+        ContentReader { content: self.clone(), runtime: Handle::current(), at: 0, piece: Bytes::new() }
+    }
+}
+
+impl io::Read for ContentReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty() {
+            let read = self.runtime.block_on(self.content.read(self.at..self.at + PIECE_BYTES));
+            self.piece = read.map_err(io::Error::other)?;
+            self.at += self.piece.len() as u64;
+        }
+        let count = self.piece.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(count)
     }
 }
 

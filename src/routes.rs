@@ -4,11 +4,13 @@
 //! held against the last component alone, one with `/` against the whole path (`*` stops at `/`, `**` does not).
 
 mod globs;
+mod messages;
 mod options;
 
 use self::options::fault;
 pub use self::{
     globs::PathGlobs,
+    messages::{Format, Judgement, LineEnds, MessageOptions, TestMessages},
     options::{Options, ProcessorKind, Retry, RouteFault, RunAs, validate},
 };
 

@@ -23,7 +23,7 @@ use forebay::{
     clock::{Clock, SystemClock},
     contents::Contents,
     gate::{self, AtClose, Gate},
-    process::{self, Dependencies, Dispatcher, Outcome, Processor, Report, Work},
+    process::{self, Dependencies, Dispatcher, Outcome, Processor, Report, WholeFiles, Work},
     routes::{self, Routes},
 };
 use forebay_queue::{
@@ -603,7 +603,7 @@ async fn a_gate_that_closes_while_a_file_is_copied_keeps_its_name_from_appearing
             House::with_gate("[[route]]\nname = \"r\"\n", gate::Options { at_close, ..gate::Options::default() });
         let storage = Closing { storage: Arc::clone(&house.storage), gate: Arc::clone(&house.gate) };
         let deliver = process::Deliver::new(house.out("d"), Contents::new(Arc::new(storage), Arc::clone(&house.queue)));
-        let works = house.start_with("r", Arc::new(deliver));
+        let works = house.start_with("r", Arc::new(WholeFiles::new(Arc::new(deliver))));
         let id = house.put("demo", "a.hl7", b"MSH|").await.id;
         let entry = house.until(id, |entry| entry.state == state && entry.changed_seq > entry.turn).await;
         let names: Vec<_> = fs::read_dir(house.out("d/demo")).unwrap().map(|file| file.unwrap().file_name()).collect();

@@ -7,7 +7,7 @@ use forebay_storage::{DigestState, FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Hold, IdempotencyKey, NodeId};
+use crate::{Hold, IdempotencyKey, Messages, NodeId};
 
 /// Where a file stands. *Deferred* is not among them: it is a `ready` or `retrying` entry while its gate is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -220,6 +220,9 @@ pub struct Entry {
     /// The earlier entry whose bytes it begins with, if only those behind them are its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<Box<Continues>>,
+    /// What became of its messages, if it is handed over one by one; as of the end of its last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Box<Messages>>,
 }
 
 /// The beginning of a file that goes on where an earlier one ends.

@@ -56,6 +56,9 @@ pub enum QueueError {
     /// The lease was given up or taken away; what its holder did no longer counts.
     #[error("the lease on file {0} has ended")]
     LeaseLost(FileId),
+    /// What became of a file's messages was noted for other bytes than these.
+    #[error("file {0} has other messages than those that were handed over before")]
+    OtherMessages(FileId),
     /// A change of names was refused.
     #[error(transparent)]
     Name(#[from] NameFault),

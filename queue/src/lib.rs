@@ -12,6 +12,7 @@ mod entry;
 mod error;
 mod hold;
 mod idempotency;
+mod messages;
 mod node;
 mod origin;
 mod record;
@@ -27,6 +28,10 @@ pub use entry::{Child, Continues, Entry, Extent, Lane, Lease, LeaseToken, NewEnt
 pub use error::{QueueError, Result};
 pub use hold::Hold;
 pub use idempotency::{BadIdempotencyKey, IdempotencyKey, KeyedFile};
+pub use messages::{
+    MessageDetail, MessageError, MessageResult, MessageRun, MessageSource, MessageState, Messages, Progress, Severity,
+    Tally,
+};
 pub use node::NodeId;
 pub use origin::KnownOrigin;
 pub use record::{Actor, Begun, Fact, Inline, MovedFile, Record, Shown};

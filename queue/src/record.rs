@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use forebay_storage::{FileId, Origin, Sha256};
 use serde::{Deserialize, Serialize};
 
-use crate::{Child, Continues, Entry, Hold, IdempotencyKey, LeaseToken, NodeId, State};
+use crate::{Child, Continues, Entry, Hold, IdempotencyKey, LeaseToken, Messages, NodeId, State};
 
 /// One thing that happened.
 ///
@@ -161,11 +161,18 @@ pub enum Fact {
         /// The end of the processor's output, at most 4 KiB.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         output: String,
+        /// What became of its messages so far, if they are handed over one by one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        messages: Option<Box<Messages>>,
     },
     /// A crash of the server ended an attempt.
     Crashed {
         /// The state that follows: `ready`, or `held` after three.
         state: State,
+        /// How far its messages were, if more of them have an outcome than at the end of the attempt before: then the crash
+        /// does not count.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        messages: Option<Box<Messages>>,
     },
     /// A claim found that the same file was done shortly before.
     Duplicate {

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    Actor, Child, Cursor, Entry, Extent, Hold, IdempotencyKey, KeyedFile, KnownOrigin, Lane, LeaseToken, NewEntry,
-    NodeId, Record, Result, State,
+    Actor, Child, Cursor, Entry, Extent, Hold, IdempotencyKey, KeyedFile, KnownOrigin, Lane, LeaseToken, MessageRun,
+    MessageSource, MessageState, NewEntry, NodeId, Progress, Record, Result, State,
 };
 
 /// The queue. Every method may be called from many tasks at once, and one day from many processes.
@@ -101,6 +101,40 @@ pub trait QueueStore: Send + Sync + 'static {
 
     /// Ends an attempt. Ok: the outcome is durable and the lease is gone.
     async fn settle(&self, token: LeaseToken, id: FileId, end: Settlement, now: DateTime<Utc>) -> Result<Entry>;
+
+    /// Begins to hand a claimed file over message by message, or goes on with that. Ok: durable; from now on this lease alone
+    /// notes what became of its messages. A file that was through, and was requeued, begins anew.
+    ///
+    /// # Errors
+    /// [`QueueError::LeaseLost`](crate::QueueError::LeaseLost);
+    /// [`QueueError::OtherMessages`](crate::QueueError::OtherMessages) when other bytes were begun;
+    /// [`QueueError::Damaged`](crate::QueueError::Damaged) when it may have been begun and nobody knows how far.
+    async fn begin_messages(&self, token: LeaseToken, id: FileId, source: MessageSource) -> Result<MessageState>;
+
+    /// Notes what became of messages, also out of order. Ok: durable. `next` is the first message without an outcome then, and
+    /// `offset` where it may begin in the file.
+    ///
+    /// # Errors
+    /// [`QueueError::Full`](crate::QueueError::Full) changes nothing, and may be tried again;
+    /// [`QueueError::LeaseLost`](crate::QueueError::LeaseLost) when another lease goes on with the file;
+    /// [`QueueError::Damaged`](crate::QueueError::Damaged) for outcomes that do not follow those before.
+    async fn advance(
+        &self,
+        token: LeaseToken,
+        id: FileId,
+        runs: Vec<MessageRun>,
+        next: u64,
+        offset: u64,
+    ) -> Result<Progress>;
+
+    /// How far a file is that was begun message by message and is not through.
+    fn under_way(&self, id: FileId) -> Option<Progress>;
+
+    /// How far a file is, or was when its last attempt ended, if it is handed over message by message.
+    async fn progress(&self, id: FileId) -> Result<Option<Progress>>;
+
+    /// What became of its messages, from message `from` on, at most `limit` runs.
+    async fn outcomes(&self, id: FileId, from: u64, limit: usize) -> Result<Vec<MessageRun>>;
 
     /// Puts the end of a lease off.
     async fn renew(&self, token: LeaseToken, id: FileId, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<()>;
@@ -213,7 +247,8 @@ pub trait QueueStore: Send + Sync + 'static {
 #[async_trait]
 pub trait EmbeddedMaintenance: Send + Sync + 'static {
     /// Ends an attempt that a crash of the server cut, once no process of it runs any more: `ready` again at its old
-    /// turn, or `held` when three crashes found it active. The attempt is not counted.
+    /// turn, or `held` when three crashes found it active and none of its messages went on meanwhile. The attempt is not
+    /// counted.
     async fn settle_crashed(&self, id: FileId, now: DateTime<Utc>) -> Result<Entry>;
 
     /// Reads journal and index whole and compares them. `progress` gets done and total.

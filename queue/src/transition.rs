@@ -153,7 +153,10 @@ impl Entry {
                     lease.child = Some(child.clone());
                 }
             }
-            Fact::Ended { state, counted, due_at, reason, .. } => {
+            Fact::Ended { state, counted, due_at, reason, messages, .. } => {
+                if messages.is_some() {
+                    self.messages.clone_from(messages);
+                }
                 if *counted {
                     self.attempts = self.attempts.saturating_add(1);
                 }
@@ -174,8 +177,11 @@ impl Entry {
                     _ => {}
                 }
             }
-            Fact::Crashed { state } => {
-                self.crashes = self.crashes.saturating_add(1);
+            Fact::Crashed { state, messages } => {
+                match messages {
+                    Some(_) => self.messages.clone_from(messages),
+                    None => self.crashes = self.crashes.saturating_add(1),
+                }
                 let reason =
                     (*state == State::Held).then(|| format!("active in {} crashes of the server", self.crashes));
                 self.stand(*state, record, reason);
@@ -203,6 +209,8 @@ impl Entry {
                 // An operator wants it processed again: it must not be skipped as a duplicate of
                 // itself.
                 self.not_duplicate = true;
+                // What is through begins anew; what is not goes on.
+                self.messages.take_if(|messages| messages.progress.is_complete());
             }
             Fact::Cancelled { reason } => self.stand(State::Cancelled, record, reason.clone()),
             // Told by the fact itself, or no fact about an entry's state.
@@ -301,6 +309,7 @@ fn accepted(seq: u64, record: &Record) -> Option<Entry> {
             Inline::With(seq) => seq,
         }),
         receipt_hidden: false,
+        messages: None,
         continues: continues.clone(),
     };
     entry.set_hold(*hold);

@@ -169,6 +169,7 @@ mod tests {
             claimable_from: None,
             content: None,
             receipt_hidden: false,
+            messages: None,
             continues: None,
         }
     }

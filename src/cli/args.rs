@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use forebay_queue::State;
+use forebay_queue::{MessageResult, State};
 
 use crate::units;
 
@@ -72,6 +72,12 @@ pub(super) enum Verb {
         /// The action.
         #[command(subcommand)]
         verb: QueueVerb,
+    },
+    /// The messages of a file that is handed over message by message
+    Message {
+        /// The action.
+        #[command(subcommand)]
+        verb: MessageVerb,
     },
     /// The maintenance gate
     Gate {
@@ -303,6 +309,29 @@ pub(super) struct ActArgs {
     /// The reason; shown with the file and in the audit trail
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
+}
+
+/// Verbs of `message`.
+#[derive(Debug, Subcommand)]
+pub(super) enum MessageVerb {
+    /// What became of each message, in runs of the same result
+    List(MessageListArgs),
+}
+
+/// Options of `message list`.
+#[derive(Debug, Args)]
+pub(super) struct MessageListArgs {
+    /// The file's id or the beginning of it
+    pub(super) id: String,
+    /// Only messages with this result; may be given more than once
+    #[arg(long, value_name = "RESULT")]
+    pub(super) result: Vec<MessageResult>,
+    /// From this message on
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) from: u64,
+    /// No more runs than this
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<usize>,
 }
 
 /// Verbs of `queue`.

@@ -18,6 +18,7 @@ mod gate;
 mod init;
 mod inspect;
 mod key;
+mod message;
 mod paint;
 mod partner;
 mod progress;
@@ -125,6 +126,7 @@ fn dispatch(verb: Verb, context: Context) -> Result<(), Problem> {
             Verb::Partner { verb } => partner::run(&context, verb).await,
             Verb::Sessions { verb } => sessions::run(&context, verb).await,
             Verb::Queue { verb } => queue::run(&context, verb).await,
+            Verb::Message { verb } => message::run(&context, verb).await,
             Verb::Gate { verb } => gate::run(&context, verb).await,
             Verb::Audit(args) => audit::run(&context, args).await,
             Verb::Init(_) | Verb::Check | Verb::Inspect(_) | Verb::Completions { .. } => Ok(()),

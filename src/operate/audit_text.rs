@@ -55,7 +55,7 @@ fn fact_text(fact: &Fact) -> String {
             let note = if *counted { "" } else { " (not counted)" };
             because(format!("attempt ended{note}: {state}{due}"), reason)
         }
-        Fact::Crashed { state } => format!("the server's crash ended the attempt (not counted): {state}"),
+        Fact::Crashed { state, .. } => format!("the server's crash ended the attempt (not counted): {state}"),
         Fact::Duplicate { of } => format!("is a duplicate of {of}"),
         Fact::Held { reason, .. } => because("held".to_owned(), reason),
         Fact::Released { reason, .. } => because("released".to_owned(), reason),

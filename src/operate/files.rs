@@ -275,6 +275,7 @@ impl Operator {
             reason: entry.reason.clone(),
             due_at: entry.due_at,
             continues: entry.continues.as_ref().map(|it| ContinuesView { file: it.of, at: it.at }),
+            messages: entry.messages.as_ref().map(|messages| messages.progress),
         }
     }
 }

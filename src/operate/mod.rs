@@ -10,6 +10,7 @@ mod audit_text;
 mod files;
 mod gates;
 mod keys;
+mod messages;
 mod operator;
 mod problem;
 mod reply;
@@ -29,9 +30,9 @@ pub use operator::{Dependencies, Live, Operator};
 pub use problem::{Cause, Problem, Result};
 pub use reply::{
     AccountView, ActedView, ClosureView, ContinuesView, DetailView, DiskView, DoorView, FailingView, FileView,
-    FolderView, GateView, Hello, KeyView, KickedView, LogView, NewTokenView, OverrideView, PasswordView, PausedView,
-    Piece, PlanView, ProgramView, ProgressView, PulseView, RecordView, Reply, RunningView, ScopeView, ServerView,
-    SessionView, StateTotal, StatsView, StatusView, TokenView, VerifiedView,
+    FolderView, GateView, Hello, KeyView, KickedView, LogView, MessagesView, NewTokenView, OverrideView, PasswordView,
+    PausedView, Piece, PlanView, ProgramView, ProgressView, PulseView, RecordView, Reply, RunningView, ScopeView,
+    ServerView, SessionView, StateTotal, StatsView, StatusView, TokenView, VerifiedView,
 };
 pub use request::{Act, End, Request, Which};
 pub use socket::{AdminSocket, Client, Conversation};

@@ -148,6 +148,9 @@ impl Operator {
             }
             Request::QueueList { which, since, limit } => self.queue_list(which, since, limit, answer).await,
             Request::QueueShow { id } => self.queue_show(&id, answer).await,
+            Request::MessageList { id, results, from, limit } => {
+                self.message_list(&id, &results, from, limit, answer).await
+            }
             Request::QueueAct { act, ids, which, reason } => {
                 self.queue_act(act, ids, which, reason, actor, answer).await
             }

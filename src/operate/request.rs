@@ -1,6 +1,6 @@
 //! The requests of operators.
 
-use forebay_queue::State;
+use forebay_queue::{MessageResult, State};
 use serde::{Deserialize, Serialize};
 
 /// One request: the only line that a client of the admin socket sends.
@@ -129,6 +129,18 @@ pub enum Request {
     QueueExport {
         /// An id or the beginning of one.
         id: String,
+    },
+    /// What became of the messages of a file, in runs.
+    MessageList {
+        /// The file's id or the beginning of it.
+        id: String,
+        /// With one of these results; empty for any.
+        #[serde(default)]
+        results: Vec<MessageResult>,
+        /// From this message on, from 1.
+        from: u64,
+        /// At most so many runs; all if not given.
+        limit: Option<usize>,
     },
     /// Checks every hash and record.
     QueueVerify,

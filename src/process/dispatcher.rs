@@ -25,7 +25,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::{Common, Deliver, Exec, Options, Paused, Processor, Running, pause::Pause, running::Table, worker::Worker};
+use super::{
+    Common, Deliver, Exec, Options, Paused, Processor, Running, Sink, WholeFiles, messages::MessageByMessage,
+    pause::Pause, running::Table, worker::Worker,
+};
 use crate::{
     clock::Clock,
     contents::Contents,
@@ -410,6 +413,22 @@ impl Dispatcher {
 }
 
 fn processor(dependencies: &Dependencies, route: &Route) -> Arc<dyn Processor> {
+    let sink = sink(dependencies, route);
+    match &route.options.messages {
+        None => Arc::new(WholeFiles::new(sink)),
+        Some(messages) => Arc::new(MessageByMessage {
+            sink,
+            contents: dependencies.contents.clone(),
+            queue: Arc::clone(&dependencies.queue),
+            clock: Arc::clone(&dependencies.clock),
+            options: messages.clone(),
+            retry: route.options.retry,
+            pause_after: dependencies.options.pause_after,
+        }),
+    }
+}
+
+fn sink(dependencies: &Dependencies, route: &Route) -> Arc<dyn Sink> {
     let options = &route.options;
     match options.processor {
         ProcessorKind::Deliver => {

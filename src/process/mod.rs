@@ -1,7 +1,8 @@
 //! Processing: files are claimed in order, handed to a processor, and their outcome is journalled.
 //!
 //! [`Dispatcher`] claims while the gate is open and slots are free, `worker` processes one claim, and a
-//! [`Processor`] does the work: [`Deliver`] puts files into a directory, [`Exec`] gives them to a program.
+//! [`Processor`] does the work: it hands the whole file, or its messages one by one (`messages/`), to a [`Sink`].
+//! [`Deliver`] puts files into a directory, [`Exec`] gives files and messages to a program.
 //! [`recover_children`] stops what a crashed server left running.
 //!
 //! # Guarantees
@@ -17,12 +18,9 @@
 mod attempt;
 mod children;
 mod confine;
-mod deliver;
-mod directory;
 mod dispatcher;
-mod exec;
-mod given;
 mod group;
+mod messages;
 mod options;
 mod output;
 mod pause;
@@ -32,16 +30,16 @@ mod runner;
 mod running;
 mod scratch;
 mod settle;
+mod sink;
 mod tail;
 mod worker;
 
 pub use children::{ChildrenError, ChildrenReport, instance_of, recover_children};
 pub use confine::Confinement;
-pub use deliver::Deliver;
 pub use dispatcher::{Dependencies, Dispatcher};
-pub use exec::{Common, Exec};
 pub use options::Options;
 pub use pause::Paused;
 pub use processor::{Outcome, Processor, Report, Stop, Work};
 pub use runner::{RunnerError, RunnerOptions, serve_runner, uid_of};
 pub use running::Running;
+pub use sink::{Common, Deliver, Exec, Item, Message, Mode, Sink, WholeFiles};

@@ -1,6 +1,6 @@
-//! The directory of one attempt: `<data>/scratch/<id>-<attempt>/`.
+//! The directory of one attempt: `<data>/scratch/<id>-<attempt>/`, or `<id>-<message>-<attempt>-<attempt at the message>/`.
 //!
-//! It has a copy of the file, never the kept bytes, so a program may do with it what it likes.
+//! It has a copy of the file, never the kept bytes, so a program may do with it what it likes. That of a message is empty.
 
 use std::{
     fs::{self, DirBuilder},
@@ -8,8 +8,6 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
-
-use forebay_storage::FileId;
 
 /// An attempt's directory. Dropped, it is removed with all that is in it.
 #[derive(Debug)]
@@ -19,12 +17,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes it, empty, also when an attempt of the same number was there before.
-    pub(super) fn make(root: &Path, id: FileId, attempt: u32, name: &str) -> io::Result<Self> {
-        Self::make_at(root.join(format!("{id}-{attempt}")), name)
-    }
-
-    /// Makes this one.
+    /// Makes this one, empty, also when an attempt of the same number was there before.
     pub(super) fn make_at(dir: PathBuf, name: &str) -> io::Result<Self> {
         match make_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -77,23 +70,20 @@ fn last_component(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-
     use super::*;
 
     #[test]
     fn it_is_empty_each_time_and_gone_afterwards() {
         let root = tempfile::tempdir().unwrap();
-        let id = FileId::new(DateTime::UNIX_EPOCH);
-        let first = Scratch::make(&root.path().join("scratch"), id, 1, "in/a.hl7").unwrap();
+        let dir = root.path().join("scratch/one-1");
+        let first = Scratch::make_at(dir.clone(), "in/a.hl7").unwrap();
         assert_eq!(first.file().file_name().unwrap(), "a.hl7");
         fs::create_dir(first.dir().join("left")).unwrap();
         std::mem::forget(first);
-        let second = Scratch::make(&root.path().join("scratch"), id, 1, "..").unwrap();
+        let second = Scratch::make_at(dir.clone(), "..").unwrap();
         assert_eq!(fs::read_dir(second.dir()).unwrap().count(), 0);
         fs::write(second.file(), "x").unwrap();
         fs::write(second.dir().join("more"), "x").unwrap();
-        let dir = second.dir().to_owned();
         drop(second);
         assert!(!dir.exists());
     }

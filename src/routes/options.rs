@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use forebay_queue::{Backoff, Order};
 use serde::{Deserialize, Serialize};
 
-use super::globs::compile_one;
+use super::{globs::compile_one, messages::MessageOptions};
 use crate::units;
 
 /// One `[[route]]` of the configuration.
@@ -62,6 +62,9 @@ pub struct Options {
     /// The same partner, path, size and digest, done within this time, is a duplicate; `0` turns it off.
     #[serde(default = "default_duplicate_window", with = "units::duration")]
     pub duplicate_window: Duration,
+    /// Hands files over message by message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<MessageOptions>,
 }
 
 /// The processor of a route's files.
@@ -144,6 +147,7 @@ impl Default for Options {
             runner: None,
             runner_user: default_runner_user(),
             duplicate_window: default_duplicate_window(),
+            messages: None,
         }
     }
 }
@@ -236,6 +240,9 @@ impl Options {
         }
         self.validate_processor(&mut say);
         self.retry.validate(&mut say);
+        if let Some(messages) = &self.messages {
+            messages.validate(self, &mut say);
+        }
         for (key, globs) in [("partners", &self.partners), ("paths", &self.paths)] {
             for (index, glob) in globs.iter().enumerate() {
                 if let Err(what) = compile_one(glob) {

@@ -19,8 +19,8 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
-    Action, Actor, Begun, Child, Continues, Entry, Fact, KeyedFile, LeaseToken, MovedFile, NameChange, NewName, NodeId,
-    QueueError, Record, Result, Shown, State, transition::CRASHES_UNTIL_HELD,
+    Action, Actor, Begun, Child, Continues, Entry, Fact, KeyedFile, LeaseToken, Messages, MovedFile, NameChange,
+    NewName, NodeId, Progress, QueueError, Record, Result, Shown, State, transition::CRASHES_UNTIL_HELD,
 };
 
 /// Records that are to be appended together.
@@ -185,7 +185,13 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub(super) fn settle_crashed(&mut self, id: FileId, at: DateTime<Utc>) -> Result<Entry, Fault> {
+    /// With `progress`: so far its messages were.
+    pub(super) fn settle_crashed(
+        &mut self,
+        id: FileId,
+        progress: Option<Progress>,
+        at: DateTime<Utc>,
+    ) -> Result<Entry, Fault> {
         let entry = self.entry(id)?;
         // Recovery has held it already, when the journal was damaged.
         if entry.state == State::Held {
@@ -195,8 +201,12 @@ impl Batch<'_> {
             let action = "settle it as cut by a crash";
             return Err(QueueError::WrongState { id, state: entry.state, action }.into());
         }
-        let state = if entry.crashes + 1 >= CRASHES_UNTIL_HELD { State::Held } else { State::Ready };
-        self.write_entry(&Record { at, actor: Actor::Server, id: Some(id), fact: Fact::Crashed { state } })
+        let before = entry.messages.as_ref().map_or(0, |messages| messages.progress.tally.all());
+        let went_on = progress.filter(|progress| progress.tally.all() > before);
+        let messages = went_on.map(|progress| Box::new(Messages { progress, outcomes: None }));
+        let counts = messages.is_none() && entry.crashes + 1 >= CRASHES_UNTIL_HELD;
+        let state = if counts { State::Held } else { State::Ready };
+        self.write_entry(&Record { at, actor: Actor::Server, id: Some(id), fact: Fact::Crashed { state, messages } })
     }
 
     pub(super) fn act(

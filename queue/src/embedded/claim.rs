@@ -274,6 +274,7 @@ impl Batch<'_> {
                 due_at: None,
                 reason: Some("the lease ended without a word from its holder".into()),
                 output: String::new(),
+                messages: None,
             };
             self.write(&server(id, now, fact))?;
         }

@@ -15,7 +15,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use forebay_storage::{
-    StorageError,
+    FileId, StorageError,
     journal::{Journal, JournalReader, NewRecord},
 };
 use parking_lot::RwLock;
@@ -142,6 +142,11 @@ impl Committer {
         for work in others {
             work(self);
         }
+    }
+
+    /// The files that somebody has a lease on.
+    pub(super) fn active(&self) -> HashSet<FileId> {
+        self.state.lanes.leases.keys().copied().collect()
     }
 
     /// The queue in figures.

@@ -155,9 +155,14 @@ fn after_loss(
     let reason = Some(format!("{}: what became of this file is not known", damage_text(gap.0, gap.1)));
     let fact = match (known, entry.state) {
         (Knowledge::Index, _) => Fact::Carried { entry: Box::new(entry.clone()), shown: batch.shown(entry.id)? },
-        (_, State::Active) => {
-            Fact::Ended { state: State::Held, counted: false, due_at: None, reason, output: String::new() }
-        }
+        (_, State::Active) => Fact::Ended {
+            state: State::Held,
+            counted: false,
+            due_at: None,
+            reason,
+            output: String::new(),
+            messages: None,
+        },
         _ => Fact::Held { reason, hold: Some(Hold::JournalDamage) },
     };
     Ok(Record { at, actor: Actor::Server, id: Some(entry.id), fact })

@@ -36,6 +36,7 @@ mod lanes;
 mod layered;
 mod mailbox;
 mod mending;
+mod messages;
 mod meta;
 mod names;
 mod newest;

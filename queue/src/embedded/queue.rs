@@ -44,6 +44,7 @@ use super::{
     committer::{Committer, Shared},
     contents, figures,
     index::{Fault, Index},
+    messages::MessageLog,
     newest, read,
     recover::{self, Opened},
     state::broken,
@@ -53,8 +54,9 @@ use super::{
 };
 use crate::{
     Action, Actor, Child, Claim, ClaimRequest, Cursor, EmbeddedMaintenance, Entry, Extent, Fact, Filter,
-    IdempotencyKey, Inline, KeyedFile, KnownOrigin, LeaseToken, NewEntry, NewName, Page, Purged, QueueError,
-    QueueStore, Record, Recovered, Result, Settlement, StateTotal, Stats, Verified, Watch,
+    IdempotencyKey, Inline, KeyedFile, KnownOrigin, LeaseToken, MessageRun, MessageSource, MessageState, NewEntry,
+    NewName, Page, Progress, Purged, QueueError, QueueStore, Record, Recovered, Result, Settlement, State, StateTotal,
+    Stats, Verified, Watch,
 };
 
 /// Jobs that wait for the committer before those who ask have to wait as well.
@@ -82,6 +84,7 @@ pub struct EmbeddedQueue {
     /// When old segments were last looked for.
     pub(super) retired_at: Mutex<Option<DateTime<Utc>>>,
     pub(super) unswept: contents::Unswept,
+    pub(super) messages: Arc<MessageLog>,
 }
 
 impl EmbeddedQueue {
@@ -116,6 +119,9 @@ impl EmbeddedQueue {
     ) -> Result<(Self, Recovered)> {
         let Opened { journal, index, state, recovered } =
             once_closed(|| recover::open(disk.clone(), journal_dir, index_dir, &options, watch))?;
+        let messages = MessageLog::new(disk, journal_dir.with_file_name("messages"))?;
+        // One that cannot be looked up now stays.
+        messages.keep_those(&mut |id| read::is_under_way(&index, id).unwrap_or(true))?;
         let shared = Arc::new(Shared {
             index: RwLock::new(index),
             generation: AtomicU64::new(0),
@@ -159,6 +165,7 @@ impl EmbeddedQueue {
             keep,
             retired_at: Mutex::new(None),
             unswept: contents::Unswept::default(),
+            messages: Arc::new(messages),
         };
         Ok((queue, recovered))
     }
@@ -440,15 +447,61 @@ impl QueueStore for EmbeddedQueue {
     }
 
     async fn settle(&self, token: LeaseToken, id: FileId, end: Settlement, now: DateTime<Utc>) -> Result<Entry> {
+        let is_done = end.state == State::Done;
+        // Before the record, which says that they are kept.
+        let messages = self.messages_at_end(id, is_done).await?;
+        let has_messages = messages.is_some();
         let fact = Fact::Ended {
             state: end.state,
             counted: end.counted,
             due_at: end.due_at,
             reason: short(end.reason),
             output: end_of(end.output, OUTPUT_BYTES),
+            messages: messages.map(Box::new),
         };
         let record = Record { at: now, actor: Actor::Server, id: Some(id), fact };
-        self.journal(move |batch| batch.settle(id, token, &record)).await
+        let entry = self.journal(move |batch| batch.settle(id, token, &record)).await?;
+        if has_messages && is_done {
+            self.messages.forget(id).await;
+        }
+        Ok(entry)
+    }
+
+    async fn begin_messages(&self, token: LeaseToken, id: FileId, source: MessageSource) -> Result<MessageState> {
+        let entry = self.get(id).await?;
+        if entry.lease.as_ref().is_none_or(|lease| lease.token != token) {
+            return Err(QueueError::LeaseLost(id));
+        }
+        let is_first = entry.messages.is_none() && entry.attempts == 0 && entry.crashes == 0;
+        let state = self.messages.begin(token, id, source, is_first).await?;
+        self.tidy_messages().await;
+        Ok(state)
+    }
+
+    async fn advance(
+        &self,
+        token: LeaseToken,
+        id: FileId,
+        runs: Vec<MessageRun>,
+        next: u64,
+        offset: u64,
+    ) -> Result<Progress> {
+        self.messages.advance(token, id, runs, next, offset).await
+    }
+
+    fn under_way(&self, id: FileId) -> Option<Progress> {
+        self.messages.progress(id)
+    }
+
+    async fn progress(&self, id: FileId) -> Result<Option<Progress>> {
+        match self.messages.progress(id) {
+            Some(progress) => Ok(Some(progress)),
+            None => Ok(self.get(id).await?.messages.map(|messages| messages.progress)),
+        }
+    }
+
+    async fn outcomes(&self, id: FileId, from: u64, limit: usize) -> Result<Vec<MessageRun>> {
+        self.outcomes_of(id, from, limit).await
     }
 
     async fn renew(&self, token: LeaseToken, id: FileId, until: DateTime<Utc>, _now: DateTime<Utc>) -> Result<()> {
@@ -614,7 +667,8 @@ impl QueueStore for EmbeddedQueue {
 #[async_trait]
 impl EmbeddedMaintenance for EmbeddedQueue {
     async fn settle_crashed(&self, id: FileId, now: DateTime<Utc>) -> Result<Entry> {
-        self.journal(move |batch| batch.settle_crashed(id, now)).await
+        let progress = self.messages.progress(id);
+        self.journal(move |batch| batch.settle_crashed(id, progress, now)).await
     }
 
     async fn verify(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<Verified> {

@@ -52,6 +52,16 @@ pub(super) fn at(index: &Index, turn: u64) -> Result<Option<Stored>, Fault> {
     index.get(&keys::entry(turn))?.map(|bytes| Stored::decode(&bytes)).transpose()
 }
 
+/// Whether a file may still be handed over message by message.
+pub(super) fn is_under_way(index: &Index, id: FileId) -> Result<bool, Fault> {
+    Ok(find(index, id)?.is_some_and(|stored| !stored.entry.state.is_over()))
+}
+
+/// Whether a file is in the queue.
+pub(super) fn has_entry(index: &Index, id: FileId) -> Result<bool, Fault> {
+    Ok(find(index, id)?.is_some())
+}
+
 pub(super) fn stored(index: &Index, id: FileId) -> Result<Stored, Fault> {
     find(index, id)?.ok_or(Fault::Queue(QueueError::NotFound(id)))
 }

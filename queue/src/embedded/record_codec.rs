@@ -69,8 +69,8 @@ facts! {
     4 Named { name, state; 1 route, 2 reason, 3 hold }
     5 Started { token, attempt, until; 1 node }
     6 Child { token, child }
-    7 Ended { state, counted; 1 due_at, 2 reason, 3 output }
-    8 Crashed { state }
+    7 Ended { state, counted; 1 due_at, 2 reason, 3 output, 4 messages }
+    8 Crashed { state; 1 messages }
     9 Duplicate { of }
     10 Held { ; 1 reason, 2 hold }
     11 Released { ; 1 route, 2 reason }
@@ -95,7 +95,7 @@ facts! {
 fields!(Entry {
     id, turn, partner, name, door, size_bytes, sha256, received_at, state, since, changed_seq;
     1 route, 2 reason, 3 attempts, 4 due_at, 5 failing_since, 6 lease, 7 crashes, 8 not_duplicate, 9 hold, 10 begun,
-    11 supersedes, 12 superseded, 13 claimable_from, 14 content, 15 receipt_hidden, 16 continues
+    11 supersedes, 12 superseded, 13 claimable_from, 14 content, 15 receipt_hidden, 16 continues, 17 messages
 });
 fields!(Lease { token, began_at, until; 1 child, 2 node });
 

@@ -41,6 +41,11 @@ impl EmbeddedQueue {
         if let Err(error) = self.sweep(contents).await {
             tracing::warn!(%error, "the room of files that were purged could not be given back");
         }
+        if purged.files > 0
+            && let Err(error) = self.sweep_messages().await
+        {
+            tracing::warn!(%error, "what became of the messages of files that were purged is kept");
+        }
         if let Err(error) = self.retire(now).await {
             tracing::warn!(%error, "old segments of the journal could not be given up");
         }

@@ -9,7 +9,8 @@ const TOKEN: LeaseToken = LeaseToken(uuid::Uuid::from_u128(7));
 
 fn facts() -> Vec<(&'static str, Fact)> {
     let route = Some("rest".to_owned());
-    let ended = |state| Fact::Ended { state, counted: true, due_at: None, reason: None, output: String::new() };
+    let ended =
+        |state| Fact::Ended { state, counted: true, due_at: None, reason: None, output: String::new(), messages: None };
     vec![
         (
             "named",
@@ -18,7 +19,7 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("started", Fact::Started { token: TOKEN, attempt: 1, until: at(60), node: NodeId::local() }),
         ("child", Fact::Child { token: TOKEN, child: Child { pgid: 9, start_ticks: 8, node: NodeId::local() } }),
         ("done", ended(State::Done)),
-        ("crashed", Fact::Crashed { state: State::Ready }),
+        ("crashed", Fact::Crashed { state: State::Ready, messages: None }),
         ("duplicate", Fact::Duplicate { of: FileId::from_bytes([9; 16]) }),
         ("held", Fact::Held { reason: None, hold: None }),
         ("released", Fact::Released { route: route.clone(), reason: None }),
@@ -96,7 +97,14 @@ fn after(entry: &Entry, seq: u64, fact: Fact) -> Entry {
 }
 
 fn entry_in(state: State) -> Entry {
-    let ended = |state| Fact::Ended { state, counted: true, due_at: Some(at(9)), reason: None, output: String::new() };
+    let ended = |state| Fact::Ended {
+        state,
+        counted: true,
+        due_at: Some(at(9)),
+        reason: None,
+        output: String::new(),
+        messages: None,
+    };
     let start = match state {
         State::Unfinished | State::Held => state,
         _ => State::Ready,
@@ -152,7 +160,14 @@ fn an_entry_begins_with_its_acceptance_and_only_once() {
 #[test]
 fn attempts_count_only_when_they_do() {
     let active = entry_in(State::Active);
-    let ended = |counted, state| Fact::Ended { state, counted, due_at: None, reason: None, output: String::new() };
+    let ended = |counted, state| Fact::Ended {
+        state,
+        counted,
+        due_at: None,
+        reason: None,
+        output: String::new(),
+        messages: None,
+    };
     let stopped = after(&active, 3, ended(false, State::Ready));
     assert_eq!((stopped.attempts, stopped.failing_since, stopped.state), (0, None, State::Ready));
     let failed = after(&active, 3, ended(true, State::Retrying));

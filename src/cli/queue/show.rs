@@ -36,6 +36,9 @@ pub(super) async fn run(context: &Context, id: String) -> Result<(), Problem> {
         if !remark.is_empty() {
             fact("", visible(&remark))?;
         }
+        if let Some(progress) = &file.messages {
+            fact("messages", progress.to_string())?;
+        }
         fact("attempts", format!("{} that counted", file.attempts))?;
         if detail.crashes > 0 {
             fact("crashes", format!("{} found it active", detail.crashes))?;

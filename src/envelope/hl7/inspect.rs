@@ -5,6 +5,7 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     io::Read,
+    mem::{self, Discriminant},
     ops::ControlFlow,
 };
 
@@ -15,7 +16,7 @@ use super::{
     split::{Count, Kind, SplitError, Unit, split},
 };
 
-/// No more faults are told one by one; they are counted all the same.
+/// No more faults are told one by one, but for the first of each kind; they are counted all the same.
 const MOST_FAULTS: usize = 1_000;
 /// No more control ids are remembered. A repetition of one that came later is not seen.
 /// About 16 MB of hashes; more would let one file take the memory of a server.
@@ -129,7 +130,7 @@ pub struct Report {
     pub repeated_control_ids: u64,
     /// Faults, those that are not listed among them.
     pub fault_count: u64,
-    /// The first thousand faults, in the order of the file.
+    /// The first thousand faults, and the first of each kind, in the order in which they are found.
     pub faults: Vec<Fault>,
 }
 
@@ -160,6 +161,8 @@ pub struct Inspector {
     file: Option<Open>,
     batch: Option<Open>,
     ids: ControlIds,
+    /// The kinds of faults that are listed.
+    listed: Vec<Discriminant<Fault>>,
 }
 
 /// An envelope that is open.
@@ -174,7 +177,14 @@ impl Inspector {
     /// Before the first unit.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, report: Report::default(), file: None, batch: None, ids: ControlIds::default() }
+        Self {
+            limits,
+            report: Report::default(),
+            file: None,
+            batch: None,
+            ids: ControlIds::default(),
+            listed: Vec::new(),
+        }
     }
 
     /// Takes the next unit.
@@ -301,7 +311,13 @@ impl Inspector {
     fn fault(&mut self, fault: Fault) {
         // Counted before the bound: the sum says how much is not listed.
         self.report.fault_count += 1;
-        if self.report.faults.len() < MOST_FAULTS {
+        let kind = mem::discriminant(&fault);
+        let is_first = !self.listed.contains(&kind);
+        if is_first {
+            self.listed.push(kind);
+        }
+        // The first of a kind also behind a thousand others: what follows from a fault depends on its kind.
+        if is_first || self.report.faults.len() < MOST_FAULTS {
             self.report.faults.push(fault);
         }
     }

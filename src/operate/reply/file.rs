@@ -2,7 +2,7 @@
 //! hexadecimal, times are UTC in RFC 3339.
 
 use chrono::{DateTime, Utc};
-use forebay_queue::State;
+use forebay_queue::{Progress, State};
 use forebay_storage::{FileId, Sha256};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,6 +45,9 @@ pub struct FileView {
     /// The earlier file that it continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<ContinuesView>,
+    /// How far it is, if it is handed over message by message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Progress>,
 }
 
 /// The beginning of a file that continues an earlier one.
@@ -54,6 +57,15 @@ pub struct ContinuesView {
     pub file: FileId,
     /// Its length: only the bytes from here on came with this file.
     pub at: u64,
+}
+
+/// How far the messages of a file are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MessagesView {
+    /// The file.
+    pub file: FileView,
+    /// How far it is.
+    pub progress: Progress,
 }
 
 /// A file with all that is known of it.

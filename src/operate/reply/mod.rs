@@ -10,10 +10,11 @@ mod status;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use forebay_queue::MessageRun;
 use serde::{Deserialize, Serialize};
 
 pub use account::{AccountView, KeyView, NewTokenView, PasswordView, TokenView};
-pub use file::{ActedView, ContinuesView, DetailView, FileView, RecordView};
+pub use file::{ActedView, ContinuesView, DetailView, FileView, MessagesView, RecordView};
 pub use gate::{ClosureView, GateView, OverrideView, PlanView, ScopeView};
 pub use queue::{PausedView, ProgressView, StateTotal, StatsView, VerifiedView};
 pub use session::{KickedView, SessionView};
@@ -61,6 +62,10 @@ pub enum Reply {
     File(FileView),
     /// A file with its history.
     Detail(Box<DetailView>),
+    /// How far the messages of a file are.
+    Messages(Box<MessagesView>),
+    /// Messages in a row of which the same became.
+    MessageRun(MessageRun),
     /// The result of an action on a file.
     Acted(ActedView),
     /// The queue in figures.

@@ -171,6 +171,10 @@ fn place(dir: PathBuf, prepare: Prepare, descriptors: Vec<OwnedFd>) -> io::Resul
     };
     let scratch = Scratch::make_at(dir, &prepare.name)?;
     let mut file = File::from(file);
+    if prepare.is_message {
+        // In memory, and sealed by the server.
+        return Ok(Prepared { prepare, scratch, file, output });
+    }
     let mut copy = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(scratch.file())?;
     // A copy of its own, so that the program never has the server's file.
     if rustix::fs::ioctl_ficlone(&copy, &file).is_err() {
@@ -192,8 +196,12 @@ fn command(shared: &Shared, prepare: &Prepare, scratch: &Scratch, file: File, ou
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "PATH does not lead to it"))?;
     let mut command = Command::new(program);
     command.arg0(name).args(&prepare.command[1..]).current_dir(scratch.dir());
+    command.env_clear().envs(environment);
+    if !prepare.is_message {
+        command.env("FOREBAY_PATH", scratch.file());
+    }
     // The runner's own mark last: no route can set it to something else.
-    command.env_clear().envs(environment).env("FOREBAY_PATH", scratch.file()).env("FOREBAY_RUNNER", &shared.mark);
+    command.env("FOREBAY_RUNNER", &shared.mark);
     let output = File::from(output);
     command.stdin(file).stdout(Stdio::from(output.try_clone()?)).stderr(Stdio::from(output));
     Ok(command)

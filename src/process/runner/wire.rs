@@ -36,6 +36,9 @@ pub(in crate::process) struct Prepare {
     pub(in crate::process) file: FileId,
     /// The attempt's number.
     pub(in crate::process) number: u32,
+    /// The bytes are a message of the file: they come on standard input alone.
+    #[serde(default)]
+    pub(in crate::process) is_message: bool,
     /// The name of the file, one component.
     pub(in crate::process) name: String,
     pub(in crate::process) command: Vec<String>,

@@ -1,4 +1,4 @@
-//! The processor that puts files into a directory: `<directory>/<partner>/<path>`.
+//! The sink that puts files into a directory: `<directory>/<partner>/<path>`.
 //!
 //! # Guarantees
 //! - A name in the directory has all its bytes: they are written under `.<name>.<id>.tmp`, synced, and renamed.
@@ -29,16 +29,19 @@ use rustix::{
 use tokio::task;
 
 use super::{
-    Outcome, Processor, Report, Work,
+    Item, Sink,
     directory::{Syncs, make_durably},
     given::verify,
 };
-use crate::contents::Contents;
+use crate::{
+    contents::Contents,
+    process::{Outcome, Report, Work},
+};
 
 const ID_ATTRIBUTE: &str = "user.forebay.id";
 const NAME_MAX_BYTES: usize = 255;
 
-/// The processor `deliver` of one route.
+/// The sink `deliver` of one route.
 pub struct Deliver {
     inner: Arc<Inner>,
 }
@@ -58,8 +61,12 @@ impl Deliver {
 }
 
 #[async_trait]
-impl Processor for Deliver {
-    async fn process(&self, work: &Arc<Work>) -> Report {
+impl Sink for Deliver {
+    async fn take(&self, work: &Arc<Work>, item: Item) -> Report {
+        if let Item::Message(_) = item {
+            // No configuration leads here: `[route.messages]` is refused beside `deliver`.
+            return Outcome::Hold { reason: "deliver takes whole files".to_owned() }.into();
+        }
         let (inner, own) = (Arc::clone(&self.inner), Arc::clone(work));
         let outcome = match task::spawn_blocking(move || inner.deliver(&own)).await {
             Ok(Ok(())) => Outcome::Done,

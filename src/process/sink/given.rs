@@ -1,7 +1,8 @@
-//! The file that a program is given: a copy of what was accepted, twice.
+//! What a program is given: a copy of what was accepted, twice, or a message.
 //!
 //! # Guarantees
-//! Nothing that a program is given leads to kept bytes. At `FOREBAY_PATH` lies a copy (a reflink where the file system
+//! Nothing that a program is given leads to kept bytes. A message comes on standard input alone, in memory that nobody can
+//! change any more. At `FOREBAY_PATH` lies a copy (a reflink where the file system
 //! can) that it may change. On standard input are the same bytes: of a small file in memory that nobody can change any
 //! more, of another one the copy, open for reading.
 
@@ -18,8 +19,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::Outcome;
-use crate::contents::Contents;
+use crate::{contents::Contents, process::Outcome};
 
 /// Files of up to so many bytes are given in memory.
 const SEALED_BYTES: u64 = 64 << 10;
@@ -32,14 +32,18 @@ const SEALED_BYTES: u64 = 64 << 10;
 pub(super) fn give(contents: &Contents, entry: &Entry, path: &Path) -> Result<File, Outcome> {
     verify(contents.materialize(entry, path, Durability::Unsynced), entry)?;
     let opened =
-        File::open(path).and_then(|copy| if entry.size_bytes <= SEALED_BYTES { sealed(copy) } else { Ok(copy) });
+        File::open(path).and_then(|copy| if entry.size_bytes <= SEALED_BYTES { sealed_copy(copy) } else { Ok(copy) });
     opened.map_err(|error| Outcome::BackendDown { reason: format!("cannot open the attempt's file: {error}") })
 }
 
-/// The bytes in memory, with everything forbidden that would change them.
-fn sealed(mut copy: File) -> io::Result<File> {
+fn sealed_copy(mut copy: File) -> io::Result<File> {
     let mut bytes = Vec::new();
     copy.read_to_end(&mut bytes)?;
+    sealed(&bytes)
+}
+
+/// These bytes in memory, with everything forbidden that would change them.
+pub(super) fn sealed(bytes: &[u8]) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memory = match memfd_create("forebay", flags | MemfdFlags::NOEXEC_SEAL) {
         // A kernel before 6.3.
@@ -47,7 +51,7 @@ fn sealed(mut copy: File) -> io::Result<File> {
         made => made?,
     };
     let mut memory = File::from(memory);
-    memory.write_all(&bytes)?;
+    memory.write_all(bytes)?;
     memory.rewind()?;
     fcntl_add_seals(&memory, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(memory)
@@ -63,7 +67,7 @@ pub(super) fn verify(placed: Result<Verified, StorageError>, entry: &Entry) -> R
 }
 
 /// The outcome of an attempt whose spooled bytes cannot be put where the program needs them.
-pub(super) fn cannot_place(error: &StorageError) -> Outcome {
+pub(in crate::process) fn cannot_place(error: &StorageError) -> Outcome {
     let reason = error.to_string();
     match error {
         StorageError::NotFound(_) | StorageError::Damaged { .. } => Outcome::Hold { reason },

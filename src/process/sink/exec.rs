@@ -1,8 +1,9 @@
-//! The processor that gives files to a program.
+//! The sink that gives files, or messages, to a program.
 //!
 //! The program gets the file on standard input and at `FOREBAY_PATH`, in a directory of its own that is its working
-//! directory too and goes when it ends. No shell is involved. Its environment is PATH, HOME, LANG, what the route
-//! adds, and `FOREBAY_*`. It leads a process group, and what it leaves running in that group ends with it.
+//! directory too and goes when it ends. A message comes on standard input alone. No shell is involved. Its environment is
+//! PATH, HOME, LANG, what the route adds, and `FOREBAY_*`. It leads a process group, and what it leaves running in that
+//! group ends with it.
 //!
 //! It runs as the server's own user, free or confined, or in a runner as another one: see [`RunAs`].
 //!
@@ -31,20 +32,19 @@ use tokio::{task, time};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{
-    Outcome, Processor, Report, Work,
-    attempt::{Attempt, Lost},
-    confine::Confinement,
-    given,
-    group::describe,
-    output::Output,
-    program,
-    runner::{self, Place, Prepare},
-    scratch::Scratch,
-};
+use super::{Item, Message, Sink, given};
 use crate::{
     clock::Clock,
     contents::Contents,
+    process::{
+        Confinement, Outcome, Report, Work,
+        attempt::{Attempt, Lost},
+        group::describe,
+        output::Output,
+        program,
+        runner::{self, Place, Prepare},
+        scratch::Scratch,
+    },
     routes::{self, RunAs},
     units,
 };
@@ -53,7 +53,7 @@ use crate::{
 /// found by its environment alone.
 const NOTE_CHILD_AFTER: Duration = Duration::from_millis(100);
 
-/// The processor `exec` of one route.
+/// The sink `exec` of one route.
 pub struct Exec {
     inner: Arc<Inner>,
     queue: Arc<dyn QueueStore>,
@@ -183,11 +183,11 @@ impl Exec {
 }
 
 #[async_trait]
-impl Processor for Exec {
-    async fn process(&self, work: &Arc<Work>) -> Report {
+impl Sink for Exec {
+    async fn take(&self, work: &Arc<Work>, item: Item) -> Report {
         let (inner, own) = (Arc::clone(&self.inner), Arc::clone(work));
         // Starting a program blocks until it has replaced the copy of this process.
-        let begun = task::spawn_blocking(move || inner.begin(&own)).await;
+        let begun = task::spawn_blocking(move || inner.begin(&own, &item)).await;
         let (attempt, scratch) = match begun {
             Ok(Ok(begun)) => begun,
             Ok(Err(outcome)) => return outcome.into(),
@@ -205,28 +205,32 @@ impl Processor for Exec {
 
 impl Inner {
     /// Prepares and starts the program. Blocks.
-    fn begin(&self, work: &Work) -> Result<(Attempt, Option<Scratch>), Outcome> {
+    fn begin(&self, work: &Work, item: &Item) -> Result<(Attempt, Option<Scratch>), Outcome> {
         let entry = &work.entry;
-        let scratch = Scratch::make(&self.scratch, entry.id, work.attempt, &entry.name)
+        let scratch = Scratch::make_at(self.scratch.join(attempt_name(work, item)), &entry.name)
             .map_err(|error| down("cannot make the attempt's directory", &error))?;
-        let file = given::give(&self.contents, entry, scratch.file())?;
+        let file = match item {
+            Item::File => given::give(&self.contents, entry, scratch.file())?,
+            Item::Message(message) => {
+                given::sealed(&message.bytes).map_err(|error| down("cannot hold the message in memory", &error))?
+            }
+        };
         match &self.run_as {
             RunAs::Runner { socket, user } => {
                 let user = runner::uid_of(user)
                     .ok_or_else(|| down("cannot use the runner", &format_args!("there is no user {user}")))?;
-                let attempt = self.begin_remote(work, &Place { socket: socket.clone(), user }, scratch, file)?;
+                let attempt = self.begin_remote(work, item, &Place { socket: socket.clone(), user }, scratch, file)?;
                 Ok((attempt, None))
             }
-            RunAs::Server => Ok((self.begin_here(work, &scratch, file, false)?, Some(scratch))),
-            RunAs::Confined => Ok((self.begin_here(work, &scratch, file, true)?, Some(scratch))),
+            RunAs::Server | RunAs::Confined => Ok((self.begin_here(work, item, &scratch, file)?, Some(scratch))),
         }
     }
 
     /// Starts the program as a child of this server, free or confined.
-    fn begin_here(&self, work: &Work, scratch: &Scratch, file: File, confined: bool) -> Result<Attempt, Outcome> {
-        let mut command = self.command(work, scratch)?;
+    fn begin_here(&self, work: &Work, item: &Item, scratch: &Scratch, file: File) -> Result<Attempt, Outcome> {
+        let mut command = self.command(work, item, scratch)?;
         command.stdin(file);
-        let cage = match confined {
+        let cage = match self.run_as == RunAs::Confined {
             false => None,
             true => {
                 command.env("TMPDIR", scratch.dir());
@@ -240,20 +244,31 @@ impl Inner {
     }
 
     /// The runner makes a copy of its own, so that the one here goes as soon as that is there.
-    fn begin_remote(&self, work: &Work, place: &Place, scratch: Scratch, file: File) -> Result<Attempt, Outcome> {
+    fn begin_remote(
+        &self,
+        work: &Work,
+        item: &Item,
+        place: &Place,
+        scratch: Scratch,
+        file: File,
+    ) -> Result<Attempt, Outcome> {
         let doing = format!("the runner at {} does not take the file", place.socket.display());
         let failed = |error: std::io::Error| match work.stop.is_asked() {
             true => Outcome::Stopped { reason: work.stop.why().to_owned() },
             false => down(&doing, &error),
         };
-        // Its user may read what it has open, by whatever name. It never can write to it: it is not the owner.
-        fs::set_permissions(scratch.file(), fs::Permissions::from_mode(0o444)).map_err(failed)?;
+        let is_file = matches!(item, Item::File);
+        if is_file {
+            // Its user may read what it has open, by whatever name. It never can write to it: it is not the owner.
+            fs::set_permissions(scratch.file(), fs::Permissions::from_mode(0o444)).map_err(failed)?;
+        }
         let mut variables = self.variables.clone();
-        variables.extend(variables_of(work));
+        variables.extend(variables_of(work, item));
         let prepare = Prepare {
             version: runner::VERSION,
             file: work.entry.id,
             number: work.attempt,
+            is_message: !is_file,
             name: work.entry.name.clone(),
             command: self.command.clone(),
             variables,
@@ -266,14 +281,17 @@ impl Inner {
         Ok(Attempt::remote(begun.map_err(failed)?, output))
     }
 
-    fn command(&self, work: &Work, scratch: &Scratch) -> Result<Command, Outcome> {
+    fn command(&self, work: &Work, item: &Item, scratch: &Scratch) -> Result<Command, Outcome> {
         let mut environment: BTreeMap<OsString, OsString> = program::own_environment();
-        let own = self.variables.iter().cloned().chain(variables_of(work));
+        let own = self.variables.iter().cloned().chain(variables_of(work, item));
         environment.extend(own.map(|(name, value)| (name.into(), value.into())));
         let program = self.program(environment.get(Path::new("PATH").as_os_str()))?;
         let mut command = Command::new(program);
         command.arg0(&self.command[0]).args(&self.command[1..]).current_dir(scratch.dir());
-        command.env_clear().envs(environment).env("FOREBAY_PATH", scratch.file());
+        command.env_clear().envs(environment);
+        if let Item::File = item {
+            command.env("FOREBAY_PATH", scratch.file());
+        }
         Ok(command)
     }
 
@@ -291,8 +309,37 @@ fn down(doing: &str, error: &dyn std::fmt::Display) -> Outcome {
     Outcome::BackendDown { reason: format!("{doing}: {error}") }
 }
 
-/// What a program is told of its file, but for the path.
-fn variables_of(work: &Work) -> Vec<(String, String)> {
+/// The name of an attempt's directory. Attempts at messages of one file may run at once.
+fn attempt_name(work: &Work, item: &Item) -> String {
+    match item {
+        Item::File => format!("{}-{}", work.entry.id, work.attempt),
+        Item::Message(message) => format!("{}-{}-{}", message.id(work.entry.id), work.attempt, message.attempt),
+    }
+}
+
+/// What a program is told of its file, but for the path, and of its message.
+fn variables_of(work: &Work, item: &Item) -> Vec<(String, String)> {
+    let mut variables = variables_of_file(work);
+    if let Item::Message(message) = item {
+        variables.extend(variables_of_message(work, message));
+    }
+    variables
+}
+
+fn variables_of_message(work: &Work, message: &Message) -> [(String, String); 6] {
+    [
+        ("FOREBAY_MESSAGE_ID", message.id(work.entry.id)),
+        ("FOREBAY_MESSAGE", message.ordinal.to_string()),
+        ("FOREBAY_MESSAGES", message.of.to_string()),
+        // The kernel ends a variable at a NUL, and no program is started with one.
+        ("FOREBAY_CONTROL_ID", message.control_id.replace('\0', "\u{fffd}")),
+        ("FOREBAY_MESSAGE_TYPE", message.message_type.replace('\0', "\u{fffd}")),
+        ("FOREBAY_MODE", message.mode.as_str().to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+}
+
+fn variables_of_file(work: &Work) -> Vec<(String, String)> {
     let entry = &work.entry;
     [
         ("FOREBAY_FILE_ID", entry.id.to_string()),
