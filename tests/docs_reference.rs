@@ -38,7 +38,7 @@ fn hold<T: DeserializeOwned + Serialize>(heading: &str, needed: &str) {
     let mut sections = reference();
     let documented = sections.remove(heading).unwrap_or_else(|| panic!("no table under {heading:?}"));
     let documented_keys: BTreeSet<String> = documented.keys().cloned().collect();
-    let nested: BTreeSet<String> = ["retry"].map(str::to_owned).into();
+    let nested: BTreeSet<String> = ["retry", "messages"].map(str::to_owned).into();
     let keys: BTreeSet<String> = keys_of::<T>(needed).difference(&nested).cloned().collect();
     assert_eq!(documented_keys, keys, "the keys of {heading}: documented on the left, read on the right");
 
@@ -70,6 +70,7 @@ fn the_reference_has_every_key_with_its_true_default() {
     hold::<forebay::partners::Policy>("[policy]", "");
     hold::<forebay::routes::Options>("[[route]]", "name = \"a\"");
     hold::<forebay::routes::Retry>("[route.retry]", "");
+    hold::<forebay::routes::MessageOptions>("[route.messages]", "format = \"hl7v2\"");
     hold::<forebay::gate::Options>("[schedule]", "");
     hold::<forebay::doors::ftp::Options>("[ftp]", "");
     hold::<forebay::doors::sftp::Options>("[sftp]", "");
