@@ -112,8 +112,21 @@ pub struct MessageRun {
 
 impl MessageRun {
     /// The message behind them.
-    pub(crate) fn end(&self) -> u64 {
+    #[must_use]
+    pub fn end(&self) -> u64 {
         self.first.saturating_add(self.count)
+    }
+
+    /// Takes those right behind it in, if the same became of them and nothing else is known of either. Returns whether it did.
+    pub fn join(&mut self, behind: &Self) -> bool {
+        let are_alike = self.end() == behind.first
+            && self.result == behind.result
+            && self.detail.is_none()
+            && behind.detail.is_none();
+        if are_alike {
+            self.count += behind.count;
+        }
+        are_alike
     }
 }
 

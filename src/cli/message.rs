@@ -34,7 +34,7 @@ fn head(context: &Context, of: &MessagesView) -> Result<(), Problem> {
 fn line(context: &Context, run: &MessageRun) -> Result<(), Problem> {
     let which = match run.count {
         1 => run.first.to_string(),
-        count => format!("{} to {}", run.first, run.first + count - 1),
+        _ => format!("{} to {}", run.first, run.end() - 1),
     };
     let result = context.paint.tone(tone(run.result), run.result.as_str());
     let text = run.detail.as_ref().map(|detail| visible(&detail.text)).unwrap_or_default();

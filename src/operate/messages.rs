@@ -39,7 +39,7 @@ impl Operator {
         while left > 0 {
             let runs = self.dependencies.queue.outcomes(id, from, PAGE).await?;
             let Some(last) = runs.last() else { break };
-            from = last.first + last.count;
+            from = last.end();
             for run in runs.into_iter().filter(|run| results.is_empty() || results.contains(&run.result)) {
                 if left == 0 {
                     break;

@@ -144,9 +144,9 @@ impl Committer {
         }
     }
 
-    /// The files that somebody has a lease on.
-    pub(super) fn active(&self) -> HashSet<FileId> {
-        self.state.lanes.leases.keys().copied().collect()
+    /// Returns whether somebody has a lease on this file.
+    pub(super) fn is_leased(&self, id: FileId) -> bool {
+        self.state.lanes.leases.contains_key(&id)
     }
 
     /// The queue in figures.

@@ -119,6 +119,12 @@ impl<'a> Header<'a> {
         field.split(|byte| byte == sign).next().unwrap_or_default()
     }
 
+    /// The fields that a message must have and this header of one lacks: message type, control id, processing id and version
+    /// (HL7 v2.5.1, 2.15.9).
+    pub fn missing(&self) -> impl Iterator<Item = usize> {
+        [9, 10, 11, 12].into_iter().filter(|field| self.component(*field).trim_ascii().is_empty())
+    }
+
     /// What stands between separators, behind the first one.
     fn raw(&self, index: usize) -> &'a [u8] {
         let Some(fields) = self.line.get(ID_BYTES + 1..) else { return &[] };

@@ -283,12 +283,8 @@ impl Inspector {
         if let Some(batch) = &mut self.batch {
             batch.count += 1;
         }
-        // Message type, control id, processing id and version are required of every MSH (HL7
-        // v2.5.1, 2.15.9).
-        for field in [9, 10, 11, 12] {
-            if header.component(field).trim_ascii().is_empty() {
-                self.fault(Fault::Missing { message, field });
-            }
+        for field in header.missing() {
+            self.fault(Fault::Missing { message, field });
         }
         // The whole field, as it stands: ids that differ in case or blanks are different ones.
         let control_id = header.field(10);

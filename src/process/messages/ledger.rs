@@ -13,7 +13,7 @@ use forebay_queue::{MessageDetail, MessageError, MessageResult, MessageRun, Mess
 
 use super::units::Found;
 use crate::{
-    process::{Outcome, Report, sink::Message},
+    process::{Mode, Outcome, Report, sink::Message},
     routes::{MessageOptions, TestMessages},
 };
 
@@ -21,8 +21,6 @@ use crate::{
 const LONGEST: u64 = 4_096;
 /// "Application internal error" (HL7 table 0357).
 const INTERNAL_ERROR: u32 = 207;
-/// What is kept of a reason, in bytes.
-const TEXT_BYTES: usize = 512;
 
 /// The messages that have no durable outcome yet, and those ahead of them that have.
 #[derive(Debug)]
@@ -136,7 +134,7 @@ impl Ledger {
     }
 
     fn is_for_nobody(&self, found: &Found) -> bool {
-        self.options.test == TestMessages::Answer && found.mode != crate::process::Mode::Production
+        self.options.test == TestMessages::Answer && found.mode != Mode::Production
     }
 
     /// The next message that is to be handed over now, if one is.
@@ -249,8 +247,10 @@ impl Ledger {
             if !matches!(slot.standing, Standing::Over(_)) {
                 continue;
             }
-            if let Standing::Over(run) = std::mem::replace(&mut slot.standing, Standing::Noting) {
-                push(&mut runs, run);
+            if let Standing::Over(run) = std::mem::replace(&mut slot.standing, Standing::Noting)
+                && !runs.last_mut().is_some_and(|last| last.join(&run))
+            {
+                runs.push(run);
             }
         }
         (!runs.is_empty()).then_some(Group { runs, next, offset })
@@ -313,22 +313,9 @@ fn run(ordinal: u64, result: MessageResult, detail: Option<MessageDetail>) -> Me
     MessageRun { first: ordinal, count: 1, result, detail }
 }
 
-/// Adds a run, to the one before it if they are alike.
-fn push(runs: &mut Vec<MessageRun>, run: MessageRun) {
-    if let Some(last) = runs.last_mut()
-        && last.first + last.count == run.first
-        && last.result == run.result
-        && last.detail.is_none()
-        && run.detail.is_none()
-    {
-        last.count += 1;
-        return;
-    }
-    runs.push(run);
-}
-
 fn said(text: &str, code: Option<u32>) -> MessageDetail {
-    let text = text[..text.floor_char_boundary(TEXT_BYTES)].to_owned();
+    // The queue cuts what is too long to be kept.
+    let text = text.to_owned();
     let error =
         |code| MessageError { at: String::new(), code, severity: Severity::Error, text: text.clone(), is_ours: true };
     MessageDetail { errors: code.map(error).into_iter().collect(), text }
@@ -349,7 +336,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::process::{Mode, messages::units::Body};
+    use crate::process::messages::units::Body;
 
     const PAUSE_AFTER: u32 = 3;
 

@@ -162,9 +162,7 @@ impl Finder {
         if length > self.options.max_message {
             return Err(format!("it has {length} bytes, which is more than is taken ({})", self.options.max_message));
         }
-        // Message type, control id, processing id and version are required (HL7 v2.5.1, 2.15.9).
-        let missing = [9, 10, 11, 12].into_iter().find(|field| header.component(*field).trim_ascii().is_empty());
-        if let Some(field) = missing {
+        if let Some(field) = header.missing().next() {
             return Err(format!("MSH-{field} is missing"));
         }
         let wanted = u32::try_from(length).unwrap_or(u32::MAX).min(AHEAD_BYTES);

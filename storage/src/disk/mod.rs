@@ -99,3 +99,15 @@ pub trait DiskFile: Send + Sync + Debug {
     /// Enough for the segments of a log, whose length and blocks do not change.
     fn sync_data(&self) -> io::Result<()>;
 }
+
+/// Reads up to `buffer.len()` bytes, fewer only at the end of the file.
+pub fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], offset + got as u64)? {
+            0 => break,
+            more => got += more,
+        }
+    }
+    Ok(got)
+}

@@ -17,11 +17,11 @@ use std::{
 use super::frame;
 use crate::{
     FileId, Result, StorageError,
-    disk::{Disk, DiskFile},
+    disk::{Disk, DiskFile, read_full},
     log::{
         Seq,
         record::{self, Parsed},
-        segment::{self, DATA_START, HEADER_BYTES, Header, Salt, read_full},
+        segment::{self, DATA_START, HEADER_BYTES, Header, Salt},
     },
 };
 

@@ -25,11 +25,11 @@ use super::{
     Log, LogOptions, Recovery, Seq, SharedDisk,
     read::Shared,
     record::{Piece, Scan, used},
-    segment::{self, DATA_START, HEADER_BYTES, Header, MOST_BYTES, Salt, Segment, Spares, read_full},
+    segment::{self, DATA_START, HEADER_BYTES, Header, MOST_BYTES, Salt, Segment, Spares},
 };
 use crate::{
     Result, StorageError,
-    disk::{Disk, DiskFile},
+    disk::{Disk, DiskFile, read_full},
 };
 
 pub(super) fn open(

@@ -18,9 +18,12 @@ use parking_lot::RwLock;
 use super::{
     Seq, SharedDisk,
     record::{self, Parsed, Piece, Scan},
-    segment::{Salt, Segment, read_full},
+    segment::{Salt, Segment},
 };
-use crate::{Result, StorageError, disk::DiskFile};
+use crate::{
+    Result, StorageError,
+    disk::{DiskFile, read_full},
+};
 
 /// What is read of a segment at a time, when many records are wanted and when one is.
 const WINDOW: usize = 256 << 10;

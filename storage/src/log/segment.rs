@@ -165,18 +165,6 @@ pub(crate) fn judge(bytes: &[u8]) -> Header {
     }
 }
 
-/// Reads up to `buffer.len()` bytes, fewer only at the end of the file.
-pub(crate) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut got = 0;
-    while got < buffer.len() {
-        match file.read_at(&mut buffer[got..], offset + got as u64)? {
-            0 => break,
-            more => got += more,
-        }
-    }
-    Ok(got)
-}
-
 /// Segments that are made ahead: header and zeros written and synced, so that they need a name and nothing else.
 #[derive(Debug)]
 pub(crate) struct Spares {

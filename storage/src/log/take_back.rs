@@ -17,9 +17,13 @@ use super::{
     Log, Seq,
     append::broken,
     record::used,
-    segment::{DATA_START, Segment, read_full},
+    segment::{DATA_START, Segment},
 };
-use crate::{Result, StorageError, disk::DiskFile, error::is_full};
+use crate::{
+    Result, StorageError,
+    disk::{DiskFile, read_full},
+    error::is_full,
+};
 
 /// What is looked at and written at a time, in bytes.
 const PIECE: usize = 64 << 10;

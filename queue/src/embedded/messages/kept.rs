@@ -9,12 +9,13 @@ use std::{
 };
 
 use forebay_storage::{
-    FileId,
-    disk::{Disk, DiskFile},
+    FileId, StorageError,
+    disk::{Disk, DiskFile, read_full},
 };
 
 use super::{
     super::index::Fault,
+    of_storage,
     record::{decode_runs, encode_runs},
 };
 use crate::{MessageRun, QueueError, Result};
@@ -23,6 +24,10 @@ const HEADER: usize = 12;
 /// A longer piece is none of ours.
 const LONGEST: usize = 1 << 20;
 const UNFINISHED: &str = "unfinished";
+/// So much of what became of its messages goes with the record of a file's end.
+const INLINE_BYTES: usize = 4 << 10;
+/// Outcomes that are written together.
+const CHUNK_RUNS: usize = 64;
 
 /// Those files.
 #[derive(Clone, Debug)]
@@ -32,7 +37,7 @@ pub(super) struct Kept {
 }
 
 /// One that is being written.
-pub(super) struct Writer {
+struct Writer {
     kept: Kept,
     file: Arc<dyn DiskFile>,
     unfinished: PathBuf,
@@ -49,7 +54,7 @@ impl Kept {
         self.dir.join(id.to_string())
     }
 
-    pub(super) fn create(&self, id: FileId) -> Result<Writer> {
+    fn create(&self, id: FileId) -> Result<Writer> {
         let path = self.path(id);
         let unfinished = path.with_extension(UNFINISHED);
         self.disk.unlink_if_there(&unfinished).map_err(failing(&unfinished))?;
@@ -75,7 +80,9 @@ impl Kept {
                 && next.is_none_or(|(.., first)| first > from)
             {
                 let mut bytes = vec![0; length];
-                read_exact(&*file, &mut bytes, start).map_err(failing(&path))?.ok_or_else(damaged)?;
+                if read_full(&*file, &mut bytes, start).map_err(failing(&path))? < length {
+                    return Err(damaged());
+                }
                 runs.extend(decode_runs(&bytes).ok_or_else(damaged)?.into_iter().filter(|run| run.end() > from));
             }
             let Some((start, length, _)) = next else { break };
@@ -105,7 +112,7 @@ impl Kept {
 }
 
 impl Writer {
-    pub(super) fn add(&mut self, runs: &[MessageRun]) -> Result<()> {
+    fn add(&mut self, runs: &[MessageRun]) -> Result<()> {
         let Some(first) = runs.first() else { return Ok(()) };
         let encoded = encode_runs(runs);
         let length = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
@@ -116,39 +123,62 @@ impl Writer {
     }
 
     /// Durable under its name when this returns.
-    pub(super) fn finish(self) -> Result<()> {
+    fn finish(self) -> Result<()> {
         self.file.sync_all().map_err(failing(&self.unfinished))?;
         self.kept.disk.rename_over(&self.unfinished, &self.path).map_err(failing(&self.path))?;
         self.kept.disk.sync_dir(&self.kept.dir).map_err(failing(&self.kept.dir))
     }
 }
 
+/// The outcomes of a file that is over: in memory as long as they are short.
+pub(super) struct Gathered<'a> {
+    runs: Vec<MessageRun>,
+    bytes: usize,
+    writer: Option<Writer>,
+    kept: &'a Kept,
+    id: FileId,
+}
+
+impl<'a> Gathered<'a> {
+    pub(super) fn new(kept: &'a Kept, id: FileId) -> Self {
+        Self { runs: Vec::new(), bytes: 0, writer: None, kept, id }
+    }
+
+    pub(super) fn add(&mut self, run: MessageRun) -> Result<()> {
+        self.bytes += encode_runs(std::slice::from_ref(&run)).len();
+        self.runs.push(run);
+        if self.writer.is_none() && self.bytes > INLINE_BYTES {
+            self.writer = Some(self.kept.create(self.id)?);
+        }
+        match &mut self.writer {
+            Some(writer) if self.runs.len() >= CHUNK_RUNS => writer.add(&std::mem::take(&mut self.runs)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Encoded where they are short; none: they are in a file, durably.
+    pub(super) fn finish(self) -> Result<Option<Vec<u8>>> {
+        match self.writer {
+            None => Ok(Some(encode_runs(&self.runs))),
+            Some(mut writer) => {
+                writer.add(&self.runs)?;
+                writer.finish().map(|()| None)
+            }
+        }
+    }
+}
+
 /// Length and first message of the piece that begins here, if one does.
 fn header(file: &dyn DiskFile, at: u64) -> io::Result<Option<(usize, u64)>> {
     let mut bytes = [0; HEADER];
-    if read_exact(file, &mut bytes, at)?.is_none() {
+    if read_full(file, &mut bytes, at)? < bytes.len() {
         return Ok(None);
     }
     let [l0, l1, l2, l3, first @ ..] = bytes;
     Ok(Some((u32::from_le_bytes([l0, l1, l2, l3]) as usize, u64::from_le_bytes(first))))
 }
 
-/// None when the file ends before.
-fn read_exact(file: &dyn DiskFile, buffer: &mut [u8], at: u64) -> io::Result<Option<()>> {
-    let mut got = 0;
-    while got < buffer.len() {
-        match file.read_at(&mut buffer[got..], at + got as u64)? {
-            0 => return Ok(None),
-            more => got += more,
-        }
-    }
-    Ok(Some(()))
-}
-
 fn failing(path: &Path) -> impl Fn(io::Error) -> QueueError {
     let doing = format!("cannot keep what became of messages in {}", path.display());
-    move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => QueueError::Full,
-        _ => QueueError::Io { doing: doing.clone(), source },
-    }
+    move |source| of_storage(StorageError::io(doing.clone(), source))
 }

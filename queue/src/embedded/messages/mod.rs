@@ -19,6 +19,7 @@ mod record;
 mod state;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::{
     collections::BTreeMap,
@@ -36,27 +37,20 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use self::{
-    kept::Kept,
+    kept::{Gathered, Kept},
     record::{Record, bounded, encode_runs},
     state::Files,
+    writer::Job,
 };
 use super::{EmbeddedQueue, index::Fault, read};
 use crate::{LeaseToken, MessageRun, MessageSource, MessageState, Messages, Progress, QueueError, QueueStore, Result};
 
 /// The size of a segment.
 const SEGMENT_BYTES: u64 = 1 << 20;
-/// No group has more records.
-const MOST_GROUPED: usize = 256;
-/// Beyond so many bytes of the log a file that is not at work is written anew at its end.
-const CARRY_BEYOND: u64 = 8 * SEGMENT_BYTES;
 /// What is read of the log at a time.
 const READ_BYTES: usize = 256 << 10;
-/// So much of what became of its messages goes with the record of a file's end.
-const INLINE_BYTES: usize = 4 << 10;
 /// A file is written anew if it takes less than this: a record takes a quarter of a segment at most.
 const MOST_CARRIED: usize = 200 << 10;
-/// Outcomes that are written together when they are kept.
-const CHUNK_RUNS: usize = 64;
 
 /// The log, which is opened when it is needed first.
 #[derive(Debug)]
@@ -74,19 +68,6 @@ struct OpenLog {
     kept: Kept,
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// Something for the log's thread.
-enum Job {
-    Write {
-        record: Record,
-        token: Option<LeaseToken>,
-        answer: oneshot::Sender<Result<()>>,
-    },
-    /// Gives up what nobody needs. Tells whether the oldest file should be written anew.
-    Retire {
-        answer: oneshot::Sender<Result<Option<FileId>>>,
-    },
 }
 
 impl MessageLog {
@@ -122,9 +103,7 @@ impl MessageLog {
             return Ok(open);
         }
         let own = Arc::clone(self);
-        tokio::task::spawn_blocking(move || own.opened())
-            .await
-            .map_err(|error| QueueError::Poisoned(error.to_string()))?
+        somewhere(move || own.opened()).await
     }
 
     /// Begins a file for a lease, or goes on with it. `is_first`: no processor had it before.
@@ -206,7 +185,7 @@ impl MessageLog {
         if !over {
             return Ok(Some(Messages { progress, outcomes: None }));
         }
-        let mut gathered = Gathered { runs: Vec::new(), bytes: 0, writer: None, kept: &open.kept, id };
+        let mut gathered = Gathered::new(&open.kept, id);
         open.each_run(id, &mut |run| gathered.add(run).map(|()| true))?;
         let outcomes = gathered.finish()?;
         Ok(Some(Messages { progress, outcomes }))
@@ -225,20 +204,21 @@ impl MessageLog {
         }
     }
 
-    /// Gives up segments that nobody needs. `is_at_work` tells which files are not to be written anew.
-    pub(super) async fn tidy(self: &Arc<Self>, is_at_work: impl Fn(FileId) -> bool) -> Result<()> {
-        let Some(open) = self.if_open() else { return Ok(()) };
+    /// Gives up segments that nobody needs. Gives the file whose records keep the oldest, when the log is long all the same.
+    pub(super) async fn retire(&self) -> Result<Option<FileId>> {
+        let Some(open) = self.if_open() else { return Ok(None) };
         let (answer, told) = oneshot::channel();
         open.send(Job::Retire { answer })?;
-        let Some(oldest) = told.await.map_err(|_| gone())?? else { return Ok(()) };
-        if is_at_work(oldest) {
-            return Ok(());
-        }
+        told.await.map_err(|_| gone())?
+    }
+
+    /// Writes all that is known of a file anew at the end of the log, so that what was before can go; not where that is too
+    /// long: it keeps the segments that it has. Nobody is at work on it.
+    pub(super) async fn write_anew(&self, id: FileId) -> Result<()> {
+        let Some(open) = self.if_open() else { return Ok(()) };
         let own = Arc::clone(&open);
-        let gathered = tokio::task::spawn_blocking(move || own.anew(oldest));
-        match gathered.await.map_err(|error| QueueError::Poisoned(error.to_string()))?? {
+        match somewhere(move || own.anew(id)).await? {
             Some(record) => open.write(record, None).await,
-            // It keeps the segments that it has.
             None => Ok(()),
         }
     }
@@ -271,7 +251,7 @@ impl OpenLog {
         let options = LogOptions { segment_bytes: SEGMENT_BYTES, is_salted: true, ..LogOptions::default() };
         let (log, recovery) =
             Log::open(Arc::clone(disk), dir, options, 0, &mut |seq, bytes| match Record::decode(bytes) {
-                Some(record) => files.replay(seq, record),
+                Some(record) => files.apply(seq, &record, None),
                 None => unreadable = Some(seq),
             })
             .map_err(of_storage)?;
@@ -284,7 +264,8 @@ impl OpenLog {
         let (files, reader) = (Arc::new(Mutex::new(files)), log.reader());
         let (jobs, waiting) = mpsc::channel();
         let own = Arc::clone(&files);
-        let thread = std::thread::Builder::new().name("messages".into()).spawn(move || run(log, &own, &waiting));
+        let thread =
+            std::thread::Builder::new().name("messages".into()).spawn(move || writer::run(log, &own, &waiting));
         let thread = thread.map_err(|source| QueueError::Io { doing: "cannot start a thread".to_owned(), source })?;
         let kept = Kept::new(disk, dir);
         Ok(Self { files, reader, kept, jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
@@ -305,6 +286,13 @@ impl OpenLog {
     fn each_run(&self, id: FileId, visit: &mut dyn FnMut(MessageRun) -> Result<bool>) -> Result<()> {
         let Some(mut seq) = self.files.lock().get(id).map(|file| file.first_seq) else { return Ok(()) };
         let (mut waiting, mut next, mut last) = (BTreeMap::new(), 1, None::<MessageRun>);
+        // Gives the run before, unless this one joins it.
+        let mut give = |run: MessageRun, last: &mut Option<MessageRun>| {
+            if last.as_mut().is_some_and(|before| before.join(&run)) {
+                return Ok(true);
+            }
+            last.replace(run).map_or(Ok(true), &mut *visit)
+        };
         loop {
             let records = self.reader.read_bytes(seq, READ_BYTES).map_err(of_storage)?;
             let Some((end, _)) = records.last() else { break };
@@ -318,9 +306,7 @@ impl OpenLog {
                 }
                 while let Some(run) = waiting.remove(&next) {
                     next = run.end();
-                    if let Some(before) = merge(&mut last, run)
-                        && !visit(before)?
-                    {
+                    if !give(run, &mut last)? {
                         return Ok(());
                     }
                 }
@@ -328,9 +314,7 @@ impl OpenLog {
         }
         // Behind a message without an outcome.
         for run in waiting.into_values() {
-            if let Some(before) = merge(&mut last, run)
-                && !visit(before)?
-            {
+            if !give(run, &mut last)? {
                 return Ok(());
             }
         }
@@ -339,10 +323,7 @@ impl OpenLog {
 
     /// All records of a file as one; none when that is too long. Blocks.
     fn anew(&self, id: FileId) -> Result<Option<Record>> {
-        let found = {
-            let files = self.files.lock();
-            files.source(id).zip(files.get(id).map(|file| file.progress))
-        };
+        let found = self.files.lock().get(id).map(|file| (file.source, file.progress));
         let Some((source, progress)) = found else { return Ok(None) };
         let (mut runs, mut bytes) = (Vec::new(), 0);
         self.each_run(id, &mut |run| {
@@ -362,114 +343,6 @@ impl Drop for OpenLog {
             tracing::error!("the thread of the log of messages panicked");
         }
     }
-}
-
-/// Joins a run to the one before it if they are alike; otherwise gives that one.
-fn merge(last: &mut Option<MessageRun>, run: MessageRun) -> Option<MessageRun> {
-    match last {
-        Some(before)
-            if before.end() == run.first
-                && before.result == run.result
-                && before.detail.is_none()
-                && run.detail.is_none() =>
-        {
-            before.count += run.count;
-            None
-        }
-        _ => last.replace(run),
-    }
-}
-
-/// The outcomes of a file that is over: in memory as long as they are short.
-struct Gathered<'a> {
-    runs: Vec<MessageRun>,
-    bytes: usize,
-    writer: Option<kept::Writer>,
-    kept: &'a Kept,
-    id: FileId,
-}
-
-impl Gathered<'_> {
-    fn add(&mut self, run: MessageRun) -> Result<()> {
-        self.bytes += encode_runs(std::slice::from_ref(&run)).len();
-        self.runs.push(run);
-        if self.writer.is_none() && self.bytes > INLINE_BYTES {
-            self.writer = Some(self.kept.create(self.id)?);
-        }
-        match &mut self.writer {
-            Some(writer) if self.runs.len() >= CHUNK_RUNS => writer.add(&std::mem::take(&mut self.runs)),
-            _ => Ok(()),
-        }
-    }
-
-    fn finish(self) -> Result<Option<Vec<u8>>> {
-        match self.writer {
-            None => Ok(Some(encode_runs(&self.runs))),
-            Some(mut writer) => {
-                writer.add(&self.runs)?;
-                writer.finish().map(|()| None)
-            }
-        }
-    }
-}
-
-/// Appends what waits, as one group, until nobody can ask any more.
-fn run(mut log: Log, files: &Mutex<Files>, waiting: &mpsc::Receiver<Job>) {
-    while let Ok(first) = waiting.recv() {
-        let (mut group, mut other) = (Vec::new(), None);
-        let mut next = Some(first);
-        while let Some(job) = next.take() {
-            match job {
-                Job::Write { record, token, answer } => group.push((record, token, answer)),
-                job => other = Some(job),
-            }
-            if other.is_none() && group.len() < MOST_GROUPED {
-                next = waiting.try_recv().ok();
-            }
-        }
-        write(&mut log, files, group);
-        if let Some(Job::Retire { answer }) = other {
-            let _ = answer.send(retire(&mut log, files));
-        }
-    }
-}
-
-type Waiting = (Record, Option<LeaseToken>, oneshot::Sender<Result<()>>);
-
-fn write(log: &mut Log, files: &Mutex<Files>, group: Vec<Waiting>) {
-    if group.is_empty() {
-        return;
-    }
-    let bytes: Vec<_> = group.iter().map(|(record, ..)| record.encode()).collect();
-    match log.append(&bytes) {
-        Ok(seqs) => {
-            // Before anyone is answered: whoever was finds what was answered.
-            let mut files = files.lock();
-            for (seq, (record, token, _)) in seqs.zip(&group) {
-                files.apply(seq, record, *token);
-            }
-            drop(files);
-            group.into_iter().for_each(|(.., answer)| drop(answer.send(Ok(()))));
-        }
-        Err(error) => {
-            let full = matches!(error, StorageError::Full);
-            let text = error.to_string();
-            for (.., answer) in group {
-                let error = if full { QueueError::Full } else { QueueError::Poisoned(text.clone()) };
-                let _ = answer.send(Err(error));
-            }
-        }
-    }
-}
-
-/// Gives up segments before the first record that is needed. Gives the oldest file when the log is long all the same.
-fn retire(log: &mut Log, files: &Mutex<Files>) -> Result<Option<FileId>> {
-    let (first, oldest) = {
-        let files = files.lock();
-        (files.first_seq().unwrap_or(log.next_seq()), files.oldest())
-    };
-    log.retire(first).map_err(of_storage)?;
-    Ok(oldest.filter(|_| log.bytes() > CARRY_BEYOND))
 }
 
 impl EmbeddedQueue {
@@ -499,13 +372,16 @@ impl EmbeddedQueue {
 
     /// Keeps the log short. What fails is tried again with the next file.
     pub(super) async fn tidy_messages(&self) {
-        let active = self.between(|committer| Ok(committer.active())).await;
-        let tidied = match active {
-            Ok(active) => self.messages.tidy(|id| active.contains(&id)).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = tidied {
+        if let Err(error) = self.try_tidy_messages().await {
             tracing::warn!(%error, "the log of messages is not tidied");
+        }
+    }
+
+    async fn try_tidy_messages(&self) -> Result<()> {
+        let Some(oldest) = self.messages.retire().await? else { return Ok(()) };
+        match self.between(move |committer| Ok(committer.is_leased(oldest))).await? {
+            true => Ok(()),
+            false => self.messages.write_anew(oldest).await,
         }
     }
 

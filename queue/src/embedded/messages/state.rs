@@ -13,7 +13,7 @@ const MOST_AHEAD: usize = 4_096;
 /// A file that is under way.
 #[derive(Clone, Debug)]
 pub(super) struct File {
-    source: MessageSource,
+    pub(super) source: MessageSource,
     pub(super) progress: Progress,
     ahead: BTreeSet<u64>,
     /// Who may note outcomes; nobody after a restart, until a new claim begins.
@@ -71,23 +71,24 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Replays a record of the log.
-    pub(super) fn replay(&mut self, seq: Seq, record: Record) {
+    /// What follows from a record of the log, which is durable; `token` is the lease that began a file with it.
+    pub(super) fn apply(&mut self, seq: Seq, record: &Record, token: Option<LeaseToken>) {
         match record {
             Record::Begun(id, source) => {
-                self.files.insert(id, File::new(source, None, seq));
+                self.files.insert(*id, File::new(*source, token, seq));
             }
             Record::Advanced(id, runs, next, offset) => {
                 // Those of a file that is over may be left, when the segment with its beginning is gone.
-                let Some(file) = self.files.get_mut(&id) else { return };
-                // Records behind a hole do not fit any more.
-                self.is_damaged |= file.add(&runs, next, offset).is_none();
+                let Some(file) = self.files.get_mut(id) else { return };
+                // Records behind a hole do not fit any more. Any other was tried before it was appended.
+                self.is_damaged |= file.add(runs, *next, *offset).is_none();
             }
-            Record::Ended(id) => drop(self.files.remove(&id)),
+            Record::Ended(id) => self.remove(*id),
             Record::Anew(id, source, runs, next, offset) => {
-                let mut file = File::new(source, None, seq);
-                self.is_damaged |= file.add(&runs, next, offset).is_none();
-                self.files.insert(id, file);
+                let token = self.files.get(id).and_then(|file| file.token);
+                let mut file = File::new(*source, token, seq);
+                self.is_damaged |= file.add(runs, *next, *offset).is_none();
+                self.files.insert(*id, file);
             }
         }
     }
@@ -141,28 +142,6 @@ impl Files {
         }
     }
 
-    /// What follows from a record that is durable.
-    pub(super) fn apply(&mut self, seq: Seq, record: &Record, token: Option<LeaseToken>) {
-        match record {
-            Record::Begun(id, source) => {
-                self.files.insert(*id, File::new(*source, token, seq));
-            }
-            Record::Advanced(id, runs, next, offset) => {
-                if let Some(file) = self.files.get_mut(id) {
-                    // It was tried before it was journalled.
-                    let _ = file.add(runs, *next, *offset);
-                }
-            }
-            Record::Ended(id) => drop(self.files.remove(id)),
-            // The same as before, in another place.
-            Record::Anew(id, ..) => {
-                if let Some(file) = self.files.get_mut(id) {
-                    file.first_seq = seq;
-                }
-            }
-        }
-    }
-
     /// The progress with these outcomes, if whoever gives them may.
     pub(super) fn try_advance(
         &self,
@@ -180,9 +159,5 @@ impl Files {
                 Err(QueueError::Damaged { id, what: "outcomes of its messages do not follow each other".to_owned() })
             }
         }
-    }
-
-    pub(super) fn source(&self, id: FileId) -> Option<MessageSource> {
-        self.files.get(&id).map(|file| file.source)
     }
 }
