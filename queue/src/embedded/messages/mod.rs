@@ -213,12 +213,16 @@ impl MessageLog {
     }
 
     /// Writes all that is known of a file anew at the end of the log, so that what was before can go; not where that is too
-    /// long: it keeps the segments that it has. Nobody is at work on it.
+    /// long, nor where it went on meanwhile: it keeps the segments that it has.
     pub(super) async fn write_anew(&self, id: FileId) -> Result<()> {
         let Some(open) = self.if_open() else { return Ok(()) };
         let own = Arc::clone(&open);
         match somewhere(move || own.anew(id)).await? {
-            Some(record) => open.write(record, None).await,
+            Some(record) => {
+                let (answer, told) = oneshot::channel();
+                open.send(Job::Anew { record, answer })?;
+                told.await.map_err(|_| gone())?
+            }
             None => Ok(()),
         }
     }

@@ -93,6 +93,14 @@ impl Files {
         }
     }
 
+    /// Returns whether a record that writes a file anew says what is known of it.
+    pub(super) fn are_as_in(&self, record: &Record) -> bool {
+        let Record::Anew(id, source, runs, next, offset) = record else { return false };
+        let mut file = File::new(*source, None, 0);
+        let known = self.files.get(id).map(|file| (file.progress, &file.ahead));
+        file.add(runs, *next, *offset).is_some() && known == Some((file.progress, &file.ahead))
+    }
+
     pub(super) fn get(&self, id: FileId) -> Option<&File> {
         self.files.get(&id)
     }

@@ -183,6 +183,28 @@ fn a_file_that_waits_for_long_keeps_no_old_segments() {
     });
 }
 
+#[test]
+fn outcomes_that_come_while_a_file_is_written_anew_stay() {
+    let disk = disk(1);
+    block_on(async {
+        let log = open(&disk).expect("opens");
+        log.begin(token(1), id(1), source(9), true).await.expect("begins");
+        log.advance(token(1), id(1), vec![accepted(1, 1)], 2, 10).await.expect("notes");
+        let inner = log.if_open().expect("open");
+        let record = inner.anew(id(1)).expect("read").expect("short");
+        log.advance(token(1), id(1), vec![refused(2, "no")], 3, 20).await.expect("notes");
+        let (answer, told) = oneshot::channel();
+        inner.send(Job::Anew { record, answer }).expect("sent");
+        told.await.expect("answered").expect("passed over");
+        log.advance(token(1), id(1), vec![accepted(3, 1)], 4, 30).await.expect("goes on");
+        drop((inner, log));
+        let log = open(&disk).expect("opens again");
+        let state = log.begin(token(2), id(1), source(9), false).await.expect("nothing is lost");
+        assert_eq!((state.progress.next, state.progress.offset), (4, 30));
+        assert_eq!(log.outcomes(id(1), 1, 99).expect("read"), [accepted(1, 1), refused(2, "no"), accepted(3, 1)]);
+    });
+}
+
 /// Until the segment that is made ahead is written: without any room a group is taken back with its room.
 fn wait_for_spare(disk: &SimDisk) {
     let disk = disk.shared();

@@ -21,6 +21,11 @@ pub(super) enum Job {
         token: Option<LeaseToken>,
         answer: oneshot::Sender<Result<()>>,
     },
+    /// Writes a file anew, if this record still says all that is known of it: outcomes that came since would be lost.
+    Anew {
+        record: Record,
+        answer: oneshot::Sender<Result<()>>,
+    },
     /// Gives up what nobody needs. Tells whether the oldest file should be written anew.
     Retire {
         answer: oneshot::Sender<Result<Option<FileId>>>,
@@ -42,8 +47,14 @@ pub(super) fn run(mut log: Log, files: &Mutex<Files>, waiting: &mpsc::Receiver<J
             }
         }
         write(&mut log, files, group);
-        if let Some(Job::Retire { answer }) = other {
-            let _ = answer.send(retire(&mut log, files));
+        match other {
+            Some(Job::Retire { answer }) => drop(answer.send(retire(&mut log, files))),
+            // Only this thread changes what is known: between the look and the append nothing does.
+            Some(Job::Anew { record, answer }) if files.lock().are_as_in(&record) => {
+                write(&mut log, files, vec![(record, None, answer)]);
+            }
+            Some(Job::Anew { answer, .. }) => drop(answer.send(Ok(()))),
+            Some(Job::Write { .. }) | None => {}
         }
     }
 }
